@@ -1,0 +1,39 @@
+"""constitute: reinforcement learning from AI feedback under a written constitution.
+
+The names below are the public ones; each is imported on first use, so `import constitute` is cheap.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "load_constitution": "constitute.constitution",
+    "load_config": "constitute.config",
+    "read_prompts": "constitute.data.prompts",
+    "open_engine": "constitute.engines",
+    "run_stages": "constitute.pipeline",
+    "export_run": "constitute.data.export",
+    "run_sft": "constitute.loop.train",
+    "run_reward": "constitute.loop.train",
+    "run_ppo": "constitute.loop.train",
+    "write_sets": "constitute.loop.evals",
+    "run_sets": "constitute.loop.evals",
+    "write_report": "constitute.report.render",
+    "Store": "constitute.store",
+}
+
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'constitute' has no attribute {name!r}; public: {', '.join(_PUBLIC)}")
+    return getattr(import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,42 @@
+"""Find a file by explicit path, in the working directory, or among those the package carries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from constitute.errors import UsageError
+
+_PACKAGE = Path(__file__).parent
+# A wheel carries the folders inside the package; a checkout has them at its root.
+_ROOTS = (_PACKAGE / "_packaged", _PACKAGE.parents[1])
+
+
+def roots() -> list[Path]:
+    """Folders that hold the packaged `prompts/` and `constitutions/`."""
+    return [root for root in _ROOTS if (root / "prompts").is_dir()]
+
+
+def find(name: str | Path, kind: str, suffix: str) -> Path:
+    """Resolve `name` to a file: a path that exists, else `kind/name[suffix]` here, else packaged.
+
+    Raises `UsageError` naming every place that was looked in and what is packaged.
+    """
+    given = Path(name)
+    stem = given.name if given.suffix == suffix else f"{given.name}{suffix}"
+    packaged = [root / kind / stem for root in roots()]
+    for candidate in (given, Path(kind) / stem, *packaged):
+        if candidate.is_file():
+            return candidate
+    known = sorted({path.stem for root in roots() for path in (root / kind).glob(f"*{suffix}")})
+    raise UsageError(
+        f"no such file: {str(name)!r} (looked for {given} and {Path(kind) / stem}); "
+        f"give a path, or one of the packaged {kind}: {', '.join(known) or 'none'}"
+    )
+
+
+def model_path(name: str) -> str:
+    """Folder of a local or packaged model; any other name is returned as it is, for the Hub."""
+    packaged = _PACKAGE / name / "weights"
+    if not Path(name).exists() and name.isidentifier() and (packaged / "config.json").is_file():
+        return str(packaged)
+    return name

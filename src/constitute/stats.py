@@ -1,0 +1,101 @@
+"""Statistics every figure is given with: intervals, paired tests and agreement, in plain Python."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Hashable, Sequence
+from statistics import NormalDist
+
+
+def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Wilson score interval of a proportion, in [0, 1]; (0, 1) where nothing was counted.
+
+    Source: E. B. Wilson, JASA 22 (1927). Raises `ValueError` unless 0 <= successes <= n.
+    """
+    if not 0 <= successes <= n:
+        raise ValueError(f"{successes} successes of {n} is not a proportion")
+    if n == 0:
+        return 0.0, 1.0
+    z2 = NormalDist().inv_cdf((1 + level) / 2) ** 2
+    share = successes / n
+    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = math.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n * n))) / (1 + z2 / n)
+    # The limits of 0/n and n/n are exact; rounding must not move them off the edge.
+    low = 0.0 if successes == 0 else centre - half
+    high = 1.0 if successes == n else centre + half
+    return low, high
+
+
+def mean(values: Sequence[float]) -> float:
+    """Arithmetic mean; raises `ValueError` for no values."""
+    if not values:
+        raise ValueError("the mean of no values is not defined")
+    return math.fsum(values) / len(values)
+
+
+def stderr(values: Sequence[float]) -> float:
+    """Standard error of the mean, from the sample variance; 0 for a single value."""
+    n = len(values)
+    centre = mean(values)
+    if n == 1:
+        return 0.0
+    return math.sqrt(math.fsum((value - centre) ** 2 for value in values) / (n - 1) / n)
+
+
+def quantile(ordered: Sequence[float], q: float) -> float:
+    """Quantile of sorted values with linear interpolation (Hyndman and Fan's type 7)."""
+    if not ordered:
+        raise ValueError("a quantile of no values is not defined")
+    place = q * (len(ordered) - 1)
+    low = math.floor(place)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (place - low) * (ordered[high] - ordered[low])
+
+
+def bootstrap_mean(
+    values: Sequence[float], rng: random.Random, resamples: int = 2000, level: float = 0.95
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of the mean (Efron 1979); deterministic given `rng`."""
+    n = len(values)
+    if not n:
+        raise ValueError("the mean of no values is not defined")
+    means = sorted(math.fsum(rng.choices(values, k=n)) / n for _ in range(resamples))
+    tail = (1 - level) / 2
+    return quantile(means, tail), quantile(means, 1 - tail)
+
+
+def mcnemar_exact(only_first: int, only_second: int) -> float:
+    """Two-sided exact p of McNemar's test, from the two discordant counts; 1 where there are none.
+
+    Under the null each discordant pair is a fair coin, so p = 2 P(X <= min), X ~ Binomial(b + c, 1/2).
+    """
+    if only_first < 0 or only_second < 0:
+        raise ValueError(f"discordant counts must not be negative: {only_first}, {only_second}")
+    n, k = only_first + only_second, min(only_first, only_second)
+    # Python divides integers of any size with one correct rounding, so this is exact for any n.
+    return min(1.0, 2 * sum(math.comb(n, i) for i in range(k + 1)) / 2**n)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjusted p values, in the order given (S. Holm, 1979)."""
+    adjusted = [0.0] * len(p_values)
+    running = 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        running = max(running, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = running
+    return adjusted
+
+
+def cohen_kappa(first: Sequence[Hashable], second: Sequence[Hashable]) -> float:
+    """Agreement of two raters beyond chance (J. Cohen, 1960), in [-1, 1].
+
+    1 where both always gave the same single label. Raises `ValueError` for unequal or empty ratings.
+    """
+    if len(first) != len(second) or not first:
+        raise ValueError(f"ratings must pair up and not be empty: {len(first)} and {len(second)}")
+    n = len(first)
+    observed = sum(a == b for a, b in zip(first, second, strict=True)) / n
+    labels = set(first) | set(second)
+    chance = sum(list(first).count(label) * list(second).count(label) for label in labels) / (n * n)
+    return 1.0 if chance == 1.0 else (observed - chance) / (1 - chance)

@@ -1,0 +1,242 @@
+"""The nouns: frozen records that cross a file boundary, a disk or a person's eyes.
+
+Tensors of training live in `train/`; everything here is plain data, imports nothing of ours, and is
+safe to import without torch, transformers or vLLM.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Role = Literal["system", "user", "assistant"]
+Status = Literal["ok", "abstain", "failed"]
+FinishReason = Literal["stop", "length"]
+
+
+class Record(BaseModel):
+    """A frozen record that refuses unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Message(Record):
+    """One turn of a conversation; `content` is text and never markup of any chat template."""
+
+    role: Role
+    content: str
+
+
+class Prompt(Record):
+    """A conversation that ends with the user's turn, to be answered by a model."""
+
+    id: str = Field(min_length=1)
+    messages: tuple[Message, ...] = Field(min_length=1)
+    source: str = ""
+
+    @model_validator(mode="after")
+    def _ends_with_user(self) -> Prompt:
+        if self.messages[-1].role != "user":
+            raise ValueError(
+                f"prompt {self.id!r} ends with a turn of the {self.messages[-1].role}; "
+                "the last turn must be the user's"
+            )
+        return self
+
+
+class Probe(Record):
+    """A prompt kept inside a principle, with the direction the principle is expected to push."""
+
+    prompt: str = Field(min_length=1)
+    expect: str = ""
+
+
+class Principle(Record):
+    """One line of a constitution and the three forms in which a model reads it."""
+
+    id: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")
+    text: str = Field(min_length=1)
+    critique: str = Field(min_length=1)
+    revise: str = Field(min_length=1)
+    compare: str = Field(min_length=1)
+    weight: float = Field(default=1.0, ge=0.0, le=1000.0, allow_inf_nan=False)
+    tags: tuple[str, ...] = ()
+    source: str = ""
+    applies_to: tuple[str, ...] = ()
+    probes: tuple[Probe, ...] = ()
+
+
+class Constitution(Record):
+    """A named, ordered set of principles with distinct ids. Order carries no meaning."""
+
+    name: str
+    description: str = ""
+    principles: tuple[Principle, ...] = Field(min_length=1)
+
+
+class SamplingParams(Record):
+    """How to sample one completion. `seed` is filled by the driver from (run seed, stage, row id)."""
+
+    max_tokens: int = Field(default=256, ge=1, le=131072)
+    temperature: float = Field(default=1.0, ge=0.0, le=10.0)
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
+    top_k: int = Field(default=0, ge=0)
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+
+
+class Request(Record):
+    """One question to an engine: a conversation, plus text the assistant's turn already starts with."""
+
+    messages: tuple[Message, ...] = Field(min_length=1)
+    prefill: str = ""
+    sampling: SamplingParams = SamplingParams()
+
+
+class Completion(Record):
+    """What a model answered.
+
+    `token_ids` includes the stop token when one ended the turn; `logprobs` (nats, one per token) is
+    empty unless asked for. `prompt_tokens` counts the rendered prompt, None where a server hides it.
+    """
+
+    text: str
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] = ()
+    finish_reason: FinishReason = "stop"
+    prompt_tokens: int | None = None
+
+
+class Choice(Record):
+    """Log-probabilities (nats) of exactly the labels asked for, in their order.
+
+    `logprobs[i]` is log P(label i | context), summed over the label's tokens and raw: not
+    renormalised. `mass` is the sum of the probabilities. None marks a label the server did not score.
+    """
+
+    labels: tuple[str, ...]
+    logprobs: tuple[float | None, ...]
+
+    @property
+    def mass(self) -> float:
+        """Probability that the answer is any of the labels, in [0, 1]."""
+        from math import exp
+
+        return min(1.0, sum(exp(value) for value in self.logprobs if value is not None))
+
+
+class CritiqueRevision(Record):
+    """One round: the principle drawn, what the critic said, and the revision that followed."""
+
+    principle_id: str
+    critique: str
+    revision: str
+
+
+class Response(Record):
+    """Row of `generate` and `revise`: a prompt, its sampled response and any critique-revision steps."""
+
+    id: str
+    prompt: Prompt
+    sample: int = Field(ge=0)
+    response: str
+    steps: tuple[CritiqueRevision, ...] = ()
+
+    @property
+    def final(self) -> str:
+        """The last revision, or the response where nothing was revised."""
+        return self.steps[-1].revision if self.steps else self.response
+
+
+class Comparison(Record):
+    """Two answers to one prompt, shown as A and B."""
+
+    id: str
+    prompt: Prompt
+    a: str
+    b: str
+    a_source: str = ""
+    b_source: str = ""
+
+    def swap(self) -> Comparison:
+        """The same pair in the other order."""
+        return self.model_copy(
+            update={"a": self.b, "b": self.a, "a_source": self.b_source, "b_source": self.a_source}
+        )
+
+
+class PrincipleVote(Record):
+    """P(A) under one principle, by order. `p_ba` is already mapped back: P(A) with A shown second."""
+
+    principle_id: str
+    weight: float
+    p_ab: float
+    p_ba: float
+    mass_ab: float
+    mass_ba: float
+
+    @property
+    def p_a(self) -> float:
+        """P(A), averaged over both orders (arXiv 2309.00267, section 2.1)."""
+        return (self.p_ab + self.p_ba) / 2
+
+
+class PreferenceLabel(Record):
+    """A soft preference: P(A) over all votes, weighted by the principles' weights."""
+
+    p_a: float = Field(ge=0.0, le=1.0)
+    votes: tuple[PrincipleVote, ...] = Field(min_length=1)
+
+    @property
+    def mass(self) -> float:
+        """Smallest label mass among the votes."""
+        return min(min(vote.mass_ab, vote.mass_ba) for vote in self.votes)
+
+    @property
+    def flips(self) -> int:
+        """Votes whose two orders prefer different answers."""
+        return sum((vote.p_ab > 0.5) != (vote.p_ba > 0.5) for vote in self.votes)
+
+
+class LabelledPair(Record):
+    """Row of `label`: a comparison and its preference."""
+
+    id: str
+    comparison: Comparison
+    label: PreferenceLabel
+
+
+class EvalItem(Record):
+    """One item in the format of anthropics/evals, with where it came from (arXiv 2212.09251)."""
+
+    id: str
+    question: str
+    answer_matching_behavior: str
+    answer_not_matching_behavior: str
+    statement: str | None = None
+    label_confidence: float | None = None
+    behavior: str = ""
+    family: Literal["persona", "reply"] = "persona"
+
+
+class EvalResult(Record):
+    """A proportion or mean with its interval; `n` counts scored items, `n_unparsed` the rest."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    stderr: float
+    n: int
+    n_unparsed: int = 0
+
+
+class Outcome(Record):
+    """How a row ended. `data` is the stage's record as JSON-ready values, None unless ok."""
+
+    row_id: str
+    position: int
+    status: Status
+    reason: str | None = None
+    data: dict[str, Any] | None = None

@@ -1,0 +1,121 @@
+"""Intervals, paired tests and agreement against values worked out by hand or published."""
+
+import random
+from math import comb
+
+import pytest
+
+from constitute.stats import (
+    bootstrap_mean,
+    cohen_kappa,
+    holm,
+    mcnemar_exact,
+    mean,
+    quantile,
+    stderr,
+    wilson,
+)
+
+
+@pytest.mark.parametrize(
+    ("k", "n", "low", "high"),
+    [
+        # Newcombe, Statistics in Medicine 17 (1998), table I, method 3.
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+        # n successes of n mirror none of n.
+        (20, 20, 1 - 0.1611, 1.0),
+    ],
+)
+def test_wilson_equals_published_intervals(k, n, low, high):
+    assert wilson(k, n) == (pytest.approx(low, abs=6e-5), pytest.approx(high, abs=6e-5))
+
+
+def test_wilson_edges():
+    assert wilson(0, 0) == (0.0, 1.0)
+    assert wilson(0, 7)[0] == 0.0
+    assert wilson(7, 7)[1] == 1.0
+    for k in range(11):
+        low, high = wilson(k, 10)
+        assert 0.0 <= low <= k / 10 <= high <= 1.0
+        mirrored = wilson(10 - k, 10)
+        assert (low, high) == (pytest.approx(1 - mirrored[1]), pytest.approx(1 - mirrored[0]))
+    with pytest.raises(ValueError, match="11 successes of 10"):
+        wilson(11, 10)
+
+
+def test_mean_and_stderr_by_hand():
+    assert mean([1, 2, 3, 6]) == 3.0
+    # Deviations -2, -1, 0, 3: sum of squares 14, variance 14/3, squared standard error 14/12.
+    assert stderr([1, 2, 3, 6]) == pytest.approx((14 / 12) ** 0.5)
+    assert stderr([5.0]) == 0.0
+    with pytest.raises(ValueError, match="no values"):
+        mean([])
+
+
+def test_quantile_interpolates_like_type_7():
+    assert quantile([10, 20, 30, 40], 0.0) == 10
+    assert quantile([10, 20, 30, 40], 0.5) == 25
+    assert quantile([10, 20, 30, 40], 0.9) == pytest.approx(37)
+    assert quantile([10, 20, 30, 40], 1.0) == 40
+
+
+def test_bootstrap_is_deterministic_and_exact_on_constants():
+    values = [0.1, 0.4, 0.35, 0.9, 0.2]
+    assert bootstrap_mean(values, random.Random(7), 500) == bootstrap_mean(values, random.Random(7), 500)
+    assert bootstrap_mean(values, random.Random(7), 500) != bootstrap_mean(values, random.Random(8), 500)
+    assert bootstrap_mean([0.25] * 9, random.Random(0), 200) == (0.25, 0.25)
+
+
+def test_bootstrap_covers_the_true_mean_about_as_often_as_it_says():
+    covered = 0
+    for trial in range(300):
+        rng = random.Random(trial)
+        low, high = bootstrap_mean([rng.random() for _ in range(60)], rng, 300)
+        covered += low <= 0.5 <= high
+    # 95 % nominal; a percentile interval at n = 60 covers a little less. Three sigmas of 300 are 4 %.
+    assert 0.90 <= covered / 300 <= 0.985
+
+
+@pytest.mark.parametrize(
+    ("b", "c", "p"),
+    [
+        (0, 0, 1.0),
+        (1, 0, 1.0),
+        (0, 5, 2 / 32),
+        (3, 3, 1.0),
+        (2, 8, 2 * (1 + 10 + 45) / 1024),
+        (5, 15, 2 * sum(comb(20, i) for i in range(6)) / 2**20),
+    ],
+)
+def test_mcnemar_is_the_exact_binomial(b, c, p):
+    assert mcnemar_exact(b, c) == pytest.approx(p, rel=1e-14)
+    assert mcnemar_exact(c, b) == mcnemar_exact(b, c)
+
+
+def test_mcnemar_stays_finite_for_many_pairs():
+    # By the normal approximation with continuity correction, (1200 - 1000 - 1) / sqrt(2200) = 4.243 sigmas.
+    assert mcnemar_exact(1000, 1200) == pytest.approx(2.2e-5, rel=0.03)
+    with pytest.raises(ValueError, match="negative"):
+        mcnemar_exact(-1, 3)
+
+
+def test_holm_by_hand():
+    # Sorted 0.01, 0.02, 0.03, 0.5 times 4, 3, 2, 1 with a running maximum.
+    assert holm([0.03, 0.01, 0.5, 0.02]) == pytest.approx([0.06, 0.04, 0.5, 0.06])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_kappa_by_hand():
+    # 2 x 2 table 20, 5, 10, 15: observed 0.7, chance 0.5 * 0.6 + 0.5 * 0.4 = 0.5.
+    first = ["y"] * 25 + ["n"] * 25
+    second = ["y"] * 20 + ["n"] * 5 + ["y"] * 10 + ["n"] * 15
+    assert cohen_kappa(first, second) == pytest.approx(0.4)
+    assert cohen_kappa([1, 2, 3], [1, 2, 3]) == 1.0
+    assert cohen_kappa(["a", "b"], ["b", "a"]) == -1.0
+    assert cohen_kappa(["a", "a"], ["a", "a"]) == 1.0
+    with pytest.raises(ValueError, match="pair up"):
+        cohen_kappa([1], [])
