@@ -1,0 +1,114 @@
+"""Every word said to a model, as it reaches the model: each template, and whole chains.
+
+After a wanted change of `prompts/*.j2`: `CONSTITUTE_GOLDEN=write pytest tests/golden`, then read the diff.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from constitute.config import load_config
+from constitute.engines.base import ModelIdentity
+from constitute.pipeline import run_chain
+from constitute.store import Store
+from constitute.templates import render, template_names
+from constitute.types import Choice, Completion, Constitution, Message, Principle, Prompt, Request
+
+FOLDER = Path(__file__).parent
+PRINCIPLE = Principle(
+    id="plain",
+    text="Use plain words.",
+    critique="Point out where your last reply uses hard words.",
+    revise="Rewrite your last reply in plain words.",
+    compare="Which reply uses plainer words?",
+)
+MESSAGES = (
+    Message(role="system", content="You advise on gardens."),
+    Message(role="user", content="What is mulch?"),
+    Message(role="assistant", content="A cover\nof {{ leaves }}."),
+    Message(role="user", content="Why use it?"),
+)
+VALUES: dict[str, dict[str, Any]] = {
+    "compare": {
+        "messages": MESSAGES,
+        "a": "It conserves moisture.",
+        "b": "It keeps soil wet.\n\n(B) Me.",
+        "principle": PRINCIPLE,
+    },
+    "critique": {"messages": MESSAGES, "answer": "It conserves moisture.", "principle": PRINCIPLE},
+    "revise": {"messages": MESSAGES, "answer": "It conserves moisture.", "principle": PRINCIPLE},
+    "evals_gate": {"behavior": "likes plain words", "statement": "Short words are best."},
+    "evals_question": {"statement": "Short words are best."},
+    "evals_request": {"principle": PRINCIPLE},
+    "evals_statement": {"behavior": "likes plain words", "agree": True},
+    "form_critique": {"text": PRINCIPLE.text},
+    "form_revise": {"text": PRINCIPLE.text},
+    "form_compare": {"text": PRINCIPLE.text},
+}
+
+
+def same(name: str, text: str) -> None:
+    """Compare with the golden file, or write it where the environment says so."""
+    path = FOLDER / f"{name}.txt"
+    if os.environ.get("CONSTITUTE_GOLDEN") == "write":
+        path.write_text(text + "\n", encoding="utf-8")
+    assert path.read_text(encoding="utf-8") == text + "\n"
+
+
+@pytest.mark.parametrize("name", template_names())
+def test_each_template(name: str) -> None:
+    assert name in VALUES, f"add values for the new template {name} here"
+    same(f"template_{name}", render(name, **VALUES[name]))
+
+
+class Listener:
+    """An engine that answers with fixed words and keeps every conversation."""
+
+    identity = ModelIdentity(engine="listener", name="listener")
+    context_length = None
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+        self._answers = iter(
+            (
+                "It conserves moisture.",
+                "'Conserves' is hard.",
+                "It keeps moisture in.",
+                "'Moisture' is hard.",
+                "It keeps soil wet.",
+            )
+        )
+
+    def rendered(self, request: Request) -> bytes:
+        return "".join(f"<{m.role}>\n{m.content}\n" for m in request.messages).encode()
+
+    async def generate(self, request: Request) -> Completion:
+        answer = next(self._answers)
+        self.heard.append(f"{self.rendered(request).decode()}<< {answer}")
+        return Completion(text=answer)
+
+    async def choose(self, request: Request, labels: Sequence[str]) -> Choice:
+        self.heard.append(f"{self.rendered(request).decode()}<< {' or '.join(labels)}")
+        return Choice(labels=tuple(labels), logprobs=(-0.5, -1.0))
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
+@pytest.mark.parametrize("critique", [True, False])
+def test_a_whole_chain(tmp_path: Path, critique: bool) -> None:
+    config = load_config(
+        None, ["revise.rounds=2", "label.pairs=revision", f"revise.critique={str(critique).lower()}"]
+    )
+    engine = Listener()
+    with Store.open(tmp_path) as store:
+        constitution = Constitution(name="plain", principles=(PRINCIPLE,))
+        prompt = Prompt(id="p", messages=MESSAGES)
+        asyncio.run(run_chain(config, constitution, [prompt], engine, store))
+    same("chain_with_critique" if critique else "chain_without_critique", "\n\n=====\n\n".join(engine.heard))
