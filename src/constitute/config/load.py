@@ -1,0 +1,203 @@
+"""Read run.yaml, put `--set` and the command's own options on top, and refuse what is not understood."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from constitute.config.run import RunConfig
+from constitute.errors import UsageError
+
+MAX_BYTES = 1_000_000
+# Names of files and models that mean something relative to the file they are written in.
+_BESIDE_THE_FILE = ("model", "judge", "constitution", "prompts")
+
+Lines = dict[tuple[str, ...], int]
+
+
+def load_config(
+    path: Path | None = None, sets: Sequence[str] = (), overrides: Mapping[str, Any] | None = None
+) -> RunConfig:
+    """Resolve the configuration: defaults, then the file, then `overrides`, then `sets`.
+
+    `overrides` maps dotted keys to values and skips those that are None (options not given); `sets`
+    holds texts `a.b=c` whose values are read as YAML. Raises `UsageError` in one sentence with the
+    place (file:line or the --set) and, for an unknown key, the nearest known one.
+    """
+    data: dict[str, Any] = {}
+    places: dict[tuple[str, ...], str] = {}
+    if path is not None:
+        data, lines = read_yaml(path)
+        places = {key: f"{path}:{line}" for key, line in lines.items()}
+        _resolve_beside(data, path.parent)
+    for dotted, value in (overrides or {}).items():
+        if value is not None:
+            _assign(data, tuple(dotted.split(".")), value, f"option for {dotted}")
+            places[tuple(dotted.split("."))] = f"option for {dotted}"
+    for text in sets:
+        keys, value = _parse_set(text)
+        _assign(data, keys, value, f"--set {text}")
+        places[keys] = f"--set {text}"
+    try:
+        return RunConfig.model_validate(data)
+    except ValidationError as problem:
+        raise UsageError(_explain(problem, places, path)) from None
+
+
+def load_for_run(
+    run_dir: Path | None,
+    path: Path | None,
+    sets: Sequence[str] = (),
+    overrides: Mapping[str, Any] | None = None,
+) -> RunConfig:
+    """`load_config` for a command on a run directory: without a file, the run's own configuration is used.
+
+    `run_dir` is None where the person gave none; then the file's `run`, or the default, names it. A
+    `limit` belongs to one command and is not taken over from an earlier one.
+    """
+    overrides = dict(overrides or {})
+    folder = run_dir or (RunConfig().run if path is None else None)
+    if folder is not None:
+        overrides["run"] = str(folder)
+        if path is None and (folder / "config.yaml").is_file():
+            path = folder / "config.yaml"
+    return load_config(path, sets, overrides)
+
+
+def dump_config(config: RunConfig) -> str:
+    """The resolved configuration as YAML that `load_config` reads back to an equal value."""
+    from io import StringIO
+
+    from ruamel.yaml import YAML
+
+    out = StringIO()
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    yaml.dump(config.model_dump(mode="json"), out)
+    return out.getvalue()
+
+
+def read_yaml(path: Path) -> tuple[dict[str, Any], Lines]:
+    """A YAML mapping and the line (from 1) of each of its keys, by path of keys.
+
+    Duplicate keys, aliases and files over 1 MB are refused with `UsageError`.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+    from ruamel.yaml.events import AliasEvent
+
+    if not path.is_file():
+        raise UsageError(f"no such configuration file: {path}; `constitute init` writes one")
+    if path.stat().st_size > MAX_BYTES:
+        raise UsageError(f"{path} is larger than {MAX_BYTES} bytes; a configuration is a small file")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        yaml = YAML(typ="safe", pure=True)
+        for event in yaml.parse(text):
+            if isinstance(event, AliasEvent):
+                raise UsageError(f"{path}:{event.start_mark.line + 1}: aliases (*name) are not allowed")
+        lines: Lines = {}
+        _collect_lines(yaml.compose(text), (), lines)
+        data = yaml.load(text)
+    except UnicodeDecodeError as problem:
+        raise UsageError(f"{path} is not UTF-8 text (byte {problem.start}); save it as UTF-8") from None
+    except MarkedYAMLError as problem:
+        mark = problem.problem_mark or problem.context_mark
+        line = f":{mark.line + 1}" if mark is not None else ""
+        raise UsageError(f"{path}{line}: not valid YAML: {_first_line(problem.problem)}") from None
+    except YAMLError as problem:
+        raise UsageError(f"{path}: not valid YAML: {_first_line(problem)}") from None
+    if data is None:
+        return {}, {}
+    if not isinstance(data, dict):
+        raise UsageError(f"{path} must hold keys and values (model: …), found a {type(data).__name__}")
+    return data, lines
+
+
+def _first_line(problem: object) -> str:
+    return str(problem).strip().split("\n")[0]
+
+
+def _collect_lines(node: Any, path: tuple[str, ...], lines: Lines) -> None:
+    from ruamel.yaml.nodes import MappingNode
+
+    if isinstance(node, MappingNode):
+        for key, value in node.value:
+            inner = (*path, str(key.value))
+            lines[inner] = key.start_mark.line + 1
+            _collect_lines(value, inner, lines)
+
+
+def _resolve_beside(data: dict[str, Any], folder: Path) -> None:
+    """Read names in the file relative to the file's own folder, where such a file exists."""
+    for key in _BESIDE_THE_FILE:
+        value = data.get(key)
+        if isinstance(value, str) and value and (folder / value).exists():
+            data[key] = str(folder / value)
+    run = data.get("run")
+    if isinstance(run, str) and run:
+        data["run"] = str(folder / run)
+
+
+def _parse_set(text: str) -> tuple[tuple[str, ...], Any]:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    key, equals, value = text.partition("=")
+    if not equals or not all(key.strip().split(".")):
+        raise UsageError(f"--set {text!r} is not of the form a.b=value, such as generate.temperature=0.7")
+    try:
+        parsed = YAML(typ="safe", pure=True).load(value) if value.strip() else None
+    except YAMLError as problem:
+        raise UsageError(f"--set {text!r}: the value is not valid YAML: {_first_line(problem)}") from None
+    return tuple(key.strip().split(".")), parsed
+
+
+def _assign(data: dict[str, Any], keys: tuple[str, ...], value: Any, place: str) -> None:
+    for depth, key in enumerate(keys[:-1]):
+        data = data.setdefault(key, {})
+        if not isinstance(data, dict):
+            raise UsageError(f"{place}: {'.'.join(keys[: depth + 1])} is a value, not a section")
+    data[keys[-1]] = value
+
+
+def _explain(problem: ValidationError, places: Mapping[tuple[str, ...], str], path: Path | None) -> str:
+    """The first thing wrong, in one sentence."""
+    error = problem.errors()[0]
+    keys = tuple(str(part) for part in error["loc"])
+    known = tuple(key for key in keys if key in _all_names())
+    place = next((places[keys[:n]] for n in range(len(keys), 0, -1) if keys[:n] in places), str(path or ""))
+    prefix = f"{place}: " if place else ""
+    if error["type"] == "extra_forbidden":
+        section = keys[:-1]
+        names = list(_fields(section))
+        near = get_close_matches(keys[-1], names, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
+        where = f" in {'.'.join(section)}" if section else ""
+        return f"{prefix}unknown key {keys[-1]!r}{where}; {hint}"
+    message = error["msg"][0].lower() + error["msg"][1:]
+    return f"{prefix}{'.'.join(known or keys)} cannot be {error['input']!r}: {message}"
+
+
+def _fields(section: Sequence[str]) -> Sequence[str]:
+    model: type[BaseModel] = RunConfig
+    for key in section:
+        annotation = model.model_fields[key].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return ()
+        model = annotation
+    return tuple(model.model_fields)
+
+
+def _all_names(model: type[BaseModel] = RunConfig) -> set[str]:
+    names: set[str] = set()
+    for name, field in model.model_fields.items():
+        names.add(name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            names |= _all_names(field.annotation)
+    return names

@@ -1,0 +1,39 @@
+"""The whole configuration of a run: the composition of every section."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from constitute.config.evals import EvalsConfig
+from constitute.config.stages import EngineConfig, ExportConfig, GenerateConfig, LabelConfig, ReviseConfig
+from constitute.config.train import PPOConfig, RewardConfig, SFTConfig
+from constitute.types import Record
+
+
+class TrainConfig(Record):
+    """Settings of the three trainers."""
+
+    sft: SFTConfig = SFTConfig()
+    reward: RewardConfig = RewardConfig()
+    ppo: PPOConfig = PPOConfig()
+
+
+class RunConfig(Record):
+    """Everything one run depends on. `judge` labels pairs when it is not the model itself."""
+
+    model: str | None = None
+    judge: str | None = None
+    constitution: str | None = None
+    prompts: str | None = None
+    run: Path = Path("run")
+    seed: int = Field(default=0, ge=0)
+    limit: int | None = Field(default=None, ge=1)
+    engine: EngineConfig = EngineConfig()
+    generate: GenerateConfig = GenerateConfig()
+    revise: ReviseConfig = ReviseConfig()
+    label: LabelConfig = LabelConfig()
+    export: ExportConfig = ExportConfig()
+    train: TrainConfig = TrainConfig()
+    evals: EvalsConfig = EvalsConfig()
