@@ -1,0 +1,49 @@
+"""One writer a run directory: a lock that the kernel drops when its process dies."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+from constitute.errors import RunMismatch, StorageError
+
+# A record lock belongs to the process, and closing any descriptor of the file drops it; so a process
+# holds one descriptor a directory and counts its users. (A lock of `flock` would outlive a killed
+# run in the engine processes it forked.)
+_held: dict[Path, tuple[int, int]] = {}
+
+
+def acquire(folder: Path) -> None:
+    """Lock `folder` for writing by this process; raises `RunMismatch` naming the process that has it."""
+    key = folder.resolve()
+    if key in _held:
+        descriptor, users = _held[key]
+        _held[key] = (descriptor, users + 1)
+        return
+    path = folder / "run.lock"
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as problem:
+        raise StorageError(f"cannot write in {folder}: {problem.strerror}; give another --run DIR") from None
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        holder = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
+        os.close(descriptor)
+        raise RunMismatch(
+            f"{folder} is in use by process {holder}; wait for it, stop it, or give another --run DIR"
+        ) from None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    _held[key] = (descriptor, 1)
+
+
+def release(folder: Path) -> None:
+    """Give the lock back; it is dropped with its last user."""
+    key = folder.resolve()
+    descriptor, users = _held.pop(key)
+    if users > 1:
+        _held[key] = (descriptor, users - 1)
+    else:
+        os.close(descriptor)

@@ -1,0 +1,48 @@
+"""Find one row's whole chain by an id that a person typed."""
+
+from __future__ import annotations
+
+import re
+from difflib import get_close_matches
+
+from constitute.errors import UsageError
+from constitute.store.sqlite import Store
+from constitute.types import Outcome
+
+# The ids that generate, revise and label give: prompt/sample, prompt/sample-sample, prompt/sample-rev.
+_OF_SAMPLE = re.compile(r"(?P<prompt>.+)/\d+(-\w+)?")
+
+
+def chain_of(store: Store, wanted: str) -> list[tuple[str, Outcome]]:
+    """(stage, outcome) of a row and of all that was made from it, by position and then age.
+
+    `wanted` is the id of a prompt, a response or a pair, or the beginning of one. Raises `UsageError`
+    where it is nobody's, naming the nearest ids, and where several rows begin with it, naming some.
+    """
+    rows = _made_from(store, wanted)
+    if rows:
+        return rows
+    ids = store.row_ids(wanted)
+    roots = sorted({_root(found, wanted) for found in ids})
+    if not roots:
+        known = sorted({_root(each, "") for each in store.row_ids()})
+        near = get_close_matches(wanted, known, n=3)
+        hint = f"did you mean {', '.join(near)}?" if near else f"ids are such as {', '.join(known[:3])}"
+        raise UsageError(f"no row {wanted!r} in {store.folder}; {hint}")
+    if len(roots) > 1:
+        some = ", ".join(roots[:5])
+        raise UsageError(f"{wanted!r} is the beginning of {len(roots)} rows ({some}, …); give more of it")
+    return _made_from(store, roots[0])
+
+
+def _made_from(store: Store, row_id: str) -> list[tuple[str, Outcome]]:
+    prefixes = [f"{row_id}/"]
+    if _OF_SAMPLE.fullmatch(row_id):
+        prefixes.append(f"{row_id}-")
+    return store.find(row_id, *prefixes)
+
+
+def _root(row_id: str, wanted: str) -> str:
+    """The prompt of a row, or the row itself where `wanted` says more than the prompt's id."""
+    match = _OF_SAMPLE.fullmatch(row_id)
+    return match["prompt"] if match and len(wanted) <= len(match["prompt"]) else row_id

@@ -1,0 +1,298 @@
+"""The run directory's one SQLite file: answers, attempts, outcomes and notes, each on disk when acknowledged.
+
+WAL with synchronous=NORMAL: what was committed survives a killed process; a power cut may lose the last
+moments, never the file's consistency.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from constitute.errors import RunMismatch, StorageError, UsageError
+from constitute.store import lock
+from constitute.types import Outcome, Status
+
+SCHEMA_VERSION = 1
+FILE_NAME = "run.sqlite"
+_PAGE = 1000
+
+_SCHEMA = """
+CREATE TABLE answers (
+  key TEXT PRIMARY KEY, stage TEXT NOT NULL, row_id TEXT NOT NULL,
+  request TEXT NOT NULL, answer TEXT NOT NULL
+) STRICT;
+CREATE INDEX answers_of_row ON answers (row_id);
+CREATE TABLE attempts (
+  id INTEGER PRIMARY KEY, key TEXT NOT NULL, stage TEXT NOT NULL, row_id TEXT NOT NULL,
+  reason TEXT NOT NULL, answer TEXT
+) STRICT;
+CREATE TABLE outcomes (
+  stage TEXT NOT NULL, row_id TEXT NOT NULL, position INTEGER NOT NULL,
+  status TEXT NOT NULL CHECK (status IN ('ok', 'abstain', 'failed')),
+  reason TEXT, data TEXT, input_hash TEXT NOT NULL,
+  PRIMARY KEY (stage, row_id)
+) STRICT;
+CREATE INDEX outcomes_by_position ON outcomes (stage, position, row_id);
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+"""
+
+
+class Store:
+    """A run's rows. One process writes; others may read at the same time with `readonly=True`.
+
+    A store may be handed from thread to thread, and is used by one at a time.
+
+    Every method raises `StorageError` when the disk refuses; what was acknowledged before is kept.
+    """
+
+    def __init__(self, folder: Path, connection: sqlite3.Connection, writes: bool) -> None:
+        self.folder = folder
+        self.notices: list[str] = []
+        self._connection = connection
+        self._writes = writes
+        self._open = True
+
+    @classmethod
+    def open(cls, run_dir: Path | str, create: bool = True, readonly: bool = False) -> Store:
+        """Open the store of `run_dir`; `create` makes directory and file where they are missing.
+
+        Raises `UsageError` where there is no run, `RunMismatch` for another process's or a newer
+        version's run, `StorageError` where the disk refuses.
+        """
+        folder = Path(run_dir)
+        path = folder / FILE_NAME
+        if not path.is_file() and (readonly or not create):
+            raise UsageError(f"no run in {folder} (no {FILE_NAME}); `constitute generate --run` makes one")
+        with _storage(path):
+            folder.mkdir(parents=True, exist_ok=True)
+        if not readonly:
+            lock.acquire(folder)
+        try:
+            store = cls(folder, _connect(path, readonly), not readonly)
+            store._prepare()
+        except BaseException:
+            if not readonly:
+                lock.release(folder)
+            raise
+        return store
+
+    def _prepare(self) -> None:
+        path = self.folder / FILE_NAME
+        with _storage(path):
+            version = self._connection.execute("PRAGMA user_version").fetchone()[0]
+            if version > SCHEMA_VERSION:
+                raise RunMismatch(
+                    f"{path} was written by a newer constitute (schema {version}, this one reads "
+                    f"{SCHEMA_VERSION}); upgrade constitute or give another --run DIR"
+                )
+            if not self._writes:
+                return
+            self._set_journal()
+            if version == 0:
+                script = f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+                self._connection.executescript(script)
+
+    def _set_journal(self) -> None:
+        """Use WAL; on a filesystem without shared memory, a rollback journal and a notice."""
+        try:
+            mode = self._connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        except sqlite3.OperationalError as problem:
+            if "lock" not in str(problem):
+                raise
+            mode = "none"
+        if mode == "wal":
+            self._connection.execute("PRAGMA synchronous = NORMAL")
+            return
+        self._connection.execute("PRAGMA journal_mode = DELETE")
+        self._connection.execute("PRAGMA synchronous = FULL")
+        self.notices.append(
+            f"{self.folder} is on a filesystem without SQLite's WAL mode: writes there are slower; "
+            "a local disk is faster"
+        )
+
+    def close(self) -> None:
+        """Close the file and give the lock back; twice is harmless."""
+        if self._open:
+            self._open = False
+            self._connection.close()
+            if self._writes:
+                lock.release(self.folder)
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def answer(self, key: str) -> dict[str, Any] | None:
+        """The stored answer to the question `key`, or None."""
+        row = self._one("SELECT answer FROM answers WHERE key = ?", key)
+        return None if row is None else json.loads(row[0])
+
+    def put_answer(self, key: str, stage: str, row_id: str, request: dict[str, Any], answer: Any) -> None:
+        """Commit an answer; the first one under a key stays."""
+        self._write(
+            "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?)",
+            (key, stage, row_id, _dumps(request), _dumps(answer)),
+        )
+
+    def answers_of(self, row_id: str) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+        """(stage, request, answer) of everything asked for `row_id`, in the order answered."""
+        query = "SELECT stage, request, answer FROM answers WHERE row_id = ? ORDER BY rowid"
+        for stage, request, answer in self._all(query, row_id):
+            yield stage, json.loads(request), json.loads(answer)
+
+    def add_attempt(
+        self, key: str, stage: str, row_id: str, reason: str, answer: dict[str, Any] | None = None
+    ) -> None:
+        """Commit a question that got no usable answer: an error, a truncation, something unparsed."""
+        self._write(
+            "INSERT INTO attempts (key, stage, row_id, reason, answer) VALUES (?, ?, ?, ?, ?)",
+            (key, stage, row_id, reason, None if answer is None else _dumps(answer)),
+        )
+
+    def attempts_of(self, row_id: str) -> list[tuple[str, str, dict[str, Any] | None]]:
+        """(stage, reason, answer) of every attempt for `row_id`, oldest first."""
+        query = "SELECT stage, reason, answer FROM attempts WHERE row_id = ? ORDER BY id"
+        return [(s, r, None if a is None else json.loads(a)) for s, r, a in self._all(query, row_id)]
+
+    def put_outcome(self, stage: str, outcome: Outcome, input_hash: str = "") -> None:
+        """Commit how a row ended, in place of any earlier ending; `input_hash` says what it was given."""
+        data = None if outcome.data is None else _dumps(outcome.data)
+        self._write(
+            "INSERT OR REPLACE INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (stage, outcome.row_id, outcome.position, outcome.status, outcome.reason, data, input_hash),
+        )
+
+    def outcome(self, stage: str, row_id: str) -> Outcome | None:
+        """How a row ended in a stage, or None while it has not."""
+        query = f"SELECT {_COLUMNS} FROM outcomes WHERE stage = ? AND row_id = ?"
+        row = self._one(query, stage, row_id)
+        return None if row is None else _outcome(row)
+
+    def input_hash(self, stage: str, row_id: str) -> str | None:
+        """What `put_outcome` was told of the row's input, or None where there is no outcome."""
+        row = self._one("SELECT input_hash FROM outcomes WHERE stage = ? AND row_id = ?", stage, row_id)
+        return None if row is None else str(row[0])
+
+    def outcomes(self, stage: str, status: Status | None = None) -> Iterator[Outcome]:
+        """A stage's outcomes by position; read in pages, so that writing may go on meanwhile."""
+        last: tuple[int, str] = (-1, "")
+        which = "" if status is None else "AND status = ?"
+        query = (
+            f"SELECT {_COLUMNS} FROM outcomes WHERE stage = ? AND (position, row_id) > (?, ?) {which} "
+            f"ORDER BY position, row_id LIMIT {_PAGE}"
+        )
+        while True:
+            page = self._all(query, stage, *last, *([] if status is None else [status]))
+            for row in page:
+                yield _outcome(row)
+            if len(page) < _PAGE:
+                return
+            last = (page[-1][1], page[-1][0])
+
+    def counts(self, stage: str) -> dict[str, int]:
+        """Rows by status, with all three statuses present."""
+        found = dict(self._all("SELECT status, count(*) FROM outcomes WHERE stage = ? GROUP BY 1", stage))
+        return {status: found.get(status, 0) for status in ("ok", "abstain", "failed")}
+
+    def reasons(self, stage: str) -> list[tuple[Status, str, int]]:
+        """(status, reason, rows) of the rows that are not ok, commonest first."""
+        query = (
+            "SELECT status, coalesce(reason, ''), count(*) FROM outcomes "
+            "WHERE stage = ? AND status != 'ok' GROUP BY 1, 2 ORDER BY 3 DESC, 2"
+        )
+        return self._all(query, stage)
+
+    def stages(self) -> list[str]:
+        """Names of the stages that have outcomes, in the order they were first written."""
+        query = "SELECT stage FROM outcomes GROUP BY stage ORDER BY min(rowid)"
+        return [row[0] for row in self._all(query)]
+
+    def row_ids(self, prefix: str = "", limit: int = 1000) -> list[str]:
+        """Distinct row ids that start with `prefix`, sorted, at most `limit`."""
+        query = "SELECT DISTINCT row_id FROM outcomes WHERE substr(row_id, 1, ?) = ? ORDER BY 1 LIMIT ?"
+        return [row[0] for row in self._all(query, len(prefix), prefix, limit)]
+
+    def find(self, row_id: str, *prefixes: str) -> list[tuple[str, Outcome]]:
+        """(stage, outcome) of the row and of every row whose id starts with a prefix, by position."""
+        more = "OR substr(row_id, 1, ?) = ? " * len(prefixes)
+        query = f"SELECT stage, {_COLUMNS} FROM outcomes WHERE row_id = ? {more} ORDER BY position, rowid"
+        stems = [value for prefix in prefixes for value in (len(prefix), prefix)]
+        return [(row[0], _outcome(row[1:])) for row in self._all(query, row_id, *stems)]
+
+    def put_meta(self, name: str, value: Any) -> None:
+        """Commit a JSON-ready note under `name`."""
+        self._write("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, _dumps(value)))
+
+    def meta(self, name: str) -> Any:
+        """The note under `name`, or None."""
+        row = self._one("SELECT value FROM meta WHERE name = ?", name)
+        return None if row is None else json.loads(row[0])
+
+    def _one(self, query: str, *values: Any) -> Any:
+        with _storage(self.folder / FILE_NAME):
+            return self._connection.execute(query, values).fetchone()
+
+    def _all(self, query: str, *values: Any) -> list[Any]:
+        with _storage(self.folder / FILE_NAME):
+            return self._connection.execute(query, values).fetchall()
+
+    def _write(self, query: str, values: tuple[Any, ...]) -> None:
+        with _storage(self.folder / FILE_NAME):
+            self._connection.execute(query, values)
+
+
+_COLUMNS = "row_id, position, status, reason, data"
+
+
+def _outcome(row: tuple[str, int, Status, str | None, str | None]) -> Outcome:
+    row_id, position, status, reason, data = row
+    decoded = None if data is None else json.loads(data)
+    return Outcome(row_id=row_id, position=position, status=status, reason=reason, data=decoded)
+
+
+def _connect(path: Path, readonly: bool) -> sqlite3.Connection:
+    """A connection in autocommit: each statement is committed when it returns."""
+    with _storage(path):
+        if not readonly:
+            return sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+        uri = path.resolve().as_uri()
+        try:
+            connection = sqlite3.connect(f"{uri}?mode=ro", uri=True, timeout=30, isolation_level=None)
+            connection.execute("PRAGMA schema_version")
+        except sqlite3.OperationalError:
+            # A read-only folder has no room for WAL's shared memory; nobody can be writing there.
+            connection = sqlite3.connect(f"{uri}?immutable=1", uri=True, isolation_level=None)
+        return connection
+
+
+@contextmanager
+def _storage(path: Path) -> Iterator[None]:
+    """Turn what SQLite and the disk say into one sentence."""
+    try:
+        yield
+    except sqlite3.DatabaseError as problem:
+        if isinstance(problem, sqlite3.IntegrityError | sqlite3.ProgrammingError):
+            raise
+        raise StorageError(_sentence(path, str(problem))) from problem
+    except OSError as problem:
+        raise StorageError(_sentence(path, problem.strerror or str(problem))) from problem
+
+
+def _sentence(path: Path, problem: str) -> str:
+    if "not a database" in problem or "malformed" in problem:
+        return f"{path} is not a run's file or is damaged ({problem}); give another --run DIR"
+    return (
+        f"cannot write or read {path}: {problem}; everything acknowledged is kept: free some space or "
+        "make the folder writable, then run the same command again"
+    )
+
+
+def _dumps(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
