@@ -1,0 +1,53 @@
+"""Open an engine by kind; each kind is one module, imported only when it is asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from constitute.errors import UsageError
+
+if TYPE_CHECKING:
+    from constitute.config import EngineConfig
+    from constitute.engines.base import Engine
+
+ENGINES = {
+    "vllm": "constitute.engines.vllm:VLLMEngine",
+    "openai": "constitute.engines.openai:OpenAIEngine",
+    "transformers": "constitute.engines.transformers:TransformersEngine",
+    "fake": "constitute.engines.fake:FakeEngine",
+}
+
+
+def is_url(model: str) -> bool:
+    """Whether `model` names a server rather than weights."""
+    return model.startswith(("http://", "https://"))
+
+
+def resolve_kind(model: str, kind: str) -> str:
+    """The engine kind for `model`: an URL is a server, else vLLM where installed, else transformers.
+
+    Raises `UsageError` where kind and model contradict each other.
+    """
+    if kind == "auto":
+        if is_url(model):
+            return "openai"
+        return "vllm" if find_spec("vllm") else "transformers"
+    if kind not in ENGINES:
+        raise UsageError(f"no such engine: {kind!r}; known: auto, {', '.join(ENGINES)}")
+    if is_url(model) and kind not in ("openai", "fake"):
+        raise UsageError(f"engine {kind!r} cannot use the server {model}; set engine.kind to openai or auto")
+    if kind == "openai" and not is_url(model):
+        raise UsageError(f"engine 'openai' needs the http(s):// URL of a server, not {model!r}")
+    return kind
+
+
+def open_engine(model: str, config: EngineConfig) -> Engine:
+    """Open `model`: a local folder, a Hub or packaged name, or the URL of an OpenAI-compatible server.
+
+    Raises `UsageError` for a model that does not exist, `EngineError` for a server that does not answer.
+    """
+    module, name = ENGINES[resolve_kind(model, config.kind)].split(":")
+    engine: Engine = getattr(import_module(module), name)(model, config)
+    return engine

@@ -1,0 +1,148 @@
+"""Sample from a causal language model in padded batches; pure functions over torch tensors.
+
+Shapes: B sequences in a batch, T tokens so far, V vocabulary. Sequences are padded on the left, with
+explicit position ids, so that every sequence ends in the last column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from constitute.types import SamplingParams
+
+
+@dataclass
+class Sampled:
+    """One sequence being sampled: its tokens, their log-probabilities (temperature 1), how it ended."""
+
+    tokens: list[int]
+    logprobs: list[float]
+    finish: str | None = None
+
+
+def left_padded(prompts: Sequence[Sequence[int]], pad: int, device: Any) -> tuple[Any, Any, Any]:
+    """(ids_BT, mask_BT, positions_BT) of prompts of unequal length."""
+    import torch
+
+    width = max(map(len, prompts))
+    ids = torch.tensor([[pad] * (width - len(p)) + list(p) for p in prompts], device=device)
+    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
+    return ids, mask, (mask.cumsum(-1) - 1).clamp(min=0)
+
+
+def filtered(logits_V: Any, sampling: SamplingParams) -> Any:
+    """Probabilities after temperature, top-k and nucleus filtering, in that order."""
+    import torch
+
+    logits = logits_V.float() / sampling.temperature
+    if 0 < sampling.top_k < logits.numel():
+        smallest = torch.topk(logits, sampling.top_k).values[-1]
+        logits = logits.masked_fill(logits < smallest, float("-inf"))
+    if sampling.top_p < 1.0:
+        ordered, order = torch.sort(logits, descending=True)
+        before = torch.softmax(ordered, -1).cumsum(-1) - torch.softmax(ordered, -1)
+        # The token that crosses the threshold stays in, so the set is never empty.
+        dropped = order[before >= sampling.top_p]
+        logits = logits.index_fill(0, dropped, float("-inf"))
+    return torch.softmax(logits, -1)
+
+
+def draw(logits_V: Any, sampling: SamplingParams, generator: Any) -> int:
+    """One token: the likeliest at temperature 0, else a draw from `filtered` with the row's generator."""
+    import torch
+
+    if sampling.temperature == 0.0:
+        return int(logits_V.argmax())
+    # Drawn on the CPU: a seed then means the same whatever the device.
+    return int(torch.multinomial(filtered(logits_V, sampling).cpu(), 1, generator=generator))
+
+
+def sample_batch(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    samplings: Sequence[SamplingParams],
+    *,
+    ends: frozenset[int],
+    pad: int,
+    limit: int | None,
+    stopped: Callable[[int, Sequence[int]], bool],
+) -> list[Sampled]:
+    """One completion a prompt with a key-value cache; each row has its own settings and seed.
+
+    `stopped(row, tokens)` says whether the row's text now holds one of its stop strings. `limit` is the
+    context in tokens; a row that reaches it ends with "length".
+    """
+    import torch
+
+    rows = [Sampled([], []) for _ in prompts]
+    generators = [_generator(sampling.seed) for sampling in samplings]
+    ids, mask, positions = left_padded(prompts, pad, model.device)
+    cache = None
+    with torch.no_grad():
+        while any(row.finish is None for row in rows):
+            out = model(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+            cache = out.past_key_values
+            logits_BV = out.logits[:, -1].float()
+            logprobs_BV = logits_BV.log_softmax(-1)
+            column = []
+            for index, (row, sampling) in enumerate(zip(rows, samplings, strict=True)):
+                if row.finish is not None:
+                    column.append(pad)
+                    continue
+                token = draw(logits_BV[index], sampling, generators[index])
+                row.tokens.append(token)
+                row.logprobs.append(float(logprobs_BV[index, token]))
+                room = limit is None or len(prompts[index]) + len(row.tokens) < limit
+                if token in ends or stopped(index, row.tokens):
+                    row.finish = "stop"
+                elif len(row.tokens) >= sampling.max_tokens or not room:
+                    row.finish = "length"
+                column.append(token)
+            ids = torch.tensor(column, device=model.device)[:, None]
+            mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
+            positions = positions[:, -1:] + 1
+    return rows
+
+
+def score_batch(
+    model: Any, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], *, pad: int
+) -> list[list[float]]:
+    """log P of each completion token (nats, temperature 1) given everything before it."""
+    import torch
+
+    texts = [[*prompt, *completion] for prompt, completion in zip(prompts, completions, strict=True)]
+    ids, mask, positions = left_padded(texts, pad, model.device)
+    keep = max(map(len, completions)) + 1
+    with torch.no_grad():
+        logits = model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            use_cache=False,
+            logits_to_keep=keep,
+        ).logits
+    logprobs_BTV = logits.float().log_softmax(-1)
+    return [
+        [float(logprobs_BTV[row, token_at - 1, text[token_at]]) for token_at in range(-len(completion), 0)]
+        for row, (text, completion) in enumerate(zip(texts, completions, strict=True))
+    ]
+
+
+def _generator(seed: int | None) -> Any:
+    import torch
+
+    generator = torch.Generator()
+    if seed is None:
+        generator.seed()
+    else:
+        generator.manual_seed(seed)
+    return generator

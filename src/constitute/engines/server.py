@@ -1,0 +1,172 @@
+"""Run vLLM's OpenAI-compatible server as a child process that never outlives its parent."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from constitute.engines.locate import require
+from constitute.errors import EngineError, UsageError
+from constitute.packaged import model_path
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+_STOP_S = 15.0
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """What `serve` was asked for. `kv_cache_gib` is used on a CPU, where vLLM would take most of RAM."""
+
+    model: str
+    host: str = "127.0.0.1"
+    port: int = 8000
+    allow_remote: bool = False
+    context_length: int | None = None
+    kv_cache_gib: float = 1.0
+    dtype: str = "auto"
+    log: Path | None = None
+    start_s: float = 900.0
+
+    @property
+    def url(self) -> str:
+        """Where the server answers."""
+        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
+
+def check(options: ServeOptions) -> None:
+    """Raise `UsageError` for a host, port or installation that cannot work, before anything is started."""
+    if options.host not in LOOPBACK and not options.allow_remote:
+        raise UsageError(
+            f"--host {options.host} would let other machines in, and the server asks for no password; "
+            "use 127.0.0.1, or add --allow-remote"
+        )
+    if find_spec("vllm") is None:
+        raise UsageError("vLLM is not installed; install constitute[vllm] (GPU) or constitute[cpu]")
+    require(model_path(options.model))
+    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((options.host, options.port))
+        except OSError as problem:
+            raise UsageError(
+                f"port {options.port} on {options.host} cannot be used ({problem.strerror}); "
+                f"stop what listens there or give another --port"
+            ) from problem
+
+
+def command(options: ServeOptions, *, on_cpu: bool) -> list[str]:
+    """The child's command line. The console script `vllm serve` fails with the CPU package; this works."""
+    words = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
+    words += ["--model", model_path(options.model), "--served-model-name", options.model]
+    words += ["--host", options.host, "--port", str(options.port)]
+    words += ["--load-format", "safetensors", "--no-enable-log-requests"]
+    # Some projects' generation_config.json would change the sampling behind the user's back.
+    if options.context_length is not None:
+        words += ["--max-model-len", str(options.context_length)]
+    if on_cpu:
+        words += ["--dtype", "float32" if options.dtype == "auto" else options.dtype, "--enforce-eager"]
+        words += ["--kv-cache-memory-bytes", str(int(options.kv_cache_gib * (1 << 30)))]
+        # A seeded request with a split prompt kills vLLM 0.31 on a CPU (see engines/vllm.py).
+        words += ["--no-enable-chunked-prefill"]
+    else:
+        words += ["--dtype", options.dtype]
+    return words
+
+
+def environment() -> dict[str, str]:
+    """The child's environment: ours, with every kind of telemetry off."""
+    quiet = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    return {**os.environ, **quiet, "PYTHONUNBUFFERED": "1"}
+
+
+@contextmanager
+def running(
+    options: ServeOptions, say: Callable[[str], None] = lambda _: None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A healthy server for the length of the block; raises `EngineError` with its last words if it dies."""
+    check(options)
+    log = options.log or Path(tempfile.mkdtemp(prefix="constitute-serve-")) / "server.log"
+    with log.open("ab") as sink:
+        child = subprocess.Popen(
+            command(options, on_cpu=not _has_gpu()),
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            env=environment(),
+            start_new_session=True,
+            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+        )
+    try:
+        say(f"starting vLLM for {options.model} (log: {log})")
+        wait_healthy(child, options, log)
+        yield child
+    finally:
+        stop(child)
+
+
+def wait_healthy(child: subprocess.Popen[bytes], options: ServeOptions, log: Path) -> None:
+    """Return once /health answers; raises `EngineError` if the child dies or takes too long."""
+    end = time.monotonic() + options.start_s
+    while time.monotonic() < end:
+        if child.poll() is not None:
+            raise EngineError(f"the server ended with code {child.returncode}; {last_words(log)}")
+        try:
+            with urllib.request.urlopen(f"{options.url}/health", timeout=2) as answer:
+                if answer.status == 200:
+                    return
+        except (OSError, urllib.error.URLError):
+            pass
+        time.sleep(0.25)
+    raise EngineError(f"the server is not healthy after {options.start_s:g} s; {last_words(log)}")
+
+
+def last_words(log: Path, lines: int = 8) -> str:
+    """The end of a log file as one quoted sentence."""
+    tail = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-lines:]
+    return f"last lines of {log}:\n  " + "\n  ".join(tail or ["(empty)"])
+
+
+def wait(child: subprocess.Popen[bytes], log: Path | None) -> None:
+    """Block until the child ends, which is an error: it is stopped by leaving `running`."""
+    code = child.wait()
+    words = last_words(log) if log else "give --log FILE to keep its log"
+    raise EngineError(f"the server ended with code {code}; {words}")
+
+
+def stop(child: subprocess.Popen[bytes]) -> None:
+    """End the child and everything it started: politely, then surely."""
+    for sign, patience in ((signal.SIGTERM, _STOP_S), (signal.SIGKILL, _STOP_S)):
+        try:
+            os.killpg(child.pid, sign)
+        except ProcessLookupError:
+            break
+        try:
+            child.wait(patience)
+        except subprocess.TimeoutExpired:
+            continue
+    child.wait()
+
+
+def _die_with_parent() -> None:
+    # The kernel sends SIGTERM to the child when this process dies, even by SIGKILL.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _has_gpu() -> bool:
+    """Whether an NVIDIA or AMD driver is loaded; torch is not imported for it."""
+    return any(Path(path).exists() for path in ("/dev/nvidiactl", "/dev/kfd"))

@@ -1,0 +1,53 @@
+"""Bring another model's weights into a running engine, so that one serves base, SFT model and policy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from constitute.engines.base import Engine, RolloutEngine
+from constitute.engines.identity import model_fingerprint
+from constitute.errors import UsageError
+from constitute.packaged import model_path
+
+
+def rollout_engine(engine: Engine) -> RolloutEngine:
+    """The engine as one that takes weights; raises `UsageError` for a server, which does not."""
+    if not isinstance(engine, RolloutEngine):
+        raise UsageError(
+            f"the engine of {engine.identity.name} cannot take new weights; use a local folder or Hub model "
+            "with engine.kind vllm or transformers"
+        )
+    return engine
+
+
+def load_folder(engine: Engine, model: str) -> None:
+    """Replace the engine's weights by those in the model folder `model`, of the same architecture.
+
+    The engine's identity changes with its weights, so no cached answer of the old model is used.
+    Raises `UsageError` for a folder without safetensors.
+    """
+    folder = _folder(model)
+    if not sorted(folder.glob("*.safetensors")):
+        raise UsageError(f"{model} holds no *.safetensors; name the folder of a saved model")
+    rollout_engine(engine).update_weights(_tensors(folder), fingerprint=model_fingerprint(model_path(model)))
+
+
+def _folder(model: str) -> Path:
+    """The folder of a local, packaged or downloaded model."""
+    path = Path(model_path(model))
+    if path.is_dir():
+        return path
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(model, allow_patterns=["*.safetensors"], local_files_only=True))
+
+
+def _tensors(folder: Path) -> Iterator[tuple[str, Any]]:
+    from safetensors import safe_open
+
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 - a safetensors handle is no mapping
+                yield name, file.get_tensor(name)

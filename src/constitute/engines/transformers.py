@@ -1,0 +1,254 @@
+"""Plain transformers: the portable fallback where vLLM is not installed, and the reference in tests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from constitute.engines.base import ModelIdentity
+from constitute.engines.decoding import Sampled, sample_batch, score_batch
+from constitute.engines.identity import model_fingerprint, tensor_bytes, weights_fingerprint
+from constitute.engines.locate import snapshot
+from constitute.engines.render import Renderer, as_bytes, check_length, load_tokenizer
+from constitute.errors import EngineError, UsageError
+from constitute.packaged import model_path
+from constitute.types import Choice, Completion, Request, SamplingParams
+
+if TYPE_CHECKING:
+    from constitute.config import EngineConfig
+
+# Rows in one forward pass, and seconds to wait for more of them.
+_BATCH = 64
+_WINDOW_S = 0.005
+
+# (prompt ids, sampling or None to score, completion ids to score)
+Job = tuple[tuple[int, ...], SamplingParams | None, tuple[int, ...]]
+Waiting = tuple[Job, "asyncio.Future[Any]"]
+
+
+class TransformersEngine:
+    """Keeps to `Engine` and `RolloutEngine`; requests waiting together share a padded batch.
+
+    Log-probabilities are those of the model's own distribution (temperature 1, nothing cut off).
+    """
+
+    def __init__(self, model: str, config: EngineConfig) -> None:
+        self._path = model_path(model)
+        self._renderer = Renderer(load_tokenizer(config.tokenizer or self._path, config.revision), model)
+        self._model: Any = _load(self._path, config)
+        settings = self._model.config.get_text_config()
+        own = getattr(settings, "max_position_embeddings", None)
+        self._limit: int | None = config.context_length or own
+        tokenizer = self._renderer.tokenizer
+        self._ends = _end_ids(self._model, tokenizer)
+        # Padded columns are masked out, so any valid id will do where a model has no pad token.
+        self._pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+        self._batch = min(_BATCH, config.in_flight)
+        self._waiting: list[Waiting] = []
+        self._driver: asyncio.Task[None] | None = None
+        self._identity = ModelIdentity(
+            engine="transformers",
+            name=model,
+            revision=config.revision or "",
+            fingerprint=model_fingerprint(self._path) or snapshot(self._path, config.revision),
+            tokenizer_hash=self._renderer.tokenizer_hash,
+            template_hash=self._renderer.template_hash,
+        )
+
+    @property
+    def identity(self) -> ModelIdentity:
+        return self._identity
+
+    @property
+    def context_length(self) -> int | None:
+        return self._limit
+
+    def rendered(self, request: Request) -> bytes:
+        """Prompt token ids as bytes."""
+        return as_bytes(self._renderer.ids(request))
+
+    async def generate(self, request: Request) -> Completion:
+        """One completion; text past the context's end is cut and finishes with "length"."""
+        prompt = self._renderer.ids(request)
+        check_length(len(prompt), self._limit)
+        completion: Completion = await self._submit((prompt, request.sampling, ()))
+        return completion.model_copy(update={"logprobs": ()})
+
+    async def choose(self, request: Request, labels: Sequence[str]) -> Choice:
+        """Exact log-probabilities, each label teacher-forced after the context."""
+        context = self._renderer.ids(request)
+        ids = [self._renderer.label_ids(request, label) for label in labels]
+        check_length(len(context) + max(map(len, ids)) - 1, self._limit)
+        scores = await asyncio.gather(*(self._submit((context, None, label)) for label in ids))
+        return Choice(labels=tuple(labels), logprobs=tuple(sum(score) for score in scores))
+
+    def generate_ids(
+        self, prompts: Sequence[Sequence[int]], sampling: SamplingParams, *, logprobs: bool
+    ) -> list[Completion]:
+        """Block for one completion a prompt; prompt i is seeded with `sampling.seed + i`.
+
+        `logprobs` are of the sampled tokens at temperature 1, whatever the sampling temperature.
+        """
+        jobs: list[Job] = []
+        for index, prompt in enumerate(prompts):
+            check_length(len(prompt), self._limit)
+            seed = None if sampling.seed is None else sampling.seed + index
+            jobs.append((tuple(prompt), sampling.model_copy(update={"seed": seed}), ()))
+        completions: list[Completion] = self._in_batches(jobs, self._sample)
+        return completions if logprobs else [c.model_copy(update={"logprobs": ()}) for c in completions]
+
+    def score_ids(
+        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
+    ) -> list[list[float]]:
+        """Exact log-probabilities of given tokens."""
+        jobs: list[Job] = [
+            (tuple(prompt), None, tuple(completion))
+            for prompt, completion in zip(prompts, completions, strict=True)
+        ]
+        return self._in_batches(jobs, self._score)
+
+    def update_weights(
+        self, named_tensors: Iterable[tuple[str, Any]], *, fingerprint: str | None = None
+    ) -> None:
+        """Copy new weights in; raises `EngineError` where names do not fit the model."""
+        if self._waiting or (self._driver is not None and not self._driver.done()):
+            raise RuntimeError("requests are in flight; finish them before a weight sync")
+        named = {name: tensor.detach().clone() for name, tensor in named_tensors}
+        missing, unexpected = self._model.load_state_dict(named, strict=False)
+        tied = set(getattr(self._model, "all_tied_weights_keys", None) or ())
+        if unexpected or set(missing) - tied:
+            raise EngineError(
+                f"new weights do not fit the model: missing {sorted(set(missing) - tied)[:3]}, "
+                f"unexpected {list(unexpected)[:3]}; push a checkpoint of the same architecture"
+            )
+        if fingerprint is None:
+            fingerprint = weights_fingerprint((name, tensor_bytes(tensor)) for name, tensor in named.items())
+        self._identity = self._identity.model_copy(update={"fingerprint": fingerprint})
+
+    async def close(self) -> None:
+        """Free the model; whatever still waits gets `EngineError`."""
+        for _, future in self._waiting:
+            if not future.done():
+                future.set_exception(EngineError("the engine was closed; open it again to go on"))
+        self._waiting = []
+        self._model = None
+
+    async def _submit(self, job: Job) -> Any:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        if self._model is None:
+            raise EngineError("the engine was closed; open it again to go on")
+        self._waiting.append((job, future))
+        if self._driver is None or self._driver.done() or self._driver.get_loop() is not loop:
+            self._driver = loop.create_task(self._drive())
+        return await future
+
+    async def _drive(self) -> None:
+        while self._waiting:
+            await asyncio.sleep(_WINDOW_S)
+            # One kind of work a batch: whatever the oldest request wants.
+            scoring = bool(self._waiting) and self._waiting[0][0][1] is None
+            batch: list[Waiting] = []
+            left: list[Waiting] = []
+            for item in self._waiting:
+                fits = (item[0][1] is None) == scoring and len(batch) < self._batch
+                (batch if fits else left).append(item)
+            self._waiting = left
+            live = [(job, future) for job, future in batch if not future.done()]
+            if not live:
+                continue
+            work = self._score if scoring else self._sample
+            try:
+                answers = await asyncio.to_thread(work, [job for job, _ in live])
+            except Exception as problem:
+                # Whoever waits must hear of it: of trouble as a sentence, of a bug as it is.
+                trouble = isinstance(problem, RuntimeError)
+                error = EngineError(f"transformers stopped: {problem}; lower engine.in_flight")
+                for _, future in live:
+                    if not future.done():
+                        future.set_exception(error if trouble else problem)
+                continue
+            for (_, future), answer in zip(live, answers, strict=True):
+                if not future.done():
+                    future.set_result(answer)
+
+    def _in_batches(self, jobs: Sequence[Job], work: Callable[[Sequence[Job]], list[Any]]) -> list[Any]:
+        return [
+            answer
+            for start in range(0, len(jobs), self._batch)
+            for answer in work(jobs[start : start + self._batch])
+        ]
+
+    def _score(self, jobs: Sequence[Job]) -> list[Any]:
+        return score_batch(self._model, [job[0] for job in jobs], [job[2] for job in jobs], pad=self._pad)
+
+    def _sample(self, jobs: Sequence[Job]) -> list[Any]:
+        samplings = [job[1] for job in jobs if job[1] is not None]
+        prompts = [job[0] for job in jobs]
+        rows = sample_batch(
+            self._model,
+            prompts,
+            samplings,
+            ends=self._ends,
+            pad=self._pad,
+            limit=self._limit,
+            stopped=partial(self._stopped, prompts, samplings),
+        )
+        return [self._completion(*each) for each in zip(prompts, samplings, rows, strict=True)]
+
+    def _stopped(
+        self,
+        prompts: Sequence[Sequence[int]],
+        samplings: Sequence[SamplingParams],
+        row: int,
+        tokens: Sequence[int],
+    ) -> bool:
+        stop = samplings[row].stop
+        return bool(stop) and any(word in self._renderer.decode(prompts[row], tokens) for word in stop)
+
+    def _completion(self, prompt: Sequence[int], sampling: SamplingParams, row: Sampled) -> Completion:
+        text = self._renderer.decode(prompt, row.tokens)
+        places = [text.index(word) for word in sampling.stop if word in text]
+        return Completion(
+            text=text[: min(places)] if places else text,
+            token_ids=tuple(row.tokens),
+            logprobs=tuple(row.logprobs),
+            finish_reason="length" if row.finish == "length" else "stop",
+            prompt_tokens=len(prompt),
+        )
+
+
+def _load(path: str, config: EngineConfig) -> Any:
+    import os
+
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.utils.logging import disable_progress_bar
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    # bf16 matrix products die with SIGILL on CPUs that only claim to have them.
+    dtype = "float32" if device == "cpu" and config.dtype == "auto" else config.dtype
+    # Nothing but talk on stderr; `--json` consumers and terminals with a live line want neither.
+    disable_progress_bar()
+    try:
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            path,
+            revision=config.revision,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+        )
+    except (OSError, ValueError) as problem:
+        reason = str(problem).strip().splitlines()[0] if str(problem).strip() else type(problem).__name__
+        raise UsageError(f"cannot load model {path!r}: {reason}") from problem
+    return model.to(device).eval()
+
+
+def _end_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+    """All ids that end a turn: the tokenizer's eos and every one the generation configuration names."""
+    configured = model.generation_config.eos_token_id
+    ids = configured if isinstance(configured, list) else [configured]
+    return frozenset(token for token in [*ids, tokenizer.eos_token_id] if token is not None)

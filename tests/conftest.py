@@ -1,0 +1,101 @@
+"""Session-wide fixtures: models made here, one vLLM engine, one served model, one mock server."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from mock_openai import MockServer
+
+from constitute.config import EngineConfig
+from constitute.packaged import model_path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+SMALL = EngineConfig(kv_cache_gib=0.25)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory) -> Path:
+    """Folder of a random Llama of 0.1 M parameters with tied embeddings and a ChatML tokenizer."""
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    from tiny_models import random_llama
+
+    return random_llama(tmp_path_factory.mktemp("tiny-model"))
+
+
+@pytest.fixture(scope="session")
+def model_folder(request, tmp_path_factory) -> Path:
+    """A copy of the embedded model where its weights are in the checkout, else the random one.
+
+    A copy, because `make pocket` may replace the folder while a session runs.
+    """
+    path = model_path("pocket")
+    if path == "pocket":
+        return request.getfixturevalue("tiny_model")
+    return Path(shutil.copytree(path, tmp_path_factory.mktemp("pocket") / "weights"))
+
+
+@pytest.fixture(scope="session")
+def vllm_engine(model_folder):
+    """The one in-process vLLM engine of the session; a test that swaps weights puts them back."""
+    if find_spec("vllm") is None:
+        pytest.skip("vLLM is not installed")
+    from constitute.engines import open_engine
+
+    engine = open_engine(str(model_folder), SMALL.model_copy(update={"kind": "vllm"}))
+    yield engine
+    asyncio.run(engine.close())
+
+
+@pytest.fixture(scope="session")
+def transformers_engine(model_folder):
+    """The same model in plain transformers."""
+    from constitute.engines import open_engine
+
+    engine = open_engine(str(model_folder), SMALL.model_copy(update={"kind": "transformers"}))
+    yield engine
+    asyncio.run(engine.close())
+
+
+def free_port() -> int:
+    """A TCP port nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def vllm_server_url(model_folder, tmp_path_factory) -> Iterator[str]:
+    """URL of the same model behind `constitute serve`, in another process."""
+    if find_spec("vllm") is None:
+        pytest.skip("vLLM is not installed")
+    log = tmp_path_factory.mktemp("serve") / "server.log"
+    words = [sys.executable, "-m", "constitute", "serve", str(model_folder), "--kv-cache-gib", "0.25"]
+    child = subprocess.Popen(
+        [*words, "--port", str(free_port()), "--log", str(log)], stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout is not None
+    url = child.stdout.readline().strip()
+    if not url.startswith("http://"):
+        child.wait(30)
+        pytest.fail(f"constitute serve did not start: {log.read_text()[-2000:]}")
+    yield url
+    child.terminate()
+    child.wait(60)
+
+
+@pytest.fixture
+def mock_server() -> Iterator[MockServer]:
+    """A scripted OpenAI-compatible server in a thread of this process."""
+    with MockServer() as server:
+        yield server
