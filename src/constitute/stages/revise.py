@@ -1,0 +1,51 @@
+"""Critique and revise an answer, round by round, keeping every step (arXiv 2212.08073, section 3.1).
+
+A round starts from the prompt and the latest answer; earlier critiques are not shown again.
+"""
+
+from __future__ import annotations
+
+import random
+
+from constitute.config import ReviseConfig
+from constitute.constitution import draw
+from constitute.errors import RowError
+from constitute.sample import Sample
+from constitute.stages.critique import critique, critique_turn, opening, sampling
+from constitute.templates import render
+from constitute.types import Constitution, CritiqueRevision, Message, Principle, Request, Response
+
+
+async def revise(
+    row: Response, sample: Sample, rng: random.Random, cfg: ReviseConfig, constitution: Constitution
+) -> Response:
+    """The row with one step a round, each under a principle drawn for (row, round).
+
+    Raises `RowError` where a critique or a revision is empty or cut short.
+    """
+    for round_ in range(cfg.rounds):
+        principle = draw(constitution, row.id, round_)
+        said = await critique(row, sample, rng, cfg, principle) if cfg.critique else ""
+        text = await _revision(row, said, sample, cfg, principle)
+        step = CritiqueRevision(principle_id=principle.id, critique=said, revision=text)
+        row = row.model_copy(update={"steps": (*row.steps, step)})
+    return row
+
+
+def revision_turn(row: Response, said: str, principle: Principle) -> tuple[Message, ...]:
+    """The conversation up to the revision request, with the critique `said` where there is one."""
+    before = opening(row)
+    if said:
+        before = (*critique_turn(row, principle), Message(role="assistant", content=said))
+    request = render("revise", principle=principle, messages=row.prompt.messages, answer=row.final)
+    return (*before, Message(role="user", content=request))
+
+
+async def _revision(row: Response, said: str, sample: Sample, cfg: ReviseConfig, principle: Principle) -> str:
+    round_ = len(row.steps)
+    request = Request(messages=revision_turn(row, said, principle), sampling=sampling(cfg))
+    completion = await sample.generate(request, step="revision", index=round_, principle=principle)
+    text = completion.text.strip()
+    if not text:
+        raise RowError(f"the revision of round {round_ + 1} is empty")
+    return text

@@ -1,0 +1,78 @@
+"""Progress: plain lines off a terminal, a live line on one, JSON events for programs."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+
+import pytest
+
+from constitute.progress import Events, Live, Plain, StageState, describe, open_progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_plain_lines_say_start_and_end() -> None:
+    out = io.StringIO()
+    with open_progress(out=out) as progress:
+        progress.start("generate", 3, 1)
+        progress.advance("generate", "ok")
+        progress.advance("generate", "failed")
+        progress.tokens(70)
+        progress.note("something to know")
+        progress.finish("generate")
+    first, note, last = out.getvalue().splitlines()
+    assert (first, note) == ("generate: 3 rows, 1 done before", "something to know")
+    assert last.startswith("generate: 3 of 3 rows, 1 failed, ") and "tokens/s" in last
+
+
+def test_plain_lines_come_every_so_often_and_not_a_row() -> None:
+    out = io.StringIO()
+    progress = Plain(out)
+    progress.start("label")
+    for _ in range(100):
+        progress.advance("label")
+    assert out.getvalue() == "label: rows\n"
+    progress.every_s = 0.0
+    progress.advance("label", loss=0.25)
+    assert "101 rows, loss 0.25" in out.getvalue().splitlines()[-1]
+
+
+def test_events_are_json_with_rate_and_time_left() -> None:
+    out = io.StringIO()
+    progress = Events(out)
+    progress.every_s = 0.0
+    progress.start("revise", 4)
+    progress.advance("revise", "abstain")
+    progress.finish("revise")
+    start, event, finish = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert (start["event"], start["eta_s"], start["total"]) == ("start", None, 4)
+    assert (event["event"], event["done"], event["abstain"]) == ("progress", 1, 1)
+    assert event["rows_per_s"] > 0 and event["eta_s"] is not None
+    assert finish["event"] == "finish"
+
+
+def test_a_live_line_shows_no_markup_and_ends_with_the_figures() -> None:
+    out = Terminal()
+    with open_progress(out=out) as progress:
+        assert isinstance(progress, Live)
+        progress.start("generate", 2)
+        progress.advance("generate")
+        progress.advance("generate")
+        progress.note("[bold]as it is[/bold]")
+        progress.finish("generate")
+    assert "[bold]as it is[/bold]" in out.getvalue()
+    assert "generate: 2 of 2 rows" in out.getvalue()
+
+
+def test_rate_and_time_left_count_this_run_alone() -> None:
+    state = StageState("s", 100, done=60, fresh=10, started=time.monotonic() - 5)
+    now = time.monotonic()
+    assert state.rate(now) == pytest.approx(2.0, rel=0.05)
+    assert state.eta_s(now) == pytest.approx(20.0, rel=0.05)
+    assert describe(state, 0).startswith("60 of 100 rows, 2.0 rows/s, ")
+    assert StageState("s", None, 0).eta_s(now) is None
