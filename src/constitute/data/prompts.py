@@ -1,0 +1,126 @@
+"""Read prompts in the forms people have them: text, conversations, HH transcripts; one file or data set."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from constitute.data.hh import is_hh, parse_hh, split_answer
+from constitute.data.rows import BadLine, Row, Unusable, collect, read_rows
+from constitute.parsing import shorten
+from constitute.types import Message, Prompt
+
+ROLES = ("system", "user", "assistant")
+KEYS = ("prompt", "messages", "chosen")
+
+
+def read_prompts(
+    spec: str | Path, *, limit: int | None = None, skip_bad: bool = False
+) -> tuple[list[Prompt], list[BadLine]]:
+    """The first `limit` prompts of `spec` and the lines that hold none.
+
+    `spec` is a JSONL, JSON, Parquet or text file (text forms also with .gz), or a Hub name. A row's
+    prompt is its `prompt` (text, HH transcript or messages), else its `messages`, else its `chosen`
+    (HH transcript or messages) without the last answer. Ids are the given ones, else a hash of the
+    content with `-2`, `-3`, … for repeats, so they stay when a file grows or changes order.
+    Raises `UsageError` or `DataError` with file and line; with `skip_bad` bad lines are returned instead.
+    """
+    names = Names()
+    source = Path(spec).name
+
+    def convert(row: Row) -> Prompt:
+        messages = prompt_messages(row.value)
+        return Prompt(id=names.take(row, content_id(messages)), messages=messages, source=source)
+
+    rows = read_rows(spec, "prompt")
+    return collect(rows, convert, spec=spec, what="prompts", limit=limit, skip_bad=skip_bad)
+
+
+class Names:
+    """Hands out the ids of one file: given ones as they are, the others made from content."""
+
+    def __init__(self) -> None:
+        self._taken: dict[str, str] = {}
+
+    def take(self, row: Row, content: str) -> str:
+        """The id of `row`. Raises `Unusable` where a given id is no text or number, empty or used before."""
+        given = row.value.get("id")
+        if given is None:
+            name, number = content, 2
+            while name in self._taken:
+                name, number = f"{content}-{number}", number + 1
+        else:
+            if isinstance(given, bool) or not isinstance(given, (str, int)) or given == "":
+                raise Unusable(f"id must be text or a whole number, not {shorten(repr(given))}")
+            name = clean(str(given), "id")
+            if name in self._taken:
+                raise Unusable(f"the id {shorten(name)!r} is used before, at {self._taken[name]}")
+        self._taken[name] = row.where
+        return name
+
+
+def content_id(value: Sequence[Message], *more: str) -> str:
+    """First 16 hex digits of the SHA-256 of a conversation and any texts that belong to it."""
+    parts = [[[m.role, m.content] for m in value], *more]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def prompt_messages(value: dict[str, Any]) -> tuple[Message, ...]:
+    """The conversation up to the user's turn that a row asks to answer. Raises `Unusable`."""
+    key = next((key for key in KEYS if value.get(key) is not None), None)
+    if key is None:
+        raise Unusable(f"none of the keys {', '.join(KEYS)}; found {', '.join(map(repr, value)) or 'no key'}")
+    messages = conversation(value[key], key)
+    given_as_prompt = key == "prompt" and not isinstance(value[key], str)
+    if not given_as_prompt:
+        # Transcripts and stored conversations end with the answer that is to be sampled anew.
+        messages, _ = split_answer(messages)
+    return ending_with_user(messages, key)
+
+
+def ending_with_user(messages: tuple[Message, ...], key: str) -> tuple[Message, ...]:
+    """`messages`, checked to end with something the user says. Raises `Unusable`."""
+    if not messages:
+        raise Unusable(f"{key} holds no turn of the user")
+    if messages[-1].role != "user":
+        raise Unusable(f"{key} ends with a turn of the {messages[-1].role}; the last must be the user's")
+    if not messages[-1].content.strip():
+        raise Unusable(f"{key} ends with an empty turn of the user")
+    return messages
+
+
+def conversation(value: Any, key: str) -> tuple[Message, ...]:
+    """A conversation from text (one turn of the user), an HH transcript, or a list of messages."""
+    if isinstance(value, str):
+        text = clean(value, key)
+        return parse_hh(text) if is_hh(text) else (Message(role="user", content=text),)
+    if not isinstance(value, list):
+        raise Unusable(f"{key} must be text or a list of messages, not {shorten(repr(value))}")
+    return tuple(_message(item, f"{key}[{i}]") for i, item in enumerate(value))
+
+
+def _message(item: Any, where: str) -> Message:
+    if not isinstance(item, dict) or "role" not in item or "content" not in item:
+        raise Unusable(f"{where} must hold role and content, not {shorten(repr(item))}")
+    role, content = item["role"], item["content"]
+    if role not in ROLES:
+        raise Unusable(f"{where} has the role {shorten(repr(role))}; known are {', '.join(ROLES)}")
+    if isinstance(content, list) and all(isinstance(p, dict) and p.get("type") == "text" for p in content):
+        content = "".join(str(part.get("text", "")) for part in content)
+    if not isinstance(content, str):
+        raise Unusable(f"{where} must have text as its content, not {shorten(repr(content))}")
+    return Message(role=role, content=clean(content, where))
+
+
+def clean(text: str, key: str) -> str:
+    """`text` as it is; `Unusable` where it holds half a surrogate pair, which no file can store."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise Unusable(
+            f"{key} holds half a surrogate pair (\\ud800-\\udfff), which is no character"
+        ) from None
+    return text
