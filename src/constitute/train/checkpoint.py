@@ -1,0 +1,98 @@
+"""Atomic checkpoints of a PPO run: a folder appears whole under its name, or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from constitute.errors import StorageError
+from constitute.train.artefact import check_recipe
+
+_PREFIX = "iteration-"
+
+
+def save_checkpoint(
+    folder: Path, iteration: int, model: nn.Module, optimizer: Any, scheduler: Any, state: dict[str, Any]
+) -> Path:
+    """Write `folder/iteration-000012` and then remove the older ones.
+
+    It holds the weights (safetensors), optimizer, schedule and random states, and `state` as JSON.
+    Raises `StorageError` where the disk refuses; what was there before stays.
+    """
+    from safetensors.torch import save_model
+
+    final = folder / f"{_PREFIX}{iteration:06d}"
+    staging = folder / f".{final.name}"
+    shutil.rmtree(staging, ignore_errors=True)
+    try:
+        staging.mkdir(parents=True)
+        save_model(model, str(staging / "model.safetensors"))
+        training = {"optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict()}
+        training["random"] = {"torch": torch.get_rng_state(), "python": _python_state()}
+        if torch.cuda.is_available():
+            training["random"]["cuda"] = torch.cuda.get_rng_state_all()
+        torch.save(training, staging / "training.pt")
+        (staging / "state.json").write_text(json.dumps({"iteration": iteration, **state}), encoding="utf-8")
+        for file in staging.iterdir():
+            _sync(file)
+        shutil.rmtree(final, ignore_errors=True)
+        os.replace(staging, final)
+        _sync(folder)
+    except OSError as problem:
+        raise StorageError(
+            f"cannot write a checkpoint to {folder}: {problem.strerror or problem}; free space and run again"
+        ) from problem
+    for old in _folders(folder)[:-1]:
+        shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+def last_checkpoint(folder: Path, made_by: dict[str, Any]) -> Path | None:
+    """The newest whole checkpoint, None where there is none; `RunMismatch` for one of another recipe."""
+    found = _folders(folder)
+    if not found:
+        return None
+    stored = json.loads((found[-1] / "state.json").read_text(encoding="utf-8"))
+    check_recipe(folder.parent, stored["made_by"], made_by)
+    return found[-1]
+
+
+def load_checkpoint(path: Path, model: nn.Module, optimizer: Any, scheduler: Any) -> dict[str, Any]:
+    """Restore everything `save_checkpoint` wrote and return its `state`. Reads tensors only, no code."""
+    from safetensors.torch import load_model
+
+    load_model(model, str(path / "model.safetensors"), device=str(next(model.parameters()).device))
+    training = torch.load(path / "training.pt", weights_only=True, map_location="cpu")
+    optimizer.load_state_dict(training["optimizer"])
+    scheduler.load_state_dict(training["scheduler"])
+    torch.set_rng_state(training["random"]["torch"])
+    version, words, gauss = training["random"]["python"]
+    random.setstate((version, tuple(words), gauss))
+    if torch.cuda.is_available() and "cuda" in training["random"]:
+        torch.cuda.set_rng_state_all(training["random"]["cuda"])
+    state: dict[str, Any] = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    return state
+
+
+def _python_state() -> list[Any]:
+    version, words, gauss = random.getstate()
+    return [version, list(words), gauss]
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob(f"{_PREFIX}*") if (path / "state.json").is_file())
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

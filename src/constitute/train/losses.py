@@ -1,0 +1,119 @@
+"""The formulas of PPO and of the reward model, as pure functions of tensors.
+
+Shapes: B responses, T tokens of the longest response, N tokens in a row. A mask is 1.0 on the tokens
+of a response and 0.0 beyond its end. Log-probabilities are in nats and already divided by the
+sampling temperature. `reduce` sums a tensor over processes; one process needs none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+Reduce = Callable[[Tensor], Tensor]
+
+
+def alone(value: Tensor) -> Tensor:
+    """The sum over processes where there is one."""
+    return value
+
+
+def masked_mean(values: Tensor, mask: Tensor, reduce: Reduce = alone) -> Tensor:
+    """Mean of `values` where `mask` is 1; 0.0 for an empty mask, so that an empty shard adds nothing."""
+    total = reduce((values * mask).sum())
+    return total / reduce(mask.sum()).clamp(min=1.0)
+
+
+def whiten(values: Tensor, mask: Tensor, *, shift_mean: bool = True, reduce: Reduce = alone) -> Tensor:
+    """Scale to unit variance over the mask (biased variance, arXiv 1909.08593's code); 0 elsewhere.
+
+    `shift_mean=False` keeps the mean, as is done for rewards.
+    """
+    mean = masked_mean(values, mask, reduce)
+    variance = masked_mean((values - mean) ** 2, mask, reduce)
+    scaled = (values - mean) * torch.rsqrt(variance + 1e-8)
+    return (scaled if shift_mean else scaled + mean) * mask
+
+
+def token_rewards(
+    score_B: Tensor, logprobs_BT: Tensor, ref_logprobs_BT: Tensor, mask_BT: Tensor, kl_coef: float
+) -> Tensor:
+    """Per-token reward: -kl_coef * (log pi - log pi_ref), plus the score on the last generated token.
+
+    The k1 estimate of the KL, unclamped (arXiv 1909.08593, equation 2; 2009.01325, section 3.4).
+    """
+    rewards_BT = -kl_coef * (logprobs_BT - ref_logprobs_BT) * mask_BT
+    last_B = mask_BT.sum(dim=1).long() - 1
+    assert bool((last_B >= 0).all()), "a response has no token"
+    return rewards_BT.scatter_add(1, last_B[:, None], score_B[:, None].to(rewards_BT.dtype))
+
+
+def gae(rewards_BT: Tensor, values_BT: Tensor, mask_BT: Tensor, gamma: float, lam: float) -> Tensor:
+    """Generalised advantage estimates (arXiv 1506.02438, equation 16); the end of a response is terminal."""
+    masked_values_BT = values_BT * mask_BT
+    advantages = torch.zeros_like(rewards_BT)
+    ahead = next_value = torch.zeros_like(rewards_BT[:, 0])
+    for t in reversed(range(rewards_BT.shape[1])):
+        delta = rewards_BT[:, t] + gamma * next_value - masked_values_BT[:, t]
+        ahead = (delta + gamma * lam * ahead) * mask_BT[:, t]
+        advantages[:, t] = ahead
+        next_value = masked_values_BT[:, t]
+    return advantages
+
+
+def clipped_policy_loss(new: Tensor, old: Tensor, advantages: Tensor, clip: float) -> Tensor:
+    """Per-token -min(r A, clip(r) A) with r = pi/pi_old (arXiv 1707.06347, equation 7)."""
+    ratio = torch.exp(new - old)
+    return torch.maximum(-advantages * ratio, -advantages * ratio.clamp(1.0 - clip, 1.0 + clip))
+
+
+def clipped_value_loss(new: Tensor, old: Tensor, returns: Tensor, clip: float) -> Tensor:
+    """Per-token half squared error, the larger of clipped and unclipped (arXiv 1909.08593's code)."""
+    near = old + (new - old).clamp(-clip, clip)
+    return 0.5 * torch.maximum((new - returns) ** 2, (near - returns) ** 2)
+
+
+def clipped_fraction(new: Tensor, old: Tensor, clip: float) -> Tensor:
+    """1.0 where the probability ratio left [1 - clip, 1 + clip]."""
+    return ((torch.exp(new - old) - 1.0).abs() > clip).to(new.dtype)
+
+
+def approx_kl(new: Tensor, old: Tensor) -> Tensor:
+    """Per-token k2 estimate of the change of policy: half the squared log-ratio. Never negative."""
+    return 0.5 * (new - old) ** 2
+
+
+def k3(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
+    """Per-token k3 estimate of KL(pi || pi_ref): exp(-d) - 1 + d, d = log pi - log pi_ref. For logging."""
+    log_ratio = ref_logprobs - logprobs
+    return torch.expm1(log_ratio) - log_ratio
+
+
+def adaptive_kl(coef: float, kl: float, target: float, episodes: int, horizon: int) -> float:
+    """Next KL coefficient: proportional control, error clipped to 0.2 (arXiv 1909.08593, section 2.2)."""
+    error = min(max(kl / target - 1.0, -0.2), 0.2)
+    return coef * (1.0 + error * episodes / horizon)
+
+
+def explained_variance(returns: Tensor, values: Tensor, mask: Tensor, reduce: Reduce = alone) -> Tensor:
+    """1 - Var(returns - values) / Var(returns) over the mask; NaN where the returns do not vary."""
+
+    def variance(x: Tensor) -> Tensor:
+        return masked_mean((x - masked_mean(x, mask, reduce)) ** 2, mask, reduce)
+
+    spread = variance(returns)
+    return torch.where(spread > 0, 1.0 - variance(returns - values) / spread, torch.nan)
+
+
+def best_of_n_kl(n: int) -> float:
+    """KL of best-of-n from its base: ln n - (n - 1)/n nats, an upper bound with ties (2009.01325, G.3)."""
+    return math.log(n) - (n - 1) / n
+
+
+def soft_label_loss(chosen_B: Tensor, rejected_B: Tensor, chosen_prob_B: Tensor) -> Tensor:
+    """Per-pair cross-entropy of sigmoid(r_chosen - r_rejected) against P(chosen) (arXiv 2309.00267)."""
+    return binary_cross_entropy_with_logits(chosen_B - rejected_B, chosen_prob_B, reduction="none")

@@ -1,0 +1,226 @@
+"""The models of PPO: actor, critic, frozen reference and reward model, as one forward pass needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from constitute.errors import UsageError
+from constitute.train.batching import TokenBatch, collate, micro_batches
+
+# Logits of this many elements at once (256 MB in fp32); a longer list of tokens is cut into pieces.
+_LOGIT_ELEMENTS = 1 << 26
+
+
+def load_model(auto: Any, name: str, *, new: Sequence[str] = (), **options: Any) -> Any:
+    """Load `name` with a transformers Auto class: safetensors, no remote code, dropout off.
+
+    `new` names the weights that may be absent and start at random. Raises `UsageError` where there is no
+    such model or where it lacks others.
+    """
+    try:
+        model, loading = auto.from_pretrained(
+            name, trust_remote_code=False, use_safetensors=True, output_loading_info=True, **options
+        )
+    except (OSError, ValueError) as problem:
+        reason = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+        raise UsageError(
+            f"cannot load the model {name!r} ({reason}); give a local folder with safetensors or a Hub name"
+        ) from problem
+    lacking = sorted(set(loading["missing_keys"]) - set(new))
+    if lacking:
+        raise UsageError(
+            f"the model {name!r} lacks weights that a {type(model).__name__} needs ({lacking[0]}, "
+            f"{len(lacking)} in all); give a model of the right kind"
+        )
+    disable_dropout(model)
+    return model.eval()
+
+
+def load_tokenizer(name: str) -> Any:
+    """The tokenizer of a local folder or Hub name; raises `UsageError` where there is none."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    except (OSError, ValueError) as problem:
+        reason = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+        raise UsageError(
+            f"cannot load the tokenizer of {name!r} ({reason}); give a folder that holds tokenizer.json"
+        ) from problem
+
+
+def disable_dropout(model: nn.Module) -> None:
+    """Set every dropout to zero, those that attention takes as a number included."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        elif isinstance(getattr(module, "attention_dropout", None), float):
+            setattr(module, "attention_dropout", 0.0)  # noqa: B010
+
+
+def score_head(model: Any, name: str) -> nn.Linear:
+    """The head of a reward model; raises `UsageError` where it is not a decoder's `score`."""
+    head = getattr(model, "score", None)
+    if not isinstance(head, nn.Linear) or head.out_features != 1:
+        raise UsageError(
+            f"{name} is no reward model: it needs one output per sequence in a head named `score`; "
+            "train one with `constitute train reward`"
+        )
+    return head
+
+
+def hidden_states(trunk: nn.Module, batch: TokenBatch) -> Tensor:
+    """Last hidden states, flattened to (B*L, D). Positions are explicit; causality hides the padding."""
+    output = trunk(input_ids=batch.input_ids_BL, position_ids=batch.position_ids_BL, use_cache=False)
+    hidden_BLD: Tensor = output.last_hidden_state
+    return hidden_BLD.flatten(0, 1)
+
+
+def logit_map(config: Any) -> Callable[[Tensor], Tensor]:
+    """What a model does to its logits after the output layer: a scale (Granite, Cohere), a cap (Gemma 2)."""
+    scale = float(getattr(config, "logit_scale", None) or 1.0)
+    scale /= float(getattr(config, "logits_scaling", None) or 1.0)
+    cap = getattr(config, "final_logit_softcapping", None)
+
+    def apply(logits: Tensor) -> Tensor:
+        logits = logits if scale == 1.0 else logits * scale
+        return logits if cap is None else torch.tanh(logits / cap) * cap
+
+    return apply
+
+
+class Actor(nn.Module):
+    """A causal language model, asked only for the log-probabilities of response tokens."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+        self._map = logit_map(model.config.get_text_config())
+
+    def trunk_states(self, batch: TokenBatch) -> Tensor:
+        """Hidden states (N, D) at the positions that predict a response token."""
+        return hidden_states(self.model.base_model, batch)[batch.predict_N]
+
+    def logprobs(self, hidden_ND: Tensor, target_N: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        """Log-probabilities of the targets and entropies of their distributions, both (N,), in nats.
+
+        The entropy carries no gradient. Large vocabularies go piece by piece, recomputed in the backward.
+        """
+        head = self.model.get_output_embeddings()
+        piece = max(1, _LOGIT_ELEMENTS // head.out_features)
+        if len(target_N) <= piece:
+            return self._piece(hidden_ND, target_N, temperature)
+        parts = [
+            checkpoint(self._piece, hidden, target, temperature, use_reentrant=False)
+            for hidden, target in zip(hidden_ND.split(piece), target_N.split(piece), strict=True)
+        ]
+        return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+
+    def _piece(self, hidden_ND: Tensor, target_N: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        logits_NV = self._map(self.model.get_output_embeddings()(hidden_ND)).float() / temperature
+        norm_N = logits_NV.logsumexp(dim=-1)
+        logprobs_N = logits_NV.gather(1, target_N[:, None]).squeeze(1) - norm_N
+        if torch.is_grad_enabled():
+            return logprobs_N, torch.zeros_like(norm_N)
+        entropy_N = norm_N - ((logits_NV - norm_N[:, None]).exp() * logits_NV).sum(dim=-1)
+        return logprobs_N, entropy_N
+
+    def forward(self, batch: TokenBatch, temperature: float) -> tuple[Tensor, Tensor]:
+        """Log-probabilities and (without gradient only) entropies of the response tokens, (N,) each."""
+        return self.logprobs(self.trunk_states(batch), batch.target_N, temperature)
+
+
+class ActorCritic(nn.Module):
+    """Policy and value function in one module, so that one wrapped forward serves both.
+
+    `critic` is a trunk of its own, or None where the value head reads the actor's.
+    """
+
+    def __init__(self, actor: Actor, critic: nn.Module | None, value_head: nn.Linear) -> None:
+        super().__init__()
+        self.actor = actor
+        self.critic = critic
+        self.value_head = value_head
+
+    def forward(self, batch: TokenBatch, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-probabilities, entropies and values of the response tokens, (N,) each.
+
+        The value of a token is read where it is predicted: V(s_t) before action t.
+        """
+        states_ND = self.actor.trunk_states(batch)
+        logprobs_N, entropy_N = self.actor.logprobs(states_ND, batch.target_N, temperature)
+        if self.critic is not None:
+            states_ND = hidden_states(self.critic, batch)[batch.predict_N]
+        return logprobs_N, entropy_N, self.value_head(states_ND).squeeze(-1).float()
+
+
+class RewardModel:
+    """A frozen sequence classifier that scores whole conversations, normalised as it was saved."""
+
+    def __init__(self, model: Any, name: str, device: torch.device) -> None:
+        self.model = model.requires_grad_(False).to(device)
+        self.head = score_head(model, name)
+        self.mean, self.std = normalisation(model.config)
+        self.device = device
+
+    @torch.no_grad()
+    def scores(self, sequences: Sequence[Sequence[int]], pad_id: int, token_budget: int) -> list[float]:
+        """(r - mean) / std at the last token of each sequence."""
+        scores = [0.0] * len(sequences)
+        for rows in micro_batches([len(sequence) for sequence in sequences], token_budget):
+            chosen = [sequences[row] for row in rows]
+            batch = collate(chosen, [len(sequence) for sequence in chosen], pad_id, self.device)
+            raw_B = self.head(hidden_states(self.model.base_model, batch)[batch.last_B]).squeeze(-1).float()
+            for row, value in zip(rows, raw_B.tolist(), strict=True):
+                scores[row] = (value - self.mean) / self.std
+        return scores
+
+
+def normalisation(config: Any) -> tuple[float, float]:
+    """Mean and standard deviation of a reward model's raw scores, as its configuration keeps them."""
+    mean, std = getattr(config, "mean", None), getattr(config, "std", None)
+    return (float(mean), float(std)) if mean is not None and std else (0.0, 1.0)
+
+
+def value_head_of(reward: Any, name: str) -> nn.Linear:
+    """A value head that starts as the reward model's normalised score."""
+    head = score_head(reward, name)
+    mean, std = normalisation(reward.config)
+    value = nn.Linear(head.in_features, 1)
+    with torch.no_grad():
+        value.weight.copy_(head.weight.float() / std)
+        value.bias.fill_(-mean / std)
+        if head.bias is not None:
+            value.bias.add_(head.bias.float() / std)
+    return value
+
+
+def zero_value_head(width: int) -> nn.Linear:
+    """A value head that starts at zero (arXiv 1909.08593's code)."""
+    value = nn.Linear(width, 1)
+    nn.init.zeros_(value.weight)
+    nn.init.zeros_(value.bias)
+    return value
+
+
+@torch.no_grad()
+def check_actor(actor: Actor, name: str) -> None:
+    """Raise `UsageError` unless our path to the log-probabilities equals the model's own logits."""
+    device = actor.model.device
+    tokens = [[place % actor.model.config.get_text_config().vocab_size for place in range(6)]]
+    batch = collate(tokens, [1], 0, device)
+    ours, _ = actor(batch, 1.0)
+    own = actor.model(batch.input_ids_BL).logits[0, :-1].float().log_softmax(-1)
+    theirs = own.gather(1, batch.target_N[:, None]).squeeze(1)
+    gap = (ours - theirs).abs().max().item()
+    if gap > 1e-2:
+        raise UsageError(
+            f"the architecture of {name} ({type(actor.model).__name__}) does something to its logits that "
+            f"is not known here (log-probabilities differ by {gap:.3g}); use a Llama, Qwen, Gemma or "
+            "GPT-2 model"
+        )

@@ -1,0 +1,149 @@
+"""Learn from one batch of experience: epochs, minibatches and micro-batches of clipped PPO updates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from constitute.config.train import PPOConfig
+from constitute.errors import GateFailed
+from constitute.train import losses
+from constitute.train.batching import micro_batches
+from constitute.train.rollout import Experience, batch_of
+
+
+@dataclass
+class UpdateStats:
+    """Sums over the tokens seen by the update; `means` divides them."""
+
+    tokens: float = 0.0
+    sums: dict[str, float] = field(default_factory=dict)
+    grad_norms: dict[str, list[float]] = field(default_factory=lambda: {"actor": [], "critic": []})
+    first: dict[str, float] = field(default_factory=dict)
+    updates: int = 0
+    stopped_early: bool = False
+
+    def add(self, tokens: float, sums: dict[str, float]) -> None:
+        """Add one minibatch's sums over its tokens."""
+        if not self.tokens:
+            self.first = {name: value / tokens for name, value in sums.items()}
+        self.tokens += tokens
+        for name, value in sums.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+
+    def means(self) -> dict[str, float]:
+        """Mean per token of each sum, and mean gradient norms before clipping."""
+        figures = {name: value / self.tokens for name, value in self.sums.items()}
+        for name, norms in self.grad_norms.items():
+            if norms:
+                figures[f"grad_norm_{name}"] = sum(norms) / len(norms)
+        figures["first_ratio_error"] = self.first["ratio_error"]
+        figures["first_approx_kl"] = self.first["approx_kl"]
+        return figures
+
+
+@dataclass(frozen=True)
+class Learner:
+    """What an update needs: the wrapped actor-critic, its optimizer, and where the two halves are."""
+
+    model: Any
+    optimizer: torch.optim.Optimizer
+    accelerator: Any
+    actor_parameters: list[nn.Parameter]
+    critic_parameters: list[nn.Parameter]
+    pad_id: int
+
+
+def update(learner: Learner, experience: Experience, config: PPOConfig, order_seed: int) -> UpdateStats:
+    """Take `epochs` x `minibatches` steps. Raises `GateFailed` for a loss or gradient that is not finite."""
+    stats = UpdateStats()
+    n_rows = len(experience.rollouts.sequences)
+    for epoch in range(config.epochs):
+        for rows in _minibatches(n_rows, config.minibatches, order_seed + epoch):
+            sums, tokens = _accumulate(learner, experience, rows, config)
+            stats.add(tokens, sums)
+            change = sums["approx_kl"] / tokens
+            if config.target_kl is not None and change > config.target_kl:
+                learner.optimizer.zero_grad(set_to_none=True)
+                stats.stopped_early = True
+                return stats
+            _step(learner, config, stats)
+    return stats
+
+
+def _minibatches(n_rows: int, count: int, seed: int) -> list[list[int]]:
+    """Rows of each minibatch. A single one keeps the order of the rollouts, so its first pass repeats
+    the forward pass that gave the old log-probabilities bit for bit."""
+    if count == 1:
+        return [list(range(n_rows))]
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(n_rows, generator=generator)
+    return [part.tolist() for part in order.tensor_split(min(count, n_rows))]
+
+
+def _accumulate(
+    learner: Learner, experience: Experience, rows: Sequence[int], config: PPOConfig
+) -> tuple[dict[str, float], float]:
+    """Gradients of one minibatch; the mean is over all its tokens, however it is cut into pieces."""
+    rollouts = experience.rollouts
+    lengths = [rollouts.lengths[row] for row in rows]
+    tokens = learner.accelerator.reduce(rollouts.mask_BT[list(rows)].sum(), reduction="sum").item()
+    totals: dict[str, Tensor] = {}
+    for places in micro_batches(lengths, config.microbatch_tokens):
+        piece = [rows[place] for place in places]
+        loss, sums = _piece_loss(learner, experience, piece, config)
+        # Data parallelism averages gradients over processes; the token mean is over all of them.
+        learner.accelerator.backward(loss * learner.accelerator.num_processes / tokens)
+        for name, value in sums.items():
+            totals[name] = totals.get(name, torch.zeros_like(value)) + value
+    figures = {
+        name: learner.accelerator.reduce(value, reduction="sum").item() for name, value in totals.items()
+    }
+    return figures, tokens
+
+
+def _piece_loss(
+    learner: Learner, experience: Experience, rows: Sequence[int], config: PPOConfig
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Summed loss of a micro-batch and its detached sums for the metrics."""
+    rollouts = experience.rollouts
+    new_N, _, values_N = learner.model(batch_of(rollouts, rows, learner.pad_id), config.temperature)
+    inside = rollouts.mask_BT[list(rows)].bool()
+
+    def tokens_of(tensor_BT: Tensor) -> Tensor:
+        return tensor_BT[list(rows)][inside]
+
+    old_N, old_values_N = tokens_of(experience.logprobs_BT), tokens_of(experience.values_BT)
+    advantages_N, returns_N = tokens_of(experience.advantages_BT), tokens_of(experience.returns_BT)
+    policy_N = losses.clipped_policy_loss(new_N, old_N, advantages_N, config.clip)
+    value_N = losses.clipped_value_loss(values_N, old_values_N, returns_N, config.value_clip)
+    with torch.no_grad():
+        sums = {
+            "policy_loss": policy_N.sum(),
+            "value_loss": value_N.sum(),
+            "approx_kl": losses.approx_kl(new_N, old_N).sum(),
+            "clip_fraction": losses.clipped_fraction(new_N, old_N, config.clip).sum(),
+            "value_clip_fraction": ((values_N - old_values_N).abs() > config.value_clip).float().sum(),
+            "ratio_error": (torch.exp(new_N - old_N) - 1.0).abs().sum(),
+        }
+    return policy_N.sum() + config.value_coef * value_N.sum(), sums
+
+
+def _step(learner: Learner, config: PPOConfig, stats: UpdateStats) -> None:
+    """Clip the gradients of actor and critic, each on its own, and take one optimizer step."""
+    for name, parameters in (("actor", learner.actor_parameters), ("critic", learner.critic_parameters)):
+        norm = float(learner.accelerator.clip_grad_norm_(parameters, config.max_grad_norm))
+        if not norm < float("inf"):
+            learner.optimizer.zero_grad(set_to_none=True)
+            raise GateFailed(
+                f"the loss of the {name} is no longer finite; lower train.ppo.learning_rate or "
+                "train.ppo.critic_learning_rate; the last checkpoint is kept"
+            )
+        stats.grad_norms[name].append(norm)
+    learner.optimizer.step()
+    learner.optimizer.zero_grad(set_to_none=True)
+    stats.updates += 1
