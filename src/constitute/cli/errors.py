@@ -1,0 +1,46 @@
+"""Turn an exception into one sentence on stderr and the exit code that belongs to it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+
+import click
+
+from constitute.errors import ConstituteError
+
+
+def run_and_exit(command: click.Command) -> int:
+    """Run `command` on the process's arguments and return its exit code; traceback only with `--debug`."""
+    debug = "--debug" in sys.argv or bool(os.environ.get("CONSTITUTE_DEBUG"))
+    # A scheduler's SIGTERM ends a run the way Ctrl-C does: what was acknowledged is on disk already.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        result = command.main(standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        return _say("interrupted; run the same command again to continue", 130)
+    except click.ClickException as problem:
+        problem.show()
+        return problem.exit_code if problem.exit_code != 1 else 2
+    except ConstituteError as problem:
+        if debug:
+            traceback.print_exc()
+        return _say(str(problem), problem.exit_code)
+    except BrokenPipeError:
+        # The reader of stdout went away (`| head`): not an error of ours, and nothing more can be said.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as problem:
+        if debug:
+            traceback.print_exc()
+        return _say(f"{problem.strerror or problem}: {problem.filename or 'no file name given'}", 2)
+
+
+def _say(sentence: str, code: int) -> int:
+    click.echo(f"constitute: {sentence}", err=True)
+    return code

@@ -1,0 +1,85 @@
+"""The command line: a table of commands, each imported only when it is asked for."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+from constitute import __version__
+
+COMMANDS = {
+    "init": ("constitute.cli.init:init", "Write a constitution, prompts and run.yaml that work as they are."),
+    "doctor": ("constitute.cli.doctor:doctor", "Say what this machine can do, and the remedy for each lack."),
+    "serve": ("constitute.cli.serve:serve", "Serve a model with vLLM's OpenAI-compatible server."),
+    "constitution": (
+        "constitute.cli.constitution:constitution",
+        "Show, check, import and export constitutions.",
+    ),
+    "generate": ("constitute.cli.stages:generate", "Sample n responses for each prompt."),
+    "revise": ("constitute.cli.stages:revise", "Critique and revise responses under the constitution."),
+    "label": ("constitute.cli.stages:label", "Label pairs with soft AI preferences, in both orders."),
+    "export": ("constitute.cli.export:export", "Write SFT and preference data sets from a run."),
+    "train": ("constitute.cli.train:train", "Train with AI feedback: sft, reward, ppo."),
+    "evals": ("constitute.cli.evals:evals", "Write model-written evals and run them."),
+    "run": ("constitute.cli.run:run", "Run the whole loop of one YAML file."),
+    "status": ("constitute.cli.status:status", "Count a run's rows by outcome."),
+    "show": ("constitute.cli.status:show", "Print one row's whole chain."),
+    "report": ("constitute.cli.report:report", "Write one self-contained HTML file about a run."),
+    "demo": ("constitute.cli.demo:demo", "Run the whole loop on the embedded model, on a CPU."),
+}
+
+
+class LazyGroup(click.Group):
+    """Resolves a command to its module on first use, so that `--help` stays fast."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, name = COMMANDS[cmd_name][0].split(":")
+        command: click.Command = getattr(import_module(module), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS:
+            from difflib import get_close_matches
+
+            near = get_close_matches(args[0], COMMANDS, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(COMMANDS)}"
+            ctx.fail(f"no such command {args[0]!r}{hint}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.version_option(__version__, prog_name="constitute")
+def cli() -> None:
+    """Reinforcement learning from AI feedback under a written constitution.
+
+    \b
+    Examples:
+      constitute demo
+      constitute init my-project
+    """
+
+
+def main() -> None:
+    """Entry point: run the command line and turn errors into one sentence and an exit code."""
+    from constitute.cli.errors import run_and_exit
+
+    sys.exit(run_and_exit(cli))
+
+
+if __name__ == "__main__":
+    main()

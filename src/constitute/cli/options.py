@@ -1,0 +1,68 @@
+"""Options that several commands share, each declared once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from constitute.config import RunConfig
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+run_dir = click.option(
+    "--run",
+    "run_dir",
+    type=click.Path(path_type=Path),
+    default=Path("run"),
+    show_default=True,
+    help="Run directory; the same command continues it.",
+)
+model = click.option("--model", help="Local folder, Hub name, 'pocket', or the http(s):// URL of a server.")
+constitution = click.option("--constitution", "constitution_file", help="Constitution file or packaged name.")
+prompts = click.option(
+    "--prompts", "prompts_file", help="Prompts: JSONL, Parquet, HH text, or a Hub data set."
+)
+samples = click.option("-n", "samples", type=click.IntRange(1, 1024), help="Responses per prompt.")
+limit = click.option("--limit", type=click.IntRange(1), help="Only the first rows.")
+seed = click.option("--seed", type=click.IntRange(0), help="Seed of every random choice.")
+sets = click.option(
+    "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Set a configuration key, as a.b=c."
+)
+config_file = click.option(
+    "--config", "config_file", type=click.Path(path_type=Path), help="run.yaml to start from."
+)
+skip_bad = click.option("--skip-bad", is_flag=True, help="Count and skip unreadable input lines.")
+as_json = click.option("--json", "as_json", is_flag=True, help="Events or results as JSON lines on stdout.")
+debug = click.option("--debug", is_flag=True, help="Show tracebacks.", expose_value=False)
+
+
+def compose(*decorators: Decorator) -> Decorator:
+    """Apply several option decorators, in the order given."""
+
+    def apply(function: Callable[..., Any]) -> Callable[..., Any]:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return apply
+
+
+common = compose(run_dir, config_file, sets, seed, as_json, debug)
+
+
+def configured(
+    run_dir: Path, config_file: Path | None, sets: tuple[str, ...], wanted: Mapping[str, Any]
+) -> RunConfig:
+    """The configuration of a command: the file's or the run's own, then `wanted`, then `sets`.
+
+    A run directory that was not named leaves the choice to the file.
+    """
+    from constitute.config.load import load_for_run
+
+    source = click.get_current_context().get_parameter_source("run_dir")
+    given = None if source is click.core.ParameterSource.DEFAULT else run_dir
+    return load_for_run(given, config_file, sets, wanted)

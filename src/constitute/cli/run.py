@@ -1,0 +1,84 @@
+"""`constitute run`: the whole loop of one YAML file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from constitute.cli import options
+
+STEPS = ("data", "export", "sft", "reward", "ppo", "evals", "report")
+FAILED_ROWS = 3
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--until", type=click.Choice(STEPS), default=STEPS[-1], show_default=True, help="Stop after this step."
+)
+@options.compose(options.model, options.constitution, options.prompts, options.samples, options.limit)
+@options.compose(options.sets, options.seed, options.skip_bad, options.as_json, options.debug)
+@click.option(
+    "--run", "run_dir", type=click.Path(path_type=Path), help="Run directory, in place of the file's."
+)
+def run(
+    file: Path,
+    until: str,
+    model: str | None,
+    constitution_file: str | None,
+    prompts_file: str | None,
+    samples: int | None,
+    limit: int | None,
+    sets: tuple[str, ...],
+    seed: int | None,
+    skip_bad: bool,
+    as_json: bool,
+    run_dir: Path | None,
+) -> int:
+    """Run the whole loop of one YAML file: data, exports, SFT, reward model, PPO, evals, report.
+
+    The same command continues a run that stopped; what is finished is not done again.
+
+    \b
+    Examples:
+      constitute run run.yaml
+      constitute run run.yaml --until export --limit 100 --set generate.temperature=0.7
+    """
+    from constitute.config import load_config
+    from constitute.errors import GateFailed
+    from constitute.loop.whole import open_loop, run_loop
+    from constitute.progress import open_progress
+
+    wanted = {
+        "model": model,
+        "constitution": constitution_file,
+        "prompts": prompts_file,
+        "generate.n": samples,
+        "limit": limit,
+        "seed": seed,
+        "run": run_dir,
+    }
+    config = load_config(file, sets, wanted)
+    with (
+        open_progress(as_json) as progress,
+        open_loop(config, progress=progress, skip_bad=skip_bad) as loop,
+    ):
+        found = run_loop(loop, until)
+    _print(found, loop.seconds, config.run, as_json)
+    if loop.gates:
+        raise GateFailed("; ".join(loop.gates))
+    return FAILED_ROWS if any(counts["failed"] for counts in found["data"].values()) else 0
+
+
+def _print(found: dict[str, Any], seconds: dict[str, float], run_dir: Path, as_json: bool) -> None:
+    from constitute.cli.text import table
+    from constitute.loop.summary import headline
+
+    if as_json:
+        click.echo(json.dumps({"event": "result", "run": str(run_dir), "steps": found, "seconds": seconds}))
+        return
+    click.echo(table(("step", "seconds", "outcome"), headline(found, seconds)))
+    click.echo(f"next: constitute report --run {run_dir}; constitute status --run {run_dir}", err=True)

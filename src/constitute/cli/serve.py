@@ -1,0 +1,54 @@
+"""`constitute serve`: vLLM's OpenAI-compatible server with sound settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from constitute.cli import options
+
+
+@click.command()
+@click.argument("model")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535))
+@click.option("--allow-remote", is_flag=True, help="Permit a host other than loopback (no password!).")
+@click.option("--context-length", type=click.IntRange(16), help="Tokens; the model's own by default.")
+@click.option("--kv-cache-gib", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True)
+@click.option("--dtype", type=click.Choice(["auto", "float32", "bfloat16", "float16"]), default="auto")
+@click.option("--log", type=click.Path(dir_okay=False, path_type=Path), help="Append the server's log here.")
+@options.debug
+def serve(
+    model: str,
+    host: str,
+    port: int,
+    allow_remote: bool,
+    context_length: int | None,
+    kv_cache_gib: float,
+    dtype: str,
+    log: Path | None,
+) -> None:
+    """Serve MODEL with vLLM until interrupted; the URL goes to stdout once it is healthy.
+
+    \b
+    Examples:
+      constitute serve pocket
+      constitute serve ./my-model --port 8001 --log server.log
+    """
+    from constitute.engines.server import ServeOptions, running, wait
+
+    wanted = ServeOptions(
+        model=model,
+        host=host,
+        port=port,
+        allow_remote=allow_remote,
+        context_length=context_length,
+        kv_cache_gib=kv_cache_gib,
+        dtype=dtype,
+        log=log,
+    )
+    with running(wanted, say=lambda text: click.echo(text, err=True)) as child:
+        click.echo(wanted.url)
+        click.echo(f"next: constitute generate --model {wanted.url} --prompts FILE", err=True)
+        wait(child, log)

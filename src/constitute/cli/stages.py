@@ -1,0 +1,203 @@
+"""`constitute generate`, `revise` and `label`: the data stages, each alone."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from constitute.cli import options
+
+if TYPE_CHECKING:
+    from constitute.config import RunConfig
+    from constitute.pipeline import Counts
+    from constitute.progress import Progress
+
+retry = click.option("--retry-failed", "retry", is_flag=True, help="Ask again for rows that failed before.")
+judge = click.option("--judge", help="Another model that labels in the model's place.")
+pairs = click.option(
+    "--pairs", "pairs_file", help="Label your own pairs: JSONL or Parquet with prompt, a, b."
+)
+principles = click.option("--principles", help="one, all, or how many to draw for each pair.")
+FAILED_ROWS = 3
+
+
+@click.command()
+@options.compose(options.common, options.model, options.prompts, options.samples, options.limit)
+@options.compose(options.skip_bad, retry)
+def generate(
+    run_dir: Path,
+    config_file: Path | None,
+    sets: tuple[str, ...],
+    seed: int | None,
+    as_json: bool,
+    model: str | None,
+    prompts_file: str | None,
+    samples: int | None,
+    limit: int | None,
+    skip_bad: bool,
+    retry: bool,
+) -> int:
+    """Sample n responses for each prompt.
+
+    Prompts come from JSONL (text or messages), Parquet, HH transcripts or a Hub data set. The same
+    command continues a run that stopped; more prompts or a larger -n add to it.
+
+    \b
+    Examples:
+      constitute generate --model pocket --prompts prompts.jsonl -n 2
+      constitute generate --model http://localhost:8000 --prompts prompts.jsonl --set generate.temperature=0.7
+    """
+    wanted = {"model": model, "prompts": prompts_file, "generate.n": samples, "limit": limit, "seed": seed}
+    config = options.configured(run_dir, config_file, sets, wanted)
+    return _run(config, "generate", as_json=as_json, skip_bad=skip_bad, retry=retry)
+
+
+@click.command()
+@options.compose(options.common, options.model, options.constitution, options.limit, retry)
+@click.option("--rounds", type=click.IntRange(1, 64), help="Critique-revision rounds.")
+def revise(
+    run_dir: Path,
+    config_file: Path | None,
+    sets: tuple[str, ...],
+    seed: int | None,
+    as_json: bool,
+    model: str | None,
+    constitution_file: str | None,
+    limit: int | None,
+    retry: bool,
+    rounds: int | None,
+) -> int:
+    """Critique and revise the run's responses under the constitution.
+
+    Each row and round draws one principle; every intermediate revision is kept.
+
+    \b
+    Examples:
+      constitute revise --constitution harmless
+      constitute revise --run my-run --constitution constitution.yaml --rounds 4 --set revise.critique=false
+    """
+    wanted = {"model": model, "constitution": constitution_file, "limit": limit, "seed": seed}
+    config = options.configured(run_dir, config_file, sets, {**wanted, "revise.rounds": rounds})
+    return _run(config, "revise", as_json=as_json, skip_bad=False, retry=retry)
+
+
+@click.command()
+@options.compose(options.common, options.model, judge, options.constitution, pairs, principles, options.limit)
+@options.compose(options.skip_bad, retry)
+def label(
+    run_dir: Path,
+    config_file: Path | None,
+    sets: tuple[str, ...],
+    seed: int | None,
+    as_json: bool,
+    model: str | None,
+    judge: str | None,
+    constitution_file: str | None,
+    pairs_file: str | None,
+    principles: str | None,
+    limit: int | None,
+    skip_bad: bool,
+    retry: bool,
+) -> int:
+    """Label pairs with soft preferences: log-probabilities of A and B, in both orders.
+
+    Pairs are two samples of a prompt (label.pairs=samples), a response against its last revision
+    (label.pairs=revision), both kinds (label.pairs=both), or your own with --pairs.
+
+    \b
+    Examples:
+      constitute label --constitution harmless --set label.pairs=revision
+      constitute label --run judged --model pocket --constitution harmless --pairs pairs.jsonl
+    """
+    wanted = {"model": model, "judge": judge, "constitution": constitution_file, "limit": limit}
+    config = options.configured(
+        run_dir, config_file, sets, {**wanted, "label.principles": principles, "seed": seed}
+    )
+    return _run(config, "label", as_json=as_json, skip_bad=skip_bad, retry=retry, pairs_file=pairs_file)
+
+
+def _run(
+    config: RunConfig,
+    stage: str,
+    *,
+    as_json: bool,
+    skip_bad: bool,
+    retry: bool,
+    pairs_file: str | None = None,
+) -> int:
+    """Read the input, run the stage, print how its rows ended; returns the exit code."""
+    from constitute.data.pairs import read_pairs
+    from constitute.data.prompts import read_prompts
+    from constitute.errors import EngineError
+    from constitute.pipeline import run_stages
+    from constitute.progress import open_progress
+
+    with open_progress(as_json) as progress:
+        prompts = pairs = None
+        if stage == "generate" and config.prompts is not None:
+            prompts, bad = read_prompts(config.prompts, limit=config.limit, skip_bad=skip_bad)
+            _note_bad(progress, bad, config.prompts)
+        if pairs_file is not None:
+            pairs, bad = read_pairs(pairs_file, limit=config.limit, skip_bad=skip_bad)
+            _note_bad(progress, bad, pairs_file)
+        try:
+            counts = run_stages(
+                config, [stage], prompts=prompts, pairs=pairs, progress=progress, retry=retry
+            )[stage]
+        except EngineError as problem:
+            again = shlex.join(["constitute", *sys.argv[1:]])
+            raise EngineError(f"{problem}; every answer so far is kept, continue with: {again}") from problem
+    _print_result(config, counts, as_json)
+    return FAILED_ROWS if counts.failed else 0
+
+
+def _note_bad(progress: Progress, bad: list[Any], name: str) -> None:
+    if bad:
+        progress.note(f"{name}: skipped {len(bad)} bad lines, the first at {bad[0].where}: {bad[0].reason}")
+
+
+def _print_result(config: RunConfig, counts: Counts, as_json: bool) -> None:
+    from constitute.cli.text import card_text, grouped_reasons, table
+    from constitute.stages.card import label_card
+    from constitute.store import Store
+    from constitute.types import LabelledPair
+
+    with Store.open(config.run, readonly=True) as store:
+        reasons = grouped_reasons(store.reasons(counts.stage))
+        card = None
+        if counts.stage == "label":
+            rows = (LabelledPair.model_validate(row.data) for row in store.outcomes("label", "ok"))
+            ended = store.counts("label")
+            card = label_card(rows, ended["abstain"], ended["failed"])
+    if as_json:
+        why = [{"status": status, "rows": rows, "reason": reason} for status, rows, reason in reasons]
+        figures = None if card is None else card.model_dump(mode="json")
+        result = {"event": "result", **counts.model_dump(mode="json"), "reasons": why, "label_card": figures}
+        click.echo(json.dumps(result))
+        return
+    head = ("stage", "rows", "ok", "abstain", "failed", "done before", "asked", "from store")
+    ended_as = (counts.ok, counts.abstain, counts.failed, counts.resumed, counts.asked, counts.reused)
+    click.echo(table(head, [(counts.stage, counts.total, *ended_as)]))
+    if reasons:
+        click.echo("\n" + table(("status", "rows", "reason, for example"), reasons))
+    if card is not None:
+        click.echo("\n" + card_text(card))
+    click.echo(_next_step(config, counts), err=True)
+
+
+def _next_step(config: RunConfig, counts: Counts) -> str:
+    run = shlex.quote(str(config.run))
+    if counts.failed:
+        return f"{counts.failed} rows failed; after a remedy: the same command with --retry-failed"
+    named = "" if config.constitution else " --constitution harmless"
+    following = {
+        "generate": f"constitute revise --run {run}{named}",
+        "revise": f"constitute label --run {run} --set label.pairs=revision",
+        "label": f"constitute export --run {run}",
+    }
+    return f"next: {following[counts.stage]}"

@@ -1,0 +1,127 @@
+"""Text for a terminal: model text made harmless, tables, counts, and one row's chain."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from constitute.stages.card import LabelCard
+from constitute.types import LabelledPair, Outcome, Response
+
+_FIGURES = ("p_a", "margin", "flip_rate", "p_first", "mass", "least_mass")
+# CSI, OSC and other escape sequences, whole; then what is left of control and direction characters.
+_ESCAPES = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b\]|\x9d)[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?|\x1b[@-Z\\-_]"
+)
+_CONTROLS = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
+)
+
+
+def harmless(text: str) -> str:
+    """Text without anything a terminal would act on; line ends and tabs stay."""
+    return _CONTROLS.sub("", _ESCAPES.sub("", text.replace("\r\n", "\n")))
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Columns aligned with two spaces between them; numbers to the right."""
+    body = [[_cell(value) for value in row] for row in rows]
+    numeric = [all(_is_number(row[at]) for row in body) for at in range(len(head))]
+    widths = [max(len(row[at]) for row in [list(head), *body]) for at in range(len(head))]
+    lines = []
+    for row in [list(head), *body]:
+        cells = (
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(row, widths, numeric, strict=True)
+        )
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if isinstance(value, float) else harmless(str(value))
+
+
+def _is_number(cell: str) -> bool:
+    return re.fullmatch(r"-?[\d.]+|-", cell) is not None
+
+
+def grouped_reasons(reasons: Iterable[tuple[str, str, int]], most: int = 5) -> list[tuple[str, int, str]]:
+    """(status, rows, example reason) of reasons that differ in numbers alone, commonest first."""
+    counts: Counter[tuple[str, str]] = Counter()
+    example: dict[tuple[str, str], str] = {}
+    for status, reason, rows in reasons:
+        key = (status, re.sub(r"[\d.]+(?:e-?\d+)?", "#", reason))
+        counts[key] += rows
+        example.setdefault(key, reason)
+    return [(key[0], rows, harmless(example[key])) for key, rows in counts.most_common(most)]
+
+
+def card_text(card: LabelCard) -> str:
+    """The label card, a figure a line, each with what it was counted over."""
+    figure = {name: "-" if value is None else f"{value:.3f}" for name, value in card if name in _FIGURES}
+    rows = [
+        ("P(A), mean", f"{figure['p_a']} over {card.pairs} pairs"),
+        ("|2 P(A) - 1|, mean", f"{figure['margin']}"),
+        (
+            "order flips",
+            f"{card.flips} of {card.votes} votes, {figure['flip_rate']} "
+            f"(95 % {card.flip_low:.3f} to {card.flip_high:.3f})",
+        ),
+        ("P(the one shown first)", f"{figure['p_first']} (0.5 without order bias)"),
+        ("P(A) + P(B)", f"{figure['mass']} mean, {figure['least_mass']} least"),
+        ("no label", f"{card.abstained} abstained, {card.failed} failed"),
+    ]
+    return table(("label card", ""), rows)
+
+
+def chain_text(rows: Iterable[tuple[str, Outcome]]) -> str:
+    """What happened to a row, stage by stage, as plain text."""
+    parts: list[str] = []
+    shown: set[str] = set()
+    for stage, outcome in rows:
+        parts.append(
+            f"== {stage} {outcome.row_id}: {outcome.status}"
+            + (f" ({outcome.reason})" if outcome.reason else "")
+        )
+        if outcome.data is None:
+            continue
+        if stage in ("generate", "revise"):
+            parts += _response(Response.model_validate(outcome.data), shown)
+        elif stage == "label":
+            parts += _label(LabelledPair.model_validate(outcome.data))
+        else:
+            parts += [f"{key}: {value}" for key, value in outcome.data.items()]
+    return harmless("\n".join(parts))
+
+
+def _response(row: Response, shown: set[str]) -> list[str]:
+    parts: list[str] = []
+    if row.id not in shown:
+        parts += [_turn(message.role, message.content) for message in row.prompt.messages]
+        parts.append(_turn("response", row.response))
+    shown.add(row.id)
+    for number, step in enumerate(row.steps, 1):
+        if step.critique:
+            parts.append(_turn(f"critique {number}, {step.principle_id}", step.critique))
+        parts.append(_turn(f"revision {number}, {step.principle_id}", step.revision))
+    return parts
+
+
+def _label(row: LabelledPair) -> list[str]:
+    pair = row.comparison
+    parts = [_turn(f"A, {pair.a_source}", pair.a), _turn(f"B, {pair.b_source}", pair.b)]
+    head = ("principle", "weight", "P(A) order AB", "P(A) order BA", "P(A)", "mass AB", "mass BA")
+    votes: list[tuple[Any, ...]] = [
+        (v.principle_id, v.weight, v.p_ab, v.p_ba, v.p_a, v.mass_ab, v.mass_ba) for v in row.label.votes
+    ]
+    return [*parts, table(head, votes), f"P(A) = {row.label.p_a:.3f}"]
+
+
+def _turn(name: str, text: str) -> str:
+    lines = text.split("\n")
+    return "\n".join([f"{name}:", *(f"    {line}" for line in lines)])

@@ -1,0 +1,1 @@
+"""Whole runs: stages, training and evals put together over one run directory."""
