@@ -1,0 +1,95 @@
+"""The demo: the whole loop on the embedded model, then the oracle's reading of every policy."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from constitute.config import RunConfig, load_config
+from constitute.constitution import constitution_hash, load_constitution
+from constitute.loop.whole import Loop, open_loop, run_loop
+from constitute.pipeline import drive
+from constitute.pocket import world
+from constitute.pocket.measure import label_shares, policy_shares, share
+from constitute.progress import Progress
+from constitute.report.render import write_report
+from constitute.run import versions, write_atomic
+from constitute.sample import Sample
+from constitute.stages.generate import generate
+from constitute.store import Store
+from constitute.types import Prompt, Response
+
+CONFIG = Path(__file__).with_name("demo.yaml")
+SUMMARY_FILE = "summary.json"
+TRAIN_PROMPTS = 800
+HELD_OUT_EACH = 250
+
+
+def demo_config(constitution: str, out: Path, seed: int | None, sets: Sequence[str] = ()) -> RunConfig:
+    """The demo's configuration with the constitution, the run directory and the seed in their places."""
+    return load_config(CONFIG, sets, {"constitution": constitution, "run": str(out.resolve()), "seed": seed})
+
+
+def run_demo(config: RunConfig, progress: Progress, prompts: int = TRAIN_PROMPTS) -> dict[str, Any]:
+    """Run or continue the loop, measure each policy on held-out prompts, write summary and report."""
+    training = [p.as_prompt() for p in world.prompts("train", kind="mixed", n=prompts, seed=config.seed)]
+    held_out = [
+        prompt
+        for kind in ("harmful", "harmless")
+        for prompt in world.prompts("test", kind=kind, n=HELD_OUT_EACH, seed=config.seed)  # type: ignore[arg-type]
+    ]
+    with open_loop(config, training, progress) as loop:
+        run_loop(loop, until="evals")
+        with loop.timed("measure"), Store.open(config.run) as store:
+            policies = {name: _measure(loop, name, held_out, store) for name in loop.policies}
+            summary = summarise(loop, policies, store)
+    write_atomic(config.run / SUMMARY_FILE, json.dumps(summary, indent=1) + "\n")
+    write_report(config.run)
+    return summary
+
+
+def _measure(loop: Loop, policy: str, prompts: Sequence[world.PocketPrompt], store: Store) -> dict[str, Any]:
+    """The policy's replies to held-out prompts, sampled as in training, read by the oracle."""
+    loop.use(policy)
+    stage = f"held-out/{policy}"
+
+    async def answer(row: Prompt, sample: Sample, rng: random.Random) -> Response:
+        return await generate(row, sample, rng, loop.config.generate, 0)
+
+    work = drive(
+        stage,
+        [prompt.as_prompt() for prompt in prompts],
+        answer,
+        engine=loop.engine,
+        store=store,
+        seed=loop.config.seed,
+        in_flight=loop.config.engine.in_flight,
+        progress=loop.progress,
+        total=len(prompts),
+    )
+    asyncio.run(work)
+    return policy_shares(store.outcomes(stage), prompts)
+
+
+def summarise(loop: Loop, policies: dict[str, Any], store: Store) -> dict[str, Any]:
+    """Everything the demo found, as JSON-ready values."""
+    constitution = load_constitution(str(loop.config.constitution))
+    ppo, reward = loop.found["ppo"], loop.found["reward"]
+    return {
+        "policies": policies,
+        "labels": label_shares(store.outcomes("label"), constitution),
+        "reward_model": {"accuracy": reward["held_out"].get("accuracy", share(0, 0))},
+        "ppo": {"reward_before": ppo["reward_before"], "reward_after": ppo["reward_after"], "kl": ppo["kl"]},
+        "evals": loop.found["evals"],
+        "counts": {stage: store.counts(stage) for stage in ("generate", "revise", "label")},
+        "seconds": loop.seconds,
+        "seed": loop.config.seed,
+        "example": next((row.row_id for row in store.outcomes("label", "ok")), None),
+        "constitution": {"name": constitution.name, "hash": constitution_hash(constitution)},
+        "model": loop.engine.identity.model_dump(mode="json"),
+        "versions": versions(),
+    }
