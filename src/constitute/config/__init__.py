@@ -2,11 +2,12 @@
 
 from constitute.config.evals import EvalsConfig
 from constitute.config.load import load_config
-from constitute.config.run import RunConfig, TrainConfig
+from constitute.config.run import RunConfig
 from constitute.config.stages import EngineConfig, ExportConfig, GenerateConfig, LabelConfig, ReviseConfig
-from constitute.config.train import PPOConfig, RewardConfig, SFTConfig
+from constitute.config.train import DPOConfig, PPOConfig, RewardConfig, SFTConfig, TrainConfig
 
 __all__ = [
+    "DPOConfig",
     "EngineConfig",
     "EvalsConfig",
     "ExportConfig",

@@ -8,16 +8,8 @@ from pydantic import Field
 
 from constitute.config.evals import EvalsConfig
 from constitute.config.stages import EngineConfig, ExportConfig, GenerateConfig, LabelConfig, ReviseConfig
-from constitute.config.train import PPOConfig, RewardConfig, SFTConfig
+from constitute.config.train import TrainConfig
 from constitute.types import Record
-
-
-class TrainConfig(Record):
-    """Settings of the three trainers."""
-
-    sft: SFTConfig = SFTConfig()
-    reward: RewardConfig = RewardConfig()
-    ppo: PPOConfig = PPOConfig()
 
 
 class RunConfig(Record):

@@ -21,8 +21,9 @@ from constitute.train.artefact import finished, model_fingerprint, publish, reci
 from constitute.train.data import Pair, data_hash, read_pairs
 from constitute.train.memory import memory_advice
 from constitute.train.metrics import preference_metrics
-from constitute.train.models import RewardModel, load_model, load_tokenizer, score_head
+from constitute.train.models import load_model, load_tokenizer
 from constitute.train.render import answer_ids, check_pad, check_template, eos_ids, prompt_ids
+from constitute.train.scorer import RewardModel, score_head
 from constitute.train.trainer import (
     common_arguments,
     loss_figures,

@@ -14,15 +14,14 @@ from constitute.train import _compat
 from constitute.train.models import (
     Actor,
     ActorCritic,
-    RewardModel,
     check_actor,
     load_model,
     load_tokenizer,
-    value_head_of,
     zero_value_head,
 )
 from constitute.train.render import check_pad, eos_ids
 from constitute.train.rollout import RewardFunction, Scorer
+from constitute.train.scorer import RewardModel, value_head_of
 from constitute.train.update import Learner
 
 

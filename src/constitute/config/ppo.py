@@ -1,0 +1,101 @@
+"""Settings of PPO; each default names where it comes from."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from constitute.types import Record
+
+
+class RewardSource(Record):
+    """One part of the reward.
+
+    `source` is a reward model's folder or Hub name, a Python function as `module:function`, the
+    http(s):// URL of a service, or `judge`: the run's judge under its constitution.
+    """
+
+    source: str = Field(min_length=1)
+    weight: float = Field(default=1.0, allow_inf_nan=False)
+    """0 measures the part without optimising it."""
+    name: str = ""
+    """What the metrics call it; from the source where empty."""
+
+
+class PPOConfig(Record):
+    """PPO with a critic, in the form of arXiv 1909.08593 and 2009.01325."""
+
+    iterations: int = Field(default=200, ge=1)
+    batch_size: int = Field(default=256, ge=1)
+    """Rollouts per iteration (arXiv 2009.01325 and 2203.02155: 512; halved for one machine)."""
+    epochs: int = Field(default=4, ge=1)
+    """Passes over each batch and updates per pass (arXiv 1909.08593: 4 passes of one minibatch)."""
+    minibatches: int = Field(default=1, ge=1)
+    max_new_tokens: int = Field(default=256, ge=1)
+    temperature: float = Field(default=1.0, gt=0)
+    """Divides the logits wherever a log-probability is taken (arXiv 1909.08593 samples at 0.7)."""
+    learning_rate: float = Field(default=3e-6, gt=0)
+    """arXiv 2009.01325: 1.5e-5 at 1.3B to 7e-6 at 6.7B with 2M episodes; lower is safer on short runs."""
+    critic_learning_rate: float = Field(default=1e-5, gt=0)
+    """The critic has its own weights and stands a larger step (OpenRLHF: 9e-6)."""
+    schedule: Literal["constant", "linear"] = "linear"
+    critic: Literal["separate", "shared", "lora"] = "separate"
+    """`separate`: from the reward model, or from the policy where the reward is a function;
+    `shared`: a linear head on the policy's trunk, half the compute; `lora`: adapters of its own on the
+    policy's frozen trunk (needs `lora_rank`)."""
+    gamma: float = Field(default=1.0, gt=0, le=1)
+    lam: float = Field(default=0.95, ge=0, le=1)
+    clip: float = Field(default=0.2, gt=0)
+    value_clip: float = Field(default=0.2, gt=0)
+    value_coef: float = Field(default=0.1, gt=0)
+    """Weight of the value loss (arXiv 1909.08593); matters with the shared critic."""
+    kl_coef: float = Field(default=0.05, ge=0)
+    """Per-token KL penalty in the reward (arXiv 2009.01325); with a target, the starting value."""
+    kl_target: float | None = Field(default=None, gt=0)
+    """Nats per response; None keeps the coefficient fixed (arXiv 1909.08593 uses 6)."""
+    kl_horizon: int = Field(default=10_000, ge=1)
+    missing_eos_penalty: float | None = 1.0
+    """A response cut off by the limit scores minus this instead of its reward; None keeps its reward.
+    1.0 is one standard deviation of a normalised reward model (arXiv 1909.08593 scores -1)."""
+    target_kl: float | None = Field(default=None, gt=0)
+    """Mean change of log-probability (k2, nats per token) that ends the passes over a batch early."""
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    microbatch_tokens: int = Field(default=8192, ge=1)
+    """Padded tokens per forward pass: memory only. Lower it when memory runs out."""
+    gradient_checkpointing: bool = False
+    rewards: tuple[RewardSource, ...] = ()
+    """What is maximised: the weighted sum of these; the run's own reward model where there is none."""
+    advantage: Literal["gae", "rloo"] = "gae"
+    """`gae` needs a critic (arXiv 1506.02438); `rloo` takes the other samples of a prompt as the baseline
+    (arXiv 2402.14740) and needs none."""
+    samples_per_prompt: int = Field(default=1, ge=1)
+    """Responses to each prompt of a batch; `rloo` needs at least 2."""
+    score_clip: float | None = Field(default=None, gt=0)
+    """Scores beyond this many units are cut to it before the KL penalty."""
+    score_norm: Literal["none", "batch"] = "none"
+    """`batch` shifts and scales the scores of each batch to mean 0 and deviation 1; a reward model of ours is
+    normalised when it is saved."""
+    lora_rank: int = Field(default=0, ge=0)
+    """0 trains every weight; otherwise LoRA adapters of this rank on all linear layers (arXiv 2106.09685),
+    and the reference is the policy with its adapters off."""
+    ptx_coef: float = Field(default=0.0, ge=0)
+    """Weight of the mean log-likelihood of `ptx_data` added to each update (arXiv 2203.02155, equation 2)."""
+    ptx_data: str | None = None
+    """Conversations for `ptx_coef`: JSONL or Parquet as for `train sft`."""
+    old_logprobs: Literal["trainer", "engine"] = "trainer"
+    """Log-probabilities of the sampled tokens: computed again by the trainer, or the engine's own, which
+    saves a forward pass."""
+    importance_cap: float | None = Field(default=None, gt=0)
+    """Weight each token's policy loss by min(this, pi_trainer / pi_engine), for an engine in another
+    precision."""
+    report_to: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+    """Where metrics go besides metrics.jsonl."""
+    samples_kept: int = Field(default=4, ge=0)
+    """Completions of each iteration written to samples.jsonl."""
+    save_rollouts: bool = False
+    """Write every rollout to OUT/rollouts, to be replayed into the learner without an engine."""
+    keep_policies: bool = False
+    """Keep the policy of every checkpoint, not the best and the last alone."""
+    checkpoint_every: int = Field(default=20, ge=1)
+    """Iterations between checkpoints."""
