@@ -2,11 +2,13 @@
 
 import json
 import math
+import random
 
 import pytest
 import torch
 from tiny_models import chatml_tokenizer
 from train_models import tiny_causal
+from transformers import AutoModelForSequenceClassification
 
 from constitute.config.train import RewardConfig, SFTConfig
 from constitute.errors import DataError, RunMismatch, UsageError
@@ -14,6 +16,7 @@ from constitute.progress import Silent
 from constitute.train.data import read_pairs
 from constitute.train.render import answer_ids, conversation_ids, prompt_ids
 from constitute.train.reward import train_reward
+from constitute.train.scorer import RewardModel
 from constitute.train.sft import train_sft
 
 
@@ -143,8 +146,6 @@ def pair(prompt, prob):
 
 
 def test_reward_margin_converges_to_the_logit_of_the_label(tmp_path, model):
-    from transformers import AutoModelForSequenceClassification
-
     data = write(tmp_path / "pairs.jsonl", [pair("Is 7 prime?", 0.7)] * 8)
     config = RewardConfig(epochs=80, learning_rate=5e-3, batch_size=8, held_out=0.0, warmup=0.0)
     out = tmp_path / "out"
@@ -174,6 +175,140 @@ def test_reward_is_evaluated_on_prompts_it_has_not_seen(tmp_path, model):
     assert held_out["accuracy"]["value"] == 1.0 and held_out["accuracy"]["n"] == 10
     assert held_out["accuracy"]["low"] == pytest.approx(0.7225, abs=1e-3)
     assert held_out["nll"]["value"] < 0.4 and held_out["margin"]["value"] > 1.0
+
+
+def scores_of(folder, rows):
+    """The configuration, and raw scores of (chosen, rejected) of each row by transformers' own forward."""
+    network = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    tokenizer = chatml_tokenizer()
+    ends = frozenset({tokenizer.eos_token_id})
+    found = []
+    for row in rows:
+        start = prompt_ids(tokenizer, row["prompt"])
+        sides = [
+            start + answer_ids(tokenizer, row["prompt"], row[name][0]["content"], ends)
+            for name in ("chosen", "rejected")
+        ]
+        with torch.no_grad():
+            found.append([network(torch.tensor([side])).logits[0] for side in sides])
+    return network.config, found
+
+
+def noisy_pairs(n, seed=0):
+    """Hard labels of a judge who prefers "Yes" to "why?" with probability 0.8, whatever the question."""
+    rng = random.Random(seed)
+    rows = []
+    for number in range(n):
+        row = pair(f"Is {number} prime?", 1.0) | {"principle_ids": ["truth"], "source": "rule"}
+        if rng.random() > 0.8:
+            row["source"] = "noise"
+            row["chosen"], row["rejected"] = row["rejected"], row["chosen"]
+        rows.append(row)
+    return rows
+
+
+def test_reward_reaches_the_oracles_accuracy_and_log_loss(tmp_path, model):
+    data = write(tmp_path / "pairs.jsonl", noisy_pairs(600))
+    config = RewardConfig(epochs=3, learning_rate=1e-3, batch_size=32, held_out=1 / 3, labels="hard")
+    held_out = train_reward(data, str(model), tmp_path / "out", config, seed=0, progress=quiet)["held_out"]
+    # The oracle knows that "Yes" wins with 0.8: right on every label but the noise, and no further.
+    rule, noise = held_out["by_source"]["rule"], held_out["by_source"]["noise"]
+    assert (rule["value"], noise["value"], rule["n"] + noise["n"]) == (1.0, 0.0, 200)
+    assert held_out["accuracy"]["value"] == pytest.approx(rule["n"] / 200) and 0.7 < rule["n"] / 200 < 0.9
+    log_loss = -(rule["n"] * math.log(0.8) + noise["n"] * math.log(0.2)) / 200
+    assert held_out["nll"]["value"] == pytest.approx(log_loss, abs=0.03)
+    assert held_out["by_principle"]["truth"]["n"] == 200
+    assert sum(part["n"] for part in held_out["reliability"]) == 200
+    assert held_out["longer_wins"]["labels"]["n"] == held_out["longer_wins"]["model"]["n"] == 200
+
+
+def test_an_ensemble_of_heads_end_to_end(tmp_path, model):
+    rows = noisy_pairs(60)
+    data = write(tmp_path / "pairs.jsonl", rows)
+    config = RewardConfig(
+        epochs=3, learning_rate=5e-3, batch_size=16, held_out=0.2, heads=3, combine="min"
+    )  # fmt: skip
+    out = tmp_path / "out"
+    summary = train_reward(data, str(model), out, config, seed=0, progress=quiet)
+    settings, found = scores_of(out, rows)
+    assert settings.num_labels == 3 and not hasattr(settings, "mean") and found[0][0].shape == (3,)
+    weight = torch.stack([score for sides in found for score in sides])
+    # Heads that learned from resamples of their own do not agree to the last digit.
+    assert (weight[:, 0] - weight[:, 1]).abs().max() > 1e-2
+    heads = summary["held_out"]["heads"]
+    assert len(heads["accuracy_each"]) == 3 and heads["unanimous"]["n"] == 12
+    # The mean and deviation of each head over the training answers; all rows here differ in few prompts.
+    assert settings.score_means == summary["normalisation"]["mean"]
+    tokenizer = chatml_tokenizer()
+    start = prompt_ids(tokenizer, rows[0]["prompt"])
+    side = start + answer_ids(
+        tokenizer, rows[0]["prompt"], rows[0]["chosen"][0]["content"], frozenset({tokenizer.eos_token_id})
+    )
+    network = AutoModelForSequenceClassification.from_pretrained(out)
+    ours = RewardModel(network, str(out), torch.device("cpu")).scores([side], 0, 100)[0]
+    by_hand = min(
+        (raw - mean) / std
+        for raw, mean, std in zip(
+            found[0][0].tolist(), settings.score_means, settings.score_stds, strict=True
+        )
+    )
+    assert ours == pytest.approx(by_hand, abs=1e-5)
+    with pytest.raises(UsageError, match=r"a reward model of 3 heads and train\.reward\.heads is 1"):
+        train_reward(data, str(out), tmp_path / "again", RewardConfig(), seed=0, progress=quiet)
+
+
+def test_a_reward_model_of_one_head_is_in_openrlhfs_form(tmp_path, model):
+    from safetensors import safe_open
+
+    data = write(tmp_path / "pairs.jsonl", noisy_pairs(20))
+    out = tmp_path / "out"
+    train_reward(data, str(model), out, RewardConfig(batch_size=8), seed=0, progress=quiet)
+    settings = json.loads((out / "config.json").read_text())
+    assert isinstance(settings["mean"], float) and isinstance(settings["std"], float)
+    assert settings["value_head_prefix"] == "score"
+    with safe_open(out / "model.safetensors", framework="pt") as weights:
+        names = set(weights.keys())
+        assert weights.get_tensor("score.weight").shape == (1, 32)
+    assert "score.bias" not in names
+    assert all(name.startswith("model.") for name in names - {"score.weight"})
+
+
+def test_an_interrupted_reward_run_goes_on_bit_for_bit(tmp_path, model):
+    class Stop(Silent):
+        def advance(self, stage, status="ok", **figures):
+            self.steps = getattr(self, "steps", 0) + 1
+            if self.steps == 7:
+                raise KeyboardInterrupt
+
+    data = write(tmp_path / "pairs.jsonl", noisy_pairs(60))
+    config = RewardConfig(epochs=2, learning_rate=1e-3, batch_size=10, heads=2, checkpoint_every=3)
+    whole = train_reward(data, str(model), tmp_path / "whole", config, seed=0, progress=quiet)
+    with pytest.raises(KeyboardInterrupt):
+        train_reward(data, str(model), tmp_path / "cut", config, seed=0, progress=Stop())
+    assert (tmp_path / "cut" / "checkpoints" / "iteration-000006").is_dir()
+    assert not (tmp_path / "cut" / "model.safetensors").exists()
+    again = train_reward(data, str(model), tmp_path / "cut", config, seed=0, progress=quiet)
+    timing = ("seconds", "seconds_training")
+    assert {k: v for k, v in again.items() if k not in timing} == {
+        k: v for k, v in whole.items() if k not in timing
+    }
+    for name in ("model.safetensors", "metrics.jsonl"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert not (tmp_path / "cut" / "checkpoints").exists()
+
+
+def test_gradient_checkpointing_and_micro_batches_leave_the_model_as_it_is(tmp_path, model):
+    data = write(tmp_path / "pairs.jsonl", noisy_pairs(24))
+    losses = []
+    for name, changes in (
+        ("a", {}),
+        ("b", {"gradient_checkpointing": True}),
+        ("c", {"microbatch_tokens": 1}),
+    ):
+        config = RewardConfig(epochs=2, learning_rate=1e-3, batch_size=8, **changes)
+        summary = train_reward(data, str(model), tmp_path / name, config, seed=0, progress=quiet)
+        losses.append((summary["loss_first"], summary["loss_last"], summary["normalisation"]["mean"]))
+    assert losses[1] == pytest.approx(losses[0], abs=1e-5) and losses[2] == pytest.approx(losses[0], abs=1e-5)
 
 
 def test_pad_equal_to_eos_is_refused(tmp_path, model):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +17,21 @@ Turns = list[dict[str, str]]
 
 @dataclass(frozen=True)
 class Pair:
-    """Two answers to one conversation and P(chosen), the soft preference label."""
+    """Two answers to one conversation and P(chosen), the soft preference label.
+
+    `weight` is how much the pair counts (0 leaves it out), `margin` by how much the likelier side should
+    win, None where the row says nothing. `principles` and `source` say where the label and the two
+    answers come from.
+    """
 
     prompt: Turns
     chosen: str
     rejected: str
     chosen_prob: float
+    weight: float = 1.0
+    margin: float | None = None
+    principles: tuple[str, ...] = ()
+    source: str | None = None
 
 
 def data_hash(path: Path) -> str:
@@ -72,7 +82,11 @@ def read_conversations(path: Path) -> list[Turns]:
 
 
 def read_pairs(path: Path) -> list[Pair]:
-    """The preference pairs: rows with `prompt`, `chosen`, `rejected` and `chosen_prob`."""
+    """The preference pairs: rows with `prompt`, `chosen`, `rejected` and `chosen_prob`.
+
+    A row may hold `weight`, `margin`, `principle_ids` (or `principle`) and `source` (or `chosen_source`
+    and `rejected_source`). Raises `UsageError` or `DataError`.
+    """
     pairs = [_pair(place, row) for place, row in read_rows(path)]
     if not pairs:
         raise DataError(f"{path} holds no rows; there is nothing to train on")
@@ -99,10 +113,45 @@ def _pair(place: str, row: dict[str, Any]) -> Pair:
     rejected = _answer(place, values["rejected"], "rejected")["content"]
     if chosen == rejected:
         raise DataError(f"{place}: `chosen` and `rejected` are equal; remove the pair, it teaches nothing")
-    prob = values["chosen_prob"]
-    if isinstance(prob, bool) or not isinstance(prob, int | float) or not 0.0 <= prob <= 1.0:
-        raise DataError(f"{place}: `chosen_prob` must be a number from 0 to 1, not {prob!r}")
-    return Pair(prompt, chosen, rejected, float(prob))
+    prob = _number(values["chosen_prob"])
+    if prob is None or not 0.0 <= prob <= 1.0:
+        raise DataError(f"{place}: `chosen_prob` must be a number from 0 to 1, not {values['chosen_prob']!r}")
+    weight = 1.0 if row.get("weight") is None else _number(row["weight"])
+    if weight is None or weight < 0:
+        raise DataError(f"{place}: `weight` must be a finite number from 0 up, not {row['weight']!r}")
+    margin = None if row.get("margin") is None else _number(row["margin"])
+    if margin is None and row.get("margin") is not None:
+        raise DataError(f"{place}: `margin` must be a finite number, not {row['margin']!r}")
+    principles = _principles(place, row)
+    return Pair(prompt, chosen, rejected, prob, weight, margin, principles, _source(place, row))
+
+
+def _number(value: Any) -> float | None:
+    """A finite number as a float; None for anything else, truth values included."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def _principles(place: str, row: dict[str, Any]) -> tuple[str, ...]:
+    """The principles that labelled a pair, each once, in the order given."""
+    given = row.get("principle_ids")
+    if given is None:
+        given = [] if row.get("principle") is None else [row["principle"]]
+    if not isinstance(given, list) or not all(isinstance(name, str) for name in given):
+        raise DataError(f"{place}: `principle_ids` must be a list of names, not {given!r}")
+    return tuple(dict.fromkeys(given))
+
+
+def _source(place: str, row: dict[str, Any]) -> str | None:
+    """Where the two answers come from: `source`, else both sides' sources, the same whichever won."""
+    given = [row.get("source")]
+    if row.get("source") is None:
+        given = [row.get("chosen_source"), row.get("rejected_source")]
+    names = [name for name in given if name is not None]
+    if not all(isinstance(name, str) for name in names):
+        raise DataError(f"{place}: the sources of the answers must be names, not {names!r}")
+    return " / ".join(sorted(set(names))) or None
 
 
 def _field(place: str, row: dict[str, Any], *names: str) -> Any:

@@ -1,235 +1,232 @@
-"""A reward model on soft preference labels: TRL's RewardTrainer with the loss of arXiv 2309.00267."""
+"""A reward model, or an ensemble of heads on one trunk, trained on AI preference labels.
+
+The loss is the cross-entropy of sigmoid(r_chosen - r_rejected - margin) against P(chosen): soft labels
+(arXiv 2309.00267, section 2.2), hard ones (Bradley-Terry, arXiv 2203.02155, equation 1) or clamped ones
+(arXiv 2212.08073, section 4.1); the margin is that of arXiv 2307.09288, equation 2.
+
+The folder written loads with `AutoModelForSequenceClassification`: `num_labels` = heads, head `score`
+without bias. With one head it is OpenRLHF's form as it stands: given as `--reward.model_name_or_path`, the
+head is found by `value_head_prefix`, and its option to normalise rewards reads `mean` and `std` from
+config.json. OpenRLHF has no form for several heads.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import tempfile
+import random
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from constitute.config.train import RewardConfig
-from constitute.errors import DataError, GateFailed
+from constitute.errors import DataError, GateFailed, UsageError
 from constitute.progress import Progress
-from constitute.stats import mean
 from constitute.train import _compat
 from constitute.train.artefact import finished, model_fingerprint, publish, recipe
-from constitute.train.data import Pair, data_hash, read_pairs
+from constitute.train.batching import micro_batches
+from constitute.train.data import data_hash, read_pairs
+from constitute.train.fit import drop_checkpoints, fit, one_process
+from constitute.train.losses import soft_label_loss
 from constitute.train.memory import memory_advice
-from constitute.train.metrics import preference_metrics
 from constitute.train.models import load_model, load_tokenizer
-from constitute.train.render import answer_ids, check_pad, check_template, eos_ids, prompt_ids
-from constitute.train.scorer import RewardModel, score_head
-from constitute.train.trainer import (
-    common_arguments,
-    loss_figures,
-    reporting,
-    save_into,
-    without_printer,
+from constitute.train.render import check_pad, check_template, eos_ids
+from constitute.train.reward_eval import evaluate
+from constitute.train.reward_pairs import (
+    Split,
+    TokenPair,
+    bootstrap_counts,
+    consecutive,
+    margin,
+    split_pairs,
+    target,
 )
+from constitute.train.scorer import Normalisation, head_scores, raw_scores, score_head, whole_batch
+from constitute.train.trainer import loss_figures, save_into
 
 # Enough to know a mean and a standard deviation to about 2 %.
 _REFERENCE_SAMPLES = 2048
-_EVALUATION_TOKENS = 8192
 _KNOBS = (
-    "train.reward.device_batch_size or train.reward.max_length, or set "
+    "train.reward.microbatch_tokens or train.reward.max_length, or set "
     "train.reward.gradient_checkpointing=true"
 )
-
-
-@dataclass(frozen=True)
-class TokenPair:
-    """Both sides of a pair in tokens, prompt included."""
-
-    chosen: list[int]
-    rejected: list[int]
-    chosen_prob: float
 
 
 def train_reward(
     data: Path, model: str, out: Path, config: RewardConfig, *, seed: int, progress: Progress
 ) -> dict[str, Any]:
-    """Train a reward model from `model` on the soft-labelled pairs in `data` and save it to `out`.
+    """Train a reward model from `model` on the labelled pairs in `data` and save it to `out`.
 
-    The folder loads with `AutoModelForSequenceClassification`; its configuration holds `mean` and `std`
-    of the raw scores over the training answers, by which PPO normalises. Returns the summary with the
-    held-out figures. Raises `UsageError`, `DataError`, `RunMismatch`, `GateFailed`.
+    Its configuration holds each head's mean and standard deviation of the raw score over the training
+    answers, by which PPO normalises. Started again, it goes on from its last checkpoint. Returns the
+    summary with the held-out figures. Raises `UsageError`, `DataError`, `RunMismatch`, `GateFailed`.
     """
     pairs = read_pairs(data)
     made_by = recipe("reward", config, seed, data=data_hash(data), model=model_fingerprint(model))
     done = finished(out, made_by)
     if done is not None:
         return done
+    one_process("reward")
     _compat.quiet()
     start = time.perf_counter()
     tokenizer = load_tokenizer(model)
     check_template(tokenizer, model)
     check_pad(tokenizer, model)
-    network = _network(model, tokenizer, seed)
-    train, held_out, too_long = _token_pairs(
-        pairs, tokenizer, eos_ids(tokenizer, network.config), config, seed
-    )
-    if not train:
-        raise DataError(
-            f"no pair of {data} is left to train on: {too_long} of {len(pairs)} are longer than "
-            f"{config.max_length} tokens; raise train.reward.max_length or lower train.reward.held_out"
+    network, head = _network(model, tokenizer, config.heads, seed)
+    split = split_pairs(pairs, tokenizer, eos_ids(tokenizer, network.config), config, seed)
+    if not split.train:
+        raise DataError(_nothing_left(data, len(pairs), split, config))
+    pad_id = tokenizer.pad_token_id
+    with memory_advice(_KNOBS):
+        losses = fit(
+            network,
+            [pair.tokens for pair in split.train],
+            pair_losses(network, head, split.train, config, pad_id, seed),
+            weights=[pair.row.weight for pair in split.train],
+            stage="reward",
+            config=config,
+            out=out,
+            made_by=made_by,
+            seed=seed,
+            progress=progress,
+            cut=consecutive,
         )
-    losses: list[float] = []
-    with tempfile.TemporaryDirectory() as scratch, memory_advice(_KNOBS):
-        trainer = _trainer(network, tokenizer, train, config, Path(scratch), seed)
-        trainer.add_callback(reporting("reward", progress, losses))
-        without_printer(trainer).train()
         trained = time.perf_counter()
-        figures = _evaluate(network, held_out, tokenizer.pad_token_id, seed)
-        network.config.mean, network.config.std = _normalisation(network, train, tokenizer.pad_token_id)
+        normal = _normalisation(network, head, split.train, config, pad_id, seed)
+        normal.write(network.config)
+        raw_Nk = raw_scores(network, head, _sides(split.held_out), pad_id, config.microbatch_tokens)
     summary = {
-        "pairs": len(train),
-        "pairs_held_out": len(held_out),
-        "pairs_too_long": too_long,
+        "pairs": len(split.train),
+        "pairs_held_out": len(split.held_out),
+        "pairs_too_long": split.too_long,
+        "pairs_weightless": split.weightless,
+        "pairs_undecided": split.undecided,
         **loss_figures(losses),
-        "held_out": figures,
-        "normalisation": {"mean": network.config.mean, "std": network.config.std},
+        "held_out": evaluate(raw_Nk, split.held_out, normal, seed),
+        "normalisation": _described(normal),
         "seconds": round(time.perf_counter() - start, 3),
         "seconds_training": round(trained - start, 3),
     }
     publish(out, save_into(network, tokenizer, losses), made_by=made_by, summary=summary, base=model)
+    drop_checkpoints(out)
     return summary
 
 
-def _network(model: str, tokenizer: Any, seed: int) -> Any:
-    """A sequence classifier with one output, its new head drawn from N(0, 1/sqrt(d + 1)) (2009.01325)."""
-    import torch
+def _nothing_left(data: Path, n: int, split: Split, config: RewardConfig) -> str:
+    return (
+        f"no pair of {data} is left to train on: of {n}, {split.too_long} are longer than "
+        f"{config.max_length} tokens, {split.weightless} have weight 0, {split.undecided} name no better "
+        f"side and {len(split.held_out)} are held out; raise train.reward.max_length or lower "
+        "train.reward.held_out"
+    )
+
+
+def _network(model: str, tokenizer: Any, heads: int, seed: int) -> tuple[Any, torch.nn.Linear]:
+    """A sequence classifier, each row of a new head drawn from N(0, 1/sqrt(d + 1)) (arXiv 2009.01325)."""
     from transformers import AutoConfig, AutoModelForSequenceClassification, set_seed
 
     set_seed(seed)
-    settings = AutoConfig.from_pretrained(model, trust_remote_code=False)
+    try:
+        settings = AutoConfig.from_pretrained(model, trust_remote_code=False)
+    except (OSError, ValueError) as problem:
+        raise UsageError(
+            f"cannot read the configuration of {model!r} ({type(problem).__name__}); give a model's folder"
+        ) from problem
     was_reward = any("SequenceClassification" in name for name in settings.architectures or [])
+    if was_reward and settings.num_labels != heads:
+        raise UsageError(
+            f"{model} is a reward model of {settings.num_labels} heads and train.reward.heads is {heads}; "
+            "set it to the same number or start from a language model"
+        )
     network = load_model(
-        AutoModelForSequenceClassification, model, new=("score.weight",), num_labels=1, dtype=torch.float32
+        AutoModelForSequenceClassification,
+        model,
+        new=("score.weight",),
+        num_labels=heads,
+        dtype=torch.float32,
     )
     network.config.get_text_config().pad_token_id = tokenizer.pad_token_id
-    head = score_head(network, model)
+    network.config.value_head_prefix = "score"
+    head = score_head(network, model, heads)
     if not was_reward:
         torch.nn.init.normal_(head.weight, std=1.0 / math.sqrt(head.in_features + 1))
-    return network
+    network.to("cuda" if torch.cuda.is_available() else "cpu")
+    return network, head
 
 
-def _token_pairs(
-    pairs: Sequence[Pair], tokenizer: Any, ends: frozenset[int], config: RewardConfig, seed: int
-) -> tuple[list[TokenPair], list[TokenPair], int]:
-    """Pairs to train on, pairs held out, and how many were too long. A prompt is on one side only."""
-    held = _held_out_prompts(pairs, config.held_out, seed)
-    train: list[TokenPair] = []
-    held_out: list[TokenPair] = []
-    too_long = 0
-    for pair in pairs:
-        start = prompt_ids(tokenizer, pair.prompt)
-        sides = [
-            start + answer_ids(tokenizer, pair.prompt, text, ends) for text in (pair.chosen, pair.rejected)
+def pair_losses(
+    network: Any,
+    head: torch.nn.Linear,
+    pairs: Sequence[TokenPair],
+    config: RewardConfig,
+    pad_id: int,
+    seed: int,
+) -> Callable[[Sequence[int]], Tensor]:
+    """The function from rows of `pairs` to their summed, weighted loss, a mean over the heads.
+
+    Both sides of all rows are scored together, in groups of like length, so that a short side is not
+    padded to its longer partner. With several heads each sees its own resample of the pairs.
+    """
+    device = head.weight.device
+    target_N = torch.tensor([target(pair.row.chosen_prob, config.labels) for pair in pairs], device=device)
+    margin_N = torch.tensor([margin(pair.row) if config.margin else 0.0 for pair in pairs], device=device)
+    counts_Nk = torch.tensor(bootstrap_counts(len(pairs), config.heads, seed), device=device).T
+    weight_Nk = counts_Nk * torch.tensor([[pair.row.weight] for pair in pairs], device=device) / config.heads
+
+    def loss_sum(rows: Sequence[int]) -> Tensor:
+        sequences = _sides([pairs[row] for row in rows])
+        groups = micro_batches([len(sequence) for sequence in sequences], config.microbatch_tokens)
+        parts = [
+            head_scores(network, head, whole_batch([sequences[row] for row in group], pad_id, device))
+            for group in groups
         ]
-        if max(map(len, sides)) > config.max_length:
-            too_long += 1
-            continue
-        side = held_out if _prompt_key(pair, seed) in held else train
-        side.append(TokenPair(sides[0], sides[1], pair.chosen_prob))
-    return train, held_out, too_long
-
-
-def _prompt_key(pair: Pair, seed: int) -> str:
-    return hashlib.sha256(f"{seed}:{json.dumps(pair.prompt)}".encode()).hexdigest()
-
-
-def _held_out_prompts(pairs: Sequence[Pair], share: float, seed: int) -> set[str]:
-    keys = sorted({_prompt_key(pair, seed) for pair in pairs})
-    return set(keys[: round(share * len(keys))])
-
-
-def _trainer(
-    network: Any, tokenizer: Any, pairs: Sequence[TokenPair], config: RewardConfig, scratch: Path, seed: int
-) -> Any:
-    from datasets import Dataset
-
-    trainer_class, config_class, collator_class = _soft_label_classes()
-    columns = {
-        "chosen_ids": [pair.chosen for pair in pairs],
-        "rejected_ids": [pair.rejected for pair in pairs],
-        "chosen_prob": [pair.chosen_prob for pair in pairs],
-        "length": [max(len(pair.chosen), len(pair.rejected)) for pair in pairs],
-    }
-    return trainer_class(
-        model=network,
-        args=config_class(**common_arguments(config, scratch, seed), max_length=None),
-        train_dataset=Dataset.from_dict(columns),
-        processing_class=tokenizer,
-        data_collator=collator_class(pad_token_id=tokenizer.pad_token_id),
-    )
-
-
-def _soft_label_classes() -> tuple[Any, Any, Any]:
-    """TRL's trainer and collator, changed as far as soft labels need and no further."""
-    import torch
-
-    from constitute.train.losses import soft_label_loss
-
-    trainer_class, config_class, collator_class = _compat.reward_trainer()
-
-    class SoftLabelCollator(collator_class):  # type: ignore[misc, valid-type]
-        """Adds P(chosen) to the padded batch."""
-
-        def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
-            """Batch of chosen rows, then rejected rows, with `chosen_prob` (B,)."""
-            batch: dict[str, Any] = super().torch_call(examples)
-            batch["chosen_prob"] = torch.tensor([row["chosen_prob"] for row in examples], dtype=torch.float)
-            return batch
-
-    class SoftLabelTrainer(trainer_class):  # type: ignore[misc, valid-type]
-        """RewardTrainer with cross-entropy against P(chosen)."""
-
-        def _set_signature_columns_if_needed(self) -> None:
-            self._signature_columns = ["chosen_ids", "rejected_ids", "chosen_prob", "length"]
-
-        def compute_loss(
-            self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
-        ) -> Any:
-            """Mean soft-label loss of the batch; replaces the hard Bradley-Terry loss."""
-            chosen_prob_B = inputs["chosen_prob"]
-            outputs = model(
-                input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False
-            )
-            chosen_B, rejected_B = outputs.logits.squeeze(-1).float().chunk(2)
-            loss = soft_label_loss(chosen_B, rejected_B, chosen_prob_B).mean()
-            return (loss, outputs) if return_outputs else loss
-
-    return SoftLabelTrainer, config_class, SoftLabelCollator
-
-
-def _raw_scores(network: Any, sequences: list[list[int]], pad_id: int) -> list[float]:
-    scorer = RewardModel(network.eval(), "the model just trained", network.device)
-    scorer.mean, scorer.std = 0.0, 1.0
-    return scorer.scores(sequences, pad_id, _EVALUATION_TOKENS)
-
-
-def _evaluate(network: Any, pairs: Sequence[TokenPair], pad_id: int, seed: int) -> dict[str, Any]:
-    if not pairs:
-        return {}
-    scores = _raw_scores(network, [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs], pad_id)
-    margins = [a - b for a, b in zip(scores[: len(pairs)], scores[len(pairs) :], strict=True)]
-    return dict(preference_metrics(margins, [pair.chosen_prob for pair in pairs], seed))
-
-
-def _normalisation(network: Any, pairs: Sequence[TokenPair], pad_id: int) -> tuple[float, float]:
-    """Mean and standard deviation of the raw score over answers of both sides (arXiv 1909.08593, 2.1)."""
-    sequences = [side for pair in pairs for side in (pair.chosen, pair.rejected)][:_REFERENCE_SAMPLES]
-    scores = _raw_scores(network, sequences, pad_id)
-    centre = mean(scores)
-    spread = math.sqrt(mean([(score - centre) ** 2 for score in scores]))
-    if not (math.isfinite(spread) and spread > 0):
-        raise GateFailed(
-            f"the reward model gives every answer the score {centre:.3g}; lower train.reward.learning_rate "
-            "or check that the labels differ"
+        places = torch.tensor([place for group in groups for place in group], device=device)
+        chosen_Bk, rejected_Bk = torch.cat(parts)[places.argsort()].chunk(2)
+        index = list(rows)
+        loss_Bk = soft_label_loss(
+            chosen_Bk - margin_N[index, None], rejected_Bk, target_N[index, None].expand_as(chosen_Bk)
         )
-    return centre, spread
+        return (loss_Bk * weight_Nk[index]).sum()
+
+    return loss_sum
+
+
+def _sides(pairs: Sequence[TokenPair]) -> list[list[int]]:
+    return [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
+
+
+def _normalisation(
+    network: Any,
+    head: torch.nn.Linear,
+    pairs: Sequence[TokenPair],
+    config: RewardConfig,
+    pad_id: int,
+    seed: int,
+) -> Normalisation:
+    """Mean and standard deviation of each head over answers of both sides (arXiv 1909.08593, 2.1)."""
+    sequences = _sides(pairs)
+    if len(sequences) > _REFERENCE_SAMPLES:
+        sequences = random.Random(f"{seed}:reference").sample(sequences, _REFERENCE_SAMPLES)
+    raw_Nk = raw_scores(network, head, sequences, pad_id, config.microbatch_tokens).double()
+    means, stds = raw_Nk.mean(dim=0).tolist(), raw_Nk.std(dim=0, correction=0).tolist()
+    for centre, spread in zip(means, stds, strict=True):
+        if not (math.isfinite(spread) and spread > 0):
+            raise GateFailed(
+                f"the reward model gives every answer the score {centre:.3g}; lower "
+                "train.reward.learning_rate or check that the labels differ"
+            )
+    return Normalisation(tuple(means), tuple(stds), config.combine, config.penalty)
+
+
+def _described(normal: Normalisation) -> dict[str, Any]:
+    if len(normal.means) == 1:
+        return {"mean": normal.means[0], "std": normal.stds[0]}
+    return {
+        "mean": list(normal.means),
+        "std": list(normal.stds),
+        "combine": normal.combine,
+        "penalty": normal.penalty,
+    }
