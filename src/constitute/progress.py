@@ -209,8 +209,8 @@ def describe(state: StageState, token_rate: float, ended: bool = False) -> str:
     parts += [
         f"{state.statuses[status]} {status}" for status in ("abstain", "failed") if state.statuses[status]
     ]
-    parts += [f"{name} {value:.4g}" for name, value in state.figures.items()]
-    parts.append(f"{state.rate(now):.1f} {unit}/s")
+    parts += [f"{name} {_figure(value)}" for name, value in state.figures.items()]
+    parts.append(_pace(state.rate(now), unit))
     if token_rate:
         parts.append(f"{token_rate:.0f} tokens/s")
     eta = state.eta_s(now)
@@ -223,6 +223,15 @@ def _left(eta: float | None) -> str:
         return ""
     minutes, seconds = divmod(int(eta), 60)
     return f"{minutes} min {seconds} s left" if minutes else f"{seconds} s left"
+
+
+def _figure(value: float) -> str:
+    return f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}"
+
+
+def _pace(rate: float, unit: str) -> str:
+    """`41.2 rows/s`, or `32 s/step` where a rate a second would read as 0."""
+    return f"{1 / rate:.0f} s/{unit[:-1]}" if 0 < rate < 0.1 else f"{rate:.1f} {unit}/s"
 
 
 def _unit(stage: str) -> str:

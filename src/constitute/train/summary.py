@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -25,11 +25,13 @@ def iteration_figures(
     stats: UpdateStats,
     kl_coef: float,
     scheduler: Any,
+    parts: Mapping[str, Sequence[float]] | None = None,
 ) -> Line:
     """Metrics of one iteration, all of the batch before its update.
 
     `kl` and `kl_k3` are nats per response (k1 and k3 estimates of KL from the reference), `entropy` nats
-    per token, `length` tokens, `reward` before the penalty for a missing end. NaN becomes null.
+    per token, `length` tokens, `reward` before the penalty for a missing end. NaN becomes null. Each of
+    several `parts` of the reward gives its mean as `reward/<name>` and `reward_stderr/<name>`.
     """
     mask_BT = learned.rollouts.mask_BT
     logs_B = ((learned.logprobs_BT - ref_logprobs_BT) * mask_BT).sum(dim=1)
@@ -41,6 +43,7 @@ def iteration_figures(
         "iteration": iteration + 1,
         "reward": mean(list(rewards)),
         "reward_stderr": stderr(list(rewards)),
+        "reward_std": stderr(list(rewards)) * math.sqrt(n),
         "n": n,
         "kl": logs_B.mean().item(),
         "kl_k3": k3_B.mean().item(),
@@ -55,8 +58,16 @@ def iteration_figures(
         "updates": stats.updates,
         "stopped_early": stats.stopped_early,
         "learning_rate": rates[0],
-        "critic_learning_rate": rates[1],
+        "critic_learning_rate": rates[1] if len(rates) > 1 else None,
+        **_by_part(parts or {}),
     }
+
+
+def _by_part(parts: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    if len(parts) < 2:
+        return {}
+    means = {f"reward/{name}": mean(list(values)) for name, values in parts.items()}
+    return means | {f"reward_stderr/{name}": stderr(list(values)) for name, values in parts.items()}
 
 
 def run_summary(lines: Sequence[Line]) -> dict[str, Any]:
@@ -65,6 +76,7 @@ def run_summary(lines: Sequence[Line]) -> dict[str, Any]:
     The last tenth of the iterations (at least one) is averaged: a single batch is noisy.
     """
     tail = lines[-max(1, len(lines) // 10) :]
+    gaps = [line["sync_gap"] for line in lines if line["sync_gap"] is not None]
     seconds: dict[str, float] = {}
     for line in lines:
         for phase, spent in line["seconds"].items():
@@ -75,7 +87,7 @@ def run_summary(lines: Sequence[Line]) -> dict[str, Any]:
         "reward_after": _interval(tail),
         **{name: mean([line[name] for line in tail]) for name in ("kl", "entropy", "length", "eos_rate")},
         "kl_coef": lines[-1]["kl_coef"],
-        "largest_sync_gap": max(line["sync_gap"] for line in lines),
+        "largest_sync_gap": max(gaps, default=None),
         "seconds": {phase: round(spent, 3) for phase, spent in seconds.items()},
     }
 
