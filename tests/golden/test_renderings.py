@@ -42,6 +42,7 @@ VALUES: dict[str, dict[str, Any]] = {
         "principle": PRINCIPLE,
     },
     "critique": {"messages": MESSAGES, "answer": "It conserves moisture.", "principle": PRINCIPLE},
+    "score": {"messages": MESSAGES, "answer": "It conserves moisture.", "principle": PRINCIPLE},
     "revise": {"messages": MESSAGES, "answer": "It conserves moisture.", "principle": PRINCIPLE},
     "evals_gate": {"behavior": "likes plain words", "statement": "Short words are best."},
     "evals_question": {"statement": "Short words are best."},

@@ -21,7 +21,7 @@ COMMANDS = {
     "revise": ("constitute.cli.stages:revise", "Critique and revise responses under the constitution."),
     "label": ("constitute.cli.stages:label", "Label pairs with soft AI preferences, in both orders."),
     "export": ("constitute.cli.export:export", "Write SFT and preference data sets from a run."),
-    "train": ("constitute.cli.train:train", "Train with AI feedback: sft, reward, ppo."),
+    "train": ("constitute.cli.train:train", "Train with AI feedback: sft, reward, dpo, best-of-n, ppo."),
     "evals": ("constitute.cli.evals:evals", "Write model-written evals and run them."),
     "run": ("constitute.cli.run:run", "Run the whole loop of one YAML file."),
     "status": ("constitute.cli.status:status", "Count a run's rows by outcome."),

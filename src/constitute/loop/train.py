@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from constitute.config import RunConfig
 from constitute.engines import open_engine
 from constitute.engines.base import Engine, RolloutEngine
 from constitute.errors import RowError, UsageError
+from constitute.loop.rewards import Reward, open_rewards, used_rewards
 from constitute.packaged import model_path
 from constitute.progress import Progress, Silent
 from constitute.stages.generate import conversation
-from constitute.types import Completion, Prompt, Request
+from constitute.types import Prompt, Request
 
-Reward = str | Callable[[Sequence[Prompt], Sequence[Completion]], Sequence[float]]
+if TYPE_CHECKING:
+    from constitute.train.sync import Rollouter
 
 
 def run_sft(
@@ -69,43 +73,71 @@ def run_ppo(
     reference: str | None = None,
     out: Path | None = None,
     engine: Engine | None = None,
+    replay: Path | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Train `policy` (RUN/sft, else `config.model`) against `reward` (RUN/reward) into `out` (RUN/ppo).
+    """Train `policy` (RUN/sft, else `config.model`) against `reward` into `out` (RUN/ppo).
 
-    `engine`, where given, samples the rollouts and is left open, holding the trained weights.
+    `reward` is one source or several (see `loop.rewards`); without it `train.ppo.rewards`, else RUN/reward.
+    `engine`, where given, samples the rollouts and is left open, holding the trained weights. `replay`
+    names a run whose stored rollouts and prompts take the place of an engine and of `prompts`. Of several
+    processes that train together the first alone samples and asks for rewards.
     """
     from constitute.train.ppo import train_ppo
 
     name = _policy(config, policy)
-    chosen = reward or str(config.run / "reward")
-    if isinstance(chosen, str):
-        chosen = model_path(chosen)
-        if reward is None and not Path(chosen).is_dir():
-            raise UsageError(
-                f"no reward model in {chosen}; run `constitute train reward` first or give --reward-model"
-            )
     progress = progress or Silent()
-    used = engine or open_engine(name, config.engine)
-    try:
-        if not isinstance(used, RolloutEngine):
-            raise UsageError(
-                f"the engine of {name} cannot take new weights; use a local model and set engine.kind to "
-                "vllm or transformers"
-            )
-        kept, ids = _rendered(prompts, config.generate.system, used, progress)
+    settings = config.train.ppo.model_copy(update={"rewards": used_rewards(config, reward)})
+    with (
+        open_rewards(config, reward, asks=first_process()) as parts,
+        _sampler(config, name, prompts, engine, replay, progress) as (sampler, kept, ids),
+    ):
         return train_ppo(
             kept,
             ids,
             name,
-            chosen,
+            parts,
             out or config.run / "ppo",
-            config.train.ppo,
-            engine=used,
+            settings,
+            engine=sampler,
             seed=config.seed,
             progress=progress,
             reference=model_path(reference) if reference else None,
         )
+
+
+def first_process() -> bool:
+    """Whether this process is the first, or the only one, of those `accelerate launch` started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+@contextmanager
+def _sampler(
+    config: RunConfig,
+    policy: str,
+    prompts: Sequence[Prompt],
+    engine: Engine | None,
+    replay: Path | None,
+    progress: Progress,
+) -> Iterator[tuple[Rollouter | None, list[Prompt], list[list[int]]]]:
+    """What the rollouts come from, the prompts and their token ids; an engine opened here is closed."""
+    if not first_process():
+        yield None, [], []
+        return
+    if replay is not None:
+        from constitute.train.replay import open_replay
+
+        stored = open_replay(replay)
+        yield stored, stored.prompts, stored.prompt_ids
+        return
+    used = engine or open_engine(policy, config.engine)
+    try:
+        if not isinstance(used, RolloutEngine):
+            raise UsageError(
+                f"the engine of {policy} cannot take new weights; use a local model and set engine.kind to "
+                "vllm or transformers"
+            )
+        yield used, *_rendered(prompts, config.generate.system, used, progress)
     finally:
         if engine is None:
             asyncio.run(used.close())
