@@ -71,5 +71,5 @@ class CausalRollouts:
             scores.append([logprobs[place, token].item() for place, token in enumerate(completion)])
         return scores
 
-    def update_weights(self, named_tensors):
+    def update_weights(self, named_tensors, *, fingerprint=None):
         self.model.load_state_dict(dict(named_tensors), strict=False)

@@ -144,7 +144,7 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path):
 
 
 def test_stale_weights_in_the_engine_stop_the_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(CausalRollouts, "update_weights", lambda self, named: None)
+    monkeypatch.setattr(CausalRollouts, "update_weights", lambda self, named, **_: None)
     with pytest.raises(EngineError, match="likely kept old weights"):
         run(tmp_path, 0.5, seed=0, iterations=30)
 

@@ -1,6 +1,8 @@
 """Log-probabilities, values, micro-batches and updates of the real modules, against plain computation."""
 
 import copy
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,10 +11,13 @@ from train_models import tiny_causal
 from constitute.config.train import PPOConfig
 from constitute.errors import DataError, EngineError, GateFailed, UsageError
 from constitute.train import rollout
+from constitute.train.advantages import experience
 from constitute.train.batching import collate, micro_batches, prompt_order
 from constitute.train.metrics import preference_metrics
 from constitute.train.models import Actor, ActorCritic, check_actor, zero_value_head
+from constitute.train.rewards import final_scores, values_of
 from constitute.train.sync import check_gap, named_weights
+from constitute.train.team import Team
 from constitute.train.update import Learner, update
 from constitute.types import Completion, Message, Prompt
 
@@ -44,7 +49,7 @@ def test_logprobs_values_and_entropy_equal_the_plain_computation(actor_critic):
     temperature = 0.7
     batch = collate(SEQUENCES, STARTS, 0, CPU)
     with torch.no_grad():
-        logprobs_N, entropy_N, values_N = actor_critic(batch, temperature)
+        logprobs_N, entropy_N, values_N = actor_critic(batch, temperature, entropy=True)
         place = 0
         for row, start in zip(SEQUENCES, STARTS, strict=True):
             ids = torch.tensor([row])
@@ -118,19 +123,9 @@ def test_prompts_cycle_without_repeats():
     assert len(prompt_order(3, 8, 2, seed=0)) == 8
 
 
-class Accelerator:
-    """The part of accelerate's Accelerator an update uses, for one process."""
-
-    num_processes = 1
-
-    def reduce(self, tensor, reduction):
-        return tensor
-
-    def backward(self, loss):
-        loss.backward()
-
-    def clip_grad_norm_(self, parameters, limit):
-        return torch.nn.utils.clip_grad_norm_(parameters, limit)
+def lone_team():
+    """One process on the CPU."""
+    return Team(SimpleNamespace(device=CPU, autocast=nullcontext), 0, 1)
 
 
 def learner_of(model, rate=1e-2):
@@ -138,16 +133,17 @@ def learner_of(model, rate=1e-2):
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, eps=1e-5, weight_decay=0.0)
     actor = list(model.actor.parameters())
     critic = [*model.critic.parameters(), *model.value_head.parameters()]
-    return Learner(model, optimizer, Accelerator(), actor, critic, 0)
+    return Learner(model, optimizer, lone_team(), actor, critic, 0)
 
 
 def experience_of(model, config, sequences=SEQUENCES, starts=STARTS):
     rollouts = rollouts_of(sequences, starts)
-    logprobs, _, values = rollout.forward_all(
-        lambda batch: model(batch, config.temperature), rollouts, 0, config.microbatch_tokens
-    )
+    (logprobs, _, values), _ = rollout.forward_all(
+        lambda batch: model(batch, config.temperature),
+        rollouts, range(len(sequences)), 0, config.microbatch_tokens, count=3,
+    )  # fmt: skip
     scores = [float(n) for n in range(len(sequences))]
-    return rollout.experience(rollouts, scores, logprobs, logprobs - 0.1, values, 0.05, config)
+    return experience(rollouts, scores, logprobs, logprobs - 0.1, values, 0.05, config)
 
 
 @pytest.mark.parametrize("budget", [7, 14, 1000])
@@ -191,23 +187,23 @@ def test_experience_by_hand():
     logprobs = torch.tensor([[-1.0, -1.0]])
     values = torch.tensor([[0.2, 0.4]])
     config = PPOConfig(lam=1.0)
-    learned = rollout.experience(rollouts, [1.0], logprobs, logprobs - 0.1, values, 0.5, config)
+    learned = experience(rollouts, [1.0], logprobs, logprobs - 0.1, values, 0.5, config)
     assert learned.returns_BT[0].tolist() == pytest.approx([0.9, 0.95])
     # Advantages 0.7 and 0.55 whiten to plus and minus one.
     assert learned.advantages_BT[0].tolist() == pytest.approx([1.0, -1.0], abs=1e-4)
 
 
 def test_cut_off_responses_score_the_penalty():
-    assert rollout.final_scores([2.0, 3.0], [True, False], 1.0) == [2.0, -1.0]
-    assert rollout.final_scores([2.0, 3.0], [True, False], None) == [2.0, 3.0]
+    assert final_scores([2.0, 3.0], [True, False], PPOConfig(missing_eos_penalty=1.0)) == [2.0, -1.0]
+    assert final_scores([2.0, 3.0], [True, False], PPOConfig(missing_eos_penalty=None)) == [2.0, 3.0]
 
 
 def test_rewards_must_be_finite_and_as_many_as_responses():
     rollouts = rollouts_of(SEQUENCES, STARTS)
-    with pytest.raises(DataError, match="prompt '1' is nan"):
-        rollout.rewards_of(lambda p, c: [0.0, float("nan"), 0.0, 0.0], rollouts, 0, 100)
+    with pytest.raises(DataError, match="reward of the response to prompt '1' is nan"):
+        values_of(lambda p, c: [0.0, float("nan"), 0.0, 0.0], "reward", rollouts, 0, 100)
     with pytest.raises(DataError, match="returned 1 rewards for 4 responses"):
-        rollout.rewards_of(lambda p, c: [0.0], rollouts, 0, 100)
+        values_of(lambda p, c: [0.0], "reward", rollouts, 0, 100)
 
 
 def test_a_stop_that_is_no_end_token_is_refused():
@@ -216,11 +212,10 @@ def test_a_stop_that_is_no_end_token_is_refused():
         rollout.gather([prompt], [[1]], [Completion(text="", token_ids=(4, 5))], frozenset({10}), CPU)
 
 
-def test_weights_are_named_as_in_a_checkpoint_and_copied():
+def test_weights_are_named_as_in_a_checkpoint():
     model = tiny_causal(11, width=16)
     named = dict(named_weights(model))
     assert set(named) == set(model.state_dict())
-    assert named["lm_head.weight"].data_ptr() != model.lm_head.weight.data_ptr()
     model.config.tie_word_embeddings = True
     model.lm_head.weight = model.model.embed_tokens.weight
     assert "lm_head.weight" not in dict(named_weights(model))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from constitute.types import Record
 
@@ -99,3 +99,41 @@ class PPOConfig(Record):
     """Keep the policy of every checkpoint, not the best and the last alone."""
     checkpoint_every: int = Field(default=20, ge=1)
     """Iterations between checkpoints."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> PPOConfig:
+        for wrong, problem in (
+            (
+                self.advantage == "rloo" and self.samples_per_prompt < 2,
+                "advantage=rloo compares samples of one prompt; set samples_per_prompt to 2 or more",
+            ),
+            (
+                self.batch_size % self.samples_per_prompt != 0,
+                f"batch_size {self.batch_size} is no multiple of {self.samples_per_prompt} samples_per_prompt",
+            ),
+            (
+                self.critic == "lora" and not self.lora_rank,
+                "critic=lora puts adapters on a frozen policy; set lora_rank, or critic=shared",
+            ),
+            (
+                self.critic == "lora" and self.gradient_checkpointing,
+                "critic=lora switches adapters within a step and cannot recompute it; "
+                "set gradient_checkpointing=false, or critic=shared",
+            ),
+            (
+                self.temperature != 1.0 and (self.old_logprobs == "engine" or self.importance_cap is not None),
+                "the engine's log-probabilities are those at temperature 1; set temperature=1, or "
+                "old_logprobs=trainer without importance_cap",
+            ),
+            (
+                self.old_logprobs == "engine" and self.importance_cap is not None,
+                "with old_logprobs=engine the probability ratio is already the engine's; remove importance_cap",
+            ),
+            (
+                self.ptx_coef > 0 and self.ptx_data is None,
+                "ptx_coef needs conversations; set ptx_data to a file of them",
+            ),
+        ):
+            if wrong:
+                raise ValueError(problem)
+        return self

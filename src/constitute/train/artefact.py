@@ -17,6 +17,18 @@ from constitute.errors import RunMismatch
 
 _RECORD = "training.json"
 _SAMPLED_BYTES = 1 << 20
+_FREE = frozenset(
+    {
+        "checkpoint_every",
+        "device_batch_size",
+        "gradient_checkpointing",
+        "keep_policies",
+        "microbatch_tokens",
+        "report_to",
+        "samples_kept",
+        "save_rollouts",
+    }
+)
 
 
 def versions() -> dict[str, str]:
@@ -53,8 +65,13 @@ def model_fingerprint(model: str) -> str:
 
 
 def recipe(kind: str, config: Any, seed: int, **inputs: str) -> dict[str, Any]:
-    """What determines a trained model: the trainer, its settings, the seed and the inputs' hashes."""
-    return {"kind": kind, "config": config.model_dump(mode="json"), "seed": seed, "inputs": inputs}
+    """What determines a trained model: the trainer, its settings, the seed and the inputs' hashes.
+
+    Settings of memory and of what is written down are left out: they change no result beyond rounding,
+    and a run that ran out of memory must be able to go on with less.
+    """
+    settings = {name: value for name, value in config.model_dump(mode="json").items() if name not in _FREE}
+    return {"kind": kind, "config": settings, "seed": seed, "inputs": inputs}
 
 
 def finished(out: Path, made_by: dict[str, Any]) -> dict[str, Any] | None:
@@ -99,7 +116,7 @@ def publish(
     staging.mkdir()
     try:
         save(staging)
-        (staging / "README.md").write_text(_card(made_by, summary, base), encoding="utf-8")
+        write_card(staging, made_by, summary, base)
         for file in sorted(staging.iterdir()):
             os.replace(file, out / file.name)
     finally:
@@ -121,8 +138,14 @@ def write_json(path: Path, value: Any) -> None:
 _TITLES = {
     "sft": "a model fine-tuned on revisions (supervised, constitutional)",
     "reward": "a reward model trained on soft AI preference labels",
+    "dpo": "a policy trained by direct preference optimisation on soft AI preference labels",
     "ppo": "a policy trained by PPO with AI feedback",
 }
+
+
+def write_card(folder: Path, made_by: dict[str, Any], summary: dict[str, Any], base: str) -> None:
+    """Write the model card: what the model is, its figures, and the recipe that made it."""
+    (folder / "README.md").write_text(_card(made_by, summary, base), encoding="utf-8")
 
 
 def _card(made_by: dict[str, Any], summary: dict[str, Any], base: str) -> str:

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,18 @@ _PREFIX = "iteration-"
 
 
 def save_checkpoint(
-    folder: Path, iteration: int, model: nn.Module, optimizer: Any, scheduler: Any, state: dict[str, Any]
+    folder: Path,
+    iteration: int,
+    model: nn.Module,
+    optimizer: Any,
+    scheduler: Any,
+    state: dict[str, Any],
+    save_policy: Callable[[Path], None] | None = None,
 ) -> Path:
-    """Write `folder/iteration-000012` and then remove the older ones.
+    """Write `folder/iteration-000012` and then remove the older ones, the best excepted.
 
-    It holds the weights (safetensors), optimizer, schedule and random states, and `state` as JSON.
+    It holds the weights (safetensors), optimizer, schedule and random states, `state` as JSON and, with
+    `save_policy`, what a user loads, in `policy/`. The best has the greatest `state["objective"]`.
     Raises `StorageError` where the disk refuses; what was there before stays.
     """
     from safetensors.torch import save_model
@@ -40,7 +48,10 @@ def save_checkpoint(
             training["random"]["cuda"] = torch.cuda.get_rng_state_all()
         torch.save(training, staging / "training.pt")
         (staging / "state.json").write_text(json.dumps({"iteration": iteration, **state}), encoding="utf-8")
-        for file in staging.iterdir():
+        if save_policy is not None:
+            (staging / "policy").mkdir()
+            save_policy(staging / "policy")
+        for file in staging.rglob("*"):
             _sync(file)
         shutil.rmtree(final, ignore_errors=True)
         os.replace(staging, final)
@@ -49,9 +60,24 @@ def save_checkpoint(
         raise StorageError(
             f"cannot write a checkpoint to {folder}: {problem.strerror or problem}; free space and run again"
         ) from problem
+    best = best_checkpoint(folder)
     for old in _folders(folder)[:-1]:
-        shutil.rmtree(old, ignore_errors=True)
+        if old != best:
+            shutil.rmtree(old, ignore_errors=True)
     return final
+
+
+def best_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint of the greatest objective; None where none has one."""
+    scored = [
+        (state["objective"], path) for path in _folders(folder) if "objective" in (state := _state(path))
+    ]
+    return max(scored)[1] if scored else None
+
+
+def _state(path: Path) -> dict[str, Any]:
+    state: dict[str, Any] = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    return state
 
 
 def last_checkpoint(folder: Path, made_by: dict[str, Any]) -> Path | None:
@@ -59,8 +85,7 @@ def last_checkpoint(folder: Path, made_by: dict[str, Any]) -> Path | None:
     found = _folders(folder)
     if not found:
         return None
-    stored = json.loads((found[-1] / "state.json").read_text(encoding="utf-8"))
-    check_recipe(folder.parent, stored["made_by"], made_by)
+    check_recipe(folder.parent, _state(found[-1])["made_by"], made_by)
     return found[-1]
 
 
@@ -77,8 +102,7 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: Any, scheduler: Any
     random.setstate((version, tuple(words), gauss))
     if torch.cuda.is_available() and "cuda" in training["random"]:
         torch.cuda.set_rng_state_all(training["random"]["cuda"])
-    state: dict[str, Any] = json.loads((path / "state.json").read_text(encoding="utf-8"))
-    return state
+    return _state(path)
 
 
 def _python_state() -> list[Any]:

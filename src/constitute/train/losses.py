@@ -82,6 +82,12 @@ def clipped_fraction(new: Tensor, old: Tensor, clip: float) -> Tensor:
     return ((torch.exp(new - old) - 1.0).abs() > clip).to(new.dtype)
 
 
+def importance_weights(logprobs: Tensor, sampled: Tensor, cap: float) -> Tensor:
+    """min(pi_trainer / pi_engine, cap) of each token: corrects for an engine that samples from a slightly
+    different distribution (truncated importance sampling, Ionides 2008)."""
+    return torch.exp(logprobs - sampled).clamp(max=cap)
+
+
 def approx_kl(new: Tensor, old: Tensor) -> Tensor:
     """Per-token k2 estimate of the change of policy: half the squared log-ratio. Never negative."""
     return 0.5 * (new - old) ** 2

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from constitute.errors import UsageError
+from constitute.train import lora
 from constitute.train.batching import TokenBatch, collate
 
 # Logits of this many elements at once (256 MB in fp32); a longer list of tokens is cut into pieces.
@@ -95,57 +96,86 @@ class Actor(nn.Module):
         """Hidden states (N, D) at the positions that predict a response token."""
         return hidden_states(self.model.base_model, batch)[batch.predict_N]
 
-    def logprobs(self, hidden_ND: Tensor, target_N: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    def logprobs(
+        self, hidden_ND: Tensor, target_N: Tensor, temperature: float, *, entropy: bool
+    ) -> tuple[Tensor, Tensor]:
         """Log-probabilities of the targets and entropies of their distributions, both (N,), in nats.
 
-        The entropy carries no gradient. Large vocabularies go piece by piece, recomputed in the backward.
+        The entropy carries no gradient and is 0 unless asked for. Large vocabularies go piece by piece,
+        recomputed in the backward.
         """
         head = self.model.get_output_embeddings()
         piece = max(1, _LOGIT_ELEMENTS // head.out_features)
         if len(target_N) <= piece:
-            return self._piece(hidden_ND, target_N, temperature)
+            return self._piece(hidden_ND, target_N, temperature, entropy)
         parts = [
-            checkpoint(self._piece, hidden, target, temperature, use_reentrant=False)
+            checkpoint(self._piece, hidden, target, temperature, entropy, use_reentrant=False)
             for hidden, target in zip(hidden_ND.split(piece), target_N.split(piece), strict=True)
         ]
         return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
 
-    def _piece(self, hidden_ND: Tensor, target_N: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    def _piece(
+        self, hidden_ND: Tensor, target_N: Tensor, temperature: float, entropy: bool
+    ) -> tuple[Tensor, Tensor]:
         logits_NV = self._map(self.model.get_output_embeddings()(hidden_ND)).float() / temperature
         norm_N = logits_NV.logsumexp(dim=-1)
         logprobs_N = logits_NV.gather(1, target_N[:, None]).squeeze(1) - norm_N
-        if torch.is_grad_enabled():
-            return logprobs_N, torch.zeros_like(norm_N)
-        entropy_N = norm_N - ((logits_NV - norm_N[:, None]).exp() * logits_NV).sum(dim=-1)
+        if not entropy:
+            return logprobs_N, torch.zeros_like(norm_N, requires_grad=False)
+        with torch.no_grad():
+            entropy_N = norm_N - ((logits_NV - norm_N[:, None]).exp() * logits_NV).sum(dim=-1)
         return logprobs_N, entropy_N
 
-    def forward(self, batch: TokenBatch, temperature: float) -> tuple[Tensor, Tensor]:
-        """Log-probabilities and (without gradient only) entropies of the response tokens, (N,) each."""
-        return self.logprobs(self.trunk_states(batch), batch.target_N, temperature)
+    def forward(
+        self, batch: TokenBatch, temperature: float, *, entropy: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probabilities and entropies of the response tokens, (N,) each."""
+        return self.logprobs(self.trunk_states(batch), batch.target_N, temperature, entropy=entropy)
 
 
 class ActorCritic(nn.Module):
-    """Policy and value function in one module, so that one wrapped forward serves both.
+    """Policy and value function in one module, so that one checkpoint holds both.
 
-    `critic` is a trunk of its own, or None where the value head reads the actor's.
+    `critic` is a trunk of its own; where None, the value head reads the actor's trunk, through the
+    adapter `critic_adapter` if there is one. Without a `value_head` there are no values.
     """
 
-    def __init__(self, actor: Actor, critic: nn.Module | None, value_head: nn.Linear) -> None:
+    def __init__(
+        self,
+        actor: Actor,
+        critic: nn.Module | None,
+        value_head: nn.Linear | None,
+        critic_adapter: str | None = None,
+    ) -> None:
         super().__init__()
         self.actor = actor
         self.critic = critic
         self.value_head = value_head
+        self.critic_adapter = critic_adapter
 
-    def forward(self, batch: TokenBatch, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self, batch: TokenBatch, temperature: float, *, entropy: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Log-probabilities, entropies and values of the response tokens, (N,) each.
 
         The value of a token is read where it is predicted: V(s_t) before action t.
         """
         states_ND = self.actor.trunk_states(batch)
-        logprobs_N, entropy_N = self.actor.logprobs(states_ND, batch.target_N, temperature)
+        logprobs_N, entropy_N = self.actor.logprobs(states_ND, batch.target_N, temperature, entropy=entropy)
+        return logprobs_N, entropy_N, self.values(batch, states_ND)
+
+    def values(self, batch: TokenBatch, actor_states_ND: Tensor | None = None) -> Tensor:
+        """Values of the response tokens (N,); `actor_states_ND` spares a shared trunk a second pass."""
+        if self.value_head is None:
+            return torch.zeros(len(batch.target_N), device=batch.target_N.device)
         if self.critic is not None:
             states_ND = hidden_states(self.critic, batch)[batch.predict_N]
-        return logprobs_N, entropy_N, self.value_head(states_ND).squeeze(-1).float()
+        elif self.critic_adapter is not None:
+            with lora.active(self.actor.model, self.critic_adapter):
+                states_ND = self.actor.trunk_states(batch)
+        else:
+            states_ND = self.actor.trunk_states(batch) if actor_states_ND is None else actor_states_ND
+        return self.value_head(states_ND).squeeze(-1).float()
 
 
 def zero_value_head(width: int) -> nn.Linear:

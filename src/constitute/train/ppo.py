@@ -1,4 +1,4 @@
-"""PPO with a critic on AI feedback: roll out, score, estimate advantages, update, push the weights.
+"""PPO on AI feedback: roll out, score, estimate advantages, update, push the weights.
 
 After arXiv 1909.08593 and 2009.01325. Deviates from them in whitening advantages once over the whole
 batch, in placing the score on the last generated token, and in clipping the gradients.
@@ -7,182 +7,230 @@ batch, in placing the score on the last generated token, and in clipping the gra
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from constitute.config.train import PPOConfig
-from constitute.errors import DataError
-from constitute.progress import Progress
+from constitute.config.ppo import PPOConfig
+from constitute.errors import UsageError
+from constitute.progress import Progress, Silent
 from constitute.train import losses, rollout
-from constitute.train.artefact import finished, model_fingerprint, publish, recipe
+from constitute.train.advantages import experience
+from constitute.train.artefact import finished, publish, recipe
 from constitute.train.batching import prompt_order
-from constitute.train.checkpoint import last_checkpoint, load_checkpoint, save_checkpoint
+from constitute.train.history import History
+from constitute.train.inputs import fitting, input_hashes, probe
 from constitute.train.memory import memory_advice
+from constitute.train.ptx import Row, add_ptx, read_ptx
+from constitute.train.replay import save_prompts, save_rollouts
+from constitute.train.rewards import Reward, RewardPart, as_parts, final_scores, values_of, weighted_sum
 from constitute.train.setup import Players, set_up
 from constitute.train.summary import iteration_figures, run_summary
 from constitute.train.sync import PROBE_ROWS, Rollouter, check_gap, logprob_gap, named_weights
+from constitute.train.team import Team, deal, gather_team
+from constitute.train.trackers import check_trackers
 from constitute.train.update import update
+from constitute.train.watch import open_watch, shown
 from constitute.types import Prompt, SamplingParams
 
 Line = dict[str, Any]
 _KNOBS = "train.ppo.microbatch_tokens or train.ppo.max_new_tokens, or set train.ppo.critic=shared"
-_SHOWN = ("reward", "kl", "entropy", "length", "eos_rate", "tokens_per_second")
 
 
 def train_ppo(
     prompts: Sequence[Prompt],
     prompt_ids: Sequence[Sequence[int]],
     policy: str,
-    reward: str | rollout.RewardFunction,
+    reward: Reward,
     out: Path,
     config: PPOConfig,
     *,
-    engine: Rollouter,
+    engine: Rollouter | None,
     seed: int,
     progress: Progress,
     reference: str | None = None,
 ) -> dict[str, Any]:
-    """Train `policy` against `reward`, a reward model's folder or a function, and save it to `out`.
+    """Train `policy` against `reward` (a reward model's folder, a function, or parts) and save it to `out`.
 
-    `prompt_ids` are the prompts as the engine renders them; `engine` samples and takes the new weights;
-    `reference` (the policy itself unless given) anchors the KL. Started again, it goes on from its last
-    checkpoint. Returns the summary of figures. Raises `UsageError`, `DataError`, `EngineError`,
-    `RunMismatch` for another recipe in `out`, and `GateFailed` for a loss that is not finite.
+    `prompt_ids` are the prompts as the engine renders them; `engine` samples and takes the new weights (of
+    several processes, the first alone has one); `reference` (the policy itself unless given) anchors the
+    KL. Started again, it goes on from its last checkpoint. Returns the summary of figures. Raises
+    `UsageError`, `DataError`, `EngineError`, `RunMismatch` for another recipe in `out`, and `GateFailed`
+    for a loss that is not finite.
     """
-    made_by = recipe("ppo", config, seed, **_inputs(prompt_ids, policy, reward, reference))
+    team = gather_team()
+    if team.main and engine is None:
+        raise UsageError("the first process has no engine to sample with; give train_ppo an engine")
+    with team.phase("start"):
+        prompts, prompt_ids, limit = team.share(
+            (prompts, prompt_ids, getattr(engine, "context_length", None))
+        )
+    parts = as_parts(reward)
+    made_by = recipe("ppo", config, seed, **input_hashes(prompt_ids, policy, parts, reference))
     done = finished(out, made_by)
     if done is not None:
         return done
-    prompts, prompt_ids, too_long = _fitting(prompts, prompt_ids, engine, config)
-    last = last_checkpoint(out / "checkpoints", made_by)
-    players = set_up(policy, reward, reference, config)
-    run = _Run(players, engine, prompts, prompt_ids, out, config, seed, made_by)
-    lines = run.resume(last)
-    run.push()
+    prompts, prompt_ids, too_long = fitting(prompts, prompt_ids, limit, config)
+    check_trackers(config.report_to)
+    players = set_up(policy, parts, reference, config, team, seed)
+    history = History(out, made_by, players, config)
+    run = _Run(players, parts, engine, prompts, prompt_ids, config, seed, history)
+    run.ptx = read_ptx(config, players.tokenizer, players.eos, limit)
+    lines = run.resume()
+    if config.save_rollouts and team.main:
+        save_prompts(out, prompts, prompt_ids)
+    progress = progress if team.main else Silent()
     progress.start("train ppo", config.iterations, len(lines))
-    for iteration in range(len(lines), config.iterations):
-        with memory_advice(_KNOBS):
-            line = run.iterate(iteration)
-        lines.append(line)
-        run.record(line)
-        progress.advance("train ppo", **{name: line[name] for name in _SHOWN})
-        if (iteration + 1) % config.checkpoint_every == 0 or iteration + 1 == config.iterations:
-            run.checkpoint(iteration + 1)
+    watched = [part.name for part in parts if not part.weight]
+    with open_watch(
+        out, config, made_by, done=len(lines), progress=progress, watched=watched, main=team.main
+    ) as watch:
+        for iteration in range(len(lines), config.iterations):
+            with memory_advice(_KNOBS):
+                line, rollouts, values = run.iterate(iteration)
+            lines.append(line)
+            if team.main:
+                history.record(line)
+                watch.iteration(line, rollouts, values)
+            progress.advance("train ppo", "ok", **shown(line))
+            if (iteration + 1) % config.checkpoint_every == 0 or iteration + 1 == config.iterations:
+                run.checkpoint(lines)
     progress.finish("train ppo")
     summary = run_summary(lines) | {"prompts": len(prompts), "prompts_too_long": too_long}
-    summary["critic_from"] = players.critic_from
-    publish(out, run.save, made_by=made_by, summary=summary, base=policy)
+    summary |= {"critic_from": players.critic_from, "processes": team.size, **history.best()}
+    summary["findings"] = {finding.kind: finding.sentence for finding in watch.findings}
+    if team.main:
+        publish(out, history.save_policy, made_by=made_by, summary=summary, base=policy)
     return summary
 
 
-def _inputs(
-    prompt_ids: Sequence[Sequence[int]],
-    policy: str,
-    reward: str | rollout.RewardFunction,
-    reference: str | None,
-) -> dict[str, str]:
-    rendered = hashlib.sha256(json.dumps([list(ids) for ids in prompt_ids]).encode()).hexdigest()[:16]
-    named = reward if isinstance(reward, str) else f"{reward.__module__}:{reward.__qualname__}"
-    return {
-        "prompts": rendered,
-        "policy": model_fingerprint(policy),
-        "reward": model_fingerprint(named),
-        "reference": model_fingerprint(reference or policy),
-    }
-
-
-def _fitting(
-    prompts: Sequence[Prompt], prompt_ids: Sequence[Sequence[int]], engine: Any, config: PPOConfig
-) -> tuple[list[Prompt], list[list[int]], int]:
-    """The prompts that leave room for a whole response, and how many did not."""
-    limit = getattr(engine, "context_length", None)
-    room = None if limit is None else limit - config.max_new_tokens
-    kept = [pair for pair in zip(prompts, prompt_ids, strict=True) if room is None or len(pair[1]) <= room]
-    if not kept:
-        raise DataError(
-            "there are no prompts to train on"
-            if not prompts
-            else f"no prompt leaves room for {config.max_new_tokens} new tokens in a context of {limit}; "
-            "lower train.ppo.max_new_tokens or raise engine.context_length"
-        )
-    return [pair[0] for pair in kept], [list(pair[1]) for pair in kept], len(prompts) - len(kept)
-
-
 class _Run:
-    """The state of one PPO run: players, KL coefficient and where its files are."""
+    """The state of one PPO run: its players, its engine and the KL coefficient."""
 
     def __init__(
         self,
         players: Players,
-        engine: Rollouter,
+        parts: Sequence[RewardPart],
+        engine: Rollouter | None,
         prompts: list[Prompt],
         prompt_ids: list[list[int]],
-        out: Path,
         config: PPOConfig,
         seed: int,
-        made_by: dict[str, Any],
+        history: History,
     ) -> None:
-        self.players, self.engine, self.config, self.seed = players, engine, config, seed
+        self.players, self.parts, self.engine = players, parts, engine
         self.prompts, self.prompt_ids = prompts, prompt_ids
-        self.out, self.made_by = out, made_by
+        self.config, self.seed, self.history = config, seed, history
         self.kl_coef = config.kl_coef
+        self.ptx: list[Row] = []
         self.seconds: dict[str, float] = {}
 
-    def iterate(self, iteration: int) -> Line:
-        """One batch: sample, score, learn, push; returns its metrics."""
-        self.seconds = {}
-        config, pad, budget = self.config, self.players.learner.pad_id, self.config.microbatch_tokens
-        rollouts = self._sample(iteration)
-        with self._timed("reward"):
-            values = rollout.rewards_of(self.players.reward, rollouts, pad, budget)
-            scores = rollout.final_scores(values, rollouts.ended, config.missing_eos_penalty)
-        with self._timed("forward"), self.players.learner.accelerator.autocast():
-            old = rollout.forward_all(
-                lambda batch: self.players.actor_critic(batch, config.temperature), rollouts, pad, budget
-            )
-            reference = rollout.forward_all(
-                lambda batch: self.players.reference(batch, config.temperature), rollouts, pad, budget
-            )
-        logprobs_BT, entropy_BT, values_BT = old
-        learned = rollout.experience(
-            rollouts, scores, logprobs_BT, reference[0], values_BT, self.kl_coef, config
-        )
-        with self._timed("update"):
-            stats = update(self.players.learner, learned, config, self._seed("minibatches", iteration))
-        line = iteration_figures(
-            iteration, learned, values, reference[0], entropy_BT, stats, self.kl_coef, self.players.scheduler
-        )
-        self._adapt(line["kl"], len(values))
-        self.players.scheduler.step()
-        probe = slice(0, PROBE_ROWS)
-        completions = [list(completion.token_ids) for completion in rollouts.completions[probe]]
-        prompts = [
-            row[:start] for row, start in zip(rollouts.sequences, rollouts.prompt_lengths, strict=True)
-        ]
-        line["sync_gap"] = self._push(prompts[probe], completions)
-        total = sum(self.seconds.values())
-        line["tokens_per_second"] = rollouts.mask_BT.sum().item() / total
-        return line | {"seconds": {**self.seconds, "total": total}}
+    @property
+    def team(self) -> Team:
+        """The processes that train together."""
+        return self.players.learner.team
 
-    def _sample(self, iteration: int) -> rollout.Rollouts:
-        rows = prompt_order(len(self.prompts), self.config.batch_size, iteration, self.seed)
-        ids = [self.prompt_ids[row] for row in rows]
-        sampling = SamplingParams(
+    def iterate(self, iteration: int) -> tuple[Line, rollout.Rollouts, list[float]]:
+        """One batch: sample, score, learn, push; returns its metrics, rollouts and rewards."""
+        self.seconds = {}
+        config, learner = self.config, self.players.learner
+        rollouts = self._sample(iteration)
+        values = self._reward(rollouts)
+        if config.save_rollouts and self.team.main:
+            save_rollouts(self.history.out, iteration + 1, self._sampling(iteration), rollouts, values)
+        total = weighted_sum(self.parts, values)
+        with self._timed("forward"):
+            old, reference_BT, kept = self._forward(rollouts)
+        logprobs_BT, entropy_BT, values_BT = old
+        scores = final_scores(total, rollouts.ended, config)
+        learned = experience(rollouts, scores, logprobs_BT, reference_BT, values_BT, self.kl_coef, config)
+        with self._timed("update"):
+            extra = partial(self._add_ptx, iteration) if self.ptx else None
+            stats = update(learner, learned, config, self._seed("minibatches", iteration), kept, extra)
+        line = iteration_figures(
+            iteration,
+            learned,
+            total,
+            reference_BT,
+            entropy_BT,
+            stats,
+            self.kl_coef,
+            self.players.scheduler,
+            values,
+        )
+        self._adapt(line["kl"], len(total))
+        self.players.scheduler.step()
+        line["sync_gap"] = self._push(iteration + 1, *probe(rollouts))
+        spent = sum(self.seconds.values())
+        line["tokens_per_second"] = rollouts.mask_BT.sum().item() / spent
+        return line | {"seconds": {**self.seconds, "total": spent}}, rollouts, total
+
+    def _sampling(self, iteration: int) -> SamplingParams:
+        return SamplingParams(
             max_tokens=self.config.max_new_tokens,
             temperature=self.config.temperature,
             seed=self._seed("rollouts", iteration),
         )
+
+    def _sample(self, iteration: int) -> rollout.Rollouts:
+        samples = self.config.samples_per_prompt
+        drawn = prompt_order(len(self.prompts), self.config.batch_size // samples, iteration, self.seed)
+        rows = [row for row in drawn for _ in range(samples)]
+        ids = [self.prompt_ids[row] for row in rows]
+        sampling = self._sampling(iteration)
+        wanted = self.config.old_logprobs == "engine" or self.config.importance_cap is not None
         with self._timed("generate"):
-            completions = self.engine.generate_ids(ids, sampling, logprobs=False)
-        device = self.players.learner.accelerator.device
-        return rollout.gather([self.prompts[row] for row in rows], ids, completions, self.players.eos, device)
+            completions = self.team.share(
+                None if self.engine is None else self.engine.generate_ids(ids, sampling, logprobs=wanted)
+            )
+        prompts = [self.prompts[row] for row in rows]
+        return rollout.gather(prompts, ids, completions, self.players.eos, self.team.device)
+
+    def _reward(self, rollouts: rollout.Rollouts) -> dict[str, list[float]]:
+        """Every part's rewards; functions and services are asked by the first process alone."""
+        pad, budget = self.players.learner.pad_id, self.config.microbatch_tokens
+        with self._timed("reward"):
+            found = None
+            if self.team.main:
+                found = {
+                    name: values_of(source, name, rollouts, pad, budget)
+                    for name, source in self.players.rewards.items()
+                }
+            shared: dict[str, list[float]] = self.team.share(found)
+        return shared
+
+    def _forward(self, rollouts: rollout.Rollouts) -> tuple[list[Tensor], Tensor, rollout.Kept | None]:
+        """Old log-probabilities, entropies, values; the reference's log-probabilities; a graph to reuse."""
+        config, model, team = self.config, self.players.learner.model, self.team
+        mine = deal(rollouts.lengths, team.size)[team.rank]
+        args = (rollouts, mine, self.players.learner.pad_id, config.microbatch_tokens)
+        from_engine = config.old_logprobs == "engine"
+        with team.accelerator.autocast():
+            with torch.no_grad():
+                (reference_BT,), _ = rollout.forward_all(self.players.reference, *args, count=1)
+            if from_engine:
+                (values_BT,), kept = rollout.forward_all(lambda batch: (model.values(batch),), *args, count=1)
+            else:
+                old, kept = rollout.forward_all(
+                    lambda batch: model(batch, config.temperature, entropy=True),
+                    *args,
+                    count=3,
+                    keep=config.minibatches == 1,
+                )
+        if not from_engine:
+            return [team.sum(tensor) for tensor in old], team.sum(reference_BT), kept
+        logprobs_BT = rollout.engine_logprobs(rollouts)
+        # The mean of -log pi over samples is an estimate of the entropy.
+        return [logprobs_BT, -logprobs_BT, team.sum(values_BT)], team.sum(reference_BT), None
+
+    def _add_ptx(self, iteration: int, step: int) -> None:
+        add_ptx(self.players.learner, self.ptx, self.config, self._seed(f"ptx:{step}", iteration))
 
     def _adapt(self, kl: float, episodes: int) -> None:
         if self.config.kl_target is not None:
@@ -190,81 +238,51 @@ class _Run:
                 self.kl_coef, kl, self.config.kl_target, episodes, self.config.kl_horizon
             )
 
-    def push(self) -> None:
-        """Bring the engine to the weights a run starts or goes on with."""
+    def resume(self) -> list[Line]:
+        """Take up the last checkpoint and bring the engine to its weights; returns the metrics up to it."""
+        lines, self.kl_coef = self.history.resume(self.kl_coef)
         rows = [list(ids) for ids in self.prompt_ids[:PROBE_ROWS]]
-        end = min(self.players.eos)
-        self._push(rows, [[end]] * len(rows))
-
-    def _push(self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]) -> float:
-        """Send the weights and check them on a probe; returns the gap in nats per token."""
-        actor = self.players.actor_critic.actor
-        with self._timed("sync"):
-            self.engine.update_weights(named_weights(actor.model))
-            gap = logprob_gap(
-                self.engine,
-                actor,
-                prompts,
-                completions,
-                self.players.learner.pad_id,
-                self.config.microbatch_tokens,
-            )
-        check_gap(gap)
-        return gap
-
-    def resume(self, checkpoint: Path | None) -> list[Line]:
-        """Restore the last checkpoint; returns the metrics lines up to it and drops later ones."""
-        if checkpoint is None:
-            self._rewrite([])
-            return []
-        state = load_checkpoint(
-            checkpoint, self.players.actor_critic, self.players.learner.optimizer, self.players.scheduler
-        )
-        self.kl_coef = state["kl_coef"]
-        stored = (self.out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        lines = [json.loads(text) for text in stored[: state["iteration"]]]
-        self._rewrite(lines)
+        self._push(len(lines), rows, [[min(self.players.eos)]] * len(rows))
         return lines
 
-    def _rewrite(self, lines: list[Line]) -> None:
-        self.out.mkdir(parents=True, exist_ok=True)
-        new = self.out / ".metrics.jsonl.new"
-        new.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-        os.replace(new, self.out / "metrics.jsonl")
+    def checkpoint(self, lines: Sequence[Line]) -> None:
+        """Save the state; the others wait, so that none runs ahead of what is on disk."""
+        if self.team.main:
+            self.history.checkpoint(lines, self.kl_coef)
+        with self.team.phase("checkpoint"):
+            self.team.share(None)
 
-    def record(self, line: Line) -> None:
-        """Append one line to the metrics; on disk before the checkpoint that counts on it."""
-        with (self.out / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-
-    def checkpoint(self, iteration: int) -> None:
-        """Save everything a later run needs to go on after `iteration` iterations."""
-        learner = self.players.learner
-        state = {"kl_coef": self.kl_coef, "made_by": self.made_by}
-        save_checkpoint(
-            self.out / "checkpoints",
-            iteration,
-            self.players.actor_critic,
-            learner.optimizer,
-            self.players.scheduler,
-            state,
-        )
-
-    def save(self, folder: Path) -> None:
-        """Write the policy as a plain Hugging Face folder."""
-        self.players.actor_critic.actor.model.save_pretrained(folder)
-        self.players.tokenizer.save_pretrained(folder)
+    def _push(
+        self, version: int, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
+    ) -> float | None:
+        """Send the weights and check them on a probe; returns the gap in nats per token, None in a replay."""
+        gap = None
+        with self._timed("sync"):
+            if self.engine is not None and not getattr(self.engine, "replays", False):
+                actor = self.players.actor_critic.actor
+                mark = f"{self.history.identity}-{version}"
+                self.engine.update_weights(named_weights(actor.model), fingerprint=mark)
+                gap = logprob_gap(
+                    self.engine,
+                    actor,
+                    prompts,
+                    completions,
+                    self.players.learner.pad_id,
+                    self.config.microbatch_tokens,
+                )
+                check_gap(gap)
+            shared: float | None = self.team.share(gap)
+        return shared
 
     def _seed(self, what: str, iteration: int) -> int:
         digest = hashlib.sha256(f"{self.seed}:{what}:{iteration}".encode()).digest()
         return int.from_bytes(digest[:6], "big")
 
     @contextmanager
-    def _timed(self, phase: str) -> Any:
+    def _timed(self, phase: str) -> Iterator[None]:
         start = time.perf_counter()
-        yield
+        with self.team.phase(phase):
+            yield
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start

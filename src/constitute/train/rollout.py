@@ -1,29 +1,16 @@
-"""Sample responses with the engine, score them, and work out advantages and returns."""
+"""Sampled responses as the trainer holds them, and forward passes over all of them."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from constitute.config.train import PPOConfig
-from constitute.errors import DataError, EngineError
-from constitute.train import losses
+from constitute.errors import EngineError
 from constitute.train.batching import TokenBatch, collate, micro_batches
 from constitute.types import Completion, Prompt
-
-RewardFunction = Callable[[Sequence[Prompt], Sequence[Completion]], Sequence[float]]
-
-
-@runtime_checkable
-class Scorer(Protocol):
-    """Anything that scores whole sequences of token ids, such as `models.RewardModel`."""
-
-    def scores(self, sequences: Sequence[Sequence[int]], pad_id: int, token_budget: int) -> list[float]: ...
 
 
 @dataclass(frozen=True)
@@ -52,6 +39,16 @@ class Experience:
     values_BT: Tensor
     advantages_BT: Tensor
     returns_BT: Tensor
+    weights_BT: Tensor | None = None
+    """Importance weights of the policy loss, None where all are 1."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The outputs of one micro-batch with their graph, so that its backward needs no second forward."""
+
+    rows: list[int]
+    outputs: tuple[Tensor, ...]
 
 
 def gather(
@@ -90,68 +87,49 @@ def batch_of(rollouts: Rollouts, rows: Sequence[int], pad_id: int) -> TokenBatch
     )
 
 
-@torch.no_grad()
 def forward_all(
-    forward: Callable[[TokenBatch], tuple[Tensor, ...]], rollouts: Rollouts, pad_id: int, token_budget: int
-) -> list[Tensor]:
-    """Run `forward` over all rollouts in length-bucketed pieces; each of its (N,) outputs as (B, T)."""
-    outputs: list[Tensor] = []
-    for rows in micro_batches(rollouts.lengths, token_budget):
-        pieces = forward(batch_of(rollouts, rows, pad_id))
-        if not outputs:
-            outputs = [torch.zeros_like(rollouts.mask_BT) for _ in pieces]
-        rows_mask = rollouts.mask_BT[rows].bool()
-        for output_BT, piece_N in zip(outputs, pieces, strict=True):
-            part = torch.zeros_like(rollouts.mask_BT[rows])
-            part[rows_mask] = piece_N.to(part.dtype)
-            output_BT[rows] = part
-    return outputs
-
-
-def rewards_of(
-    reward: Scorer | RewardFunction, rollouts: Rollouts, pad_id: int, token_budget: int
-) -> list[float]:
-    """One finite reward a rollout. Raises `DataError` naming the first prompt whose reward is not."""
-    if isinstance(reward, Scorer):
-        values = reward.scores(rollouts.sequences, pad_id, token_budget)
-    else:
-        values = list(reward(rollouts.prompts, rollouts.completions))
-    if len(values) != len(rollouts.sequences):
-        raise DataError(
-            f"the reward function returned {len(values)} rewards for {len(rollouts.sequences)} responses; "
-            "it must return one number for each"
-        )
-    for prompt, value in zip(rollouts.prompts, values, strict=True):
-        if not isinstance(value, int | float) or not math.isfinite(value):
-            raise DataError(
-                f"the reward of the response to prompt {prompt.id!r} is {value!r}, not a finite number; "
-                "mend the reward, then run the same command to go on from the last checkpoint"
-            )
-    return [float(value) for value in values]
-
-
-def final_scores(values: Sequence[float], ended: Sequence[bool], penalty: float | None) -> list[float]:
-    """Rewards, but minus `penalty` for a response that was cut off (arXiv 1909.08593, section 3.1.1)."""
-    if penalty is None:
-        return list(values)
-    return [value if stop else -penalty for value, stop in zip(values, ended, strict=True)]
-
-
-def experience(
+    forward: Callable[[TokenBatch], tuple[Tensor, ...]],
     rollouts: Rollouts,
-    scores: Sequence[float],
-    logprobs_BT: Tensor,
-    ref_logprobs_BT: Tensor,
-    values_BT: Tensor,
-    kl_coef: float,
-    config: PPOConfig,
-    reduce: losses.Reduce = losses.alone,
-) -> Experience:
-    """Advantages (whitened over every token of every process) and returns (arXiv 1506.02438)."""
-    mask_BT = rollouts.mask_BT
-    score_B = torch.tensor(scores, device=mask_BT.device)
-    rewards_BT = losses.token_rewards(score_B, logprobs_BT, ref_logprobs_BT, mask_BT, kl_coef)
-    advantages_BT = losses.gae(rewards_BT, values_BT, mask_BT, config.gamma, config.lam)
-    returns_BT = (advantages_BT + values_BT) * mask_BT
-    whitened_BT = losses.whiten(advantages_BT, mask_BT, reduce=reduce)
-    return Experience(rollouts, logprobs_BT, values_BT, whitened_BT, returns_BT)
+    rows: Sequence[int],
+    pad_id: int,
+    token_budget: int,
+    *,
+    count: int,
+    keep: bool = False,
+) -> tuple[list[Tensor], Kept | None]:
+    """Run `forward` over `rows` in length-bucketed pieces; each of its `count` (N,) outputs as (B, T).
+
+    They are 0 outside `rows`, of which there may be none.
+    With `keep`, the first piece runs last and keeps its graph: `update` starts with it.
+    """
+    lengths = rollouts.lengths
+    groups = [
+        [rows[place] for place in part] for part in micro_batches([lengths[r] for r in rows], token_budget)
+    ]
+    outputs = [torch.zeros_like(rollouts.mask_BT) for _ in range(count)]
+    kept = None
+    for group in reversed(groups):
+        with torch.set_grad_enabled(keep and group is groups[0]):
+            pieces = forward(batch_of(rollouts, group, pad_id))
+        if keep and group is groups[0]:
+            kept = Kept(group, pieces)
+        group_mask = rollouts.mask_BT[group].bool()
+        for output_BT, piece_N in zip(outputs, pieces, strict=True):
+            part_BT = torch.zeros_like(rollouts.mask_BT[group])
+            part_BT[group_mask] = piece_N.detach().to(part_BT.dtype)
+            output_BT[group] = part_BT
+    return outputs, kept
+
+
+def engine_logprobs(rollouts: Rollouts) -> Tensor:
+    """The engine's log-probabilities of the sampled tokens, (B, T). `EngineError` where it gave none."""
+    logprobs_BT = torch.zeros_like(rollouts.mask_BT)
+    for row, completion in enumerate(rollouts.completions):
+        if len(completion.logprobs) != len(completion.token_ids):
+            raise EngineError(
+                f"the engine gave {len(completion.logprobs)} log-probabilities for "
+                f"{len(completion.token_ids)} tokens; set train.ppo.old_logprobs=trainer and remove "
+                "train.ppo.importance_cap"
+            )
+        logprobs_BT[row, : len(completion.logprobs)] = torch.tensor(completion.logprobs)
+    return logprobs_BT

@@ -1,16 +1,20 @@
-"""Load and wire what a PPO run works with: models, optimizer, schedule and device."""
+"""Load and wire what a PPO run works with: models, rewards, optimizer and schedule."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from constitute.config.train import PPOConfig
+from constitute.config.ppo import PPOConfig
 from constitute.errors import UsageError
-from constitute.train import _compat
+from constitute.train import lora
+from constitute.train.batching import TokenBatch
 from constitute.train.models import (
     Actor,
     ActorCritic,
@@ -20,115 +24,148 @@ from constitute.train.models import (
     zero_value_head,
 )
 from constitute.train.render import check_pad, eos_ids
-from constitute.train.rollout import RewardFunction, Scorer
+from constitute.train.rewards import RewardFunction, RewardPart, Scorer
 from constitute.train.scorer import RewardModel, value_head_of
+from constitute.train.team import Team
 from constitute.train.update import Learner
+
+Forward = Callable[[TokenBatch], tuple[Tensor, ...]]
 
 
 @dataclass(frozen=True)
 class Players:
-    """Everything a PPO run holds in memory. `critic_from` says what the value function started as."""
+    """Everything a PPO run holds in memory. `critic_from` says what the value function started as.
+
+    `reference` gives the log-probabilities of the response tokens under the frozen reference.
+    """
 
     tokenizer: Any
     eos: frozenset[int]
     learner: Learner
     scheduler: Any
-    reference: Actor
-    reward: Scorer | RewardFunction
+    reference: Forward
+    rewards: dict[str, Scorer | RewardFunction]
     critic_from: str
 
     @property
     def actor_critic(self) -> ActorCritic:
-        """The unwrapped actor and critic."""
-        unwrapped: ActorCritic = self.learner.accelerator.unwrap_model(self.learner.model)
-        return unwrapped
+        """The actor and the critic."""
+        return self.learner.model
 
 
-def set_up(policy: str, reward: str | RewardFunction, reference: str | None, config: PPOConfig) -> Players:
-    """Load the models and prepare them. Raises `UsageError` for models that do not fit together."""
-    _compat.quiet()
-    from accelerate import Accelerator
-    from transformers import AutoModelForCausalLM
+def set_up(
+    policy: str,
+    parts: Sequence[RewardPart],
+    reference: str | None,
+    config: PPOConfig,
+    team: Team,
+    seed: int,
+) -> Players:
+    """Load the models. Raises `UsageError` for models that do not fit together."""
+    from transformers import AutoModelForCausalLM, set_seed
 
-    bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no")
-    if accelerator.num_processes > 1:
-        raise UsageError("train ppo runs as one process for now; start it without `accelerate launch`")
-    frozen_type = torch.bfloat16 if bf16 else torch.float32
+    # Adapters start at random, and must start alike in every process.
+    set_seed(seed)
+    frozen_type = torch.bfloat16 if team.accelerator.mixed_precision == "bf16" else torch.float32
     tokenizer = load_tokenizer(policy)
     check_pad(tokenizer, policy)
-    model = load_model(AutoModelForCausalLM, policy, dtype=torch.float32).to(accelerator.device)
+    model = load_model(AutoModelForCausalLM, policy, dtype=torch.float32).to(team.device)
     actor = Actor(model)
     check_actor(actor, policy)
-    frozen = load_model(AutoModelForCausalLM, reference or policy, dtype=frozen_type)
-    _same_vocabulary(model, frozen, policy, reference or policy)
-    scorer, reward_model = _reward(reward, tokenizer, frozen_type, accelerator.device)
-    actor_critic, critic_from = _actor_critic(actor, policy, reward, reward_model, config)
-    learner, scheduler = _learner(actor_critic, config, accelerator, tokenizer.pad_token_id)
-    return Players(
-        tokenizer=tokenizer,
-        eos=eos_ids(tokenizer, model.config, model.generation_config),
-        learner=learner,
-        scheduler=scheduler,
-        reference=Actor(frozen.requires_grad_(False).to(accelerator.device)),
-        reward=scorer,
-        critic_from=critic_from,
-    )
+    frozen = _reference(actor, policy, reference, config, frozen_type)
+    rewards = {part.name: _scorer(part, tokenizer, frozen_type, team.device) for part in parts}
+    if config.lora_rank:
+        lora.add_adapter(model, lora.POLICY, config.lora_rank)
+    actor_critic, critic_from = _actor_critic(actor, policy, parts, config)
+    learner, scheduler = _learner(actor_critic, config, team, tokenizer.pad_token_id)
+    ends = eos_ids(tokenizer, model.config, model.generation_config)
+    return Players(tokenizer, ends, learner, scheduler, frozen, rewards, critic_from)
 
 
-def _reward(
-    reward: str | RewardFunction, tokenizer: Any, dtype: torch.dtype, device: torch.device
-) -> tuple[Scorer | RewardFunction, Any]:
-    """The scorer, and the reward model in fp32 where there is one (for the critic to start from)."""
-    if callable(reward):
-        return reward, None
+def _reference(
+    actor: Actor, policy: str, reference: str | None, config: PPOConfig, dtype: torch.dtype
+) -> Forward:
+    """The frozen reference: a model of its own, or the policy without its adapters."""
+    from transformers import AutoModelForCausalLM
+
+    if config.lora_rank and reference in (None, policy):
+        return partial(_reference_logprobs, actor, config.temperature, adapter_off=True)
+    frozen = load_model(AutoModelForCausalLM, reference or policy, dtype=dtype)
+    _same_vocabulary(actor.model, frozen, policy, reference or policy)
+    frozen = frozen.requires_grad_(False).to(actor.model.device)
+    return partial(_reference_logprobs, Actor(frozen), config.temperature, adapter_off=False)
+
+
+def _reference_logprobs(
+    actor: Actor, temperature: float, batch: TokenBatch, *, adapter_off: bool
+) -> tuple[Tensor]:
+    with lora.active(actor.model, None) if adapter_off else nullcontext():
+        return (actor(batch, temperature)[0],)
+
+
+def _scorer(
+    part: RewardPart, tokenizer: Any, dtype: torch.dtype, device: torch.device
+) -> Scorer | RewardFunction:
+    if not isinstance(part.source, str):
+        return part.source
     from transformers import AutoModelForSequenceClassification
 
-    if load_tokenizer(reward).get_vocab() != tokenizer.get_vocab():
+    if load_tokenizer(part.source).get_vocab() != tokenizer.get_vocab():
         raise UsageError(
-            f"the reward model {reward} has another tokenizer than the policy; train it from the policy's "
-            "own model family with `constitute train reward --model POLICY`"
+            f"the reward model {part.source} has another tokenizer than the policy; train it from the "
+            "policy's own model family with `constitute train reward --model POLICY`"
         )
-    model = load_model(AutoModelForSequenceClassification, reward, dtype=torch.float32)
-    scorer = RewardModel(load_model(AutoModelForSequenceClassification, reward, dtype=dtype), reward, device)
-    return scorer, model
+    model = load_model(AutoModelForSequenceClassification, part.source, dtype=dtype)
+    return RewardModel(model, part.source, device)
 
 
 def _actor_critic(
-    actor: Actor, policy: str, reward: str | RewardFunction, reward_model: Any, config: PPOConfig
+    actor: Actor, policy: str, parts: Sequence[RewardPart], config: PPOConfig
 ) -> tuple[ActorCritic, str]:
-    from transformers import AutoModelForCausalLM
-
+    if config.advantage == "rloo":
+        return _checkpointing(ActorCritic(actor, None, None), config), "none: leave-one-out"
     width = actor.model.config.get_text_config().hidden_size
     if config.critic == "shared":
-        critic, head, source = None, zero_value_head(width), "shared with the policy"
-    elif reward_model is not None:
-        critic, head, source = (
-            reward_model.base_model,
-            value_head_of(reward_model, str(reward)),
-            "reward model",
-        )
-    else:
-        critic = load_model(AutoModelForCausalLM, policy, dtype=torch.float32).base_model
-        head, source = zero_value_head(width), "policy"
-    module = ActorCritic(actor, critic, head)
+        return _checkpointing(
+            ActorCritic(actor, None, zero_value_head(width)), config
+        ), "shared with the policy"
+    if config.critic == "lora":
+        lora.add_adapter(actor.model, lora.CRITIC, config.lora_rank)
+        return ActorCritic(actor, None, zero_value_head(width), lora.CRITIC), "adapters on the policy's trunk"
+    folder = next((part.source for part in parts if isinstance(part.source, str) and part.weight), None)
+    critic, head, source = _separate_critic(policy, folder, width)
+    return _checkpointing(ActorCritic(actor, critic, head), config), source
+
+
+def _separate_critic(policy: str, reward: str | None, width: int) -> tuple[Any, Any, str]:
+    """Trunk and head of the critic: the reward model's, or the policy's and a head that starts at zero."""
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    if reward is None:
+        trunk = load_model(AutoModelForCausalLM, policy, dtype=torch.float32).base_model
+        return trunk, zero_value_head(width), "policy"
+    model = load_model(AutoModelForSequenceClassification, reward, dtype=torch.float32)
+    return model.base_model, value_head_of(model, reward), "reward model"
+
+
+def _checkpointing(module: ActorCritic, config: PPOConfig) -> ActorCritic:
     if config.gradient_checkpointing:
-        for trunk in (actor.model, critic):
+        trunks: list[Any] = [module.actor.model, module.critic]
+        for trunk in trunks:
             if trunk is not None:
                 trunk.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    return module.train(config.gradient_checkpointing), source
+    return module
 
 
-def _learner(
-    actor_critic: ActorCritic, config: PPOConfig, accelerator: Any, pad_id: int
-) -> tuple[Learner, Any]:
+def _learner(actor_critic: ActorCritic, config: PPOConfig, team: Team, pad_id: int) -> tuple[Learner, Any]:
     """Adam with eps 1e-5 (arXiv 1909.08593's code), one rate for the actor and one for the critic."""
-    actor_critic.to(accelerator.device)
-    actor = [p for p in actor_critic.actor.parameters() if p.requires_grad]
-    critic_modules: Sequence[Any] = [
-        m for m in (actor_critic.critic, actor_critic.value_head) if m is not None
-    ]
-    critic = [p for module in critic_modules for p in module.parameters() if p.requires_grad]
+    # Checkpointing works in training mode only; dropout is off in either.
+    actor_critic.to(team.device).train(config.gradient_checkpointing)
+    critic = _weights(actor_critic.critic) + _weights(actor_critic.value_head)
+    if actor_critic.critic_adapter is not None:
+        critic += lora.parameters(actor_critic.actor.model, actor_critic.critic_adapter)
+    known = {id(weight) for weight in critic}
+    actor = [weight for weight in _weights(actor_critic.actor) if id(weight) not in known]
     groups = [
         {"params": actor, "lr": config.learning_rate},
         {"params": critic, "lr": config.critic_learning_rate},
@@ -138,8 +175,11 @@ def _learner(
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: 1.0 - done / config.iterations)
     else:
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: 1.0)
-    model, optimizer = accelerator.prepare(actor_critic, optimizer)
-    return Learner(model, optimizer, accelerator, actor, critic, pad_id), scheduler
+    return Learner(actor_critic, optimizer, team, actor, critic, pad_id), scheduler
+
+
+def _weights(module: Any) -> list[torch.nn.Parameter]:
+    return [] if module is None else [weight for weight in module.parameters() if weight.requires_grad]
 
 
 def _same_vocabulary(model: Any, other: Any, name: str, other_name: str) -> None:

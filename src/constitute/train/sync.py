@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from constitute.errors import EngineError
+from constitute.train import lora
 from constitute.train.batching import collate, micro_batches
 from constitute.train.models import Actor
 from constitute.types import Completion, SamplingParams
@@ -34,21 +35,20 @@ class Rollouter(Protocol):
         self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
     ) -> list[list[float]]: ...
 
-    def update_weights(self, named_tensors: Any) -> None: ...
+    def update_weights(self, named_tensors: Any, *, fingerprint: str | None = None) -> None: ...
 
 
 def named_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
-    """A model's tensors by their names in a Hugging Face checkpoint; tied ones once.
+    """A model's tensors by their names in a Hugging Face checkpoint, adapters merged; tied ones once.
 
-    Each is a copy: an engine may keep references until all have arrived.
+    They are the model's own memory: an engine copies what it keeps.
     """
-    seen: set[int] = set()
-    for name, tensor in model.state_dict().items():
-        # An embedding and an output layer that share their weights are one tensor in a checkpoint.
-        if tensor.data_ptr() in seen and tensor.numel():
-            continue
-        seen.add(tensor.data_ptr())
-        yield name, tensor.detach().clone()
+    # An embedding and an output layer that share their weights are one tensor in a checkpoint.
+    first = {tensor.data_ptr(): name for name, tensor in reversed(model.state_dict().items())}
+    once = {name.replace(".base_layer.", ".") for name in first.values()}
+    for name, tensor in lora.plain_state(model):
+        if name in once:
+            yield name, tensor.detach()
 
 
 @torch.no_grad()

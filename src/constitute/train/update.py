@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +12,9 @@ from constitute.config.train import PPOConfig
 from constitute.errors import GateFailed
 from constitute.train import losses
 from constitute.train.batching import micro_batches
-from constitute.train.rollout import Experience, batch_of
+from constitute.train.models import ActorCritic
+from constitute.train.rollout import Experience, Kept, batch_of
+from constitute.train.team import Team, deal
 
 
 @dataclass
@@ -48,29 +49,43 @@ class UpdateStats:
 
 @dataclass(frozen=True)
 class Learner:
-    """What an update needs: the wrapped actor-critic, its optimizer, and where the two halves are."""
+    """What an update needs: the actor-critic, its optimizer, and where the two halves are."""
 
-    model: Any
+    model: ActorCritic
     optimizer: torch.optim.Optimizer
-    accelerator: Any
+    team: Team
     actor_parameters: list[nn.Parameter]
     critic_parameters: list[nn.Parameter]
     pad_id: int
 
 
-def update(learner: Learner, experience: Experience, config: PPOConfig, order_seed: int) -> UpdateStats:
-    """Take `epochs` x `minibatches` steps. Raises `GateFailed` for a loss or gradient that is not finite."""
+def update(
+    learner: Learner,
+    experience: Experience,
+    config: PPOConfig,
+    order_seed: int,
+    kept: Kept | None = None,
+    extra: Callable[[int], None] | None = None,
+) -> UpdateStats:
+    """Take `epochs` x `minibatches` steps. Raises `GateFailed` for a loss or gradient that is not finite.
+
+    `kept` is the graph of the first micro-batch, where the forward pass before left one; `extra` adds
+    gradients of its own to each step, told the number of the step.
+    """
     stats = UpdateStats()
     n_rows = len(experience.rollouts.sequences)
     for epoch in range(config.epochs):
         for rows in _minibatches(n_rows, config.minibatches, order_seed + epoch):
-            sums, tokens = _accumulate(learner, experience, rows, config)
+            sums, tokens = _accumulate(learner, experience, rows, config, kept)
+            kept = None
             stats.add(tokens, sums)
             change = sums["approx_kl"] / tokens
             if config.target_kl is not None and change > config.target_kl:
                 learner.optimizer.zero_grad(set_to_none=True)
                 stats.stopped_early = True
                 return stats
+            if extra is not None:
+                extra(stats.updates)
             _step(learner, config, stats)
     return stats
 
@@ -86,33 +101,37 @@ def _minibatches(n_rows: int, count: int, seed: int) -> list[list[int]]:
 
 
 def _accumulate(
-    learner: Learner, experience: Experience, rows: Sequence[int], config: PPOConfig
+    learner: Learner, experience: Experience, rows: Sequence[int], config: PPOConfig, kept: Kept | None
 ) -> tuple[dict[str, float], float]:
     """Gradients of one minibatch; the mean is over all its tokens, however it is cut into pieces."""
-    rollouts = experience.rollouts
-    lengths = [rollouts.lengths[row] for row in rows]
-    tokens = learner.accelerator.reduce(rollouts.mask_BT[list(rows)].sum(), reduction="sum").item()
-    totals: dict[str, Tensor] = {}
-    for places in micro_batches(lengths, config.microbatch_tokens):
-        piece = [rows[place] for place in places]
-        loss, sums = _piece_loss(learner, experience, piece, config)
-        # Data parallelism averages gradients over processes; the token mean is over all of them.
-        learner.accelerator.backward(loss * learner.accelerator.num_processes / tokens)
-        for name, value in sums.items():
-            totals[name] = totals.get(name, torch.zeros_like(value)) + value
-    figures = {
-        name: learner.accelerator.reduce(value, reduction="sum").item() for name, value in totals.items()
-    }
-    return figures, tokens
+    rollouts, team = experience.rollouts, learner.team
+    tokens = rollouts.mask_BT[list(rows)].sum().item()
+    mine = [rows[place] for place in deal([rollouts.lengths[row] for row in rows], team.size)[team.rank]]
+    totals = torch.zeros(len(SUMS), device=team.device)
+    for places in micro_batches([rollouts.lengths[row] for row in mine], config.microbatch_tokens):
+        piece = [mine[place] for place in places]
+        if kept is not None and kept.rows == piece:
+            outputs, kept = kept.outputs, None
+        else:
+            with team.accelerator.autocast():
+                outputs = learner.model(batch_of(rollouts, piece, learner.pad_id), config.temperature)
+        loss, sums = _piece_loss(outputs, experience, piece, config)
+        (loss / tokens).backward()
+        totals += sums
+        del outputs, loss
+    return dict(zip(SUMS, team.sum(totals).tolist(), strict=True)), tokens
+
+
+# What an update adds up over its tokens for the metrics.
+SUMS = ("policy_loss", "value_loss", "approx_kl", "clip_fraction", "value_clip_fraction", "ratio_error")
 
 
 def _piece_loss(
-    learner: Learner, experience: Experience, rows: Sequence[int], config: PPOConfig
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Summed loss of a micro-batch and its detached sums for the metrics."""
-    rollouts = experience.rollouts
-    new_N, _, values_N = learner.model(batch_of(rollouts, rows, learner.pad_id), config.temperature)
-    inside = rollouts.mask_BT[list(rows)].bool()
+    outputs: tuple[Tensor, ...], experience: Experience, rows: Sequence[int], config: PPOConfig
+) -> tuple[Tensor, Tensor]:
+    """Summed loss of a micro-batch and its detached sums for the metrics, in the order of `SUMS`."""
+    new_N, _, values_N = outputs
+    inside = experience.rollouts.mask_BT[list(rows)].bool()
 
     def tokens_of(tensor_BT: Tensor) -> Tensor:
         return tensor_BT[list(rows)][inside]
@@ -120,23 +139,30 @@ def _piece_loss(
     old_N, old_values_N = tokens_of(experience.logprobs_BT), tokens_of(experience.values_BT)
     advantages_N, returns_N = tokens_of(experience.advantages_BT), tokens_of(experience.returns_BT)
     policy_N = losses.clipped_policy_loss(new_N, old_N, advantages_N, config.clip)
+    if experience.weights_BT is not None:
+        policy_N = policy_N * tokens_of(experience.weights_BT)
     value_N = losses.clipped_value_loss(values_N, old_values_N, returns_N, config.value_clip)
     with torch.no_grad():
-        sums = {
-            "policy_loss": policy_N.sum(),
-            "value_loss": value_N.sum(),
-            "approx_kl": losses.approx_kl(new_N, old_N).sum(),
-            "clip_fraction": losses.clipped_fraction(new_N, old_N, config.clip).sum(),
-            "value_clip_fraction": ((values_N - old_values_N).abs() > config.value_clip).float().sum(),
-            "ratio_error": (torch.exp(new_N - old_N) - 1.0).abs().sum(),
-        }
+        sums = torch.stack(
+            [
+                policy_N.sum(),
+                value_N.sum(),
+                losses.approx_kl(new_N, old_N).sum(),
+                losses.clipped_fraction(new_N, old_N, config.clip).sum(),
+                ((values_N - old_values_N).abs() > config.value_clip).float().sum(),
+                (torch.exp(new_N - old_N) - 1.0).abs().sum(),
+            ]
+        )
     return policy_N.sum() + config.value_coef * value_N.sum(), sums
 
 
 def _step(learner: Learner, config: PPOConfig, stats: UpdateStats) -> None:
     """Clip the gradients of actor and critic, each on its own, and take one optimizer step."""
+    learner.team.sum_gradients([*learner.actor_parameters, *learner.critic_parameters])
     for name, parameters in (("actor", learner.actor_parameters), ("critic", learner.critic_parameters)):
-        norm = float(learner.accelerator.clip_grad_norm_(parameters, config.max_grad_norm))
+        if not parameters:
+            continue
+        norm = float(nn.utils.clip_grad_norm_(parameters, config.max_grad_norm))
         if not norm < float("inf"):
             learner.optimizer.zero_grad(set_to_none=True)
             raise GateFailed(

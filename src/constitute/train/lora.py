@@ -1,0 +1,73 @@
+"""LoRA inside a model: adapters by name, one of them active, none of them for the reference.
+
+arXiv 2106.09685. The adapters live in the model's own layers, so that its trunk is called as ever.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+POLICY, CRITIC = "policy", "critic"
+
+
+def add_adapter(model: Any, name: str, rank: int) -> None:
+    """Put adapters of `rank` on every linear layer but the output layer, scaled by 2 (alpha = 2 r)."""
+    from peft import LoraConfig
+
+    # Two adapters on one model are what is wanted here; PEFT warns of the second.
+    warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")
+    model.add_adapter(LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear"), adapter_name=name)
+    _activate(model, POLICY)
+
+
+def layers(model: nn.Module) -> dict[str, Any]:
+    """The layers that carry adapters, by their names in the model."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    return {name: module for name, module in model.named_modules() if isinstance(module, BaseTunerLayer)}
+
+
+def parameters(model: nn.Module, name: str) -> list[nn.Parameter]:
+    """The weights of one adapter."""
+    return [
+        weight
+        for place, weight in model.named_parameters()
+        if f".lora_A.{name}." in place or f".lora_B.{name}." in place
+    ]
+
+
+@contextmanager
+def active(model: nn.Module, name: str | None) -> Iterator[None]:
+    """Inside, the model runs with adapter `name`, or with none: as the model it started from."""
+    _activate(model, name)
+    try:
+        yield
+    finally:
+        _activate(model, POLICY)
+
+
+def _activate(model: nn.Module, name: str | None) -> None:
+    # `set_adapter` would also freeze every other adapter, and both learn here.
+    for layer in layers(model).values():
+        layer._disable_adapters = name is None
+        if name is not None:
+            layer._active_adapter = [name]
+    for place, weight in model.named_parameters():
+        weight.requires_grad_(".lora_" in place)
+
+
+def plain_state(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """The model's tensors by their checkpoint names, the policy's adapters merged in."""
+    carriers = layers(model)
+    for name, tensor in model.state_dict().items():
+        if ".lora_" in name:
+            continue
+        plain = name.replace(".base_layer.", ".")
+        owner, _, kind = plain.rpartition(".")
+        merged = owner in carriers and kind == "weight" and POLICY in carriers[owner].lora_A
+        yield plain, tensor + carriers[owner].get_delta_weight(POLICY).to(tensor.dtype) if merged else tensor
