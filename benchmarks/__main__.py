@@ -1,19 +1,27 @@
-"""Run every benchmark, or those named: `python -m benchmarks [pipeline ...]`."""
+"""Run every benchmark, or those named: `python -m benchmarks [NAME ...]`; `train` takes options."""
 
 from __future__ import annotations
 
 import sys
 from importlib import import_module
 
-BENCHMARKS = ("pipeline",)
+BENCHMARKS = {
+    "pipeline": "benchmarks.pipeline",
+    "train": "benchmarks.train.ppo",
+    "train.reward_step": "benchmarks.train.reward_step",
+}
+WITH_OPTIONS = ("train",)
 
 
-def main(names: list[str]) -> None:
-    """Run the benchmarks in turn; each prints its own table."""
+def main(arguments: list[str]) -> None:
+    """Run the benchmarks in turn; each prints its own table. Options go to the one named."""
+    names = [argument for argument in arguments if argument in BENCHMARKS]
+    options = arguments[len(names) :]
+    if arguments[: len(names)] != names or (options and names not in ([name] for name in WITH_OPTIONS)):
+        sys.exit(f"no such benchmark or option: {' '.join(arguments)}; known: {', '.join(BENCHMARKS)}")
     for name in names or BENCHMARKS:
-        if name not in BENCHMARKS:
-            sys.exit(f"no such benchmark: {name!r}; known: {', '.join(BENCHMARKS)}")
-        import_module(f"benchmarks.{name}").main()
+        module = import_module(BENCHMARKS[name])
+        module.main(options) if name in WITH_OPTIONS else module.main()
 
 
 if __name__ == "__main__":

@@ -80,7 +80,16 @@ def vllm_server_url(model_folder, tmp_path_factory) -> Iterator[str]:
     if find_spec("vllm") is None:
         pytest.skip("vLLM is not installed")
     log = tmp_path_factory.mktemp("serve") / "server.log"
-    words = [sys.executable, "-m", "constitute", "serve", str(model_folder), "--kv-cache-gib", "0.25"]
+    words = [
+        sys.executable,
+        "-m",
+        "constitute",
+        "serve",
+        str(model_folder),
+        "--rollouts",
+        "--kv-cache-gib",
+        "0.25",
+    ]
     child = subprocess.Popen(
         [*words, "--port", str(free_port()), "--log", str(log)], stdout=subprocess.PIPE, text=True
     )

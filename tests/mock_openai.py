@@ -39,6 +39,10 @@ class MockServer:
         self.headers: list[dict[str, str]] = []
         self.models: Any = {"data": [{"id": "mock", "owned_by": "somebody"}]}
         self.models_status = 200
+        # Bodies of POSTs to /collective_rpc; None for `control` answers 404, as a server without it does.
+        self.calls: list[dict[str, Any]] = []
+        self.control: Callable[[dict[str, Any]], Any] | None = None
+        self.resets: list[bool] = []
         self.url = ""
         self._loop = asyncio.new_event_loop()
         self._runner: web.AppRunner | None = None
@@ -67,6 +71,10 @@ class MockServer:
         app.router.add_get("/v1/models", self._models)
         app.router.add_post("/v1/chat/completions", self._answer)
         app.router.add_post("/v1/completions", self._answer)
+        app.router.add_get("/version", self._version)
+        app.router.add_get("/health", self._version)
+        app.router.add_post("/collective_rpc", self._control)
+        app.router.add_post("/reset_prefix_cache", self._reset)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         self._loop.run_until_complete(self._runner.setup())
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
@@ -88,3 +96,19 @@ class MockServer:
         if isinstance(body, str):
             return web.Response(text=body, status=status, headers=headers)
         return web.json_response(body, status=status, headers=headers)
+
+    async def _version(self, request: web.Request) -> web.Response:
+        return web.json_response({"version": "mock"})
+
+    async def _control(self, request: web.Request) -> web.Response:
+        """`control` gives one worker's result, or raises as a worker would."""
+        if self.control is None:
+            return web.json_response({"detail": "Not Found"}, status=404)
+        self.calls.append(await request.json())
+        try:
+            return web.json_response({"results": [self.control(self.calls[-1])]})
+        except Exception as problem:
+            return web.json_response({"error": {"message": str(problem)}}, status=500)
+
+    async def _reset(self, request: web.Request) -> web.Response:
+        return web.json_response({"success": self.resets.pop(0) if self.resets else True})

@@ -20,6 +20,8 @@ _PUBLIC = {
     "run_sft": "constitute.loop.train",
     "run_reward": "constitute.loop.train",
     "run_ppo": "constitute.loop.train",
+    "run_dpo": "constitute.loop.prefer",
+    "run_best_of_n": "constitute.loop.prefer",
     "write_sets": "constitute.loop.evals",
     "run_sets": "constitute.loop.evals",
     "write_report": "constitute.report.render",

@@ -86,9 +86,7 @@ def test_adapters_reach_the_optimum_and_leave_the_reference_alone(tmp_path, crit
 
     start = start_in(tmp_path)
     reference = AutoModelForCausalLM.from_pretrained(start)
-    _, lines = learn(
-        tmp_path, lora_rank=8, critic=critic, iterations=80, batch_size=128, epochs=4
-    )
+    _, lines = learn(tmp_path, lora_rank=8, critic=critic, iterations=80, batch_size=128, epochs=4)
     policy = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     assert set(policy.state_dict()) == set(reference.state_dict())
     assert objective(policy, reference, 0.5) == pytest.approx(best_objective(reference, 0.5), abs=0.01)

@@ -179,6 +179,40 @@ def test_revisions(run):
     assert {row["messages"][-1]["content"] for row in lines(run / "export" / "sft.jsonl")} == {"first"}
 
 
+def of_revision(name: str, p_a: float, a: str = "first", b: str = "better") -> Outcome:
+    data = pair(p_a, f"{name}-rev", a, b).model_dump(mode="json")
+    return Outcome(row_id=f"{name}-rev", position=0, status="ok", data=data)
+
+
+def test_the_best_is_what_the_labels_prefer(tmp_path):
+    folder = tmp_path / "best"
+    with Store.open(folder) as store:
+        answers = {"p/0": "better", "p/1": "better", "p/2": "better", "p/3": "better", "p/4": "better"}
+        for at, (name, text) in enumerate({**answers, "p/5": "first"}.items()):
+            data = response(name, "draft", text).model_dump(mode="json")
+            store.put_outcome("revise", Outcome(row_id=name, position=at, status="ok", data=data))
+        store.put_outcome("label", of_revision("p/0", 0.51))
+        store.put_outcome("label", of_revision("p/1", 0.5))
+        store.put_outcome("label", of_revision("p/2", 0.9, b="of an older run"))
+        abstained = Outcome(row_id="p/3-rev", position=3, status="abstain", reason="label mass")
+        store.put_outcome("label", abstained)
+    (part,) = export_run(folder, ExportConfig(revisions="best"), kinds=("sft",))
+    rows = lines(folder / "export" / "sft.jsonl")
+    # Preferred; undecided, so revised; and three that no label decides. The last was revised into itself.
+    assert [row["messages"][-1]["content"] for row in rows] == ["first", *["better"] * 4, "first"]
+    assert [row["principle_ids"] for row in rows] == [[], *[["c0", "c1"]] * 5]
+    assert part.rows == 6 and part.left_out == {}
+    assert part.unlabelled == {"no label of its revision": 2, "its label is of other answers": 1}
+    export_run(folder, ExportConfig(revisions="best", format="hh"), kinds=("sft",))
+    assert lines(folder / "export" / "sft-hh.jsonl")[0]["text"].endswith("Assistant: first")
+
+
+def test_the_best_needs_labels_of_revisions(run):
+    with pytest.raises(UsageError, match="holds no label of a revision"):
+        export_run(run, ExportConfig(revisions="best"), kinds=("sft",))
+    assert not (run / "export" / "sft.jsonl").exists()
+
+
 def test_the_card_says_what_made_the_data(run):
     export_run(run, ExportConfig())
     text = (run / "export" / "README.md").read_text(encoding="utf-8")

@@ -24,8 +24,8 @@ from constitute.cli import options
 )
 @click.option(
     "--revisions",
-    type=click.Choice(["last", "all", "none"]),
-    help="Imitate the last revision, every revision, or the first response.",
+    type=click.Choice(["last", "all", "best", "none"]),
+    help="Imitate the last revision, every one, what the labels prefer, or the first response.",
 )
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), help="Folder to write; RUN/export if absent."
@@ -66,4 +66,7 @@ def export(
         click.echo(str(part.path))
         ended = ", ".join(f"{number} {status}" for status, number in part.counts.items())
         more = "".join(f"; left out: {number} {reason}" for reason, number in part.left_out.items())
+        more += "".join(
+            f"; last revision kept: {number} {reason}" for reason, number in part.unlabelled.items()
+        )
         click.echo(f"{part.kind}: {part.rows} rows ({part.stage}: {ended}{more})", err=True)

@@ -17,6 +17,7 @@ from constitute.cli import options
 @click.option("--context-length", type=click.IntRange(16), help="Tokens; the model's own by default.")
 @click.option("--kv-cache-gib", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True)
 @click.option("--dtype", type=click.Choice(["auto", "float32", "bfloat16", "float16"]), default="auto")
+@click.option("--rollouts", is_flag=True, help="Let PPO sample here and replace the weights (loopback only).")
 @click.option("--log", type=click.Path(dir_okay=False, path_type=Path), help="Append the server's log here.")
 @options.debug
 def serve(
@@ -27,6 +28,7 @@ def serve(
     context_length: int | None,
     kv_cache_gib: float,
     dtype: str,
+    rollouts: bool,
     log: Path | None,
 ) -> None:
     """Serve MODEL with vLLM until interrupted; the URL goes to stdout once it is healthy.
@@ -35,6 +37,7 @@ def serve(
     Examples:
       constitute serve pocket
       constitute serve ./my-model --port 8001 --log server.log
+      constitute serve pocket --rollouts
     """
     from constitute.engines.server import ServeOptions, running, wait
 
@@ -46,9 +49,13 @@ def serve(
         context_length=context_length,
         kv_cache_gib=kv_cache_gib,
         dtype=dtype,
+        rollouts=rollouts,
         log=log,
     )
     with running(wanted, say=lambda text: click.echo(text, err=True)) as child:
         click.echo(wanted.url)
-        click.echo(f"next: constitute generate --model {wanted.url} --prompts FILE", err=True)
+        following = f"generate --model {wanted.url} --prompts FILE"
+        if rollouts:
+            following = f"train ppo --model {model} --set engine.rollout_url={wanted.url}"
+        click.echo(f"next: constitute {following}", err=True)
         wait(child, log)

@@ -4,9 +4,10 @@ from constitute.config.evals import EvalsConfig
 from constitute.config.load import load_config
 from constitute.config.run import RunConfig
 from constitute.config.stages import EngineConfig, ExportConfig, GenerateConfig, LabelConfig, ReviseConfig
-from constitute.config.train import DPOConfig, PPOConfig, RewardConfig, SFTConfig, TrainConfig
+from constitute.config.train import BestOfNConfig, DPOConfig, PPOConfig, RewardConfig, SFTConfig, TrainConfig
 
 __all__ = [
+    "BestOfNConfig",
     "DPOConfig",
     "EngineConfig",
     "EvalsConfig",

@@ -109,7 +109,8 @@ class PPOConfig(Record):
             ),
             (
                 self.batch_size % self.samples_per_prompt != 0,
-                f"batch_size {self.batch_size} is no multiple of {self.samples_per_prompt} samples_per_prompt",
+                f"batch_size {self.batch_size} is no multiple of samples_per_prompt "
+                f"{self.samples_per_prompt}",
             ),
             (
                 self.critic == "lora" and not self.lora_rank,
@@ -121,13 +122,14 @@ class PPOConfig(Record):
                 "set gradient_checkpointing=false, or critic=shared",
             ),
             (
-                self.temperature != 1.0 and (self.old_logprobs == "engine" or self.importance_cap is not None),
+                self.temperature != 1.0
+                and (self.old_logprobs == "engine" or self.importance_cap is not None),
                 "the engine's log-probabilities are those at temperature 1; set temperature=1, or "
                 "old_logprobs=trainer without importance_cap",
             ),
             (
                 self.old_logprobs == "engine" and self.importance_cap is not None,
-                "with old_logprobs=engine the probability ratio is already the engine's; remove importance_cap",
+                "with old_logprobs=engine the ratio is already the engine's; remove importance_cap",
             ),
             (
                 self.ptx_coef > 0 and self.ptx_data is None,

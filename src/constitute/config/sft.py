@@ -31,3 +31,10 @@ class SFTConfig(Record):
     """0 trains every weight; otherwise the rank of LoRA adapters on all linear layers (arXiv 2106.09685)."""
     gradient_checkpointing: bool = False
     """Trades a third more compute for activation memory; wanted from about 3B parameters."""
+    mix_data: str | None = None
+    """Conversations mixed in, such as answers to helpful prompts: JSONL or Parquet as for `--data`."""
+    mix_ratio: float = Field(default=0.27, gt=0, lt=1)
+    """Share of the rows that come from `mix_data` (arXiv 2212.08073, section 3.2: 2 answers to each of
+    135,296 helpful prompts beside 4 revisions of each of 182,831 others)."""
+    checkpoint_every: int = Field(default=100, ge=1)
+    """Updates between checkpoints."""

@@ -26,6 +26,15 @@ class EngineConfig(Record):
     timeout_s: float = Field(default=600.0, gt=0, description="seconds for one request, retries apart")
     retries: int = Field(default=4, ge=0, le=20)
     stall_s: float = Field(default=120.0, gt=0, description="seconds without any answer before giving up")
+    rollout_url: str | None = Field(
+        default=None,
+        pattern="^https?://",
+        description="server PPO samples from (`constitute serve --rollouts`), not an engine in this process",
+    )
+    sync_folder: str | None = Field(
+        default=None,
+        description="folder that hands new weights to that server; None takes /dev/shm or the temporary one",
+    )
 
 
 class GenerateConfig(Record):
@@ -68,4 +77,6 @@ class ExportConfig(Record):
     """Data sets written from a run."""
 
     format: Literal["jsonl", "parquet", "hh"] = "jsonl"
-    revisions: Literal["last", "all", "none"] = "last"
+    revisions: Literal["last", "all", "best", "none"] = "last"
+    """Which answers SFT rows imitate: the last revision, every revision, the one of the response and
+    the last revision that the run's labels prefer, or the response."""

@@ -23,6 +23,7 @@ class Set(Protocol):
     rows: int
     counts: dict[str, int]
     left_out: dict[str, int]
+    unlabelled: dict[str, int]
 
 
 def card(
@@ -78,6 +79,9 @@ def _origin(stage: str, settings: Mapping[str, Any]) -> list[str]:
 
 def _not_exported(part: Set, reasons: Reasons) -> list[str]:
     lines = [f"- not exported, ok but {reason}: {number}" for reason, number in sorted(part.left_out.items())]
+    lines += [
+        f"- last revision kept, {reason}: {number}" for reason, number in sorted(part.unlabelled.items())
+    ]
     lines += [
         f"- not exported, {status}: {_row(reason)}: {number}" for status, reason, number in reasons[:_SHOWN]
     ]

@@ -14,6 +14,7 @@ from constitute.data.card import card
 from constitute.data.export_rows import (
     NotExportable,
     Row,
+    best_of,
     preference_hh_row,
     preference_row,
     sft_hh_rows,
@@ -38,7 +39,7 @@ class Exported(Record):
     """One file written: its rows, the stage they come from, how that stage ended, and what was left out.
 
     `counts` are the stage's rows by status; `left_out` counts rows that ended ok and gave no training
-    row, by reason.
+    row, by reason; `unlabelled` the rows for which no label could choose the answer, by reason.
     """
 
     kind: Kind
@@ -47,6 +48,7 @@ class Exported(Record):
     rows: int
     counts: dict[str, int]
     left_out: dict[str, int]
+    unlabelled: dict[str, int]
 
 
 def export_run(
@@ -81,9 +83,14 @@ def export_run(
     return written
 
 
-def rows_of(store: Store, kind: Kind, config: ExportConfig, left_out: Counter[str]) -> Iterator[Row]:
-    """The training rows of a store, by position and then id; what gives none is counted in `left_out`."""
-    convert = _converter(kind, config)
+def rows_of(
+    store: Store, kind: Kind, config: ExportConfig, left_out: Counter[str], unlabelled: Counter[str]
+) -> Iterator[Row]:
+    """The training rows of a store, by position and then id; what gives none is counted in `left_out`.
+
+    With `revisions=best`, the rows that take the last revision for want of a label are in `unlabelled`.
+    """
+    convert = _converter(store, kind, config, unlabelled)
     for outcome in store.outcomes(_stage(store, kind, config), status="ok"):
         try:
             yield from convert(outcome)
@@ -91,13 +98,34 @@ def rows_of(store: Store, kind: Kind, config: ExportConfig, left_out: Counter[st
             left_out[str(reason)] += 1
 
 
-def _converter(kind: Kind, config: ExportConfig) -> Callable[[Outcome], list[Row]]:
+def _converter(
+    store: Store, kind: Kind, config: ExportConfig, unlabelled: Counter[str]
+) -> Callable[[Outcome], list[Row]]:
     hh = config.format == "hh"
-    if kind == "sft":
-        rows = sft_hh_rows if hh else sft_rows
-        return lambda outcome: rows(Response.model_validate(outcome.data), config.revisions)
-    row = preference_hh_row if hh else preference_row
-    return lambda outcome: [row(LabelledPair.model_validate(outcome.data))]
+    if kind == "preferences":
+        row = preference_hh_row if hh else preference_row
+        return lambda outcome: [row(LabelledPair.model_validate(outcome.data))]
+    rows = sft_hh_rows if hh else sft_rows
+
+    def convert(outcome: Outcome) -> list[Row]:
+        response = Response.model_validate(outcome.data)
+        if config.revisions != "best":
+            return rows(response, config.revisions)
+        which, problem = best_of(response, _label(store, response.id))
+        found = rows(response, which)
+        if problem:
+            unlabelled[problem] += len(found)
+        return found
+
+    return convert
+
+
+def _label(store: Store, response_id: str) -> LabelledPair | None:
+    """The label of a response (A) against its last revision (B), where it has one."""
+    outcome = store.outcome("label", f"{response_id}-rev")
+    if outcome is None or outcome.status != "ok":
+        return None
+    return LabelledPair.model_validate(outcome.data)
 
 
 def _stage(store: Store, kind: Kind, config: ExportConfig) -> str:
@@ -111,14 +139,28 @@ def _export(store: Store, kind: Kind, config: ExportConfig, folder: Path) -> Exp
     ending = {"jsonl": ".jsonl", "parquet": ".parquet", "hh": "-hh.jsonl"}[config.format]
     path = folder / f"{kind}{ending}"
     left_out: Counter[str] = Counter()
-    rows = rows_of(store, kind, config, left_out)
+    unlabelled: Counter[str] = Counter()
+    rows = rows_of(store, kind, config, left_out, unlabelled)
     write = _write_parquet if config.format == "parquet" else _write_jsonl
     counts = store.counts(stage)
     with atomic(path) as stream:
         number = write(stream, rows, kind)
         if number == 0:
             raise EmptySet(_empty(store, kind, stage, counts, left_out))
-    return Exported(kind=kind, path=path, stage=stage, rows=number, counts=counts, left_out=dict(left_out))
+        if unlabelled.total() == number:
+            raise UsageError(
+                f"{store.folder} holds no label of a revision, so export.revisions=best cannot choose; run "
+                "`label` with --set label.pairs=revision, or export --revisions last"
+            )
+    return Exported(
+        kind=kind,
+        path=path,
+        stage=stage,
+        rows=number,
+        counts=counts,
+        left_out=dict(left_out),
+        unlabelled=dict(unlabelled),
+    )
 
 
 def _empty(store: Store, kind: Kind, stage: str, counts: dict[str, int], left_out: Counter[str]) -> str:

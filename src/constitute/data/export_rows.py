@@ -46,6 +46,22 @@ def sft_rows(response: Response, revisions: str) -> list[Row]:
     ]
 
 
+def best_of(response: Response, label: LabelledPair | None) -> tuple[str, str | None]:
+    """`last` or `none`, as in `sft_rows`: what the label of response against last revision prefers.
+
+    At P = 0.5 the revision stays. The second value says why a label could not choose, None where it did;
+    the last revision then stands.
+    """
+    if not response.steps or response.final == response.response:
+        return "last", None
+    if label is None:
+        return "last", "no label of its revision"
+    row, p_a = label.comparison, label.label.p_a
+    if (row.a, row.b) != (response.response, response.final):
+        return "last", "its label is of other answers"
+    return ("none" if p_a > 0.5 else "last"), None
+
+
 def preference_row(pair: LabelledPair) -> Row:
     """Row `{id, prompt, chosen, rejected, chosen_prob, …}` of a labelled pair.
 

@@ -59,6 +59,11 @@ class OpenAIEngine:
     def context_length(self) -> int | None:
         return self._limit
 
+    @property
+    def sends_ids(self) -> bool:
+        """Whether prompts are rendered here and sent as token ids."""
+        return self._renderer is not None
+
     def rendered(self, request: Request) -> bytes:
         """Prompt token ids as bytes, or the messages as JSON where the server renders them."""
         if self._renderer is not None:

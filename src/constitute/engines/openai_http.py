@@ -74,6 +74,16 @@ class Transport:
             raise self._dead
         raise RowError(self._hidden(sentence))
 
+    async def once(self, path: str, payload: dict[str, Any]) -> tuple[int, Any]:
+        """(status, body) of one try, for a command that is not to be repeated blindly; status 0: no answer.
+
+        Raises `EngineError` once the server is gone.
+        """
+        if self._dead is not None:
+            raise self._dead
+        status, body, _ = await self._attempt(path, payload)
+        return status, body
+
     async def close(self) -> None:
         """Close the pool of the current loop."""
         if self._session is not None and self._loop is asyncio.get_running_loop():

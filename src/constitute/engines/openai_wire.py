@@ -77,6 +77,25 @@ def scoring_payload(model: str, prompt: Sequence[int], tokens: Sequence[int]) ->
     }
 
 
+def rollout_payload(
+    model: str, prompt: Sequence[int], sampling: SamplingParams, limit: int | None, *, logprobs: bool
+) -> Payload:
+    """`completion_payload`, with log-probabilities of the sampled tokens alone where asked for."""
+    asked: Payload = {"logprobs": 0} if logprobs else {}
+    return {**completion_payload(model, prompt, sampling, limit), **asked}
+
+
+def given_payload(model: str, tokens: Sequence[int]) -> Payload:
+    """Body of vLLM's /v1/completions that returns the log-probability of every one of `tokens`."""
+    return {
+        "model": model,
+        "prompt": list(tokens),
+        "max_tokens": 1,
+        "temperature": 0.0,
+        "prompt_logprobs": 0,
+    }
+
+
 def chat_payload(model: str, messages: list[Payload], sampling: SamplingParams) -> Payload:
     """Body of /v1/chat/completions with the fields every server knows."""
     payload: Payload = {
@@ -150,6 +169,33 @@ def read_scores(body: Mapping[str, Any], tokens: Sequence[int]) -> dict[int, flo
             "for logprob_token_ids"
         )
     return {token: float(top[f"token_id:{token}"]) for token in tokens}
+
+
+def read_rollout(body: Mapping[str, Any], *, logprobs: bool) -> Completion:
+    """A completion with its token ids, and with one log-probability a token (nats) where asked for."""
+    completion = read_completion(body)
+    if not completion.token_ids:
+        raise EngineError("the server leaves out token ids; it needs vLLM 0.20 or newer for return_token_ids")
+    if not logprobs:
+        return completion
+    found = (_first_choice(body).get("logprobs") or {}).get("token_logprobs") or []
+    if len(found) != len(completion.token_ids) or None in found:
+        raise EngineError(
+            f"the server gave {len(found)} log-probabilities for {len(completion.token_ids)} tokens; "
+            "serve the model with `constitute serve --rollouts`"
+        )
+    return completion.model_copy(update={"logprobs": tuple(float(value) for value in found)})
+
+
+def read_given(body: Mapping[str, Any], tokens: Sequence[int], start: int) -> list[float]:
+    """log P (nats) of `tokens[start:]` from an answer to `given_payload`."""
+    places = _first_choice(body).get("prompt_logprobs") or []
+    if len(places) != len(tokens):
+        raise EngineError(
+            f"the server gave log-probabilities of {len(places)} of {len(tokens)} prompt tokens; serve the "
+            "model with `constitute serve --rollouts`"
+        )
+    return [float(places[place][str(tokens[place])]["logprob"]) for place in range(start, len(tokens))]
 
 
 def read_top_logprobs(body: Mapping[str, Any], labels: Sequence[str]) -> Choice:

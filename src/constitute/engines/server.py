@@ -29,7 +29,10 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True)
 class ServeOptions:
-    """What `serve` was asked for. `kv_cache_gib` is used on a CPU, where vLLM would take most of RAM."""
+    """What `serve` was asked for. `kv_cache_gib` is used on a CPU, where vLLM would take most of RAM.
+
+    `rollouts` lets PPO replace the weights (`engine.rollout_url`).
+    """
 
     model: str
     host: str = "127.0.0.1"
@@ -39,6 +42,7 @@ class ServeOptions:
     kv_cache_gib: float = 1.0
     dtype: str = "auto"
     log: Path | None = None
+    rollouts: bool = False
     start_s: float = 900.0
 
     @property
@@ -49,6 +53,11 @@ class ServeOptions:
 
 def check(options: ServeOptions) -> None:
     """Raise `UsageError` for a host, port or installation that cannot work, before anything is started."""
+    if options.rollouts and options.host not in LOOPBACK:
+        raise UsageError(
+            f"--rollouts with --host {options.host} would let other machines replace the weights: vLLM's "
+            "/collective_rpc asks for no password; use --host 127.0.0.1"
+        )
     if options.host not in LOOPBACK and not options.allow_remote:
         raise UsageError(
             f"--host {options.host} would let other machines in, and the server asks for no password; "
@@ -75,6 +84,8 @@ def command(options: ServeOptions, *, on_cpu: bool) -> list[str]:
     words += ["--model", model_path(options.model), "--served-model-name", options.model]
     words += ["--host", options.host, "--port", str(options.port)]
     words += ["--load-format", "safetensors", "--no-enable-log-requests"]
+    if options.rollouts:
+        words += ["--worker-extension-cls", "constitute.engines.vllm_worker.WeightSync"]
     # Some projects' generation_config.json would change the sampling behind the user's back.
     if options.context_length is not None:
         words += ["--max-model-len", str(options.context_length)]
@@ -88,10 +99,11 @@ def command(options: ServeOptions, *, on_cpu: bool) -> list[str]:
     return words
 
 
-def environment() -> dict[str, str]:
-    """The child's environment: ours, with every kind of telemetry off."""
+def environment(*, rollouts: bool = False) -> dict[str, str]:
+    """The child's environment: ours, with every kind of telemetry off; `rollouts` opens /collective_rpc."""
     quiet = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
-    return {**os.environ, **quiet, "PYTHONUNBUFFERED": "1"}
+    control = {"VLLM_SERVER_DEV_MODE": "1"} if rollouts else {}
+    return {**os.environ, **quiet, **control, "PYTHONUNBUFFERED": "1"}
 
 
 @contextmanager
@@ -107,7 +119,7 @@ def running(
             stdin=subprocess.DEVNULL,
             stdout=sink,
             stderr=subprocess.STDOUT,
-            env=environment(),
+            env=environment(rollouts=options.rollouts),
             start_new_session=True,
             preexec_fn=_die_with_parent if sys.platform == "linux" else None,
         )

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from constitute.engines import open_engine
 from constitute.engines.base import Engine, RolloutEngine
 from constitute.engines.identity import model_fingerprint
 from constitute.errors import UsageError
 from constitute.packaged import model_path
+
+if TYPE_CHECKING:
+    from constitute.config import EngineConfig
 
 
 def rollout_engine(engine: Engine) -> RolloutEngine:
@@ -17,9 +21,19 @@ def rollout_engine(engine: Engine) -> RolloutEngine:
     if not isinstance(engine, RolloutEngine):
         raise UsageError(
             f"the engine of {engine.identity.name} cannot take new weights; use a local folder or Hub model "
-            "with engine.kind vllm or transformers"
+            "with engine.kind vllm or transformers, or for PPO a server started with `constitute serve "
+            "--rollouts` as engine.rollout_url"
         )
     return engine
+
+
+def open_sampler(policy: str, config: EngineConfig) -> Engine:
+    """What samples for the model `policy`: the server at `engine.rollout_url`, else an engine opened here."""
+    if config.rollout_url is None:
+        return open_engine(policy, config)
+    from constitute.engines.openai_rollout import open_rollouts
+
+    return open_rollouts(policy, config)
 
 
 def load_folder(engine: Engine, model: str) -> None:

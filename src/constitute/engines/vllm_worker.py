@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 
 class WeightSync:
     """Mixed into vLLM's worker class (`worker_extension_cls`), so `self` is that worker."""
 
-    def sync_weights(self: Any, named: list[tuple[str, Any]]) -> None:
+    def sync_weights(self: Any, named: Iterable[tuple[str, Any]]) -> None:
         """Load checkpoint tensors in place and rebuild what vLLM derived from the old ones.
 
         `load_weights` would not do: on a CPU the linears are prepacked at load time. With tied
@@ -25,3 +27,35 @@ class WeightSync:
             from vllm.model_executor.layers.utils import dispatch_cpu_unquantized_gemm
 
             dispatch_cpu_unquantized_gemm(head, remove_weight=False)
+
+    def sync_folder(self: Any, folder: str) -> dict[str, Any]:
+        """Load every safetensors file of `folder`: {"tensors": count}, or {"error": why} for the client.
+
+        A problem is returned, not raised: an HTTP server turns an exception into "internal error".
+        """
+        try:
+            paths = sorted(Path(folder).glob("*.safetensors"))
+            if not paths:
+                return {"error": "unreadable", "why": "no *.safetensors can be seen there"}
+            counted = [0]
+            self.sync_weights(_counted(paths, counted))
+        except PermissionError as problem:
+            return {"error": "unreadable", "why": str(problem)}
+        except Exception as problem:
+            return {"error": "load", "why": f"{type(problem).__name__}: {problem}".strip(": ")}
+        return {"tensors": counted[0]}
+
+    def takes_weights(self: Any) -> dict[str, Any]:
+        """Tells a client that this extension is there."""
+        return {"takes_weights": True}
+
+
+def _counted(paths: list[Path], count: list[int]) -> Iterator[tuple[str, Any]]:
+    """Copies of the files' tensors: the loader keeps references, and the files are about to go."""
+    from safetensors import safe_open
+
+    for path in paths:
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 - a safetensors handle is no mapping
+                count[0] += 1
+                yield name, file.get_tensor(name).clone()

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from constitute.config import RunConfig
-from constitute.engines import open_engine
 from constitute.engines.base import Engine, RolloutEngine
+from constitute.engines.swap import open_sampler
 from constitute.errors import RowError, UsageError
 from constitute.loop.rewards import Reward, open_rewards, used_rewards
 from constitute.packaged import model_path
@@ -130,12 +130,12 @@ def _sampler(
         stored = open_replay(replay)
         yield stored, stored.prompts, stored.prompt_ids
         return
-    used = engine or open_engine(policy, config.engine)
+    used = engine or open_sampler(policy, config.engine)
     try:
         if not isinstance(used, RolloutEngine):
             raise UsageError(
                 f"the engine of {policy} cannot take new weights; use a local model and set engine.kind to "
-                "vllm or transformers"
+                "vllm or transformers, or engine.rollout_url to a server of `constitute serve --rollouts`"
             )
         yield used, *_rendered(prompts, config.generate.system, used, progress)
     finally:

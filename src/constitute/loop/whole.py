@@ -12,9 +12,8 @@ from typing import Any
 from constitute.config import RunConfig
 from constitute.data.export import export_run
 from constitute.data.prompts import read_prompts
-from constitute.engines import open_engine
 from constitute.engines.base import Engine
-from constitute.engines.swap import load_folder, rollout_engine
+from constitute.engines.swap import load_folder, open_sampler, rollout_engine
 from constitute.errors import GateFailed, UsageError
 from constitute.evals.files import load_results, load_written
 from constitute.loop.evals import run_sets, write_sets
@@ -122,7 +121,7 @@ def _check(config: RunConfig, prompts_given: bool) -> None:
 
 
 def _opened(config: RunConfig) -> Engine:
-    engine = open_engine(str(config.model), config.engine)
+    engine = open_sampler(str(config.model), config.engine)
     rollout_engine(engine)
     return engine
 

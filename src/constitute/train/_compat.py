@@ -34,12 +34,3 @@ def sft_trainer() -> Any:
     from trl import SFTConfig, SFTTrainer
 
     return SFTTrainer, SFTConfig
-
-
-def reward_trainer() -> Any:
-    """TRL's RewardTrainer, its configuration class and its collator (which lives in a private module)."""
-    quiet()
-    from trl import RewardConfig, RewardTrainer
-    from trl.trainer.reward_trainer import DataCollatorForPreference
-
-    return RewardTrainer, RewardConfig, DataCollatorForPreference

@@ -138,6 +138,7 @@ def write_json(path: Path, value: Any) -> None:
 _TITLES = {
     "sft": "a model fine-tuned on revisions (supervised, constitutional)",
     "reward": "a reward model trained on soft AI preference labels",
+    "best-of-n": "a model fine-tuned on the best of n samples (rejection sampling)",
     "dpo": "a policy trained by direct preference optimisation on soft AI preference labels",
     "ppo": "a policy trained by PPO with AI feedback",
 }

@@ -1,15 +1,17 @@
-"""What both of TRL's trainers are given: devices, schedule, batches, and lines for our own progress."""
+"""What TRL's trainer is given: devices, schedule, batches, checkpoints, and lines for our own progress."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from constitute.config.train import RewardConfig, SFTConfig
+from constitute.config.sft import SFTConfig
 from constitute.progress import Progress
 from constitute.stats import mean
+from constitute.train.artefact import check_recipe, write_json
 
 
 def device_batch(batch_size: int, device_batch_size: int) -> int:
@@ -17,14 +19,14 @@ def device_batch(batch_size: int, device_batch_size: int) -> int:
     return max(size for size in range(1, min(batch_size, device_batch_size) + 1) if batch_size % size == 0)
 
 
-def common_arguments(config: SFTConfig | RewardConfig, scratch: Path, seed: int) -> dict[str, Any]:
-    """Arguments of transformers' trainer that SFT and reward share. Nothing is saved or reported by it."""
+def trainer_arguments(config: SFTConfig, checkpoints: Path, seed: int) -> dict[str, Any]:
+    """Arguments of transformers' trainer. It saves checkpoints alone, and reports nothing."""
     import torch
 
     on_gpu = torch.cuda.is_available()
     rows = device_batch(config.batch_size, config.device_batch_size)
     return {
-        "output_dir": str(scratch),
+        "output_dir": str(checkpoints),
         "num_train_epochs": config.epochs,
         "per_device_train_batch_size": rows,
         "gradient_accumulation_steps": config.batch_size // rows,
@@ -38,17 +40,46 @@ def common_arguments(config: SFTConfig | RewardConfig, scratch: Path, seed: int)
         "bf16": on_gpu and torch.cuda.is_bf16_supported(),
         "use_cpu": not on_gpu,
         "dataloader_pin_memory": on_gpu,
-        "train_sampling_strategy": "group_by_length",
-        "length_column_name": "length",
         "optim": "adamw_torch_fused",
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
         "disable_tqdm": True,
         "report_to": "none",
-        "save_strategy": "no",
+        "save_strategy": "steps",
+        "save_steps": config.checkpoint_every,
+        # The one before stays until the newest is whole.
+        "save_total_limit": 2,
         "seed": seed,
         "data_seed": seed,
     }
+
+
+def by_length_each_epoch(trainer: Any, lengths: Sequence[int], batch_size: int, seed: int) -> Any:
+    """The trainer, drawing batches of like lengths in an order that depends on the seed and the epoch alone.
+
+    Its own sampler draws from the global generator, which a run that goes on within an epoch has moved past.
+    """
+    import torch
+    from transformers.trainer_pt_utils import get_length_grouped_indices
+
+    class Grouped:
+        """Indices of the rows, an order for each epoch."""
+
+        epoch = 0
+
+        def set_epoch(self, epoch: int) -> None:
+            """The epoch that `__iter__` is to order."""
+            self.epoch = epoch
+
+        def __len__(self) -> int:
+            return len(lengths)
+
+        def __iter__(self) -> Iterator[int]:
+            generator = torch.Generator().manual_seed(seed * 1_000_003 + self.epoch)
+            return iter(get_length_grouped_indices(list(lengths), batch_size, generator=generator))
+
+    trainer._get_train_sampler = lambda dataset=None: Grouped()
+    return trainer
 
 
 def reporting(stage: str, progress: Progress, losses: list[float]) -> Any:
@@ -64,7 +95,12 @@ def reporting(stage: str, progress: Progress, losses: list[float]) -> Any:
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             """Say how many steps there will be."""
-            progress.start(f"train {stage}", state.max_steps)
+            progress.start(f"train {stage}", state.max_steps, state.global_step)
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            """Leave out the checkpoint of the last step: the model itself is saved next."""
+            if state.global_step >= state.max_steps:
+                control.should_save = False
 
         def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             """Close the stage."""
@@ -83,6 +119,26 @@ def reporting(stage: str, progress: Progress, losses: list[float]) -> Any:
             progress.advance(f"train {stage}", loss=loss)
 
     return Reporting()
+
+
+def last_whole(checkpoints: Path, out: Path, made_by: dict[str, Any]) -> tuple[Path | None, list[float]]:
+    """The newest whole checkpoint of the trainer and the losses up to it; None and none before the first.
+
+    Raises `RunMismatch` where `checkpoints` are of another recipe than `made_by`, which is written beside
+    them. A checkpoint is whole once its last file, trainer_state.json, is.
+    """
+    record = checkpoints / "made_by.json"
+    if not record.is_file():
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        write_json(record, made_by)
+        return None, []
+    check_recipe(out, json.loads(record.read_text(encoding="utf-8")), made_by)
+    found = {int(path.name.rpartition("-")[2]): path for path in checkpoints.glob("checkpoint-[0-9]*")}
+    for _, path in sorted(found.items(), reverse=True):
+        with suppress(OSError, ValueError):
+            state = json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+            return path, [entry["loss"] for entry in state["log_history"] if "loss" in entry]
+    return None, []
 
 
 def without_printer(trainer: Any) -> Any:

@@ -1,0 +1,42 @@
+"""docs/training.md holds every training option once, with its default."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from constitute.config.best_of_n import BestOfNConfig
+from constitute.config.train import DPOConfig, PPOConfig, RewardConfig, SFTConfig
+
+TEXT = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+CONFIGS = {
+    "sft": SFTConfig,
+    "reward": RewardConfig,
+    "dpo": DPOConfig,
+    "best_of_n": BestOfNConfig,
+    "ppo": PPOConfig,
+}
+
+
+def documented(section):
+    """(option, default as written) of every row of the tables headed `train.<section>.`."""
+    tables = re.findall(rf"^\| `train\.{section}\.` \|.*\n\|---.*\n((?:\|.*\n?)+)", TEXT, flags=re.M)
+    rows = [line for table in tables for line in table.splitlines()]
+    return [(cells[1].strip(" `"), cells[2].strip()) for cells in (row.split("|") for row in rows)]
+
+
+def written(value):
+    """A default as the document writes it."""
+    if value is None or value == ():
+        return "none"
+    return str(value).lower() if isinstance(value, bool | str) else float(value)
+
+
+@pytest.mark.parametrize("section", CONFIGS)
+def test_options_and_defaults(section):
+    found = documented(section)
+    fields = CONFIGS[section].model_fields
+    assert sorted(name for name, _ in found) == sorted(fields)
+    for name, default in found:
+        expected = written(fields[name].default)
+        assert (float(default) if isinstance(expected, float) else default) == expected, name
