@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections import Counter
@@ -244,9 +245,25 @@ def _of(state: StageState) -> str:
     return unit if state.total is None else f"{state.total} {unit}"
 
 
+def first_process() -> bool:
+    """Whether this process is the first, or the only one, of those a launcher started: it speaks for all."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def process_count() -> int:
+    """How many processes a launcher started; 1 without one."""
+    return int(os.environ.get("WORLD_SIZE") or 1)
+
+
 @contextmanager
 def open_progress(as_json: bool = False, out: TextIO | None = None) -> Iterator[Progress]:
-    """JSON events on stdout, a live display where stderr is a terminal, plain lines elsewhere."""
+    """JSON events on stdout, a live display where stderr is a terminal, plain lines elsewhere.
+
+    Of several processes the first alone is heard.
+    """
+    if not first_process():
+        yield Silent()
+        return
     if as_json:
         yield Events(out or sys.stdout)
         return

@@ -51,5 +51,18 @@ def main(folder: str, batch: str, iterations: str, death: str = "") -> None:
         sys.exit(5)
 
 
+def reward(folder: str) -> None:
+    """Train a reward model on FOLDER/pairs.jsonl."""
+    from constitute.config.train import RewardConfig
+    from constitute.train.reward import train_reward
+
+    config = RewardConfig(batch_size=5, epochs=2, learning_rate=1e-3, microbatch_tokens=64, held_out=0.0)
+    start, out = str(Path(folder) / "start"), Path(folder) / "out"
+    train_reward(Path(folder) / "pairs.jsonl", start, out, config, seed=0, progress=Silent())
+
+
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if sys.argv[2] == "reward":
+        reward(sys.argv[1])
+    else:
+        main(*sys.argv[1:])

@@ -219,8 +219,14 @@ def test_rollouts_score_as_the_reference_does(rollout, reference):
 
 
 def _yield_and_spoil(model):
-    """Checkpoint tensors that are overwritten and freed as soon as the next one is asked for."""
+    """Checkpoint tensors that are overwritten and freed as soon as the next one is asked for.
+
+    A tied output layer is not among them, as it is in no checkpoint: the engine has to derive it.
+    """
+    tied = set(getattr(model, "all_tied_weights_keys", None) or ())
     for name, tensor in model.state_dict().items():
+        if name in tied:
+            continue
         copy = tensor.detach().clone()
         yield name, copy
         copy.fill_(float("nan"))

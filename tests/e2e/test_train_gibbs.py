@@ -83,20 +83,45 @@ def test_reference_is_uniform():
 
 def test_ppo_lands_at_the_optimum(tmp_path):
     reward, kl, lines, _ = run(tmp_path, 0.5, seed=0)
-    assert reward == pytest.approx(OPTIMUM[0.5][0], abs=0.03)
-    assert kl == pytest.approx(OPTIMUM[0.5][1], abs=0.05)
+    assert reward == pytest.approx(OPTIMUM[0.5][0], abs=0.02)
+    assert kl == pytest.approx(OPTIMUM[0.5][1], abs=0.03)
     # The first pass over a batch repeats the forward pass that gave its old log-probabilities.
     assert all(line["first_ratio_error"] == 0.0 and line["first_approx_kl"] == 0.0 for line in lines)
     assert max(line["sync_gap"] for line in lines) < 1e-5
+
+
+# At beta 0.25 the optimum puts 93 % on one response; the common settings overshoot its KL by 0.05 to 0.075.
+SLOWER = {0.25: {"learning_rate": 1e-3, "iterations": 240}}
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize("beta", sorted(OPTIMUM))
 def test_ppo_lands_at_every_optimum(tmp_path, beta, seed):
-    reward, kl, _, _ = run(tmp_path, beta, seed)
-    assert reward == pytest.approx(OPTIMUM[beta][0], abs=0.03)
-    assert kl == pytest.approx(OPTIMUM[beta][1], abs=0.05)
+    reward, kl, _, _ = run(tmp_path, beta, seed, **SLOWER.get(beta, {}))
+    assert reward == pytest.approx(OPTIMUM[beta][0], abs=0.02)
+    assert kl == pytest.approx(OPTIMUM[beta][1], abs=0.03)
+
+
+@pytest.mark.parametrize(
+    "seed", [0, pytest.param(1, marks=pytest.mark.long), pytest.param(2, marks=pytest.mark.long)]
+)
+def test_leave_one_out_lands_at_the_same_optimum(tmp_path, seed):
+    reward, kl, _, _ = run(tmp_path, 0.5, seed, advantage="rloo", samples_per_prompt=8)
+    assert reward == pytest.approx(OPTIMUM[0.5][0], abs=0.02)
+    assert kl == pytest.approx(OPTIMUM[0.5][1], abs=0.03)
+
+
+def test_the_adaptive_coefficient_holds_its_target(tmp_path):
+    _, _, lines, _ = run(
+        tmp_path, 0.5, seed=0, kl_target=1.0, kl_horizon=2000, batch_size=128, learning_rate=1e-3,
+        schedule="constant", iterations=150,
+    )  # fmt: skip
+    last = [line["kl"] for line in lines[100:]]
+    assert sum(last) / len(last) == pytest.approx(1.0, abs=0.05)
+    # It overshot at first, and the coefficient rose to bring it back.
+    assert max(line["kl"] for line in lines[:40]) > 1.5
+    assert lines[-1]["kl_coef"] > 0.55
 
 
 class Stop(Exception):

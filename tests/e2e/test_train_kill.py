@@ -89,7 +89,9 @@ def kill_often(start, out, kills, begin, seed=0):
 def forked(folder):
     """A fresh process each time, forked from a server that has imported the heavy libraries."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["constitute.train.ppo", "transformers.models.llama.modeling_llama", "peft"])
+    context.set_forkserver_preload(
+        ["constitute.train.ppo", "transformers.models.llama.modeling_llama", "peft"]
+    )
 
     def start():
         process = context.Process(target=train, args=(folder,))

@@ -15,10 +15,15 @@ CHILD = Path(__file__).with_name("parallel_child.py")
 END = 2
 
 
+TEMPLATE = "{% for m in messages %}{{ m.content }}{% if m.role == 'assistant' %} </s>{% endif %} {% endfor %}"
+
+
 def start_in(folder):
     model = tiny_causal(vocab=3, width=32, eos=END)
     model.save_pretrained(folder / "start")
-    word_tokenizer(["0", "1", "</s>"], eos="</s>", pad="0").save_pretrained(folder / "start")
+    word_tokenizer(["0", "1", "</s>"], eos="</s>", pad="0", template=TEMPLATE).save_pretrained(
+        folder / "start"
+    )
 
 
 def launch(folder, processes, *arguments):
@@ -63,6 +68,30 @@ def test_two_processes_learn_what_one_does(tmp_path, batch):
     for mine, theirs in zip(lines_one, lines_two, strict=True):
         for figure in ("reward", "kl", "policy_loss", "value_loss", "approx_kl", "grad_norm_actor"):
             assert mine[figure] == pytest.approx(theirs[figure], abs=1e-5), figure
+
+
+def test_two_processes_train_one_reward_model(tmp_path):
+    from safetensors.torch import load_file
+
+    found = {}
+    for processes in (1, 2):
+        folder = tmp_path / str(processes)
+        folder.mkdir()
+        # Answers of unlike lengths, eleven of them: batches and shares differ in size.
+        rows = [
+            {"prompt": "0", "chosen": "1 " * (1 + n % 4), "rejected": "0 " * (1 + n % 3), "chosen_prob": 0.9}
+            for n in range(11)
+        ]
+        (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        done = launch(folder, processes, "reward")
+        assert done.returncode == 0, done.stderr[-2000:]
+        found[processes] = load_file(folder / "out" / "model.safetensors")
+        losses = [
+            json.loads(line)["loss"] for line in (folder / "out" / "metrics.jsonl").read_text().splitlines()
+        ]
+        assert losses[0] == pytest.approx(0.69, abs=0.05) and losses[-1] < losses[0]
+    for name, weight in found[1].items():
+        assert torch.allclose(weight, found[2][name], atol=1e-5), name
 
 
 def test_a_process_that_dies_ends_the_job_and_is_named(tmp_path):

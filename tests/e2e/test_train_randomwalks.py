@@ -8,6 +8,7 @@ import json
 import math
 
 import numpy as np
+import pytest
 import torch
 from train_models import CausalRollouts, word_tokenizer
 
@@ -143,3 +144,35 @@ def learn(start, out, seed, **changes):
         engine=CausalRollouts(start, {END}), seed=seed, progress=Silent(),
     )  # fmt: skip
     return [json.loads(line)["reward"] for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_the_graph_is_the_published_one():
+    assert EDGES[1:].sum() + EDGES[GOAL, 1:].sum() == 51 and EDGES.sum() == 52
+    assert shortest() == SHORTEST
+    assert random_walk_optimality() == pytest.approx(0.3462, abs=5e-5)
+    assert sum(map(optimality, RANDOM_WALKS)) / WALKS == pytest.approx(0.3515, abs=5e-5)
+    assert sum(walk[-1] == GOAL for walk in RANDOM_WALKS) == 560
+
+
+def test_optimality_by_hand():
+    start = SHORTEST.index(2) + 1
+    assert EDGES[start, GOAL]
+    assert optimality([start, GOAL]) == 1.0
+    assert optimality([start, GOAL, END]) == optimality([start, GOAL, 5, 7]) == 1.0
+    missing = int(np.nonzero(EDGES[start] == 0)[0][-1])
+    assert optimality([start, missing, GOAL]) == optimality([start, END]) == optimality([start]) == 0.0
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_ppo_finds_the_shortest_ways(tmp_path):
+    """60 phases in place of the published 20, which end near 0.92, and a rate that falls to 0."""
+    start = pretrained(tmp_path / "start")
+    before, _ = measured(start)
+    assert before == pytest.approx(random_walk_optimality(), abs=0.08)
+    for seed in range(4):
+        out = tmp_path / str(seed)
+        curve = learn(start, out, seed, iterations=60, schedule="linear")
+        after, half = measured(out)
+        print(f"seed {seed}: {before:.3f} -> {after:.3f} +- {half:.3f}, phase 20 {curve[19]:.3f}")
+        assert after >= 0.95

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from constitute.errors import GateFailed, RunMismatch, UsageError
+from constitute.errors import GateFailed, RunMismatch
 from constitute.progress import Silent
 from constitute.train.fit import batches_of, drop_checkpoints, fit, rate_factor
 
@@ -140,10 +140,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
 
 
-def test_weights_of_zero_are_a_bug_and_several_processes_are_refused(tmp_path, monkeypatch):
+def test_weights_of_zero_are_a_bug(tmp_path):
     model, lengths, loss_sum, _ = toy()
     with pytest.raises(ValueError, match="positive, finite weight"):
         run(tmp_path, model=(model, lengths, loss_sum, [0.0] * 30))
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UsageError, match="train toy runs as one process for now"):
-        run(tmp_path)

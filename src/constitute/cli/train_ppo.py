@@ -71,7 +71,7 @@ def ppo(
       constitute train ppo --prompts prompts.jsonl --reward 0.5*judge --reward my_rewards:brevity
     """
     from constitute.cli.train_print import print_summary
-    from constitute.loop.train import first_process, run_ppo
+    from constitute.loop.train import run_ppo
     from constitute.progress import open_progress
 
     wanted = {"prompts": prompts_file, "limit": limit, "seed": seed}
@@ -89,8 +89,6 @@ def ppo(
             replay=replay,
             progress=progress,
         )
-    if not first_process():
-        return
     folder = shlex.quote(str(out or config.run / "ppo"))
     print_summary(
         summary, as_json, f"constitute evals run --run {shlex.quote(str(config.run))} --model {folder}"

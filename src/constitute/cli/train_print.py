@@ -12,7 +12,10 @@ import click
 def print_summary(summary: Mapping[str, Any], as_json: bool, following: str) -> None:
     """The summary as a table on stdout, or as one JSON event, and the next command on stderr."""
     from constitute.cli.text import table
+    from constitute.progress import first_process
 
+    if not first_process():
+        return
     if as_json:
         click.echo(json.dumps({"event": "result", **summary}))
         return

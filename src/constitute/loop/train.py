@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from constitute.config import RunConfig
+from constitute.engines import resolve_kind
 from constitute.engines.base import Engine, RolloutEngine
 from constitute.engines.swap import open_sampler
 from constitute.errors import RowError, UsageError
 from constitute.loop.rewards import Reward, open_rewards, used_rewards
 from constitute.packaged import model_path
-from constitute.progress import Progress, Silent
+from constitute.progress import Progress, Silent, first_process, process_count
 from constitute.stages.generate import conversation
 from constitute.types import Prompt, Request
 
@@ -106,11 +106,6 @@ def run_ppo(
         )
 
 
-def first_process() -> bool:
-    """Whether this process is the first, or the only one, of those `accelerate launch` started."""
-    return os.environ.get("RANK", "0") == "0"
-
-
 @contextmanager
 def _sampler(
     config: RunConfig,
@@ -130,6 +125,8 @@ def _sampler(
         stored = open_replay(replay)
         yield stored, stored.prompts, stored.prompt_ids
         return
+    if engine is None and process_count() > 1:
+        _check_engine_beside_others(policy, config)
     used = engine or open_sampler(policy, config.engine)
     try:
         if not isinstance(used, RolloutEngine):
@@ -141,6 +138,15 @@ def _sampler(
     finally:
         if engine is None:
             asyncio.run(used.close())
+
+
+def _check_engine_beside_others(policy: str, config: RunConfig) -> None:
+    """vLLM in this process would make a process group of its own, where training needs its group."""
+    if config.engine.rollout_url is None and resolve_kind(policy, config.engine.kind) == "vllm":
+        raise UsageError(
+            f"vLLM cannot run inside one of {process_count()} training processes; start `constitute serve "
+            f"{policy} --rollouts` and set engine.rollout_url to its URL, or set engine.kind=transformers"
+        )
 
 
 def _rendered(

@@ -112,6 +112,9 @@ def publish(
 ) -> None:
     """Write a model's folder file by file, the record of its recipe last, so that a torn folder shows."""
     out.mkdir(parents=True, exist_ok=True)
+    for left in out.glob(".saving-*"):
+        # What a killed save left behind.
+        shutil.rmtree(left, ignore_errors=True)
     staging = out / f".saving-{uuid.uuid4().hex[:8]}"
     staging.mkdir()
     try:

@@ -22,12 +22,12 @@ from torch import Tensor
 from constitute.config.dpo import DPOConfig
 from constitute.config.reward import RewardConfig
 from constitute.errors import DataError
-from constitute.progress import Progress
+from constitute.progress import Progress, first_process
 from constitute.train import _compat, lora
 from constitute.train.artefact import finished, model_fingerprint, publish, recipe
 from constitute.train.batching import collate, micro_batches
 from constitute.train.data import data_hash, read_pairs
-from constitute.train.fit import drop_checkpoints, fit, one_process
+from constitute.train.fit import drop_checkpoints, fit
 from constitute.train.losses import soft_label_loss
 from constitute.train.memory import memory_advice
 from constitute.train.metrics import Figure, mean_figure, preference_metrics
@@ -61,7 +61,6 @@ def train_dpo(
     done = finished(out, made_by)
     if done is not None:
         return done
-    one_process("dpo")
     _compat.quiet()
     start = time.perf_counter()
     tokenizer = load_tokenizer(model)
@@ -100,8 +99,9 @@ def train_dpo(
         "seconds_training": round(trained - referred, 3),
     }
     save = save_into(_plain(network, config), tokenizer, losses)
-    publish(out, save, made_by=made_by, summary=summary, base=model)
-    drop_checkpoints(out)
+    if first_process():
+        publish(out, save, made_by=made_by, summary=summary, base=model)
+        drop_checkpoints(out)
     return summary
 
 

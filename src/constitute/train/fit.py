@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import random
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -15,10 +14,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from constitute.errors import GateFailed, UsageError
-from constitute.progress import Progress
+from constitute.errors import GateFailed
+from constitute.progress import Progress, Silent
 from constitute.train.batching import micro_batches
 from constitute.train.checkpoint import last_checkpoint, load_checkpoint, save_checkpoint
+from constitute.train.team import Team, deal, gather_team
 
 Cut = Callable[[Sequence[int], int], list[list[int]]]
 
@@ -67,11 +67,12 @@ def fit(
     to norm 1, bf16 autocast on a GPU that has it.
 
     Checkpoints go to `out/checkpoints`; called again with the same `made_by` it goes on from the last one,
-    on a CPU bit for bit. `drop_checkpoints` removes them once the model is safe. Raises `UsageError` under
-    several processes, `RunMismatch` for another recipe's checkpoint, `GateFailed` for a loss that is not
-    finite.
+    on a CPU bit for bit. `drop_checkpoints` removes them once the model is safe. Of several processes each
+    takes its share of every batch. Raises `RunMismatch` for another recipe's checkpoint, `GateFailed` for
+    a loss that is not finite, `EngineError` where another process is lost.
     """
-    one_process(stage)
+    team = gather_team()
+    progress = progress if team.main else Silent()
     shares = [1.0] * len(lengths) if weights is None else list(weights)
     if len(shares) != len(lengths) or not all(math.isfinite(share) and share > 0 for share in shares):
         raise ValueError("each example needs a positive, finite weight; leave out those of weight 0")
@@ -86,16 +87,18 @@ def fit(
             rows = batches[step]
             total = math.fsum(shares[row] for row in rows)
             loss = 0.0
-            for places in cut([lengths[row] for row in rows], config.microbatch_tokens):
+            mine = [rows[place] for place in deal([lengths[row] for row in rows], team.size)[team.rank]]
+            for places in cut([lengths[row] for row in mine], config.microbatch_tokens):
                 with autocast():
-                    piece = loss_sum([rows[place] for place in places]) / total
+                    piece = loss_sum([mine[place] for place in places]) / total
                 piece.backward()  # type: ignore[no-untyped-call]
                 loss += piece.item()
+            loss = _together(team, model, loss, stage)
             _step(model, optimizer, loss, step + 1, stage)
             scheduler.step()
             losses.append(loss)
             progress.advance(f"train {stage}", loss=loss)
-            if (step + 1) % config.checkpoint_every == 0 and step + 1 < len(batches):
+            if team.main and (step + 1) % config.checkpoint_every == 0 and step + 1 < len(batches):
                 state = {"made_by": made_by, "losses": losses}
                 save_checkpoint(folder, step + 1, model, optimizer, scheduler, state)
     progress.finish(f"train {stage}")
@@ -107,10 +110,13 @@ def drop_checkpoints(out: Path) -> None:
     shutil.rmtree(out / "checkpoints", ignore_errors=True)
 
 
-def one_process(stage: str) -> None:
-    """Raise `UsageError` when started as one of several processes."""
-    if int(os.environ.get("WORLD_SIZE") or 1) > 1:
-        raise UsageError(f"train {stage} runs as one process for now; start it without `accelerate launch`")
+def _together(team: Team, model: nn.Module, loss: float, stage: str) -> float:
+    """Sum gradients and loss over the processes; each then takes the same step."""
+    if team.size == 1:
+        return loss
+    with team.phase(f"train {stage}"):
+        team.sum_gradients([parameter for parameter in model.parameters() if parameter.requires_grad])
+        return float(team.sum(torch.tensor(loss, dtype=torch.float64, device=team.device)))
 
 
 def batches_of(n: int, batch_size: int, epochs: float, key: str) -> list[list[int]]:

@@ -24,12 +24,12 @@ from torch import Tensor
 
 from constitute.config.train import RewardConfig
 from constitute.errors import DataError, GateFailed, UsageError
-from constitute.progress import Progress
+from constitute.progress import Progress, first_process
 from constitute.train import _compat
 from constitute.train.artefact import finished, model_fingerprint, publish, recipe
 from constitute.train.batching import micro_batches
 from constitute.train.data import data_hash, read_pairs
-from constitute.train.fit import drop_checkpoints, fit, one_process
+from constitute.train.fit import drop_checkpoints, fit
 from constitute.train.losses import soft_label_loss
 from constitute.train.memory import memory_advice
 from constitute.train.models import load_model, load_tokenizer
@@ -69,7 +69,6 @@ def train_reward(
     done = finished(out, made_by)
     if done is not None:
         return done
-    one_process("reward")
     _compat.quiet()
     start = time.perf_counter()
     tokenizer = load_tokenizer(model)
@@ -110,8 +109,9 @@ def train_reward(
         "seconds": round(time.perf_counter() - start, 3),
         "seconds_training": round(trained - start, 3),
     }
-    publish(out, save_into(network, tokenizer, losses), made_by=made_by, summary=summary, base=model)
-    drop_checkpoints(out)
+    if first_process():
+        publish(out, save_into(network, tokenizer, losses), made_by=made_by, summary=summary, base=model)
+        drop_checkpoints(out)
     return summary
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from constitute.config.sft import SFTConfig
 from constitute.errors import DataError
-from constitute.progress import Progress
+from constitute.progress import Progress, first_process
 from constitute.train import _compat
 from constitute.train.artefact import finished, model_fingerprint, publish, recipe
 from constitute.train.data import Turns, data_hash, read_conversations
@@ -87,8 +87,9 @@ def train_sft(
         **loss_figures(losses),
         "seconds": round(time.perf_counter() - start, 3),
     }
-    publish(out, save_into(tuned, tokenizer, losses), made_by=made_by, summary=summary, base=model)
-    drop_checkpoints(out)
+    if first_process():
+        publish(out, save_into(tuned, tokenizer, losses), made_by=made_by, summary=summary, base=model)
+        drop_checkpoints(out)
     return summary
 
 

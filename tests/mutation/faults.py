@@ -1,0 +1,175 @@
+"""The classic faults of PPO, each with the one test that must notice it."""
+
+from typing import NamedTuple
+
+
+class Fault(NamedTuple):
+    """In `file`, under the package, `old` (found exactly once) becomes `new`; then `test` must fail."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    test: str
+
+
+LOSSES, MODELS = "tests/unit/test_train_losses.py::", "tests/unit/test_train_models.py::"
+GIBBS = "tests/e2e/test_train_gibbs.py::"
+INVARIANCE = "tests/unit/test_train_invariance.py::"
+
+FAULTS = [
+    Fault(
+        "the KL penalty has the wrong sign",
+        "train/losses.py",
+        "rewards_BT = -kl_coef *",
+        "rewards_BT = kl_coef *",
+        LOSSES + "test_score_lands_on_the_last_token_and_kl_on_every_token",
+    ),
+    Fault(
+        "the KL penalty counts padding",
+        "train/losses.py",
+        "(logprobs_BT - ref_logprobs_BT) * mask_BT",
+        "(logprobs_BT - ref_logprobs_BT)",
+        LOSSES + "test_score_lands_on_the_last_token_and_kl_on_every_token",
+    ),
+    Fault(
+        "the KL penalty is clamped to be positive",
+        "train/losses.py",
+        "-kl_coef * (logprobs_BT - ref_logprobs_BT) * mask_BT",
+        "-kl_coef * (logprobs_BT - ref_logprobs_BT).clamp(min=0) * mask_BT",
+        LOSSES + "test_score_lands_on_the_last_token_and_kl_on_every_token",
+    ),
+    Fault(
+        "the reward comes after the end of the response",
+        "train/losses.py",
+        "last_B = mask_BT.sum(dim=1).long() - 1",
+        "last_B = (mask_BT.sum(dim=1).long()).clamp(max=mask_BT.shape[1] - 1)",
+        LOSSES + "test_score_lands_on_the_last_token_and_kl_on_every_token",
+    ),
+    Fault(
+        "GAE is shifted by one token",
+        "train/losses.py",
+        "        delta = rewards_BT[:, t] + gamma * next_value - masked_values_BT[:, t]",
+        "        delta = rewards_BT[:, t] + gamma * masked_values_BT[:, t] - next_value",
+        LOSSES + "test_gae",
+    ),
+    Fault(
+        "GAE takes the advantages of the padding",
+        "train/losses.py",
+        "ahead = (delta + gamma * lam * ahead) * mask_BT[:, t]",
+        "ahead = delta + gamma * lam * ahead",
+        LOSSES + "test_gae_sees_nothing_beyond_the_end",
+    ),
+    Fault(
+        "each process whitens by its own rows",
+        "train/losses.py",
+        "    mean = masked_mean(values, mask, reduce)\n    variance = ",
+        "    mean = masked_mean(values, mask)\n    variance = ",
+        LOSSES + "test_whitening_over_two_processes_equals_one",
+    ),
+    Fault(
+        "the clip takes the optimistic side",
+        "train/losses.py",
+        "torch.maximum(-advantages * ratio,",
+        "torch.minimum(-advantages * ratio,",
+        LOSSES + "test_clipped_surrogate",
+    ),
+    Fault(
+        "the adaptive KL coefficient moves the wrong way",
+        "train/losses.py",
+        "min(max(kl / target - 1.0, -0.2), 0.2)",
+        "min(max(1.0 - kl / target, -0.2), 0.2)",
+        LOSSES + "test_adaptive_kl",
+    ),
+    Fault(
+        "the trainer forgets the temperature",
+        "train/models.py",
+        ".float() / temperature",
+        ".float()",
+        MODELS + "test_logprobs_values_and_entropy_equal_the_plain_computation",
+    ),
+    Fault(
+        "a value is read one place late",
+        "train/models.py",
+        "states_ND = hidden_states(self.critic, batch)[batch.predict_N]",
+        "states_ND = hidden_states(self.critic, batch)[batch.predict_N + 1]",
+        MODELS + "test_logprobs_values_and_entropy_equal_the_plain_computation",
+    ),
+    Fault(
+        "the response starts one token late",
+        "train/batching.py",
+        "for token in sequence[start:]\n",
+        "for token in [*sequence[start + 1 :], sequence[-1]]\n",
+        MODELS + "test_logprobs_values_and_entropy_equal_the_plain_computation",
+    ),
+    Fault(
+        "a mean over each micro-batch in place of the minibatch",
+        "train/update.py",
+        "(loss / tokens).backward()",
+        "(loss / outputs[0].numel()).backward()",
+        INVARIANCE + "test_micro_batching_changes_no_loss_and_no_gradient",
+    ),
+    Fault(
+        "length buckets return the rows out of order",
+        "train/rollout.py",
+        "output_BT[group] = part_BT",
+        "output_BT[sorted(group)] = part_BT",
+        INVARIANCE + "test_the_order_of_the_rows_is_kept",
+    ),
+    Fault(
+        "padding is told by the pad token",
+        "train/batching.py",
+        "torch.tensor(target, dtype=torch.long, device=device)",
+        "torch.tensor([0 if t == pad_id else t for t in target], dtype=torch.long, device=device)",
+        INVARIANCE + "test_the_pad_token_may_be_any_token",
+    ),
+    Fault(
+        "the reference keeps the adapters on",
+        "train/lora.py",
+        "layer._disable_adapters = name is None",
+        "layer._disable_adapters = False",
+        INVARIANCE + "test_adapters_off_are_the_reference",
+    ),
+    Fault(
+        "the reference is the policy in training",
+        "train/setup.py",
+        "partial(_reference_logprobs, Actor(frozen), config.temperature, adapter_off=False)",
+        "partial(_reference_logprobs, actor, config.temperature, adapter_off=False)",
+        GIBBS + "test_ppo_lands_at_the_optimum",
+    ),
+    Fault(
+        "the engine never gets the new weights",
+        "train/ppo.py",
+        "self.engine.update_weights(named_weights(actor.model), fingerprint=mark)",
+        "list(named_weights(actor.model))",
+        GIBBS + "test_ppo_lands_at_the_optimum",
+    ),
+    Fault(
+        "leave-one-out includes the sample itself",
+        "train/rloo.py",
+        "others_PK = (groups_PK.sum(dim=1, keepdim=True) - groups_PK) / (samples - 1)",
+        "others_PK = groups_PK.mean(dim=1, keepdim=True)",
+        "tests/unit/test_train_parts.py::test_leave_one_out_by_hand",
+    ),
+    Fault(
+        "the engine keeps tensors that are freed during a sync",
+        "engines/transformers.py",
+        "tensor.detach().clone() for name, tensor in named_tensors",
+        "tensor.detach() for name, tensor in named_tensors",
+        "tests/e2e/test_engine_contract.py::test_new_weights_answer_at_once_and_exactly[transformers]",
+    ),
+    Fault(
+        "vLLM's packed output layer stays stale after a sync",
+        "engines/vllm_worker.py",
+        "if current_platform.is_cpu() and tied and",
+        "if False and tied and",
+        "tests/e2e/test_engine_contract.py::test_new_weights_answer_at_once_and_exactly[vllm]",
+    ),
+    Fault(
+        "vLLM keeps tensors that are freed during a sync",
+        "engines/vllm.py",
+        "tensor.detach().clone()) for name, tensor in named_tensors",
+        "tensor.detach()) for name, tensor in named_tensors",
+        "tests/e2e/test_engine_contract.py::test_new_weights_answer_at_once_and_exactly[vllm]",
+    ),
+]
