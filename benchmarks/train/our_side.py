@@ -58,7 +58,7 @@ def main(task: Path, setting: dict[str, object]) -> None:
         learning_rate=float(setting["rate"]), critic_learning_rate=float(setting["rate"]),
         schedule="constant",
         missing_eos_penalty=None, microbatch_tokens=int(setting["tokens"]), checkpoint_every=10**6,
-        samples_kept=0,
+        samples_kept=0, old_logprobs=setting.get("old_logprobs", "trainer"),
         # TRL 1.12 clips no gradient.
         max_grad_norm=1e9,
     )  # fmt: skip

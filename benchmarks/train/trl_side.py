@@ -60,7 +60,7 @@ def main(task: Path, setting: dict[str, object]) -> None:
             gradient_checkpointing=False,
             per_device_train_batch_size=int(setting["device_batch"]),
             gradient_accumulation_steps=int(setting["batch"]) // int(setting["device_batch"]),
-            local_rollout_forward_batch_size=int(setting["device_batch"]),
+            local_rollout_forward_batch_size=int(setting["batch"]),
             num_mini_batches=1, num_ppo_epochs=int(setting["epochs"]),
             total_episodes=int(setting["batch"]) * int(setting["updates"]),
             response_length=int(setting["new_tokens"]), temperature=1.0, stop_token="eos",

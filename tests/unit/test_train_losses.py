@@ -100,13 +100,6 @@ def test_adaptive_kl():
     assert losses.adaptive_kl(0.15, 5.4, 6.0, 1000, 10_000) == pytest.approx(0.15 * 0.99)
 
 
-@pytest.mark.parametrize(
-    ("n", "kl"), [(1, 0), (2, 0.1931), (4, 0.6363), (8, 1.2044), (16, 1.8351), (64, 3.1745), (256, 4.5491)]
-)
-def test_best_of_n_kl(n, kl):
-    assert losses.best_of_n_kl(n) == pytest.approx(kl, abs=1e-4)
-
-
 def test_k3_estimates_the_kl_and_is_never_negative():
     p, q = tensor([0.7, 0.2, 0.1]), tensor([0.3, 0.3, 0.4])
     exact = (p * (p / q).log()).sum()

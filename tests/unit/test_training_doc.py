@@ -40,3 +40,11 @@ def test_options_and_defaults(section):
     for name, default in found:
         expected = written(fields[name].default)
         assert (float(default) if isinstance(expected, float) else default) == expected, name
+
+
+def test_accelerate_reads_the_example_configuration():
+    config_args = pytest.importorskip("accelerate.commands.config.config_args")
+    folder = Path(__file__).parents[2] / "examples" / "accelerate"
+    found = config_args.load_config_from_file(str(folder / "ddp.yaml"))
+    assert (str(found.distributed_type), found.num_processes) == ("DistributedType.MULTI_GPU", 4)
+    assert "examples/accelerate/ddp.yaml" in TEXT

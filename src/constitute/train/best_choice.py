@@ -11,8 +11,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from constitute.train.losses import best_of_n_kl
 from constitute.train.metrics import Figure, mean_figure
+from constitute.train.overopt import best_of_n_kl
 from constitute.types import Prompt, Record
 
 SAMPLES, BEST = "samples.jsonl", "best.jsonl"

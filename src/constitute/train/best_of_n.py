@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from constitute.config.best_of_n import BestOfNConfig
-from constitute.errors import DataError, RunMismatch, StorageError, UsageError
+from constitute.errors import DataError, RunMismatch, StorageError
 from constitute.progress import Progress
 from constitute.train import _compat
 from constitute.train.artefact import check_recipe, recipe, versions, write_json
 from constitute.train.best_choice import SAMPLES, Sampled, choose
 from constitute.train.inputs import input_hashes
-from constitute.train.rewards import Reward, RewardPart, Scorer, as_parts, values_of, weighted_sum
+from constitute.train.rewards import Reward, RewardPart, as_parts, values_of, weighted_sum
 from constitute.train.rollout import Rollouts, gather
 from constitute.train.sync import Rollouter
 from constitute.types import Completion, Prompt, SamplingParams
@@ -86,11 +86,18 @@ def _sample_all(
     import torch
 
     from constitute.train.models import load_tokenizer
+    from constitute.train.scorer import open_reward_model
 
     _compat.quiet()
     tokenizer = load_tokenizer(policy)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    scorers = {part.name: _scorer(part, tokenizer, policy, device) for part in parts}
+    dtype = torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+    scorers = {
+        part.name: open_reward_model(part.source, tokenizer, policy, dtype, device)
+        if isinstance(part.source, str)
+        else part.source
+        for part in parts
+    }
     ends, pad_id = _ends(policy, tokenizer), tokenizer.pad_token_id or 0
     step = max(1, config.batch_size // config.n)
     base = int.from_bytes(hashlib.sha256(f"{seed}:best-of-n".encode()).digest()[:6], "big")
@@ -137,28 +144,6 @@ def _lines(
         )
         for row, completion in enumerate(completions)
     ]
-
-
-def _scorer(part: RewardPart, tokenizer: Any, policy: str, device: Any) -> Any:
-    """The part's function, or its reward model; `UsageError` where that reads other tokens."""
-    if not isinstance(part.source, str):
-        return part.source
-    import torch
-    from transformers import AutoModelForSequenceClassification
-
-    from constitute.train.models import load_model, load_tokenizer
-    from constitute.train.scorer import RewardModel
-
-    if load_tokenizer(part.source).get_vocab() != tokenizer.get_vocab():
-        raise UsageError(
-            f"the reward model {part.source} has another tokenizer than {policy}; train it from the same "
-            f"model family with `constitute train reward --model {policy}`"
-        )
-    dtype = torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
-    scorer: Scorer = RewardModel(
-        load_model(AutoModelForSequenceClassification, part.source, dtype=dtype), part.source, device
-    )
-    return scorer
 
 
 def _ends(policy: str, tokenizer: Any) -> frozenset[int]:

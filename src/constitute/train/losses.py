@@ -7,7 +7,6 @@ sampling temperature. `reduce` sums a tensor over processes; one process needs n
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -113,11 +112,6 @@ def explained_variance(returns: Tensor, values: Tensor, mask: Tensor, reduce: Re
 
     spread = variance(returns)
     return torch.where(spread > 0, 1.0 - variance(returns - values) / spread, torch.nan)
-
-
-def best_of_n_kl(n: int) -> float:
-    """KL of best-of-n from its base: ln n - (n - 1)/n nats, an upper bound with ties (2009.01325, G.3)."""
-    return math.log(n) - (n - 1) / n
 
 
 def soft_label_loss(chosen_B: Tensor, rejected_B: Tensor, chosen_prob_B: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from constitute.errors import UsageError
 from constitute.train.batching import TokenBatch, collate, micro_batches
-from constitute.train.models import hidden_states
+from constitute.train.models import hidden_states, load_model, load_tokenizer
 
 
 @dataclass(frozen=True)
@@ -126,6 +126,20 @@ class RewardModel:
         raw_Nk = raw_scores(self.model, self.head, sequences, pad_id, token_budget)
         values: list[float] = combined(raw_Nk, self.normal).tolist()
         return values
+
+
+def open_reward_model(
+    folder: str, tokenizer: Any, policy: str, dtype: torch.dtype, device: torch.device
+) -> RewardModel:
+    """The reward model in `folder`; `UsageError` where it reads other tokens than `policy` writes."""
+    from transformers import AutoModelForSequenceClassification
+
+    if load_tokenizer(folder).get_vocab() != tokenizer.get_vocab():
+        raise UsageError(
+            f"the reward model {folder} has another tokenizer than {policy}; train it from the same model "
+            f"family with `constitute train reward --model {policy}`"
+        )
+    return RewardModel(load_model(AutoModelForSequenceClassification, folder, dtype=dtype), folder, device)
 
 
 def value_head_of(reward: Any, name: str) -> nn.Linear:

@@ -25,7 +25,7 @@ from constitute.train.models import (
 )
 from constitute.train.render import check_pad, eos_ids
 from constitute.train.rewards import RewardFunction, RewardPart, Scorer
-from constitute.train.scorer import RewardModel, value_head_of
+from constitute.train.scorer import open_reward_model, value_head_of
 from constitute.train.team import Team
 from constitute.train.update import Learner
 
@@ -73,7 +73,12 @@ def set_up(
     actor = Actor(model)
     check_actor(actor, policy)
     frozen = _reference(actor, policy, reference, config, frozen_type)
-    rewards = {part.name: _scorer(part, tokenizer, frozen_type, team.device) for part in parts}
+    rewards: dict[str, Scorer | RewardFunction] = {
+        part.name: open_reward_model(part.source, tokenizer, policy, frozen_type, team.device)
+        if isinstance(part.source, str)
+        else part.source
+        for part in parts
+    }
     if config.lora_rank:
         lora.add_adapter(model, lora.POLICY, config.lora_rank)
     actor_critic, critic_from = _actor_critic(actor, policy, parts, config)
@@ -101,22 +106,6 @@ def _reference_logprobs(
 ) -> tuple[Tensor]:
     with lora.active(actor.model, None) if adapter_off else nullcontext():
         return (actor(batch, temperature)[0],)
-
-
-def _scorer(
-    part: RewardPart, tokenizer: Any, dtype: torch.dtype, device: torch.device
-) -> Scorer | RewardFunction:
-    if not isinstance(part.source, str):
-        return part.source
-    from transformers import AutoModelForSequenceClassification
-
-    if load_tokenizer(part.source).get_vocab() != tokenizer.get_vocab():
-        raise UsageError(
-            f"the reward model {part.source} has another tokenizer than the policy; train it from the "
-            "policy's own model family with `constitute train reward --model POLICY`"
-        )
-    model = load_model(AutoModelForSequenceClassification, part.source, dtype=dtype)
-    return RewardModel(model, part.source, device)
 
 
 def _actor_critic(
