@@ -33,8 +33,8 @@ BASE: Setting = {
     # The rate is too small to move the policy: its lengths stay those of the setting.
     "rate": 1e-7,
 }  # fmt: skip
-# `tokens` is our microbatch_tokens: the default holds a whole batch of the short settings, whose first forward
-# then serves the update; a quarter of it keeps the long ones small, at the same speed.
+# `tokens` is our microbatch_tokens: the default holds a whole batch of the short settings, whose first
+# forward then serves the update; a quarter of it keeps the long ones small, at the same speed.
 SETTINGS: dict[str, Setting] = {
     "64x4": {"policy": "fixed", "new_tokens": 64, "epochs": 4, "tokens": 8192},
     "64x1": {"policy": "fixed", "new_tokens": 64, "epochs": 1, "tokens": 8192},
@@ -55,7 +55,7 @@ SIDES: dict[str, Setting] = {
     "ours-transformers": {"side": "ours", "engine": "transformers", "critic": "separate"},
 }
 LEARNING: Setting = {
-    "policy": "fixed", "new_tokens": 24, "epochs": 4, "rate": 3e-4, "updates": 25, "tokens": 8192,
+    "policy": "fixed", "new_tokens": 24, "epochs": 4, "rate": 3e-4, "updates": 12, "tokens": 8192,
 }  # fmt: skip
 LAST = 5
 
