@@ -90,8 +90,8 @@ def test_ppo_lands_at_the_optimum(tmp_path):
     assert max(line["sync_gap"] for line in lines) < 1e-5
 
 
-# At beta 0.25 the optimum puts 93 % on one response, so that a batch of 256 holds few of the others: the common
-# settings overshoot the KL by 0.05 to 0.075. Larger batches and smaller steps leave less than 0.005.
+# At beta 0.25 the optimum puts 93 % on one response, so that a batch of 256 holds few of the others: the
+# common settings overshoot the KL by 0.05 to 0.075. Larger batches and smaller steps leave less than 0.005.
 SLOWER = {0.25: {"learning_rate": 1e-3, "iterations": 200, "batch_size": 512}}
 
 

@@ -166,7 +166,7 @@ def test_optimality_by_hand():
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_ppo_finds_the_shortest_ways(tmp_path):
-    """60 phases in place of the published 20, at which batches score 0.92 to 0.94, and a rate that falls to 0."""
+    """60 phases in place of the published 20, where batches score 0.92 to 0.94; a rate that falls to 0."""
     start = pretrained(tmp_path / "start")
     before, _ = measured(start)
     assert before == pytest.approx(random_walk_optimality(), abs=0.08)
