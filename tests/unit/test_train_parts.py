@@ -5,11 +5,13 @@ import torch
 from pydantic import ValidationError
 from train_models import tiny_causal
 
+from constitute.config import load_config
 from constitute.config.train import PPOConfig
-from constitute.errors import DataError
+from constitute.errors import DataError, RunMismatch, UsageError
 from constitute.train import lora, losses
 from constitute.train.advantages import experience
 from constitute.train.batching import collate
+from constitute.train.checkpoint import last_checkpoint, save_checkpoint
 from constitute.train.models import Actor
 from constitute.train.rewards import RewardPart, as_parts, final_scores, weighted_sum
 from constitute.train.rloo import leave_one_out
@@ -133,3 +135,31 @@ def test_each_adapter_gets_its_own_gradient():
     assert moved(lora.POLICY) and moved(lora.CRITIC)
     base = [w for name, w in model.named_parameters() if ".lora_" not in name]
     assert all(weight.grad is None for weight in base)
+
+
+def test_a_mended_reward_function_goes_on_and_another_one_does_not(tmp_path):
+    model = tiny_causal(5, width=16)
+    optimizer = torch.optim.AdamW(model.parameters())
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: 1.0)
+
+    def made(identity):
+        return {"kind": "ppo", "config": {}, "seed": 0, "inputs": {"reward/r": f"1*{identity}"}}
+
+    old = made("mine:r#0123456789abcdef")
+    save_checkpoint(tmp_path / "checkpoints", 3, model, optimizer, scheduler, {"made_by": old})
+    found = last_checkpoint(tmp_path / "checkpoints", made("mine:r#fedcba9876543210"))
+    assert found is not None and found.name == "iteration-000003"
+    with pytest.raises(RunMismatch, match="reward/r"):
+        last_checkpoint(tmp_path / "checkpoints", made("mine:s#fedcba9876543210"))
+
+
+def test_one_tracker_may_be_named_alone():
+    assert PPOConfig(report_to="wandb").report_to == ("wandb",)
+
+
+def test_contradicting_settings_are_told_without_a_dump(tmp_path):
+    with pytest.raises(UsageError) as told:
+        load_config(None, ("train.ppo.advantage=rloo",))
+    assert str(told.value) == (
+        "train.ppo: advantage=rloo compares samples of one prompt; set samples_per_prompt to 2 or more"
+    )

@@ -181,6 +181,9 @@ def _explain(problem: ValidationError, places: Mapping[tuple[str, ...], str], pa
         where = f" in {'.'.join(section)}" if section else ""
         return f"{prefix}unknown key {keys[-1]!r}{where}; {hint}"
     message = error["msg"][0].lower() + error["msg"][1:]
+    if isinstance(error["input"], Mapping) and error["type"] == "value_error":
+        # Settings that contradict each other: none of them is wrong alone, and all of them is no answer.
+        return f"{'.'.join(known or keys)}: {message.removeprefix('value error, ')}"
     return f"{prefix}{'.'.join(known or keys)} cannot be {error['input']!r}: {message}"
 
 

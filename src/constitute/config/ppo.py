@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from constitute.types import Record
 
@@ -99,6 +99,11 @@ class PPOConfig(Record):
     """Keep the policy of every checkpoint, not the best and the last alone."""
     checkpoint_every: int = Field(default=20, ge=1)
     """Iterations between checkpoints."""
+
+    @field_validator("report_to", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _fits_together(self) -> PPOConfig:

@@ -67,10 +67,12 @@ def measure_overopt(
     """Compare proxy and gold over the KL from the reference (arXiv 2210.10760).
 
     `ppo` are folders of `train ppo` (RUN/ppo where none is given), `best_of_n` one of `train best-of-n`
-    (RUN/best-of-n, where it exists). `gold` names a part of the reward that was measured and not optimised;
-    the only one of weight 0 where None. `proxy` names the score best-of-n selects by. Raises `UsageError`
-    where there is nothing to read or a name is unknown, `DataError` for a broken file.
+    (RUN/best-of-n, where it exists and measured the gold). `gold` names a part of the reward that was
+    measured and not optimised; the only one of weight 0 where None. `proxy` names the score best-of-n
+    selects by. Raises `UsageError` where there is nothing to read or a name is unknown, `DataError` for a
+    broken file.
     """
+    asked = best_of_n is not None
     folders = list(ppo) or [folder for folder in (run / "ppo",) if (folder / "metrics.jsonl").is_file()]
     if best_of_n is None and (run / "best-of-n" / "samples.jsonl").is_file():
         best_of_n = run / "best-of-n"
@@ -83,6 +85,9 @@ def measure_overopt(
     samples = [] if best_of_n is None else list(rows_of(best_of_n / "samples.jsonl"))
     gold = gold_of(gold, runs, samples)
     found = [_ppo_series(folder, lines, gold, seed) for folder, lines in runs.items()]
+    if not asked and folders and not any(gold in scores_of(row) for row in samples):
+        # Nobody named it, and it measured something else.
+        best_of_n = None
     if best_of_n is not None:
         found.append(_best_of_n_series(best_of_n, samples, gold, proxy, seed))
     return Overopt(gold=gold, series=tuple(found), sentences=tuple(_sentences(found, gold)))
@@ -130,7 +135,8 @@ def _best_of_n_series(
     prompts, notes = by_prompt(rows, chosen, gold)
     if not prompts:
         raise UsageError(
-            f"{folder}/samples.jsonl holds no sample with both {chosen} and {gold}; score it again"
+            f"{folder}/samples.jsonl holds no sample with both {chosen} and {gold}; run `train best-of-n` "
+            f"with --reward {chosen} --reward 0*{gold} into another --out"
         )
     sizes = sizes_up_to(min(len(samples) for samples in prompts))
     rng = random.Random(seed)

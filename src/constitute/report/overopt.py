@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from constitute import __version__
+from constitute.errors import StorageError
 from constitute.report.charts import Tick, nice_ticks
 from constitute.report.text import clean
 from constitute.run import write_atomic
@@ -144,4 +145,10 @@ def render_overopt(page: OveroptPage) -> str:
 
 def write_overopt(page: OveroptPage, out: Path) -> Path:
     """Write the page to `out`; returns its path. Raises `StorageError` for the disk."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise StorageError(
+            f"cannot write {out}: {problem.strerror or problem}; give another --out"
+        ) from problem
     return write_atomic(out, render_overopt(page))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -85,8 +86,14 @@ def last_checkpoint(folder: Path, made_by: dict[str, Any]) -> Path | None:
     found = _folders(folder)
     if not found:
         return None
-    check_recipe(folder.parent, _state(found[-1])["made_by"], made_by)
+    check_recipe(folder.parent, _without_code(_state(found[-1])["made_by"]), _without_code(made_by))
     return found[-1]
+
+
+def _without_code(made_by: dict[str, Any]) -> dict[str, Any]:
+    """A recipe without the hashes of reward functions' files: one may be mended in the middle of a run."""
+    inputs = {name: re.sub(r"#[0-9a-f]{16}$", "", value) for name, value in made_by.get("inputs", {}).items()}
+    return {**made_by, "inputs": inputs}
 
 
 def load_checkpoint(path: Path, model: nn.Module, optimizer: Any, scheduler: Any) -> dict[str, Any]:
