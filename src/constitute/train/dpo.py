@@ -22,8 +22,8 @@ from torch import Tensor
 from constitute.config.dpo import DPOConfig
 from constitute.config.reward import RewardConfig
 from constitute.errors import DataError
-from constitute.progress import Progress, first_process
-from constitute.train import _compat, lora
+from constitute.progress import Progress
+from constitute.train import lora
 from constitute.train.artefact import finished, model_fingerprint, publish, recipe
 from constitute.train.batching import collate, micro_batches
 from constitute.train.data import data_hash, read_pairs
@@ -34,6 +34,7 @@ from constitute.train.metrics import Figure, mean_figure, preference_metrics
 from constitute.train.models import Actor, check_actor, load_model, load_tokenizer
 from constitute.train.render import check_template, eos_ids
 from constitute.train.reward_pairs import Split, TokenPair, consecutive, split_pairs, target
+from constitute.train.team import gather_team
 from constitute.train.trainer import loss_figures, save_into
 
 _KNOBS = "train.dpo.microbatch_tokens or train.dpo.max_length, or set train.dpo.gradient_checkpointing=true"
@@ -61,7 +62,8 @@ def train_dpo(
     done = finished(out, made_by)
     if done is not None:
         return done
-    _compat.quiet()
+    # Of several processes each is given its device here, before a model is placed.
+    team = gather_team()
     start = time.perf_counter()
     tokenizer = load_tokenizer(model)
     check_template(tokenizer, model)
@@ -99,7 +101,7 @@ def train_dpo(
         "seconds_training": round(trained - referred, 3),
     }
     save = save_into(_plain(network, config), tokenizer, losses)
-    if first_process():
+    if team.main:
         publish(out, save, made_by=made_by, summary=summary, base=model)
         drop_checkpoints(out)
     return summary

@@ -85,29 +85,35 @@ def train_ppo(
     lines = run.resume()
     if config.save_rollouts and team.main:
         save_prompts(out, prompts, prompt_ids)
-    progress = progress if team.main else Silent()
+    findings = _train(run, lines, progress if team.main else Silent())
+    summary = run_summary(lines) | {"prompts": len(prompts), "prompts_too_long": too_long}
+    summary |= {"critic_from": players.critic_from, "processes": team.size, **history.best()}
+    summary["findings"] = findings
+    if team.main:
+        publish(out, history.save_policy, made_by=made_by, summary=summary, base=policy)
+    return summary
+
+
+def _train(run: _Run, lines: list[Line], progress: Progress) -> dict[str, str]:
+    """The iterations after those in `lines`, to which theirs are added; returns the doctor's findings."""
+    config, history, main = run.config, run.history, run.team.main
     progress.start("train ppo", config.iterations, len(lines))
-    watched = [part.name for part in parts if not part.weight]
+    watched = [part.name for part in run.parts if not part.weight]
     with open_watch(
-        out, config, made_by, done=len(lines), progress=progress, watched=watched, main=team.main
+        history.out, config, history.made_by, done=len(lines), progress=progress, watched=watched, main=main
     ) as watch:
         for iteration in range(len(lines), config.iterations):
             with memory_advice(_KNOBS):
                 line, rollouts, values = run.iterate(iteration)
             lines.append(line)
-            if team.main:
+            if main:
                 history.record(line)
                 watch.iteration(line, rollouts, values)
             progress.advance("train ppo", "ok", **shown(line))
             if (iteration + 1) % config.checkpoint_every == 0 or iteration + 1 == config.iterations:
                 run.checkpoint(lines)
     progress.finish("train ppo")
-    summary = run_summary(lines) | {"prompts": len(prompts), "prompts_too_long": too_long}
-    summary |= {"critic_from": players.critic_from, "processes": team.size, **history.best()}
-    summary["findings"] = {finding.kind: finding.sentence for finding in watch.findings}
-    if team.main:
-        publish(out, history.save_policy, made_by=made_by, summary=summary, base=policy)
-    return summary
+    return {finding.kind: finding.sentence for finding in watch.findings}
 
 
 class _Run:

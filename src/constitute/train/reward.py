@@ -24,8 +24,7 @@ from torch import Tensor
 
 from constitute.config.train import RewardConfig
 from constitute.errors import DataError, GateFailed, UsageError
-from constitute.progress import Progress, first_process
-from constitute.train import _compat
+from constitute.progress import Progress
 from constitute.train.artefact import finished, model_fingerprint, publish, recipe
 from constitute.train.batching import micro_batches
 from constitute.train.data import data_hash, read_pairs
@@ -45,6 +44,7 @@ from constitute.train.reward_pairs import (
     target,
 )
 from constitute.train.scorer import Normalisation, head_scores, raw_scores, score_head, whole_batch
+from constitute.train.team import gather_team
 from constitute.train.trainer import loss_figures, save_into
 
 # Enough to know a mean and a standard deviation to about 2 %.
@@ -69,7 +69,8 @@ def train_reward(
     done = finished(out, made_by)
     if done is not None:
         return done
-    _compat.quiet()
+    # Of several processes each is given its device here, before a model is placed.
+    team = gather_team()
     start = time.perf_counter()
     tokenizer = load_tokenizer(model)
     check_template(tokenizer, model)
@@ -109,7 +110,7 @@ def train_reward(
         "seconds": round(time.perf_counter() - start, 3),
         "seconds_training": round(trained - start, 3),
     }
-    if first_process():
+    if team.main:
         publish(out, save_into(network, tokenizer, losses), made_by=made_by, summary=summary, base=model)
         drop_checkpoints(out)
     return summary
