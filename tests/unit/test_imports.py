@@ -44,11 +44,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evals": BASE,
     "train": BASE,
     "data": BASE,
-    "report": BASE,
+    "report": BASE | {"editing"},
+    "editing": BASE,
     "pipeline": BASE | {"stages", "engines"},
-    "loop": BASE | {"pipeline", "engines", "stages", "evals", "train", "data", "report"},
+    "loop": BASE | {"pipeline", "engines", "stages", "evals", "train", "data", "report", "editing"},
     "pocket": BASE | {"data", "loop", "pipeline", "stages", "report"},
-    "cli": BASE | {"pipeline", "engines", "stages", "evals", "train", "data", "report", "loop", "pocket"},
+    "cli": BASE
+    | {"pipeline", "engines", "stages", "evals", "train", "data", "report", "loop", "pocket", "editing"},
 }
 MAY_TOUCH: dict[str, set[str]] = {
     "torch": {"train", "pocket", "engines"},

@@ -26,6 +26,12 @@ constitution = click.option("--constitution", "constitution_file", help="Constit
 prompts = click.option(
     "--prompts", "prompts_file", help="Prompts: JSONL, Parquet, HH text, or a Hub data set."
 )
+reuse = click.option(
+    "--reuse",
+    "reuse_dir",
+    type=click.Path(path_type=Path),
+    help="Another run whose answers are used where they still hold.",
+)
 samples = click.option("-n", "samples", type=click.IntRange(1, 1024), help="Responses per prompt.")
 limit = click.option("--limit", type=click.IntRange(1), help="Only the first rows.")
 seed = click.option("--seed", type=click.IntRange(0), help="Seed of every random choice.")

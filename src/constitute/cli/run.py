@@ -20,7 +20,7 @@ FAILED_ROWS = 3
     "--until", type=click.Choice(STEPS), default=STEPS[-1], show_default=True, help="Stop after this step."
 )
 @options.compose(options.model, options.constitution, options.prompts, options.samples, options.limit)
-@options.compose(options.sets, options.seed, options.skip_bad, options.as_json, options.debug)
+@options.compose(options.sets, options.seed, options.skip_bad, options.as_json, options.debug, options.reuse)
 @click.option(
     "--run", "run_dir", type=click.Path(path_type=Path), help="Run directory, in place of the file's."
 )
@@ -36,6 +36,7 @@ def run(
     seed: int | None,
     skip_bad: bool,
     as_json: bool,
+    reuse_dir: Path | None,
     run_dir: Path | None,
 ) -> int:
     """Run the whole loop of one YAML file: data, exports, SFT, reward model, PPO, evals, report.
@@ -60,6 +61,7 @@ def run(
         "limit": limit,
         "seed": seed,
         "run": run_dir,
+        "reuse": reuse_dir,
     }
     config = load_config(file, sets, wanted)
     with (

@@ -28,7 +28,7 @@ FAILED_ROWS = 3
 
 @click.command()
 @options.compose(options.common, options.model, options.prompts, options.samples, options.limit)
-@options.compose(options.skip_bad, retry)
+@options.compose(options.skip_bad, options.reuse, retry)
 def generate(
     run_dir: Path,
     config_file: Path | None,
@@ -40,6 +40,7 @@ def generate(
     samples: int | None,
     limit: int | None,
     skip_bad: bool,
+    reuse_dir: Path | None,
     retry: bool,
 ) -> int:
     """Sample n responses for each prompt.
@@ -53,12 +54,12 @@ def generate(
       constitute generate --model http://localhost:8000 --prompts prompts.jsonl --set generate.temperature=0.7
     """
     wanted = {"model": model, "prompts": prompts_file, "generate.n": samples, "limit": limit, "seed": seed}
-    config = options.configured(run_dir, config_file, sets, wanted)
+    config = options.configured(run_dir, config_file, sets, {**wanted, "reuse": reuse_dir})
     return _run(config, "generate", as_json=as_json, skip_bad=skip_bad, retry=retry)
 
 
 @click.command()
-@options.compose(options.common, options.model, options.constitution, options.limit, retry)
+@options.compose(options.common, options.model, options.constitution, options.limit, options.reuse, retry)
 @click.option("--rounds", type=click.IntRange(1, 64), help="Critique-revision rounds.")
 def revise(
     run_dir: Path,
@@ -69,6 +70,7 @@ def revise(
     model: str | None,
     constitution_file: str | None,
     limit: int | None,
+    reuse_dir: Path | None,
     retry: bool,
     rounds: int | None,
 ) -> int:
@@ -82,13 +84,15 @@ def revise(
       constitute revise --run my-run --constitution constitution.yaml --rounds 4 --set revise.critique=false
     """
     wanted = {"model": model, "constitution": constitution_file, "limit": limit, "seed": seed}
-    config = options.configured(run_dir, config_file, sets, {**wanted, "revise.rounds": rounds})
+    config = options.configured(
+        run_dir, config_file, sets, {**wanted, "revise.rounds": rounds, "reuse": reuse_dir}
+    )
     return _run(config, "revise", as_json=as_json, skip_bad=False, retry=retry)
 
 
 @click.command()
 @options.compose(options.common, options.model, judge, options.constitution, pairs, principles, options.limit)
-@options.compose(options.skip_bad, retry)
+@options.compose(options.skip_bad, options.reuse, retry)
 def label(
     run_dir: Path,
     config_file: Path | None,
@@ -102,6 +106,7 @@ def label(
     principles: str | None,
     limit: int | None,
     skip_bad: bool,
+    reuse_dir: Path | None,
     retry: bool,
 ) -> int:
     """Label pairs with soft preferences: log-probabilities of A and B, in both orders.
@@ -115,9 +120,8 @@ def label(
       constitute label --run judged --model pocket --constitution harmless --pairs pairs.jsonl
     """
     wanted = {"model": model, "judge": judge, "constitution": constitution_file, "limit": limit}
-    config = options.configured(
-        run_dir, config_file, sets, {**wanted, "label.principles": principles, "seed": seed}
-    )
+    more = {"label.principles": principles, "seed": seed, "reuse": reuse_dir}
+    config = options.configured(run_dir, config_file, sets, {**wanted, **more})
     return _run(config, "label", as_json=as_json, skip_bad=skip_bad, retry=retry, pairs_file=pairs_file)
 
 

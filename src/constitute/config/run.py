@@ -20,6 +20,7 @@ class RunConfig(Record):
     constitution: str | None = None
     prompts: str | None = None
     run: Path = Path("run")
+    reuse: Path | None = Field(default=None, description="run whose answers are used where they still hold")
     seed: int = Field(default=0, ge=0)
     limit: int | None = Field(default=None, ge=1)
     engine: EngineConfig = EngineConfig()

@@ -61,15 +61,22 @@ class ReviseConfig(Record):
     keep_truncated: bool = False
 
 
+# Layout of the question that compares two answers -> its template.
+LAYOUTS = {"shared": "compare", "paper": "compare_paper"}
+
+
 class LabelConfig(Record):
     """Preference labels.
 
     `pairs`: two samples of a prompt, the first response against its last revision, or both kinds.
     `principles`: one or k drawn for each pair, or all with their weights.
+    `layout`: the principle after both answers, so that all principles of a pair share what comes before,
+    or before them as in arXiv 2212.08073 (section 4.1).
     """
 
     pairs: Literal["samples", "revision", "both"] = "samples"
     principles: Literal["one", "all"] | Annotated[int, Field(ge=1)] = "one"
+    layout: Literal["shared", "paper"] = "shared"
     min_mass: float = Field(default=0.1, ge=0, le=1, description="P(A)+P(B) below it abstains")
 
 

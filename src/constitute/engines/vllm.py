@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _GIB = 1 << 30
 # Enough for 256 short conversations with a small model; a larger one says what it needs at start.
 _CPU_CACHE_GIB = 1.0
+# Prefixes are shared by whole blocks; vLLM's 128 on a CPU is most of a short question.
+_CPU_BLOCK = 32
 _ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
     "DO_NOT_TRACK": "1",
@@ -183,6 +185,7 @@ def _start(path: str, config: EngineConfig) -> Any:
             # A seeded request whose prompt is split over two steps kills vLLM 0.31 on a CPU ("CPU Generator
             # does not use offset", v1/worker/gpu_model_runner.py), so prompts are never split there.
             enable_chunked_prefill=False if on_cpu else None,
+            block_size=_CPU_BLOCK if on_cpu else None,
             max_model_len=config.context_length,
             max_num_seqs=min(config.in_flight, 1024),
             kv_cache_memory_bytes=int(cache * _GIB) if cache else None,

@@ -40,6 +40,8 @@ def run_stages(
     constitution = load_constitution(config.constitution) if config.constitution else None
     progress = progress or Silent()
     with Store.open(config.run, create="generate" in stages or pairs is not None) as store:
+        if config.reuse is not None:
+            store.reuse(config.reuse)
         check_request(config, constitution, stages, prompts is not None, pairs is not None, store)
         for notice in store.notices:
             progress.note(notice)

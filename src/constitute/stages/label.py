@@ -13,6 +13,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
 from constitute.config import LabelConfig
+from constitute.config.stages import LAYOUTS
 from constitute.constitution import draw
 from constitute.errors import Abstain, RowError
 from constitute.sample import Sample
@@ -70,9 +71,9 @@ def voters(row_id: str, cfg: LabelConfig, constitution: Constitution) -> list[tu
     return drawn
 
 
-def comparison_turn(row: Comparison, principle: Principle) -> tuple[Message, ...]:
+def comparison_turn(row: Comparison, principle: Principle, layout: str = "shared") -> tuple[Message, ...]:
     """The one message that shows the conversation, both answers and what to compare them by."""
-    text = render("compare", messages=row.prompt.messages, a=row.a, b=row.b, principle=principle)
+    text = render(LAYOUTS[layout], messages=row.prompt.messages, a=row.a, b=row.b, principle=principle)
     return (Message(role="user", content=text),)
 
 
@@ -82,7 +83,7 @@ async def _vote(
     choices = await _together(
         [
             sample.choose(
-                Request(messages=comparison_turn(pair, principle), sampling=ONE_TOKEN),
+                Request(messages=comparison_turn(pair, principle, cfg.layout), sampling=ONE_TOKEN),
                 LABELS,
                 step=order,
                 principle=principle,

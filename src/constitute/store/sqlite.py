@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from constitute.errors import RunMismatch, StorageError, UsageError
+from constitute.errors import RunMismatch, UsageError
 from constitute.store import lock
+from constitute.store.connection import connect, storage
 from constitute.types import Outcome, Status
 
 SCHEMA_VERSION = 1
@@ -56,6 +56,7 @@ class Store:
         self._connection = connection
         self._writes = writes
         self._open = True
+        self._reuses = False
 
     @classmethod
     def open(cls, run_dir: Path | str, create: bool = True, readonly: bool = False) -> Store:
@@ -68,12 +69,12 @@ class Store:
         path = folder / FILE_NAME
         if not path.is_file() and (readonly or not create):
             raise UsageError(f"no run in {folder} (no {FILE_NAME}); `constitute generate --run` makes one")
-        with _storage(path):
+        with storage(path):
             folder.mkdir(parents=True, exist_ok=True)
         if not readonly:
             lock.acquire(folder)
         try:
-            store = cls(folder, _connect(path, readonly), not readonly)
+            store = cls(folder, connect(path, readonly), not readonly)
             store._prepare()
         except BaseException:
             if not readonly:
@@ -83,7 +84,7 @@ class Store:
 
     def _prepare(self) -> None:
         path = self.folder / FILE_NAME
-        with _storage(path):
+        with storage(path):
             version = self._connection.execute("PRAGMA user_version").fetchone()[0]
             if version > SCHEMA_VERSION:
                 raise RunMismatch(
@@ -129,9 +130,28 @@ class Store:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def reuse(self, run_dir: Path | str) -> None:
+        """Answer from another run too: what it knows is copied when it is first asked for.
+
+        The key of an answer holds all that it depends on, so an answer of another run under the same
+        key is the same answer. Raises `UsageError` where there is no run, or it is this one.
+        """
+        path = Path(run_dir) / FILE_NAME
+        if not path.is_file():
+            raise UsageError(f"no run to reuse in {run_dir} (no {FILE_NAME}); give the directory of a run")
+        if path.resolve() == (self.folder / FILE_NAME).resolve():
+            raise UsageError(f"{run_dir} cannot reuse itself; give another --run DIR for the new rows")
+        self._write("ATTACH DATABASE ? AS earlier", (f"{path.resolve().as_uri()}?mode=ro",))
+        self._reuses = True
+
     def answer(self, key: str) -> dict[str, Any] | None:
         """The stored answer to the question `key`, or None."""
-        row = self._one("SELECT answer FROM answers WHERE key = ?", key)
+        query = "SELECT answer FROM main.answers WHERE key = ?"
+        row = self._one(query, key)
+        if row is None and self._reuses:
+            copy = "INSERT OR IGNORE INTO main.answers SELECT * FROM earlier.answers WHERE key = ?"
+            self._write(copy, (key,))
+            row = self._one(query, key)
         return None if row is None else json.loads(row[0])
 
     def put_answer(self, key: str, stage: str, row_id: str, request: dict[str, Any], answer: Any) -> None:
@@ -236,15 +256,15 @@ class Store:
         return None if row is None else json.loads(row[0])
 
     def _one(self, query: str, *values: Any) -> Any:
-        with _storage(self.folder / FILE_NAME):
+        with storage(self.folder / FILE_NAME):
             return self._connection.execute(query, values).fetchone()
 
     def _all(self, query: str, *values: Any) -> list[Any]:
-        with _storage(self.folder / FILE_NAME):
+        with storage(self.folder / FILE_NAME):
             return self._connection.execute(query, values).fetchall()
 
     def _write(self, query: str, values: tuple[Any, ...]) -> None:
-        with _storage(self.folder / FILE_NAME):
+        with storage(self.folder / FILE_NAME):
             self._connection.execute(query, values)
 
 
@@ -255,43 +275,6 @@ def _outcome(row: tuple[str, int, Status, str | None, str | None]) -> Outcome:
     row_id, position, status, reason, data = row
     decoded = None if data is None else json.loads(data)
     return Outcome(row_id=row_id, position=position, status=status, reason=reason, data=decoded)
-
-
-def _connect(path: Path, readonly: bool) -> sqlite3.Connection:
-    """A connection in autocommit: each statement is committed when it returns."""
-    with _storage(path):
-        if not readonly:
-            return sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-        uri = path.resolve().as_uri()
-        try:
-            connection = sqlite3.connect(f"{uri}?mode=ro", uri=True, timeout=30, isolation_level=None)
-            connection.execute("PRAGMA schema_version")
-        except sqlite3.OperationalError:
-            # A read-only folder has no room for WAL's shared memory; nobody can be writing there.
-            connection = sqlite3.connect(f"{uri}?immutable=1", uri=True, isolation_level=None)
-        return connection
-
-
-@contextmanager
-def _storage(path: Path) -> Iterator[None]:
-    """Turn what SQLite and the disk say into one sentence."""
-    try:
-        yield
-    except sqlite3.DatabaseError as problem:
-        if isinstance(problem, sqlite3.IntegrityError | sqlite3.ProgrammingError):
-            raise
-        raise StorageError(_sentence(path, str(problem))) from problem
-    except OSError as problem:
-        raise StorageError(_sentence(path, problem.strerror or str(problem))) from problem
-
-
-def _sentence(path: Path, problem: str) -> str:
-    if "not a database" in problem or "malformed" in problem:
-        return f"{path} is not a run's file or is damaged ({problem}); give another --run DIR"
-    return (
-        f"cannot write or read {path}: {problem}; everything acknowledged is kept: free some space or "
-        "make the folder writable, then run the same command again"
-    )
 
 
 def _dumps(value: Any) -> str:
