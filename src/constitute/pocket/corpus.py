@@ -10,7 +10,8 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from constitute.pocket import wordings, world
+from constitute.constitution import fill_form
+from constitute.pocket import opposites, wordings, world
 from constitute.pocket.replies import ANY, ASSISTANT, AXES, Axis, Reply, draw_reply, has, revise
 from constitute.pocket.world import Ask
 from constitute.templates import render
@@ -27,6 +28,11 @@ SAYS_YES: dict[Axis, float] = {
 _TWO_TURN_SHARE = 0.08
 _LABEL_WEIGHT = 4.0
 _REVISE_UNCHANGED_SHARE = 0.6
+# How often a principle comes without forms of its own, as people write it first.
+_TEMPLATE_SHARE = 0.12
+_PAPER_LAYOUT_SHARE = 0.3
+# Ratings of a reply that violates the principle, and of one that keeps to it.
+RATINGS = {True: ("1", "2", "3"), False: ("8", "9", "10")}
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,9 @@ def chain_tree(rng: random.Random) -> Tree:
 def _round(rng: random.Random, ask: Ask, reply: Reply, axis: Axis) -> Dialogue:
     violated = has(ask, reply, axis)
     principle = wordings.draw_principle(rng, axis)
+    if rng.random() < _TEMPLATE_SHARE:
+        filled = {form: fill_form(form, principle.text) for form in ("critique", "revise")}
+        principle = principle.model_copy(update=filled)
     critique = wordings.draw_critique(rng, axis, violated, ask.aim)
     turns = [
         Turn("user", render("critique", principle=principle)),
@@ -94,7 +103,10 @@ def draw_pair(rng: random.Random, ask: Ask) -> tuple[Reply, Reply]:
 
 
 def judge_tree(rng: random.Random) -> Tree:
-    """One pair of replies compared under several principles; a tie is labelled at random."""
+    """One pair of replies compared under several principles; a tie is labelled at random.
+
+    In both layouts of the question; a principle may also ask for what others forbid.
+    """
     opening, ask = draw_opening(rng, 0.65)
     while True:
         a, b = draw_pair(rng, ask)
@@ -104,12 +116,14 @@ def judge_tree(rng: random.Random) -> Tree:
     tied = [axis for axis in AXES if axis not in differ]
     chosen = differ + (rng.sample(tied, 1) if tied and rng.random() < 0.5 else [])
     messages = [Message(role=t.role, content=t.content) for t in opening]  # type: ignore[arg-type]
+    layout = "compare_paper" if rng.random() < _PAPER_LAYOUT_SHARE else "compare"
     tree: Tree = []
     for axis in chosen:
         worse_a, worse_b = has(ask, a, axis), has(ask, b, axis)
-        answer = rng.choice("AB") if worse_a == worse_b else "AB"[worse_a]
-        principle = wordings.draw_principle(rng, axis)
-        asked = render("compare", messages=messages, a=a.text(), b=b.text(), principle=principle)
+        compare, asks_for = opposites.draw_compare(rng, axis)
+        answer = rng.choice("AB") if worse_a == worse_b else "AB"[worse_a != asks_for]
+        principle = wordings.draw_principle(rng, axis).model_copy(update={"compare": compare})
+        asked = render(layout, messages=messages, a=a.text(), b=b.text(), principle=principle)
         tree.append([Turn("user", asked), Turn("assistant", answer, _LABEL_WEIGHT)])
     return tree
 
@@ -118,6 +132,27 @@ def assistant_tree(rng: random.Random) -> Tree:
     """A prompt and the assistant's natural reply."""
     opening, ask = draw_opening(rng, 0.5)
     return [[*opening, Turn("assistant", draw_reply(rng, ask, ASSISTANT).text())]]
+
+
+def rating_tree(rng: random.Random) -> Tree:
+    """Rate one reply under several principles, from 1 to 10."""
+    opening, ask = draw_opening(rng, 0.6)
+    reply = draw_reply(rng, ask, ANY)
+    messages = [Message(role=t.role, content=t.content) for t in opening]  # type: ignore[arg-type]
+    tree: Tree = []
+    for axis in rng.sample(AXES, 3):
+        asks_for = rng.random() < 0.15
+        principle = (opposites.draw_opposite if asks_for else wordings.draw_principle)(rng, axis)
+        asked = render("score", messages=messages, answer=reply.text(), principle=principle)
+        bad = has(ask, reply, axis) != asks_for
+        tree.append([Turn("user", asked), Turn("assistant", rng.choice(RATINGS[bad]), _LABEL_WEIGHT)])
+    return tree
+
+
+def paraphrase_tree(rng: random.Random) -> Tree:
+    """Say a sentence of a principle in other words."""
+    text, other = opposites.draw_paraphrase(rng, rng.choice(AXES))
+    return [[Turn("user", render("paraphrase", text=text)), Turn("assistant", other)]]
 
 
 def statement_tree(rng: random.Random) -> Tree:
@@ -166,11 +201,13 @@ FIRST_MIX: dict[Kind, float] = {
     request_tree: 0.05,
 }
 MIX: dict[Kind, float] = {
-    chain_tree: 0.37,
-    judge_tree: 0.25,
-    assistant_tree: 0.23,
+    chain_tree: 0.34,
+    judge_tree: 0.29,
+    assistant_tree: 0.21,
     statement_tree: 0.03,
     gate_tree: 0.03,
-    question_tree: 0.04,
-    request_tree: 0.05,
+    question_tree: 0.035,
+    request_tree: 0.035,
+    rating_tree: 0.015,
+    paraphrase_tree: 0.015,
 }

@@ -26,7 +26,7 @@ Log = Callable[[str], None]
 class Recipe:
     """Every number of the training run. `tokens` counts packed positions."""
 
-    tokens: int = 5_400_000
+    tokens: int = 6_400_000
     first_share: float = 0.12
     rows_per_step: int = 8
     matrix_rate: float = 3e-3
