@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from math import isfinite, log
 from pathlib import Path
 from typing import Any
 
+from constitute.errors import UsageError
 from constitute.packaged import find
 from constitute.parsing import Node, Problem, fail, parse_yaml, read_bytes, shorten
 from constitute.templates import render
@@ -30,14 +31,31 @@ _ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _ABSENT = Node("scalar", 0, 0)
 
 
-def load_constitution(path_or_name: str | Path) -> Constitution:
-    """Read a constitution by path or packaged name.
+def load_constitution(path_or_name: str | Path, tags: Sequence[str] = ()) -> Constitution:
+    """Read a constitution by path or packaged name; with `tags`, its principles that have one of them.
 
-    Raises `UsageError` where there is no such file and `DataError`, one line a problem as
-    `file:line:column: what; fix`, where it cannot be used.
+    Raises `UsageError` where there is no such file or a tag selects nothing, and `DataError`, one line a
+    problem as `file:line:column: what; fix`, where it cannot be used.
     """
     path = find(path_or_name, "constitutions", ".yaml")
-    return parse_constitution(read_bytes(path), path)
+    return select(parse_constitution(read_bytes(path), path), tags)
+
+
+def select(constitution: Constitution, tags: Sequence[str]) -> Constitution:
+    """The principles that have one of `tags`, all where none is given; raises `UsageError` for a bad tag."""
+    if not tags:
+        return constitution
+    known = sorted({tag for principle in constitution.principles for tag in principle.tags})
+    for tag in tags:
+        if tag not in known:
+            there = f"its tags are {', '.join(known)}" if known else "none of its principles has a tag"
+            raise UsageError(f"no principle of {constitution.name!r} has the tag {tag!r}; {there}")
+    chosen = tuple(p for p in constitution.principles if set(tags) & set(p.tags))
+    if not any(p.weight > 0 for p in chosen):
+        raise UsageError(
+            f"every principle with the tags {', '.join(tags)} has weight 0; give one a weight above 0"
+        )
+    return constitution.model_copy(update={"principles": chosen})
 
 
 def parse_constitution(data: bytes, name: str | Path) -> Constitution:

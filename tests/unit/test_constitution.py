@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -17,6 +18,7 @@ from constitute.constitution import (
     principle_hash,
     read_forms,
 )
+from constitute.errors import UsageError
 from constitute.types import Constitution, Principle, Probe
 
 WHOLE = b"""
@@ -187,3 +189,19 @@ def test_rounds_are_drawn_independently():
 def test_nothing_can_be_drawn_from_weights_of_zero():
     with pytest.raises(ValueError, match="every weight is 0"):
         draw(made(principle("a", 0.0)), "row", 0)
+
+
+def test_tags_select_principles_and_an_empty_selection_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(
+        "name: c\nprinciples:\n"
+        "  - {id: a, text: A., tags: [x, y]}\n  - {id: b, text: B., tags: [y]}\n"
+        "  - {id: c, text: C.}\n  - {id: d, text: D., tags: [z], weight: 0}\n"
+    )
+    assert [p.id for p in load_constitution(file, ("x",)).principles] == ["a"]
+    assert [p.id for p in load_constitution(file, ("x", "y")).principles] == ["a", "b"]
+    assert len(load_constitution(file).principles) == 4
+    with pytest.raises(UsageError, match=r"no principle of 'c' has the tag 'w'; its tags are x, y, z"):
+        load_constitution(file, ("w",))
+    with pytest.raises(UsageError, match=r"the tags z has weight 0"):
+        load_constitution(file, ("z",))

@@ -18,6 +18,7 @@ class RunConfig(Record):
     model: str | None = None
     judge: str | None = None
     constitution: str | None = None
+    tags: tuple[str, ...] = Field(default=(), description="only the principles that have one of these tags")
     prompts: str | None = None
     run: Path = Path("run")
     reuse: Path | None = Field(default=None, description="run whose answers are used where they still hold")

@@ -43,7 +43,7 @@ def write_sets(
         )
     if principle_ids and config.constitution is None:
         raise UsageError("--principle needs a --constitution FILE to look the principle up in")
-    constitution = load_constitution(config.constitution) if config.constitution else None
+    constitution = load_constitution(config.constitution, config.tags) if config.constitution else None
     jobs: list[Job] = [partial(_persona, behavior, config) for behavior in behaviors]
     if principle_ids and constitution is not None:
         principles = pick_principles(constitution, principle_ids)

@@ -49,7 +49,7 @@ def open_judge(config: RunConfig, *, asks: bool = True) -> Judge:
         raise UsageError("the reward 'judge' needs a model that judges; name one with --judge")
     if config.constitution is None:
         raise UsageError("the reward 'judge' needs a constitution; name one with --constitution")
-    constitution = load_constitution(config.constitution)
+    constitution = load_constitution(config.constitution, config.tags)
     kind = config.engine.kind
     if kind != "fake":
         kind = "auto" if is_url(name) else "transformers"

@@ -37,7 +37,7 @@ def run_stages(
     """
     if engine is None and config.model is None:
         raise UsageError("no model given; name one with --model, such as --model pocket")
-    constitution = load_constitution(config.constitution) if config.constitution else None
+    constitution = load_constitution(config.constitution, config.tags) if config.constitution else None
     progress = progress or Silent()
     with Store.open(config.run, create="generate" in stages or pairs is not None) as store:
         if config.reuse is not None:

@@ -77,7 +77,7 @@ def _measure(loop: Loop, policy: str, prompts: Sequence[world.PocketPrompt], sto
 
 def summarise(loop: Loop, policies: dict[str, Any], store: Store) -> dict[str, Any]:
     """Everything the demo found, as JSON-ready values."""
-    constitution = load_constitution(str(loop.config.constitution))
+    constitution = load_constitution(str(loop.config.constitution), loop.config.tags)
     ppo, reward = loop.found["ppo"], loop.found["reward"]
     return {
         "policies": policies,

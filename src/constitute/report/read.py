@@ -46,11 +46,12 @@ def read_run(run_dir: Path) -> RunFiles:
 def _constitution(manifest: dict[str, Any], run_dir: Path) -> tuple[Constitution | None, str]:
     """The constitution's text from its file, if the file is still what the manifest says it was."""
     noted = manifest.get("constitution")
-    name = (manifest.get("config") or {}).get("constitution")
+    config = manifest.get("config") or {}
+    name = config.get("constitution")
     if not noted or not name:
         return None, ""
     try:
-        found = load_constitution(name)
+        found = load_constitution(name, config.get("tags", ()))
     except (ConstituteError, OSError):
         return None, f"{name} can no longer be read, so principles are shown without their text."
     if constitution_hash(found) != noted.get("hash"):
