@@ -9,10 +9,11 @@ BENCHMARKS = {
     "pipeline": "benchmarks.pipeline",
     "labels": "benchmarks.labels",
     "edits": "benchmarks.edits",
+    "editing.inversion": "benchmarks.editing.inversion",
     "train": "benchmarks.train.ppo",
     "train.reward_step": "benchmarks.train.reward_step",
 }
-WITH_OPTIONS = ("train", "labels", "edits")
+WITH_OPTIONS = ("train", "labels", "edits", "editing.inversion")
 
 
 def main(arguments: list[str]) -> None:

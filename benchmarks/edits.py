@@ -48,7 +48,8 @@ def measure(engine: Any, n: int, folder: Path) -> None:
     whole = run(engine, before, n, folder / "whole", None)
     print(f"{n} prompts x {SAMPLES} responses x {ROUNDS} rounds, {n} pairs x 16 principles")
     print(f"whole run: {whole[0]:,} revision requests, {whole[1]:,} label requests\n")
-    print(f"{'edit':<22}{'revise asked':>13}{'needed':>8}{'share':>8}{'label asked':>13}{'needed':>8}{'share':>8}")
+    head = "".join(f"{f'{stage} asked':>13}{'needed':>8}{'share':>8}" for stage in ("revise", "label"))
+    print(f"{'edit':<22}{head}")
     for name, after in edits(before).items():
         asked = run(engine, after, n, folder / name.replace(" ", "-"), folder / "whole")
         wanted = needed(before, after, n)

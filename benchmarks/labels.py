@@ -141,9 +141,7 @@ def prompt_tokens(engine: Any, pairs: Sequence[Comparison], constitution: Consti
     from constitute.types import Request
 
     principle = constitution.principles[0]
-    return [
-        len(engine._renderer.ids(Request(messages=comparison_turn(pair, principle)))) for pair in pairs
-    ]
+    return [len(engine._renderer.ids(Request(messages=comparison_turn(pair, principle)))) for pair in pairs]
 
 
 def larger_model(folder: Path) -> str:

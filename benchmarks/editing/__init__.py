@@ -1,0 +1,1 @@
+"""Measurements of the tools that help to edit a constitution."""
