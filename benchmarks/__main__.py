@@ -10,10 +10,11 @@ BENCHMARKS = {
     "labels": "benchmarks.labels",
     "edits": "benchmarks.edits",
     "editing.inversion": "benchmarks.editing.inversion",
+    "editing.preview": "benchmarks.editing.preview",
     "train": "benchmarks.train.ppo",
     "train.reward_step": "benchmarks.train.reward_step",
 }
-WITH_OPTIONS = ("train", "labels", "edits", "editing.inversion")
+WITH_OPTIONS = ("train", "labels", "edits", "editing.inversion", "editing.preview")
 
 
 def main(arguments: list[str]) -> None:

@@ -47,6 +47,11 @@ VALUES: dict[str, dict[str, Any]] = {
         "b": "It keeps soil wet.\n\n(B) Me.",
         "principle": PRINCIPLE,
     },
+    "compare_neutral": {
+        "messages": MESSAGES,
+        "a": "It conserves moisture.",
+        "b": "It keeps soil wet.\n\n(B) Me.",
+    },
     "opposite": {"compare": PRINCIPLE.compare},
     "paraphrase": {"text": PRINCIPLE.compare},
     "critique": {"messages": MESSAGES, "answer": "It conserves moisture.", "principle": PRINCIPLE},

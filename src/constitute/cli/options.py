@@ -21,6 +21,14 @@ run_dir = click.option(
     show_default=True,
     help="Run directory; the same command continues it.",
 )
+cache = click.option(
+    "--cache",
+    "cache_dir",
+    type=click.Path(path_type=Path),
+    default=Path(".constitute"),
+    show_default=True,
+    help="Directory that keeps the model's answers.",
+)
 model = click.option("--model", help="Local folder, Hub name, 'pocket', or the http(s):// URL of a server.")
 constitution = click.option("--constitution", "constitution_file", help="Constitution file or packaged name.")
 prompts = click.option(

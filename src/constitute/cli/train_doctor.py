@@ -38,6 +38,9 @@ def doctor(out: Path, as_json: bool) -> None:
         click.echo(json.dumps(values))
         return
     looked = f"{iterations} iterations and {samples} sampled completions"
+    if not iterations:
+        click.echo(f"nothing to judge yet: no iteration is finished in {out}")
+        return
     count = "nothing wrong" if not found else "1 finding" if len(found) == 1 else f"{len(found)} findings"
     click.echo(f"{count} in {looked}")
     if iterations < FEWEST:

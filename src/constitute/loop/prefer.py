@@ -13,7 +13,7 @@ from constitute.engines.base import Engine, RolloutEngine
 from constitute.engines.swap import open_sampler
 from constitute.errors import DataError, UsageError
 from constitute.loop.rewards import Reward, open_rewards
-from constitute.loop.train import _exported, _policy, _rendered
+from constitute.loop.train import exported_file, policy_of, rendered_prompts
 from constitute.progress import Progress, Silent
 from constitute.stages.generate import conversation
 from constitute.types import Prompt
@@ -34,8 +34,8 @@ def run_dpo(
     from constitute.train.dpo import train_dpo
 
     return train_dpo(
-        data or _exported(config.run, "preferences"),
-        _policy(config, model),
+        data or exported_file(config.run, "preferences"),
+        policy_of(config, model),
         out or config.run / "dpo",
         config.train.dpo,
         seed=config.seed,
@@ -65,7 +65,7 @@ def run_best_of_n(
     from constitute.train.best_of_n import sample_best
     from constitute.train.sft import train_sft
 
-    policy, folder, progress = _policy(config, model), out or config.run / "best-of-n", progress or Silent()
+    policy, folder, progress = policy_of(config, model), out or config.run / "best-of-n", progress or Silent()
     settings = _settings(config, n)
     asked = [
         prompt.model_copy(update={"messages": conversation(prompt, config.generate.system)})
@@ -79,7 +79,7 @@ def run_best_of_n(
                     f"the engine of {policy} answers no token ids; use a local model and set engine.kind to "
                     "vllm or transformers"
                 )
-            kept, ids = _rendered(asked, "", used, progress)
+            kept, ids = rendered_prompts(asked, "", used, progress)
             summary = sample_best(
                 kept, ids, policy, parts, folder, settings, engine=used, seed=config.seed, progress=progress
             )

@@ -31,7 +31,7 @@ def run_sft(
     from constitute.train.sft import train_sft
 
     return train_sft(
-        data or _exported(config.run, "sft"),
+        data or exported_file(config.run, "sft"),
         _model(config),
         out or config.run / "sft",
         config.train.sft,
@@ -55,8 +55,8 @@ def run_reward(
     from constitute.train.reward import train_reward
 
     return train_reward(
-        data or _exported(config.run, "preferences"),
-        _policy(config, model),
+        data or exported_file(config.run, "preferences"),
+        policy_of(config, model),
         out or config.run / "reward",
         config.train.reward,
         seed=config.seed,
@@ -85,7 +85,7 @@ def run_ppo(
     """
     from constitute.train.ppo import train_ppo
 
-    name = _policy(config, policy)
+    name = policy_of(config, policy)
     progress = progress or Silent()
     settings = config.train.ppo.model_copy(update={"rewards": used_rewards(config, reward)})
     with (
@@ -134,7 +134,7 @@ def _sampler(
                 f"the engine of {policy} cannot take new weights; use a local model and set engine.kind to "
                 "vllm or transformers, or engine.rollout_url to a server of `constitute serve --rollouts`"
             )
-        yield used, *_rendered(prompts, config.generate.system, used, progress)
+        yield used, *rendered_prompts(prompts, config.generate.system, used, progress)
     finally:
         if engine is None:
             asyncio.run(used.close())
@@ -149,7 +149,7 @@ def _check_engine_beside_others(policy: str, config: RunConfig) -> None:
         )
 
 
-def _rendered(
+def rendered_prompts(
     prompts: Sequence[Prompt], system: str, engine: Engine, progress: Progress
 ) -> tuple[list[Prompt], list[list[int]]]:
     """Token ids of each prompt as the data stages render it; prompts it refuses are left out, and told."""
@@ -174,7 +174,7 @@ def _model(config: RunConfig) -> str:
     return model_path(config.model)
 
 
-def _policy(config: RunConfig, given: str | None) -> str:
+def policy_of(config: RunConfig, given: str | None) -> str:
     """The model named, else the run's fine-tuned one, else the model of the configuration."""
     tuned = config.run / "sft"
     if given is not None:
@@ -182,7 +182,7 @@ def _policy(config: RunConfig, given: str | None) -> str:
     return str(tuned) if (tuned / "training.json").is_file() else _model(config)
 
 
-def _exported(run: Path, kind: str) -> Path:
+def exported_file(run: Path, kind: str) -> Path:
     """The run's export of `kind`; raises `UsageError` where there is none."""
     for suffix in (".jsonl", ".parquet"):
         path = run / "export" / f"{kind}{suffix}"

@@ -32,7 +32,7 @@ def acquire(folder: Path) -> None:
         holder = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
         os.close(descriptor)
         raise RunMismatch(
-            f"{folder} is in use by process {holder}; wait for it, stop it, or give another --run DIR"
+            f"{folder} is in use by process {holder}; wait for it, stop it, or give another directory"
         ) from None
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
