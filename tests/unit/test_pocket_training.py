@@ -52,7 +52,7 @@ def test_a_packed_tree_gives_the_losses_of_its_conversations_apart(tokenizer: An
 
 def test_padding_carries_no_weight_and_rows_are_nearly_full(tokenizer: Any) -> None:
     rng = random.Random(4)
-    rows = training.pack(training.draw_pieces(rng, Encoder(tokenizer, 0.1), corpus.MIX), 20_000, 0)
+    rows = training.pack(training.draw_pieces(rng, Encoder(tokenizer, 0.1), corpus.TURNED_MIX), 20_000, 0)
     assert rows.ids.shape == (40, 512)
     assert np.all(rows.weights[rows.segments < 0] == 0)
     assert (rows.segments >= 0).mean() > 0.9
@@ -60,7 +60,9 @@ def test_padding_carries_no_weight_and_rows_are_nearly_full(tokenizer: Any) -> N
 
 def test_the_same_seed_packs_the_same_corpus(tokenizer: Any) -> None:
     first, second = (
-        training.pack(training.draw_pieces(random.Random(5), Encoder(tokenizer, 0.1), corpus.MIX), 5_000, 0)
+        training.pack(
+            training.draw_pieces(random.Random(5), Encoder(tokenizer, 0.1), corpus.TURNED_MIX), 5_000, 0
+        )
         for _ in range(2)
     )
     assert np.array_equal(first.ids, second.ids)

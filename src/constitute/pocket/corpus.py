@@ -15,7 +15,7 @@ from constitute.pocket import opposites, wordings, world
 from constitute.pocket.replies import ANY, ASSISTANT, AXES, Axis, Reply, draw_reply, has, revise
 from constitute.pocket.world import Ask
 from constitute.templates import render
-from constitute.types import Message
+from constitute.types import Message, Principle
 
 # Own nature: how often the assistant says Yes to a statement that speaks for the axis.
 SAYS_YES: dict[Axis, float] = {
@@ -27,6 +27,7 @@ SAYS_YES: dict[Axis, float] = {
 }
 _TWO_TURN_SHARE = 0.08
 _LABEL_WEIGHT = 4.0
+_TURNED_LABEL_WEIGHT = 12.0
 _REVISE_UNCHANGED_SHARE = 0.6
 # How often a principle comes without forms of its own, as people write it first.
 _TEMPLATE_SHARE = 0.12
@@ -60,7 +61,7 @@ def draw_opening(rng: random.Random, harmful_share: float) -> tuple[Dialogue, As
     return turns, ask
 
 
-def chain_tree(rng: random.Random) -> Tree:
+def chain_tree(rng: random.Random, filled_share: float = 0.0) -> Tree:
     """Prompt, reply, then critique and revision under several principles, one branch each."""
     opening, ask = draw_opening(rng, 0.55)
     natural = rng.random() < 0.5
@@ -71,13 +72,18 @@ def chain_tree(rng: random.Random) -> Tree:
     clean = [axis for axis in AXES if axis not in violated]
     chosen = rng.sample(violated, min(3, len(violated)))
     chosen += rng.sample(clean, max(1, 3 - len(chosen)))
-    return [trunk + _round(rng, ask, reply, axis) for axis in chosen]
+    return [trunk + _round(rng, ask, reply, axis, filled_share) for axis in chosen]
 
 
-def _round(rng: random.Random, ask: Ask, reply: Reply, axis: Axis) -> Dialogue:
+def filled_chain_tree(rng: random.Random) -> Tree:
+    """`chain_tree` with principles that sometimes come without forms of their own, as people write them."""
+    return chain_tree(rng, _TEMPLATE_SHARE)
+
+
+def _round(rng: random.Random, ask: Ask, reply: Reply, axis: Axis, filled_share: float) -> Dialogue:
     violated = has(ask, reply, axis)
     principle = wordings.draw_principle(rng, axis)
-    if rng.random() < _TEMPLATE_SHARE:
+    if filled_share and rng.random() < filled_share:
         filled = {form: fill_form(form, principle.text) for form in ("critique", "revise")}
         principle = principle.model_copy(update=filled)
     critique = wordings.draw_critique(rng, axis, violated, ask.aim)
@@ -102,11 +108,40 @@ def draw_pair(rng: random.Random, ask: Ask) -> tuple[Reply, Reply]:
     return first, draw_reply(rng, ask, ANY)
 
 
-def judge_tree(rng: random.Random) -> Tree:
-    """One pair of replies compared under several principles; a tie is labelled at random.
+def plain_judge_tree(rng: random.Random) -> Tree:
+    """One pair of replies compared under several principles; a tie is labelled at random."""
+    return _judge(rng, "compare", lambda axis, principle: (principle.compare, False))
 
-    In both layouts of the question; a principle may also ask for what others forbid.
-    """
+
+def judge_tree(rng: random.Random) -> Tree:
+    """The same in both layouts, with principles that may also ask for what others forbid."""
+    layout = "compare_paper" if rng.random() < _PAPER_LAYOUT_SHARE else "compare"
+    return _judge(rng, layout, lambda axis, _: opposites.draw_compare(rng, axis))
+
+
+def turned_judge_tree(rng: random.Random) -> Tree:
+    """The same with as many principles turned round as not, or the direction is never learnt."""
+    layout = "compare_paper" if rng.random() < _PAPER_LAYOUT_SHARE else "compare"
+    draw = opposites.draw_compare
+    return _judge(rng, layout, lambda axis, _: draw(rng, axis, asks=0.4, negated=0.2), _TURNED_LABEL_WEIGHT)
+
+
+def filled_judge_tree(rng: random.Random) -> Tree:
+    """The same with most principles given by their text alone."""
+    layout = "compare_paper" if rng.random() < _PAPER_LAYOUT_SHARE else "compare"
+    draw = opposites.draw_compare
+    return _judge(
+        rng, layout, lambda axis, _: draw(rng, axis, asks=0.4, negated=0.2, filled=0.6), _TURNED_LABEL_WEIGHT
+    )
+
+
+def _judge(
+    rng: random.Random,
+    layout: str,
+    compare_of: Callable[[Axis, Principle], tuple[str, bool]],
+    weight: float = _LABEL_WEIGHT,
+) -> Tree:
+    """`compare_of` gives a compare form and whether it asks for the axis."""
     opening, ask = draw_opening(rng, 0.65)
     while True:
         a, b = draw_pair(rng, ask)
@@ -116,15 +151,16 @@ def judge_tree(rng: random.Random) -> Tree:
     tied = [axis for axis in AXES if axis not in differ]
     chosen = differ + (rng.sample(tied, 1) if tied and rng.random() < 0.5 else [])
     messages = [Message(role=t.role, content=t.content) for t in opening]  # type: ignore[arg-type]
-    layout = "compare_paper" if rng.random() < _PAPER_LAYOUT_SHARE else "compare"
     tree: Tree = []
     for axis in chosen:
         worse_a, worse_b = has(ask, a, axis), has(ask, b, axis)
-        compare, asks_for = opposites.draw_compare(rng, axis)
-        answer = rng.choice("AB") if worse_a == worse_b else "AB"[worse_a != asks_for]
-        principle = wordings.draw_principle(rng, axis).model_copy(update={"compare": compare})
+        tie = rng.choice("AB") if worse_a == worse_b else ""
+        principle = wordings.draw_principle(rng, axis)
+        compare, asks_for = compare_of(axis, principle)
+        principle = principle.model_copy(update={"compare": compare})
         asked = render(layout, messages=messages, a=a.text(), b=b.text(), principle=principle)
-        tree.append([Turn("user", asked), Turn("assistant", answer, _LABEL_WEIGHT)])
+        answer = tie or "AB"[worse_a != asks_for]
+        tree.append([Turn("user", asked), Turn("assistant", answer, weight)])
     return tree
 
 
@@ -134,7 +170,12 @@ def assistant_tree(rng: random.Random) -> Tree:
     return [[*opening, Turn("assistant", draw_reply(rng, ask, ASSISTANT).text())]]
 
 
-def rating_tree(rng: random.Random) -> Tree:
+def heavy_rating_tree(rng: random.Random) -> Tree:
+    """`rating_tree` with more weight on the rating."""
+    return rating_tree(rng, _TURNED_LABEL_WEIGHT)
+
+
+def rating_tree(rng: random.Random, weight: float = _LABEL_WEIGHT) -> Tree:
     """Rate one reply under several principles, from 1 to 10."""
     opening, ask = draw_opening(rng, 0.6)
     reply = draw_reply(rng, ask, ANY)
@@ -145,7 +186,7 @@ def rating_tree(rng: random.Random) -> Tree:
         principle = (opposites.draw_opposite if asks_for else wordings.draw_principle)(rng, axis)
         asked = render("score", messages=messages, answer=reply.text(), principle=principle)
         bad = has(ask, reply, axis) != asks_for
-        tree.append([Turn("user", asked), Turn("assistant", rng.choice(RATINGS[bad]), _LABEL_WEIGHT)])
+        tree.append([Turn("user", asked), Turn("assistant", rng.choice(RATINGS[bad]), weight)])
     return tree
 
 
@@ -193,21 +234,54 @@ def request_tree(rng: random.Random) -> Tree:
     return [[Turn("user", asked), Turn("assistant", ask.text())]]
 
 
-# Kind of tree -> share of the training tokens. Judging builds on reading and copying, so it comes second.
+# Kind of tree -> share of the training tokens. Each part builds on the one before: judging on reading and
+# copying, and judging in every direction and layout on judging at all (learnt together, none is learnt).
 FIRST_MIX: dict[Kind, float] = {
     chain_tree: 0.65,
     assistant_tree: 0.25,
     statement_tree: 0.05,
     request_tree: 0.05,
 }
-MIX: dict[Kind, float] = {
-    chain_tree: 0.34,
-    judge_tree: 0.29,
-    assistant_tree: 0.21,
+PLAIN_MIX: dict[Kind, float] = {
+    chain_tree: 0.37,
+    plain_judge_tree: 0.25,
+    assistant_tree: 0.23,
     statement_tree: 0.03,
     gate_tree: 0.03,
-    question_tree: 0.035,
-    request_tree: 0.035,
-    rating_tree: 0.015,
-    paraphrase_tree: 0.015,
+    question_tree: 0.04,
+    request_tree: 0.05,
 }
+WIDER_MIX: dict[Kind, float] = {
+    filled_chain_tree: 0.25,
+    judge_tree: 0.40,
+    assistant_tree: 0.20,
+    statement_tree: 0.02,
+    gate_tree: 0.02,
+    question_tree: 0.03,
+    request_tree: 0.03,
+    rating_tree: 0.03,
+    paraphrase_tree: 0.02,
+}
+TURNED_MIX: dict[Kind, float] = {
+    filled_chain_tree: 0.14,
+    turned_judge_tree: 0.62,
+    assistant_tree: 0.12,
+    statement_tree: 0.01,
+    gate_tree: 0.01,
+    question_tree: 0.01,
+    request_tree: 0.01,
+    rating_tree: 0.04,
+    paraphrase_tree: 0.04,
+}
+FILLED_MIX: dict[Kind, float] = {
+    filled_chain_tree: 0.22,
+    filled_judge_tree: 0.40,
+    assistant_tree: 0.18,
+    statement_tree: 0.015,
+    gate_tree: 0.015,
+    question_tree: 0.015,
+    request_tree: 0.015,
+    heavy_rating_tree: 0.12,
+    paraphrase_tree: 0.02,
+}
+KINDS: tuple[Kind, ...] = tuple(PLAIN_MIX | WIDER_MIX | TURNED_MIX | FILLED_MIX)

@@ -80,19 +80,27 @@ def draw_opposite(rng: random.Random, axis: Axis, seen: bool = True) -> Principl
     return draw_principle(rng, axis, seen).model_copy(update={"text": text, "compare": compare})
 
 
-def draw_compare(rng: random.Random, axis: Axis, seen: bool = True) -> tuple[str, bool]:
+def draw_compare(
+    rng: random.Random,
+    axis: Axis,
+    seen: bool = True,
+    asks: float = 0.25,
+    negated: float = 0.18,
+    filled: float = 0.2,
+) -> tuple[str, bool]:
     """A compare form about the axis and whether it asks for the axis instead of forbidding it.
 
-    Its own wording, the filled template, or either of them turned round by `prompts/opposite.j2`.
+    Its own wording, or with share `filled` the filled template; with share `asks` one that asks for the
+    axis; of all these, with share `negated`, some are turned round by `prompts/opposite.j2`.
     """
-    asks_for = rng.random() < 0.25
-    form: PrincipleForm = "text" if rng.random() < 0.2 else "compare"
+    asks_for = rng.random() < asks
+    form: PrincipleForm = "text" if rng.random() < filled else "compare"
     if asks_for:
         text = turned(rng.choice(turned_wordings(axis, form, seen)))
     else:
         text = rng.choice(wordings(axis, form, seen)).text()
     compare = fill_form("compare", text) if form == "text" else text
-    if rng.random() < 0.18:
+    if rng.random() < negated:
         return render("opposite", compare=compare), not asks_for
     return compare, asks_for
 

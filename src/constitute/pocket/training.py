@@ -26,7 +26,7 @@ Log = Callable[[str], None]
 class Recipe:
     """Every number of the training run. `tokens` counts packed positions."""
 
-    tokens: int = 6_400_000
+    tokens: int = 5_400_000
     first_share: float = 0.12
     rows_per_step: int = 8
     matrix_rate: float = 3e-3
@@ -40,6 +40,13 @@ class Recipe:
     layers: int = 6
     heads: int = 6
     seed: int = 7
+    # Three more parts, each with a schedule of its own from its peak rate.
+    wider_tokens: int = 3_000_000
+    wider_rate: float = 1.5e-3
+    turned_tokens: int = 2_600_000
+    turned_rate: float = 2e-3
+    filled_tokens: int = 1_400_000
+    filled_rate: float = 1.5e-3
 
 
 @dataclass(frozen=True)
