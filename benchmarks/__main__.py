@@ -11,21 +11,23 @@ BENCHMARKS = {
     "edits": "benchmarks.edits",
     "editing.inversion": "benchmarks.editing.inversion",
     "editing.preview": "benchmarks.editing.preview",
+    "editing.lint_model": "benchmarks.editing.lint_model",
+    "editing.attribution": "benchmarks.editing.attribution",
     "train": "benchmarks.train.ppo",
     "train.reward_step": "benchmarks.train.reward_step",
 }
-WITH_OPTIONS = ("train", "labels", "edits", "editing.inversion", "editing.preview")
+WITHOUT_OPTIONS = ("pipeline", "train.reward_step")
 
 
 def main(arguments: list[str]) -> None:
     """Run the benchmarks in turn; each prints its own table. Options go to the one named."""
     names = [argument for argument in arguments if argument in BENCHMARKS]
     options = arguments[len(names) :]
-    if arguments[: len(names)] != names or (options and names not in ([name] for name in WITH_OPTIONS)):
+    if arguments[: len(names)] != names or (options and (len(names) != 1 or names[0] in WITHOUT_OPTIONS)):
         sys.exit(f"no such benchmark or option: {' '.join(arguments)}; known: {', '.join(BENCHMARKS)}")
     for name in names or BENCHMARKS:
         module = import_module(BENCHMARKS[name])
-        module.main(options) if name in WITH_OPTIONS else module.main()
+        module.main() if name in WITHOUT_OPTIONS else module.main(options)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from typing import Any
 
 from constitute.errors import UsageError
 from constitute.packaged import find
-from constitute.parsing import Node, Problem, fail, parse_yaml, read_bytes, shorten
+from constitute.parsing import Node, Problem, fail, read_bytes, read_yaml, shorten
 from constitute.templates import render
 from constitute.types import Constitution, Message, Principle, Probe
 
@@ -60,12 +60,26 @@ def select(constitution: Constitution, tags: Sequence[str]) -> Constitution:
 
 def parse_constitution(data: bytes, name: str | Path) -> Constitution:
     """The constitution in the bytes of a YAML file; `name` is the file's in messages."""
-    root = parse_yaml(data, name)
-    problems: list[Problem] = []
-    constitution = _constitution(root, problems)
+    constitution, _, problems = read_constitution(data)
     if problems or constitution is None:
         raise fail(name, problems)
     return constitution
+
+
+def read_constitution(data: bytes) -> tuple[Constitution | None, Node | None, list[Problem]]:
+    """The constitution in the bytes of a YAML file, the file's root node, and every problem.
+
+    There is a constitution where there is no problem; there is a node wherever the YAML could be read.
+    """
+    root, problems = read_yaml(data)
+    if root is None:
+        return None, None, problems
+    told = {problem[:2] for problem in problems}
+    more: list[Problem] = []
+    constitution = _constitution(root, more)
+    # What stands where the syntax is wrong is not what was meant: one problem there is enough.
+    problems += [problem for problem in more if problem[:2] not in told]
+    return (None if problems else constitution), root, problems
 
 
 def fill_form(form: str, text: str) -> str:
@@ -286,6 +300,6 @@ def _duplicates(items: list[Node], problems: list[Problem]) -> None:
             continue
         identity = at.scalar.strip()
         if identity in first:
-            what = f"the id {identity!r} is used twice (first on line {first[identity]}); rename one"
+            what = f"the id {shorten(identity)!r} is used twice (first on line {first[identity]}); rename one"
             problems.append(Problem(at.line, at.column, what))
         first.setdefault(identity, at.line)

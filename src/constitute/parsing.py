@@ -7,6 +7,7 @@ none of them has a use in such a file, and each has been used to break a loader.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -15,9 +16,10 @@ from constitute.errors import DataError
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 20
+MAX_PROBLEMS = 200
 
-# Control characters other than tab and newline; lone surrogates cannot be encoded at all.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+# Control characters other than tab and newline; lone surrogates and non-characters are no text at all.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 # YAML 1.2 core schema (yaml.org/spec/1.2.2, section 10.3.2): `no` and `off` are text, not booleans.
 _INTEGER = re.compile(r"[-+]?[0-9]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
@@ -90,35 +92,56 @@ def read_bytes(path: Path, limit: int = MAX_BYTES) -> bytes:
 
 
 def decode(data: bytes, name: str | Path) -> str:
-    """`data` as UTF-8 text with `\\n` line ends; `DataError` names the first character that cannot stand."""
-    for mark, encoding in ((b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16"), (b"\xef\xbb\xbf", "")):
-        if data.startswith(mark):
-            what = f"is {encoding}" if encoding else "starts with a byte-order mark"
-            raise fail(name, [Problem(1, 1, f"the file {what}; save it as UTF-8 without a byte-order mark")])
+    """`data` as UTF-8 text with `\\n` line ends; `DataError` names the first character that cannot stand.
+
+    A UTF-8 byte-order mark at the start, which some editors write, is left out.
+    """
     try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as problem:
-        line, column = _position(data[: problem.start].decode("utf-8"))
-        byte = data[problem.start]
-        raise fail(
-            name, [Problem(line, column, f"byte 0x{byte:02x} is not UTF-8; save it as UTF-8")]
-        ) from None
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    if found := _CONTROL.search(text):
-        line, column = _position(text[: found.start()])
-        raise fail(
-            name, [Problem(line, column, f"control character U+{ord(found[0]):04X} in the file; remove it")]
-        )
-    return text
+        return _decoded(data)
+    except _Stop as stop:
+        raise fail(name, [stop.problem]) from None
 
 
 def parse_yaml(data: bytes, name: str | Path) -> Node:
     """The one document of a YAML file. Raises `DataError` as `file:line:column: what; fix`."""
-    text = decode(data, name)
+    node, problems = read_yaml(data)
+    if problems or node is None:
+        raise fail(name, problems)
+    return node
+
+
+def read_yaml(data: bytes) -> tuple[Node | None, list[Problem]]:
+    """The one document of a YAML file and what is wrong with its syntax, in no set order.
+
+    Where the syntax alone is wrong (an alias, a tag, a key given twice) the reading goes on, and the node
+    holds the rest; None where it could not go on.
+    """
+    problems: list[Problem] = []
     try:
-        return _document(text)
+        return _document(_decoded(data), problems), problems
     except _Stop as stop:
-        raise fail(name, [stop.problem]) from None
+        return None, [*problems, stop.problem]
+
+
+def _decoded(data: bytes) -> str:
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise _Stop(1, 1, "the file is UTF-16; save it as UTF-8")
+    data = data.removeprefix(b"\xef\xbb\xbf")
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as problem:
+        line, column = _position(_lines(data[: problem.start].decode("utf-8")))
+        byte = data[problem.start]
+        raise _Stop(line, column, f"byte 0x{byte:02x} is not UTF-8; save it as UTF-8") from None
+    text = _lines(text)
+    if found := _CONTROL.search(text):
+        line, column = _position(text[: found.start()])
+        raise _Stop(line, column, f"control character U+{ord(found[0]):04X} in the file; remove it")
+    return text
+
+
+def _lines(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def resolve(text: str) -> str | int | float | bool | None:
@@ -135,23 +158,21 @@ def resolve(text: str) -> str | int | float | bool | None:
     return text
 
 
-def _document(text: str) -> Node:
+def _document(text: str, problems: list[Problem]) -> Node:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-    events = YAML(typ="safe", pure=True).parse(text)
-    last = [1, 1]
+    events = _Events(YAML(typ="safe", pure=True).parse(text), text, problems)
     try:
-        return _compose(_Events(events, last))
+        return _compose(events)
     except MarkedYAMLError as problem:
         mark = problem.problem_mark or problem.context_mark
-        line, column = (mark.line + 1, mark.column + 1) if mark else (last[0], last[1])
+        line, column = events.place(mark) if mark else events.last
         raise _Stop(line, column, _explain(text, line, str(problem.problem or problem.context))) from None
     except (YAMLError, ValueError, OverflowError) as problem:
         # The scanner turns escapes such as "\U99999999" into characters without checking them first.
-        raise _Stop(
-            last[0], last[1], f"cannot be read after this point ({problem}); write it plainly"
-        ) from None
+        said = shorten(str(problem))
+        raise _Stop(*events.last, f"cannot be read after this point ({said}); write it plainly") from None
 
 
 def _explain(text: str, line: int, problem: str) -> str:
@@ -160,50 +181,64 @@ def _explain(text: str, line: int, problem: str) -> str:
         return "a tab is used for indentation; use spaces"
     if "mapping values are not allowed" in problem:
         return "a colon stands inside an unquoted text; put the text in double quotes"
-    return f"this is not YAML ({problem}); check the indentation, quotes and brackets here and just above"
+    said = shorten(problem, 120)
+    return f"this is not YAML ({said}); check the indentation, quotes and brackets here and just above"
 
 
 class _Events:
-    """The events of a parser, one ahead, with the position of the last one seen."""
+    """The events of a parser, with the position of the last one seen and what was wrong so far."""
 
-    def __init__(self, events: Any, last: list[int]) -> None:
-        self._events, self._last = iter(events), last
+    def __init__(self, events: Any, text: str, problems: list[Problem]) -> None:
+        self._events, self._problems = iter(events), problems
+        # The parser takes more characters for line ends than editors do; its count of characters is exact.
+        self._starts = [0, *(found.end() for found in re.finditer("\n", text))]
+        self.last = (1, 1)
 
-    def next(self) -> tuple[str, Any]:
+    def place(self, mark: Any) -> tuple[int, int]:
+        """Line and column (1-based) of a mark of the parser."""
+        line = bisect_right(self._starts, mark.index)
+        return line, mark.index - self._starts[line - 1] + 1
+
+    def problem(self, line: int, column: int, what: str) -> None:
+        """Note a problem and go on."""
+        if len(self._problems) == MAX_PROBLEMS:
+            raise _Stop(line, column, f"more than {MAX_PROBLEMS} problems of syntax; mend those above first")
+        self._problems.append(Problem(line, column, what))
+
+    def next(self) -> tuple[str, Any, int, int]:
+        """Kind, event, line and column; an alias is noted and told of as an Alias."""
         event = next(self._events)
-        line, column = event.start_mark.line + 1, event.start_mark.column + 1
-        self._last[:] = line, column
+        line, column = self.last = self.place(event.start_mark)
         kind = type(event).__name__.removesuffix("Event")
         if kind == "Alias":
-            raise _Stop(
-                line, column, f"the alias *{shorten(str(event.anchor))} is not allowed; write the value out"
-            )
-        if getattr(event, "anchor", None) is not None:
-            raise _Stop(line, column, f"the anchor &{shorten(str(event.anchor))} is not allowed; remove it")
+            what = f"the alias *{shorten(str(event.anchor))} is not allowed; write the value out"
+            self.problem(line, column, what)
+        elif getattr(event, "anchor", None) is not None:
+            self.problem(line, column, f"the anchor &{shorten(str(event.anchor))} is not allowed; remove it")
         if getattr(event, "ctag", None) is not None:
-            raise _Stop(line, column, f"the tag {shorten(str(event.ctag))} is not allowed; remove it")
+            self.problem(line, column, f"the tag {shorten(str(event.ctag))} is not allowed; remove it")
         if kind == "DocumentStart" and (event.version or event.tags):
-            raise _Stop(line, column, "directives (%) are not allowed; remove the line")
-        return kind, event
+            self.problem(line, column, "directives (%) are not allowed; remove the line")
+        return kind, event, line, column
 
 
 def _compose(events: _Events) -> Node:
     events.next()
-    kind, event = events.next()
-    if kind == "StreamEnd":
+    if events.next()[0] == "StreamEnd":
         raise _Stop(1, 1, "the file holds nothing; write the keys it needs")
     root = _node(events, *events.next(), depth=1)
     events.next()
-    kind, event = events.next()
+    kind, _, line, _ = events.next()
     if kind != "StreamEnd":
-        raise _Stop(event.start_mark.line + 1, 1, "a second document starts here; keep one and remove ---")
+        events.problem(line, 1, "a second document starts here; keep one and remove ---")
     return root
 
 
-def _node(events: _Events, kind: str, event: Any, depth: int) -> Node:
-    line, column = event.start_mark.line + 1, event.start_mark.column + 1
+def _node(events: _Events, kind: str, event: Any, line: int, column: int, depth: int) -> Node:
     if kind == "Scalar":
-        return _scalar(event, line, column)
+        return _scalar(events, event, line, column)
+    if kind == "Alias":
+        return Node("scalar", line, column, scalar=f"*{event.anchor}")
     if depth > MAX_DEPTH:
         raise _Stop(line, column, f"nested more than {MAX_DEPTH} deep; flatten it")
     if kind == "SequenceStart":
@@ -214,27 +249,26 @@ def _node(events: _Events, kind: str, event: Any, depth: int) -> Node:
     node = Node("mapping", line, column)
     while (following := events.next())[0] != "MappingEnd":
         key = _node(events, *following, depth=depth + 1)
-        if key.kind != "scalar" or not isinstance(key.scalar, str):
-            raise _Stop(key.line, key.column, f"a key must be text, not {key.describe()}; quote it")
-        if first := node.keys.get(key.scalar):
-            raise _Stop(
-                key.line,
-                key.column,
-                f"the key {key.scalar!r} is given twice (first on line {first.line}); remove one",
-            )
         value = _node(events, *events.next(), depth=depth + 1)
-        if value.kind == "scalar" and value.scalar is None:
-            # An absent value is marked where the next token starts, often lines below its key.
-            value = Node("scalar", key.line, key.column)
-        node.entries[key.scalar] = value
-        node.keys[key.scalar] = key
+        if key.kind != "scalar" or not isinstance(key.scalar, str):
+            events.problem(key.line, key.column, f"a key must be text, not {key.describe()}; quote it")
+        elif first := node.keys.get(key.scalar):
+            what = f"the key {shorten(key.scalar)!r} is given twice (first on line {first.line}); remove one"
+            events.problem(key.line, key.column, what)
+        else:
+            if value.kind == "scalar" and value.scalar is None:
+                # An absent value is marked where the next token starts, often lines below its key.
+                value = Node("scalar", key.line, key.column)
+            node.entries[key.scalar] = value
+            node.keys[key.scalar] = key
     return node
 
 
-def _scalar(event: Any, line: int, column: int) -> Node:
+def _scalar(events: _Events, event: Any, line: int, column: int) -> Node:
     value = resolve(event.value) if event.implicit[0] else event.value
     if isinstance(value, str) and (found := _CONTROL.search(value)):
-        raise _Stop(line, column, f"control character U+{ord(found[0]):04X} in this text; remove it")
+        events.problem(line, column, f"control character U+{ord(found[0]):04X} in this text; remove it")
+        value = _CONTROL.sub("", value)
     return Node("scalar", line, column, scalar=value)
 
 

@@ -52,6 +52,7 @@ VALUES: dict[str, dict[str, Any]] = {
         "a": "It conserves moisture.",
         "b": "It keeps soil wet.\n\n(B) Me.",
     },
+    "describe_principles": {"aim": "use plain words"},
     "opposite": {"compare": PRINCIPLE.compare},
     "paraphrase": {"text": PRINCIPLE.compare},
     "critique": {"messages": MESSAGES, "answer": "It conserves moisture.", "principle": PRINCIPLE},

@@ -1,14 +1,26 @@
-"""`constitute constitution`: show, check, import and export constitutions."""
+"""`constitute constitution`: the group, and its commands check, import and export."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from constitute.cli import options
+from constitute.cli.constitution_attribute import attribute
+from constitute.cli.constitution_compare import compare
+from constitute.cli.constitution_diff import diff
+from constitute.cli.constitution_lint import lint
+from constitute.cli.constitution_new import new
+from constitute.cli.constitution_preview import preview
+from constitute.cli.constitution_set import set_
+from constitute.cli.constitution_show import show
 from constitute.data.constitution_out import WRITERS
+
+if TYPE_CHECKING:
+    from constitute.types import Constitution
 
 output = click.option(
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="File to write; stdout if absent."
@@ -18,37 +30,13 @@ force = click.option("--force", is_flag=True, help="Replace the output file.")
 
 @click.group()
 def constitution() -> None:
-    """Show, check, import and export constitutions.
+    """Write constitutions, check them, and see what an edit changes.
 
     \b
     Examples:
       constitute constitution show harmless
       constitute constitution check my.yaml
     """
-
-
-@constitution.command()
-@click.argument("file")
-@options.as_json
-@options.debug
-def show(file: str, as_json: bool) -> None:
-    """Print the three forms of every principle of FILE as the model will read them.
-
-    \b
-    Examples:
-      constitute constitution show harmless
-      constitute constitution show my.yaml --json
-    """
-    from constitute.cli.text import harmless
-    from constitute.constitution import load_constitution
-    from constitute.data.constitution_show import as_text, principle_rows
-
-    loaded = load_constitution(file)
-    if as_json:
-        for row in principle_rows(loaded):
-            click.echo(json.dumps(row, ensure_ascii=False))
-    else:
-        click.echo(harmless(as_text(loaded)))
 
 
 @constitution.command()
@@ -77,12 +65,18 @@ def check(file: str, as_json: bool) -> None:
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @output
 @click.option("--name", default="", help="Name of the constitution; from the file if absent.")
+@click.option(
+    "--into",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Constitution to append to, comments kept.",
+)
 @force
 @options.debug
-def import_(files: tuple[Path, ...], output: Path | None, name: str, force: bool) -> None:
+def import_(files: tuple[Path, ...], output: Path | None, name: str, into: Path | None, force: bool) -> None:
     """Read FILES in a public format and write one constitution as YAML.
 
-    A file of critique and revision instructions and a file of comparisons may be given together.
+    A file of critique and revision instructions and a file of comparisons may be given together. With
+    --into the principles are appended to a constitution, of which every byte is kept.
 
     \b
     Examples:
@@ -93,6 +87,11 @@ def import_(files: tuple[Path, ...], output: Path | None, name: str, force: bool
     from constitute.data.constitutions import import_constitution
 
     loaded, notes = import_constitution(files, name)
+    if into is not None:
+        if output is not None or name or force:
+            raise click.UsageError("--into writes the file it names; leave out --output, --name and --force")
+        _append(into, loaded, notes)
+        return
     _write(to_yaml(loaded), output, force, notes, f"{len(loaded.principles)} principles")
 
 
@@ -118,6 +117,16 @@ def export_(file: str, kind: str, output: Path | None, force: bool) -> None:
     _write(text, output, force, notes, f"{len(loaded.principles)} principles")
 
 
+def _append(into: Path, loaded: Constitution, notes: list[str]) -> None:
+    from constitute.data.constitution_file import append_to_file
+
+    added, skipped = append_to_file(into, loaded.principles)
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
+    there = f", {skipped} there already" if skipped else ""
+    click.echo(f"{into}: {added} principles added{there}", err=True)
+
+
 def _write(text: str, output: Path | None, force: bool, notes: list[str], what: str) -> None:
     from constitute.data.files import write_new
 
@@ -128,3 +137,7 @@ def _write(text: str, output: Path | None, force: bool, notes: list[str], what: 
         return
     write_new(output, text, force=force)
     click.echo(f"{output}: {what}", err=True)
+
+
+for command in (new, show, set_, lint, preview, diff, attribute, compare):
+    constitution.add_command(command)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from constitute.constitution import FORMS, fill_form
 from constitute.types import Constitution, Principle
@@ -21,12 +21,12 @@ _UNPRINTABLE = re.compile(
 
 def to_yaml(constitution: Constitution) -> str:
     """The constitution as YAML; a form that equals the filled template is left out, so edits carry over."""
-    lines = [f"name: {_scalar(constitution.name, 2)}"]
+    lines = [f"name: {scalar(constitution.name, 2)}"]
     if constitution.description:
-        lines.append(f"description: {_scalar(constitution.description, 2)}")
+        lines.append(f"description: {scalar(constitution.description, 2)}")
     lines += ["", "principles:"]
     for principle in constitution.principles:
-        lines += [*_entry(principle), ""]
+        lines += [*entry(principle), ""]
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
@@ -55,21 +55,22 @@ def export(constitution: Constitution, kind: str) -> tuple[str, list[str]]:
     return text, notes
 
 
-def _entry(principle: Principle) -> list[str]:
-    lines = [f"  - id: {_scalar(principle.id, 6)}", f"    text: {_scalar(principle.text, 6)}"]
-    lines += [f"    {form}: {_scalar(text, 6)}" for form, text in own_forms(principle).items()]
+def entry(principle: Principle) -> list[str]:
+    """The lines of one principle of the list, its dash two spaces in."""
+    lines = [f"  - id: {scalar(principle.id, 6)}", f"    text: {scalar(principle.text, 6)}"]
+    lines += [f"    {form}: {scalar(text, 6)}" for form, text in own_forms(principle).items()]
     if principle.weight != Principle.model_fields["weight"].default:
-        lines.append(f"    weight: {_number(principle.weight)}")
+        lines.append(f"    weight: {number(principle.weight)}")
     lines += _listed("tags", principle.tags)
     if principle.source:
-        lines.append(f"    source: {_scalar(principle.source, 6)}")
+        lines.append(f"    source: {scalar(principle.source, 6)}")
     lines += _listed("applies_to", principle.applies_to)
     if principle.probes:
         lines.append("    probes:")
     for probe in principle.probes:
-        lines.append(f"      - prompt: {_scalar(probe.prompt, 10)}")
+        lines.append(f"      - prompt: {scalar(probe.prompt, 10)}")
         if probe.expect:
-            lines.append(f"        expect: {_scalar(probe.expect, 10)}")
+            lines.append(f"        expect: {scalar(probe.expect, 10)}")
     return lines
 
 
@@ -78,14 +79,15 @@ def _listed(key: str, values: Sequence[str]) -> list[str]:
         return []
     if all(_PLAIN.fullmatch(v) and "," not in v and v.lower() not in _WORDS for v in values):
         return [f"    {key}: [{', '.join(v.strip() for v in values)}]"]
-    return [f"    {key}:", *(f"      - {_scalar(value, 8)}" for value in values)]
+    return [f"    {key}:", *(f"      - {scalar(value, 8)}" for value in values)]
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """A weight as a person writes it."""
     return str(int(value)) if value == int(value) else repr(value)
 
 
-def _scalar(text: str, indent: int) -> str:
+def scalar(text: str, indent: int) -> str:
     """`text` as a YAML scalar whose further lines stand `indent` spaces in."""
     room, pad = WIDTH - indent, "\n" + " " * indent
     if _PLAIN.fullmatch(text) and len(text) <= room and text[-1] != " " and text.lower() not in _WORDS:
@@ -96,7 +98,7 @@ def _scalar(text: str, indent: int) -> str:
         return ">-" + pad + pad.join(_wrap(text, room))
     if tidy and len(lines) > 1 and lines[0] and lines[-1]:
         return "|-" + "".join(pad + line if line else "\n" for line in lines)
-    return _quoted(text)
+    return quoted(text)
 
 
 def _ragged(line: str) -> bool:
@@ -113,9 +115,19 @@ def _wrap(text: str, room: int) -> list[str]:
     return lines
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """`text` in double quotes on one line."""
     out = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
     return '"' + _UNPRINTABLE.sub(lambda m: f"\\U{ord(m[0]):08x}", out) + '"'
+
+
+def free_id(identity: str, taken: Collection[str]) -> str:
+    """`identity`, with a number where it is taken."""
+    at, candidate = 2, identity
+    while candidate in taken:
+        candidate = f"{identity[:58]}-{at}"
+        at += 1
+    return candidate
 
 
 def _markdown(constitution: Constitution) -> str:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from constitute.constitution import FORMS, MAX_WEIGHT, fill_form, parse_constitution, slug
+from constitute.data.constitution_out import free_id
 from constitute.data.hh import is_hh
 from constitute.data.markdown import read_markdown
 from constitute.errors import DataError, UsageError
@@ -232,7 +233,7 @@ def _finish(drafts: list[Draft]) -> list[Principle]:
     principles = []
     for number, draft in enumerate(drafts, 1):
         words = " ".join(draft.text.split()[:6])
-        identity = _free(draft.id or slug(words, 48) or f"principle-{number}", taken)
+        identity = free_id(draft.id or slug(words, 48) or f"principle-{number}", taken)
         taken.add(identity)
         forms = {form: getattr(draft, form) or fill_form(form, draft.text) for form in FORMS}
         principles.append(
@@ -248,11 +249,3 @@ def _finish(drafts: list[Draft]) -> list[Principle]:
             )
         )
     return principles
-
-
-def _free(identity: str, taken: set[str]) -> str:
-    number, candidate = 2, identity
-    while candidate in taken:
-        candidate = f"{identity[:58]}-{number}"
-        number += 1
-    return candidate

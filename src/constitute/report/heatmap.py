@@ -1,0 +1,141 @@
+"""Draw the principle x pair matrix as one HTML file that runs nothing, and write it as CSV."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import io
+from pathlib import Path
+from typing import Any
+
+from constitute import __version__
+from constitute.editing.attribution import Attribution, Share
+from constitute.report.text import clean
+from constitute.run import write_atomic
+from constitute.types import Record
+
+_HERE = Path(__file__).parent
+WIDTH, ROW, LABEL = 1080, 18, 170
+MOST_LISTED = 50
+
+
+class Cell(Record):
+    """One rectangle: `kind` is a, b or none (missing); `depth` is |2p - 1|."""
+
+    x: float
+    y: float
+    kind: str
+    depth: float
+    title: str
+
+
+def write_heatmap(figures: Attribution, title: str, out: Path) -> Path:
+    """Write the page to `out`; returns its path. Raises `StorageError` for the disk."""
+    return write_atomic(out, render_heatmap(figures, title))
+
+
+def render_heatmap(figures: Attribution, title: str) -> str:
+    """The page. Every text is escaped; the only style allowed to apply is our own, by its hash."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    css = "".join((_HERE / name).read_text(encoding="utf-8") for name in ("report.css", "heatmap.css"))
+    environment = Environment(
+        loader=FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=lambda value: clean(value) if type(value) is str else value,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = percent
+    page: dict[str, Any] = {
+        "figures": figures,
+        "title": title,
+        "sentences": sentences(figures),
+        "cells": cells(figures),
+        "names": [(i.principle_id, 14 + ROW * at) for at, i in enumerate(figures.influences)],
+        "frame": {"width": WIDTH, "height": ROW * len(figures.influences), "label": LABEL, "row": ROW},
+        "cell_width": round(_cell_width(figures), 3),
+        "nobody": [c for c in figures.columns if not c.confident],
+        "most": MOST_LISTED,
+    }
+    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
+    style = Markup(css)
+    template = environment.get_template("heatmap.html.j2")
+    return str(template.render(**page, css=style, style_hash=digest, version=__version__))
+
+
+def _cell_width(figures: Attribution) -> float:
+    return min(28.0, (WIDTH - LABEL) / len(figures.columns))
+
+
+def cells(figures: Attribution) -> list[Cell]:
+    """The rectangles row by row: principles in their order, pairs by falling P(A)."""
+    width = _cell_width(figures)
+    found = []
+    for at, influence in enumerate(figures.influences):
+        for place, column in enumerate(figures.columns):
+            p = column.votes[at]
+            said = "no vote" if p is None else f"P(A) = {p:.3f}"
+            decides = ", decides" if influence.principle_id in column.deciders else ""
+            found.append(
+                Cell(
+                    x=round(LABEL + place * width, 2),
+                    y=ROW * at,
+                    kind="none" if p is None else "a" if p >= 0.5 else "b",
+                    depth=1.0 if p is None else round(abs(2 * p - 1), 3),
+                    title=f"{influence.principle_id}, {column.id}: {said}{decides}",
+                )
+            )
+    return found
+
+
+def as_csv(figures: Attribution) -> str:
+    """The matrix, a pair a row: id, P(A), deciders, then P(A) by principle, empty where missing."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["pair", "p_a", "decided_by", *(i.principle_id for i in figures.influences)])
+    for column in figures.columns:
+        votes = ["" if p is None else repr(p) for p in column.votes]
+        writer.writerow([column.id, repr(column.p_a), " ".join(column.deciders), *votes])
+    return out.getvalue()
+
+
+def percent(share: Share) -> str:
+    """A share with its interval and n."""
+    if not share.n:
+        return "-"
+    value, low, high = (100 * each for each in (share.count / share.n, share.low, share.high))
+    return f"{value:.1f} % ({low:.1f} to {high:.1f}, n = {share.n})"
+
+
+def sentences(figures: Attribution) -> list[str]:
+    """What the matrix says, a sentence each."""
+    pairs, width = len(figures.columns), len(figures.influences)
+    said = [f"{width} principles, {pairs} pairs; a vote is confident at |2 P(A) - 1| >= {figures.margin:g}"]
+    if figures.missing:
+        said.append(
+            f"{figures.missing} of {width * pairs} votes are missing, so figures rest on few pairs; "
+            "fill them with --fill, or label with label.principles=all"
+        )
+    for group in figures.groups:
+        if len(group.members) > 1 and group.n:
+            names = ", ".join(group.members)
+            said.append(
+                f"{names} say the same on {100 * group.same / group.n:.1f} % of pairs (n = {group.n})"
+            )
+    nobody = sum(not column.confident for column in figures.columns)
+    conflicts = sum(column.conflict for column in figures.columns)
+    said.append(f"{nobody} pairs have no confident vote; on {conflicts} confident votes go both ways")
+    if figures.even:
+        said.append(f"{figures.even} pairs are even and have no decision")
+    if (subset := figures.subset) is not None:
+        how = "the fewest, exact" if subset.exact else "greedy, an upper bound"
+        members = ", ".join(subset.members)
+        said.append(
+            f"{len(subset.members)} of {width} principles ({members}) keep {subset.same} of {subset.n} "
+            f"decisions (95 %: {100 * subset.low:.1f} to {100 * subset.high:.1f} %; {how})"
+        )
+    return said
