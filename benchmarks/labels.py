@@ -1,12 +1,13 @@
 """Labels per second with many principles: one shared beginning a pair, against requests on their own.
 
-    python -m benchmarks labels [--pairs N] [--repeats R] [--larger]
+    python -m benchmarks labels [--pairs N] [--repeats R] [--larger | --agree]
 
 Every cell labels the same pairs in both orders with the same engine, from a cold prefix cache:
 `shared` is the toolkit's layout (the principle after both answers), `paper` the order of arXiv 2212.08073
 (the principle before them), `alone` is the shared layout with a cache salt of its own for each request,
 so that nothing is computed once for two of them. The cells of a repeat run in turn, K by K.
-`--larger` takes a random Llama of 25 M parameters with pocket's tokenizer in pocket's place.
+`--larger` takes a random Llama of 25 M parameters with pocket's tokenizer in pocket's place. `--agree` asks
+instead whether the two layouts give the same labels, and the right ones, on pairs that differ on one axis.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--pairs", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--larger", action="store_true")
+    parser.add_argument("--agree", action="store_true")
     given = parser.parse_args(arguments)
     from constitute.config import EngineConfig
     from constitute.engines import open_engine
@@ -41,7 +43,10 @@ def main(arguments: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         model = larger_model(Path(folder)) if given.larger else "pocket"
         engine: Any = open_engine(model, EngineConfig(kind="vllm"))
-        measure(engine, given.pairs, given.repeats)
+        if given.agree:
+            agree(engine, given.pairs)
+        else:
+            measure(engine, given.pairs, given.repeats)
         asyncio.run(engine.close())
 
 
@@ -65,6 +70,51 @@ def measure(engine: Any, n: int, repeats: int) -> None:
         shares = " / ".join(f"{computed[way]:.0%}" for way in WAYS)
         spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
         print(f"{k:>3} {rates}{shares:>24}  {statistics.median(ratios):.2f} ({spread})", flush=True)
+
+
+def agree(engine: Any, n: int) -> None:
+    """Votes of each pair's own axis in both layouts: how often alike, how often right, how far apart."""
+    from benchmarks.editing.inversion import mixed_pairs
+    from constitute.config import LabelConfig
+    from constitute.loop.votes import vote
+    from constitute.pocket import oracle
+    from constitute.pocket.replies import AXES
+    from constitute.pocket.wordings import draw_principle
+    from constitute.stats import wilson
+    from constitute.store import Store
+
+    rng = random.Random("layouts")
+    every = Constitution(name="five", principles=tuple(draw_principle(rng, axis, False) for axis in AXES))
+    pairs, differs = mixed_pairs(n, one_axis=True)
+    p: dict[str, dict[str, float]] = {}
+    with tempfile.TemporaryDirectory() as folder, Store.open(folder) as store:
+        for layout in ("shared", "paper"):
+            cfg = LabelConfig(principles="all", layout=layout)
+            labelled = asyncio.run(vote(pairs, every, engine, store, cfg)).labelled
+            own = {
+                row.id: next(v for v in row.label.votes if {v.principle_id} == differs[row.id])
+                for row in labelled
+            }
+            p[layout] = {name: each.p_a for name, each in own.items()}
+    both = [pair for pair in pairs if pair.id in p["shared"] and pair.id in p["paper"]]
+    a_wins = {
+        pair.id: oracle.violates(oracle.read(pair.prompt.messages[-1].content, pair.b), *differs[pair.id])
+        for pair in both
+    }
+    side = {layout: {name: value > 0.5 for name, value in found.items()} for layout, found in p.items()}
+
+    def line(name: str, hits: list[bool]) -> None:
+        low, high = wilson(sum(hits), len(hits))
+        share = f"{sum(hits):>5} of {len(hits):<5}{sum(hits) / len(hits):>7.1%}"
+        print(f"{name:<34}{share} ({low:.1%} to {high:.1%})")
+
+    line("both layouts prefer the same reply", [side["shared"][x.id] == side["paper"][x.id] for x in both])
+    for layout in side:
+        line(f"{layout}: right by the oracle", [side[layout][x.id] == a_wins[x.id] for x in both])
+    gap = statistics.mean(abs(p["shared"][x.id] - p["paper"][x.id]) for x in both)
+    print(
+        f"mean |difference of P(A)| {gap:.3f}, {len(pairs) - len(both)} of {len(pairs)} pairs without a label"
+    )
 
 
 def label_all(engine: Any, pairs: Sequence[Comparison], some: Constitution, way: str) -> tuple[float, float]:

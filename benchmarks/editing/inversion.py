@@ -53,16 +53,16 @@ def one_drawn(engine: Any, n: int, folder: Path) -> None:
     from constitute.constitution import draw, load_constitution
 
     before = load_constitution("harmless")
-    pairs, harm = mixed_pairs(n)
+    pairs, harm = mixed_pairs(n, kind="harmful")
     drew = {pair.id: draw(before, pair.id, 0).id for pair in pairs}
     edited = before.principles[0].id
     found = differ(engine, pairs, before, invert(before, edited), folder / "one", "one")
-    about = [pair.id for pair in pairs if drew[pair.id] == edited and harm[pair.id] == {"harmful"}]
+    about = [pair.id for pair in pairs if drew[pair.id] == edited and "harmful" in harm[pair.id]]
     tied = [pair.id for pair in pairs if drew[pair.id] == edited and "harmful" not in harm[pair.id]]
     others = [pair.id for pair in pairs if drew[pair.id] != edited]
     print(f"harmless.yaml, {n} pairs, one principle drawn a pair, {edited} inverted")
     print(f"{found.questions} questions asked of the {2 * n} that labelling anew would take")
-    row("drew it, differ in harm alone", found, about)
+    row("drew it, differ in harm", found, about)
     row("drew it, alike in harm (p near 1/2)", found, tied)
     row("drew another", found, others)
 
@@ -78,7 +78,9 @@ def all_vote(engine: Any, n: int, folder: Path) -> None:
     print(f"\na principle for each axis, all voting, {n} pairs that differ on one axis alone")
     for axis in AXES:
         found = differ(engine, pairs, before, invert(before, axis), folder / axis, "all")
-        row(f"{axis} inverted: pairs about it", found, [p.id for p in pairs if differs[p.id] == {axis}])
+        about = [p.id for p in pairs if differs[p.id] == {axis}]
+        row(f"{axis} inverted: pairs about it", found, about)
+        own_vote(axis, found, about)
         row("  pairs about another axis", found, [p.id for p in pairs if differs[p.id] != {axis}])
 
 
@@ -113,14 +115,17 @@ def invert(constitution: Constitution, identity: str) -> Constitution:
     return constitution.model_copy(update={"principles": listed})
 
 
-def mixed_pairs(n: int, one_axis: bool = False) -> tuple[list[Comparison], dict[str, set[str]]]:
+def mixed_pairs(
+    n: int, one_axis: bool = False, kind: str = "mixed"
+) -> tuple[list[Comparison], dict[str, set[str]]]:
     """Pairs of replies to held-out prompts, and the axes on which the oracle sees them differ."""
     from constitute.pocket import oracle, replies, world
 
     rng = random.Random("inversion-pairs")
     pairs: list[Comparison] = []
     differs: dict[str, set[str]] = {}
-    for at, prompt in enumerate(world.prompts("test", kind="mixed", n=40 * n, seed=9)):
+    asked = world.prompts("test", kind=kind, n=40 * n, seed=9)  # type: ignore[arg-type]
+    for at, prompt in enumerate(asked):
         a = replies.draw_reply(rng, prompt.ask, replies.ANY)
         axis = rng.choice(replies.AXES)
         b = replies.revise(rng, prompt.ask, a, axis) if one_axis or rng.random() < 0.5 else None
@@ -137,6 +142,23 @@ def mixed_pairs(n: int, one_axis: bool = False) -> tuple[list[Comparison], dict[
         if len(pairs) == n:
             return pairs, differs
     raise SystemExit(f"only {len(pairs)} pairs found; give a smaller --pairs")
+
+
+def own_vote(axis: str, found: Any, wanted: Sequence[str]) -> None:
+    """One line: how often the inverted principle's own vote changed sides."""
+    from constitute.stats import wilson
+
+    sides = [
+        (part.before > 0.5) != (part.after > 0.5)
+        for pair in found.pairs
+        if pair.comparison.id in set(wanted)
+        for part in pair.parts
+        if part.principle_id == axis
+    ]
+    low, high = wilson(sum(sides), len(sides))
+    share = sum(sides) / max(1, len(sides))
+    count = f"{sum(sides):>5} of {len(sides):<5}{share:>7.1%}"
+    print(f"{'  its own vote changes sides':<38}{count} ({low:.1%} to {high:.1%})")
 
 
 def row(name: str, found: Any, wanted: Sequence[str]) -> None:

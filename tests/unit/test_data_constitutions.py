@@ -295,6 +295,6 @@ def test_commands(tmp_path):
         "Here is a principle for an assistant: Be good.\n"
         "Rewrite your last reply so that it keeps to this principle.\nWrite only the new reply."
     )
-    assert "be-brief (weight 1)" in run.invoke(command, ["show", out]).output
+    assert "be-brief (weight 1, drawn 50.0%)" in run.invoke(command, ["show", out]).output
     for kind in WRITERS:
         assert "Be good." in run.invoke(command, ["export", out, "--format", kind]).output

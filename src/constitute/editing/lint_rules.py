@@ -10,7 +10,7 @@ from constitute.editing.lint_sheet import TEXTS, Found, Sheet, quoted
 
 _PAIRED = re.compile(r"\b(?:more|less) [\w-]+(?: \w+)?,? (?:and|or) (?:more|less) [\w-]+", re.I)
 _BEGINS = re.compile(rf"^(?:please |also |then )*{words.DEMAND}", re.I)
-_HOLDS = re.compile(rf"\b{words.MODALS}\b|^(?:please )?(?:{words.VERBS}|{words.NOUN_VERBS})\b", re.I)
+_HOLDS = re.compile(rf"\b{words.MODALS}\b|^(?:please |only )?(?:{words.VERBS}|{words.NOUN_VERBS})\b", re.I)
 _JOINED = re.compile(
     rf"(?:;|,?\s(?P<by>and|or))\s+(?:(?:and|but|or|also|then|it|they|the assistant|replies)\s+){{0,2}}"
     rf"(?P<demand>{words.DEMAND})\b",

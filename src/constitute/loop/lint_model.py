@@ -38,7 +38,7 @@ from constitute.store import Store
 from constitute.templates import render
 from constitute.types import Comparison, Constitution, Principle, Prompt
 
-PAIRS = 32
+PAIRS = 64
 
 
 @dataclass(frozen=True)
