@@ -37,3 +37,46 @@ def test_the_table_the_page_and_the_matrix_are_written(tmp_path: Path) -> None:
 def test_a_run_without_labels_is_refused(tmp_path: Path) -> None:
     done = CliRunner().invoke(attribute, [str(stored(tmp_path / "run", labelled=False))])
     assert isinstance(done.exception, UsageError) and "has no labelled pairs" in str(done.exception)
+
+
+def test_fill_asks_what_is_missing_and_everything_under_another_constitution(tmp_path: Path) -> None:
+    """Labelled with one principle drawn of three: a fill asks the two others, and nothing a second time."""
+    from constitute.config import EngineConfig, load_config
+    from constitute.data.constitution_out import to_yaml
+    from constitute.engines.fake import FakeEngine
+    from constitute.loop.attribute import attribute_run
+    from constitute.pipeline import run_stages
+    from constitute.types import Constitution, Message, Principle, Prompt
+
+    def written(*texts: str) -> str:
+        made = Constitution(
+            name="c",
+            principles=tuple(
+                Principle(id=f"p{i}", text=t, critique="c", revise="r", compare=f"which {t}")
+                for i, t in enumerate(texts)
+            ),
+        )
+        file = tmp_path / f"{'-'.join(texts)}.yaml"
+        file.write_text(to_yaml(made))
+        return str(file)
+
+    prompts = [Prompt(id=f"q{i}", messages=(Message(role="user", content=f"{i}?"),)) for i in range(10)]
+    wanted = {"model": "m", "run": tmp_path / "run", "generate.n": 2, "label.min_mass": 0.0, "limit": 10}
+    config = load_config(overrides=wanted | {"constitution": written("one", "two", "three")})
+    engine = FakeEngine("m", EngineConfig())
+    run_stages(config, ["generate"], prompts=prompts, engine=engine)
+    run_stages(config, ["label"], engine=engine)
+    sparse = attribute_run(config)
+    assert [i.missing for i in sparse.figures.influences] != [0, 0, 0]
+    assert sum(i.missing for i in sparse.figures.influences) == 10 * 2
+    filled = attribute_run(config, fill=True, engine=engine)
+    assert (filled.asked, filled.reused) == (10 * 2 * 2, 10 * 2)
+    assert [i.missing for i in filled.figures.influences] == [0, 0, 0]
+    again = attribute_run(config, fill=True, engine=engine)
+    assert (again.asked, again.figures) == (0, filled.figures)
+    assert len(attribute_run(config, limit=4).figures.columns) == 4
+    said: list[str] = []
+    other = config.model_copy(update={"constitution": written("one", "TWO", "three")})
+    changed = attribute_run(other, fill=True, engine=engine, say=said.append)
+    assert (changed.asked, changed.reused) == (10 * 2, 10 * 4)
+    assert "not the one this run was labelled with" in said[0]

@@ -54,15 +54,15 @@ def attribute(
     from constitute.report.heatmap import as_csv, write_heatmap
     from constitute.run import write_atomic
 
-    wanted = {"model": model, "constitution": constitution_file, "limit": limit}
+    wanted = {"model": model, "judge": model, "constitution": constitution_file}
     config = options.configured(run_dir, None, sets, wanted)
 
     def say(text: str) -> None:
         click.echo(text, err=True)
 
     with open_progress(as_json) as progress:
-        limit_of = MARGIN if margin is None else margin
-        done = attribute_run(config, fill=fill, margin=limit_of, say=say, progress=progress)
+        least = MARGIN if margin is None else margin
+        done = attribute_run(config, fill=fill, margin=least, limit=limit, say=say, progress=progress)
     if out is not None:
         say(f"wrote {write_heatmap(done.figures, run_dir.name or 'run', out)}")
     if csv_file is not None:

@@ -73,7 +73,9 @@ def diff(
         click.echo(changes_text(changes, sys.stdout.isatty() and not os.environ.get("NO_COLOR")))
     result: dict[str, Any] = {"event": "result", **changes_json(changes)}
     if run_dir is not None:
-        config = options.configured(run_dir, None, sets, {"limit": limit, "seed": seed})
+        config = options.configured(run_dir, None, sets, {"seed": seed})
+        # A limit that the run remembers is one of its prompts, not of its pairs.
+        config = config.model_copy(update={"limit": limit})
         done = _effect(config, a, b, model, pairs_file, dry_run, as_json)
         result |= _print(done, config, out, as_json, dry_run)
     if as_json:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from constitute.config import RunConfig
-from constitute.constitution import load_constitution
+from constitute.constitution import constitution_hash, load_constitution
 from constitute.editing.attribution import MARGIN, Attribution, attribute
 from constitute.engines import open_engine
 from constitute.engines.base import Engine
@@ -16,7 +16,7 @@ from constitute.loop.preview import close_all
 from constitute.loop.votes import Votes, vote
 from constitute.progress import Progress, Silent
 from constitute.store import Store
-from constitute.types import Constitution, LabelledPair
+from constitute.types import LabelledPair
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,16 @@ def attribute_run(
     *,
     fill: bool = False,
     margin: float = MARGIN,
+    limit: int | None = None,
     engine: Engine | None = None,
     say: Callable[[str], None] = lambda text: None,
     progress: Progress | None = None,
 ) -> Attributed:
-    """The principle x pair matrix of the run's labels; blocks until done.
+    """The principle x pair matrix of the run's labels, or of the first `limit`; blocks until done.
 
-    With `fill`, pairs without a vote of every principle are labelled by all of `config.constitution`:
-    answers are kept in the run's store, its outcomes stay.
+    With `fill`, pairs without a vote of every principle are labelled by all of `config.constitution`, and
+    every pair where the constitution or the model is not the one the run was labelled with: votes under
+    two wordings or of two models are not mixed. Answers are kept in the run's store, its outcomes stay.
     Raises `UsageError`, `EngineError`, `StorageError`.
     """
     if not 0 < margin <= 1:
@@ -52,7 +54,7 @@ def attribute_run(
         counts = store.counts("label")
         if not rows:
             raise UsageError(f"{config.run} has no labelled pairs to attribute; run `constitute label` first")
-        rows = rows[: config.limit]
+        rows = rows[:limit]
         left_out = counts["abstain"] + counts["failed"]
         if not fill:
             return Attributed(attribute(rows, margin=margin), left_out)
@@ -73,22 +75,26 @@ async def _fill(
 ) -> tuple[Votes, tuple[str, ...]]:
     if config.constitution is None:
         raise UsageError("no constitution to fill votes from; name it with --constitution FILE")
-    if engine is None and config.model is None:
+    name = config.judge or config.model
+    if engine is None and name is None:
         raise UsageError("no model to fill votes from; name one with --model, such as --model pocket")
-    constitution: Constitution = load_constitution(config.constitution)
+    constitution = load_constitution(config.constitution, config.tags)
+    made = store.meta("stage:label") or {}
     names = {principle.id for principle in constitution.principles if principle.weight > 0}
     short = [row for row in rows if {v.principle_id for v in row.label.votes} != names]
-    lacking = sum(len(names - {v.principle_id for v in row.label.votes}) for row in short)
-    say(
-        f"{len(short)} of {len(rows)} pairs lack {lacking} votes: at least {2 * lacking} questions, at most "
-        f"{2 * len(names) * len(short)} where no earlier answer can be used again"
-    )
+    if made.get("constitution") != constitution_hash(constitution):
+        say("the constitution is not the one this run was labelled with, so every pair is labelled anew")
+        short = rows
     if not short:
         return Votes((), (), 0, 0), tuple(sorted(names))
     opened = None
     try:
         if engine is None:
-            engine = opened = open_engine(str(config.model), config.engine)
+            engine = opened = open_engine(str(name), config.engine)
+        if made.get("model") != engine.identity.model_dump(mode="json") and short is not rows:
+            say("the model is not the one that labelled this run, so every pair is labelled anew")
+            short = rows
+        say(f"{len(short)} of {len(rows)} pairs: at most {2 * len(names) * len(short)} questions")
         cfg = config.label.model_copy(update={"principles": "all"})
         pairs = [row.comparison for row in short]
         done = await vote(pairs, constitution, engine, store, cfg, seed=config.seed, progress=progress)
