@@ -9,6 +9,7 @@ import re
 import select
 import signal
 import struct
+import subprocess
 import sys
 import termios
 import time
@@ -176,3 +177,27 @@ def test_pocket_shows_what_an_edit_does(tmp_path: Path) -> None:
         assert set(re.findall(r"^(\S+)  P\(", shown, flags=re.M)) <= {"no-help-acts-cruelty"}
         os.write(screen.terminal, b"q")
         assert screen.end() == 0
+
+
+def test_sigterm_ends_a_watch_that_a_shell_put_in_the_background(tmp_path: Path) -> None:
+    """A shell starts background jobs with SIGINT ignored; SIGTERM must end them all the same."""
+    file = tmp_path / "mine.yaml"
+    file.write_text(FILE)
+    options = [str(file), "--watch", "--json", "--model", "fake", "--set", "engine.kind=fake"]
+    child = subprocess.Popen(
+        [sys.executable, "-c", COMMAND, *options, "--cache", str(tmp_path / "cache")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )
+    try:
+        assert child.stdout is not None
+        for line in child.stdout:
+            if '"done"' in line:
+                break
+        child.terminate()
+        assert child.wait(20) == 130
+    finally:
+        child.kill()
+        child.wait()
