@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from constitute.errors import GateFailed
 from constitute.progress import Progress, Silent
+from constitute.train import sharding
 from constitute.train.batching import micro_batches
 from constitute.train.checkpoint import last_checkpoint, load_checkpoint, save_checkpoint
 from constitute.train.team import Team, deal, gather_team
@@ -88,7 +89,8 @@ def fit(
             total = math.fsum(shares[row] for row in rows)
             loss = 0.0
             mine = [rows[place] for place in deal([lengths[row] for row in rows], team.size)[team.rank]]
-            for places in cut([lengths[row] for row in mine], config.microbatch_tokens):
+            pieces = cut([lengths[row] for row in mine], config.microbatch_tokens)
+            for places in team.in_step(pieces):
                 with autocast():
                     piece = loss_sum([mine[place] for place in places]) / total
                 piece.backward()  # type: ignore[no-untyped-call]
@@ -98,7 +100,7 @@ def fit(
             scheduler.step()
             losses.append(loss)
             progress.advance(f"train {stage}", loss=loss)
-            if team.main and (step + 1) % config.checkpoint_every == 0 and step + 1 < len(batches):
+            if team.saves and (step + 1) % config.checkpoint_every == 0 and step + 1 < len(batches):
                 state = {"made_by": made_by, "losses": losses}
                 save_checkpoint(folder, step + 1, model, optimizer, scheduler, state)
     progress.finish(f"train {stage}")
@@ -166,8 +168,8 @@ def _resume(path: Path | None, model: nn.Module, optimizer: Any, scheduler: Any)
 
 
 def _step(model: nn.Module, optimizer: torch.optim.Optimizer, loss: float, step: int, stage: str) -> None:
-    parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
-    norm = float(nn.utils.clip_grad_norm_(parameters, 1.0))
+    sharding.settle(model)
+    norm = sharding.clip_grad_norm([weight for weight in model.parameters() if weight.grad is not None], 1.0)
     if not (math.isfinite(loss) and math.isfinite(norm)):
         what = f"loss is {loss}" if not math.isfinite(loss) else f"gradient's norm is {norm}"
         raise GateFailed(f"the {what} at step {step}; lower train.{stage}.learning_rate")
