@@ -204,7 +204,9 @@ def _pair_logprobs(actor: Actor, pairs: Sequence[TokenPair], pad_id: int, token_
     for group in groups:
         batch = collate([sequences[row] for row in group], [starts[row] for row in group], pad_id, device)
         logprobs_N, _ = actor(batch, 1.0)
-        own = torch.tensor([len(sequences[row]) - starts[row] for row in group], device=device)
+        own = torch.tensor(
+            [len(sequences[row]) - starts[row] for row in group], dtype=torch.long, device=device
+        )
         row_N = torch.arange(len(group), device=device).repeat_interleave(own)
         parts.append(torch.zeros(len(group), device=device).index_add(0, row_N, logprobs_N))
     places = torch.tensor([place for group in groups for place in group], dtype=torch.long, device=device)

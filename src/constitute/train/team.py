@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -133,10 +134,18 @@ def gather_team() -> Team:
         raise UsageError(
             f"{started} processes were started and none sees the others; on CPUs set ACCELERATE_USE_CPU=true"
         )
+    if accelerator.num_processes > 1 and accelerator.device.type == "cpu":
+        # gloo's threads, left running, can abort a process that is done.
+        atexit.register(_leave)
     plan = None
     if accelerator.num_processes > 1 and _asked("ACCELERATE_USE_FSDP"):
         plan = sharding.launched_sharding(accelerator.device)
     return Team(accelerator, accelerator.process_index, accelerator.num_processes, plan)
+
+
+def _leave() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _asked(name: str) -> bool:
