@@ -13,7 +13,7 @@ from train_models import CausalRollouts, tiny_causal, word_tokenizer
 from constitute.config.train import DPOConfig, PPOConfig, RewardConfig
 from constitute.errors import ConstituteError
 from constitute.progress import Silent
-from constitute.train import history, ppo, update
+from constitute.train import history, ppo, setup, update
 from constitute.train.dpo import train_dpo
 from constitute.train.reward import train_reward
 from constitute.types import Message, Prompt
@@ -87,6 +87,34 @@ def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def elements(tensors) -> int:
+    """Numbers held here; of a tensor in parts, those of the own part."""
+    return sum(getattr(tensor, "_local_tensor", tensor).numel() for tensor in tensors)
+
+
+def measured(folder: Path, case: str) -> None:
+    """Train, then write down how many weights, moments and reference weights this process holds."""
+    kept = []
+
+    def set_up(*arguments):
+        kept.append(setup.set_up(*arguments))
+        return kept[0]
+
+    ppo.set_up = set_up
+    train(folder, case)
+    ppo.set_up = setup.set_up
+    learner, reference = kept[0].learner, kept[0].reference.args[0]
+    moments = [
+        state[name] for state in learner.optimizer.state.values() for name in ("exp_avg", "exp_avg_sq")
+    ]
+    held = {
+        "weights": elements(learner.model.parameters()),
+        "moments": elements(moments),
+        "reference": elements(reference.parameters()),
+    }
+    (folder / case / f"held-{os.environ.get('RANK', '0')}.json").write_text(json.dumps(held))
+
+
 def train(folder: Path, case: str) -> None:
     """PPO in the manner of `case`."""
     main_process = os.environ.get("RANK", "0") == "0"
@@ -125,6 +153,8 @@ def run(folder: Path, case: str) -> None:
     elif case.startswith("dpo"):
         config = DPOConfig(**PAIRS, lora_rank=2 if case == "dpo_lora" else 0)
         train_dpo(pairs, start, out, config, seed=0, progress=Silent())
+    elif case == "separate":
+        measured(folder, case)
     elif case == "resumed":
         interrupted(folder, case)
     else:

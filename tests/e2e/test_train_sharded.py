@@ -89,6 +89,16 @@ def test_two_sharded_processes_learn_what_one_does(one, two, case):
     assert moved(one, case, check_same(one, two, case))
 
 
+def test_each_process_holds_its_part_alone(one, two):
+    whole = json.loads((one / "separate" / "held-0.json").read_text())
+    parts = [json.loads((two / "separate" / f"held-{rank}.json").read_text()) for rank in (0, 1)]
+    assert whole["moments"] == 2 * whole["weights"]
+    for kind, number in whole.items():
+        assert sum(part[kind] for part in parts) == number, kind
+        # A vocabulary of three divides into two and one.
+        assert max(part[kind] for part in parts) < 0.51 * number, kind
+
+
 def test_what_is_saved_is_a_plain_folder(two):
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
@@ -107,7 +117,25 @@ def test_every_kind_of_critic_and_loss_is_sharded_alike(tmp_path, launcher):
     cases = MORE if launcher == "fsdp2.yaml" else ("separate", "reward", *MORE)
     folders = [trained(tmp_path / name, name, *cases) for name in ("one", launcher)]
     for case in cases:
-        check_same(*folders, case)
+        assert moved(folders[0], case, check_same(*folders, case))
+
+
+def test_launches_that_cannot_be_sharded_are_told_so(monkeypatch):
+    from constitute.errors import UsageError
+    from constitute.train.sharding import launched_sharding
+    from constitute.train.team import gather_team
+
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    with pytest.raises(UsageError, match=r"not run under DEEPSPEED.*fsdp2\.yaml.*fsdp2_grads\.yaml"):
+        gather_team()
+    with pytest.raises(UsageError, match="fsdp_version: 2"):
+        launched_sharding(torch.device("cpu"))
+    monkeypatch.setenv("FSDP_VERSION", "2")
+    for name in ("OFFLOAD_PARAMS", "ACTIVATION_CHECKPOINTING", "CPU_RAM_EFFICIENT_LOADING"):
+        monkeypatch.setenv(f"FSDP_{name}", "true")
+        with pytest.raises(UsageError, match=f"fsdp_{name.lower()}"):
+            launched_sharding(torch.device("cpu"))
+        monkeypatch.delenv(f"FSDP_{name}")
 
 
 @pytest.mark.long

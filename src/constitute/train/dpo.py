@@ -75,7 +75,7 @@ def train_dpo(
         raise DataError(_nothing_left(data, len(pairs), split, config))
     # Lengths say what is padding, so any valid id does where a model has no pad token.
     pad_id = tokenizer.pad_token_id or 0
-    with memory_advice(_KNOBS):
+    with memory_advice(_KNOBS), team.phase("train dpo"):
         known, known_held = (
             answer_logprobs(actor, part, pad_id, config.microbatch_tokens)
             for part in (split.train, split.held_out)
@@ -100,7 +100,8 @@ def train_dpo(
         "seconds_reference": round(referred - start, 3),
         "seconds_training": round(trained - referred, 3),
     }
-    tuned = sharding.whole_model(network) if team.saves else None
+    with team.phase("save"):
+        tuned = sharding.whole_model(network) if team.saves else None
     if team.main:
         publish(out, save_into(tuned, tokenizer, losses), made_by=made_by, summary=summary, base=model)
         drop_checkpoints(out)

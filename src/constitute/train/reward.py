@@ -84,7 +84,7 @@ def train_reward(
     if not split.train:
         raise DataError(_nothing_left(data, len(pairs), split, config))
     pad_id = tokenizer.pad_token_id
-    with memory_advice(_KNOBS):
+    with memory_advice(_KNOBS), team.phase("train reward"):
         losses = fit(
             network,
             [pair.tokens for pair in split.train],
@@ -114,7 +114,8 @@ def train_reward(
         "seconds": round(time.perf_counter() - start, 3),
         "seconds_training": round(trained - start, 3),
     }
-    tuned = sharding.whole_model(network) if team.saves else None
+    with team.phase("save"):
+        tuned = sharding.whole_model(network) if team.saves else None
     if team.main:
         publish(out, save_into(tuned, tokenizer, losses), made_by=made_by, summary=summary, base=model)
         drop_checkpoints(out)
