@@ -69,6 +69,11 @@ def _mesh(kind: str) -> Any:
     return init_device_mesh(kind, (torch.distributed.get_world_size(),))
 
 
+def forget_mesh() -> None:
+    """Let go of the group of processes; at the end of a process alone."""
+    _mesh.cache_clear()
+
+
 def shard_actor(sharding: Sharding, actor: Any, *, frozen: bool = False) -> None:
     """Shard a `models.Actor` in place: its layers, its trunk and its output layer.
 

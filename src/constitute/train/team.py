@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 import torch
@@ -135,17 +137,25 @@ def gather_team() -> Team:
             f"{started} processes were started and none sees the others; on CPUs set ACCELERATE_USE_CPU=true"
         )
     if accelerator.num_processes > 1 and accelerator.device.type == "cpu":
-        # gloo's threads, left running, can abort a process that is done.
-        atexit.register(_leave)
+        _leave_at_exit()
     plan = None
     if accelerator.num_processes > 1 and _asked("ACCELERATE_USE_FSDP"):
         plan = sharding.launched_sharding(accelerator.device)
     return Team(accelerator, accelerator.process_index, accelerator.num_processes, plan)
 
 
+@cache
+def _leave_at_exit() -> None:
+    atexit.register(_leave)
+
+
 def _leave() -> None:
+    # gloo's threads abort a finished process when they outlive the interpreter (pytorch issue 190489), and
+    # they end with the last reference to their group.
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+        sharding.forget_mesh()
+        gc.collect()
 
 
 def _asked(name: str) -> bool:
