@@ -1,9 +1,10 @@
-"""One process of several small trainings in a row: FOLDER CASE..., each case into FOLDER/<case>/out."""
+"""One process of several small trainings in a row: FOLDER CASE[!]..., each case into FOLDER/<case>/out."""
 
 import json
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -13,7 +14,7 @@ from train_models import CausalRollouts, tiny_causal, word_tokenizer
 from constitute.config.train import DPOConfig, PPOConfig, RewardConfig
 from constitute.errors import ConstituteError
 from constitute.progress import Silent
-from constitute.train import history, ppo, setup, update
+from constitute.train import fit, history, ppo, setup, update
 from constitute.train.dpo import train_dpo
 from constitute.train.reward import train_reward
 from constitute.types import Message, Prompt
@@ -129,20 +130,18 @@ def train(folder: Path, case: str) -> None:
     )  # fmt: skip
 
 
-def interrupted(folder: Path, case: str) -> None:
-    """Stop right after the first checkpoint, then start again."""
-    save = history.History.checkpoint
+def interrupted(module, folder: Path, case: str) -> None:
+    """Stop right after the first checkpoint that `module` saves."""
+    save = module.save_checkpoint
 
-    def stop(self, *arguments):
-        save(self, *arguments)
+    def stop(*arguments):
+        save(*arguments)
         raise KeyboardInterrupt
 
-    history.History.checkpoint = stop
-    try:
-        train(folder, case)
-    except KeyboardInterrupt:
-        history.History.checkpoint = save
-        train(folder, case)
+    module.save_checkpoint = stop
+    with suppress(KeyboardInterrupt):
+        run(folder, case)
+    module.save_checkpoint = save
 
 
 def run(folder: Path, case: str) -> None:
@@ -151,12 +150,10 @@ def run(folder: Path, case: str) -> None:
     if case == "reward":
         train_reward(pairs, start, out, RewardConfig(**PAIRS, heads=2), seed=0, progress=Silent())
     elif case.startswith("dpo"):
-        config = DPOConfig(**PAIRS, lora_rank=2 if case == "dpo_lora" else 0)
+        config = DPOConfig(**PAIRS, lora_rank=2 if case == "dpo_lora" else 0, checkpoint_every=2)
         train_dpo(pairs, start, out, config, seed=0, progress=Silent())
     elif case == "separate":
         measured(folder, case)
-    elif case == "resumed":
-        interrupted(folder, case)
     else:
         if case == "dies" and os.environ["RANK"] == "1":
             update._accumulate = die
@@ -166,7 +163,11 @@ def run(folder: Path, case: str) -> None:
 if __name__ == "__main__":
     try:
         for name in sys.argv[2:]:
-            run(Path(sys.argv[1]), name)
+            # CASE! is interrupted, and goes on where CASE follows.
+            if name.endswith("!"):
+                interrupted(fit if name.startswith("dpo") else history, Path(sys.argv[1]), name[:-1])
+            else:
+                run(Path(sys.argv[1]), name)
     except ConstituteError as problem:
         print(f"stopped: {problem}", file=sys.stderr, flush=True)
         sys.exit(5)
