@@ -172,7 +172,7 @@ def whole_model(model: Any) -> Any:
     tensor at a time, and the others None.
     """
     sharded = is_sharded(model)
-    if not sharded and not lora.layers(model):
+    if not sharded and not any(".lora_" in name for name, _ in model.named_parameters()):
         return model
     settle(model)
     state = dict(_gathered(lora.plain_state(model))) if sharded else dict(lora.plain_state(model))
