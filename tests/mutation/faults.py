@@ -133,7 +133,7 @@ FAULTS = [
     Fault(
         "the reference is the policy in training",
         "train/setup.py",
-        "partial(_reference_logprobs, Actor(frozen), config.temperature, adapter_off=False)",
+        "partial(_reference_logprobs, frozen, config.temperature, adapter_off=False)",
         "partial(_reference_logprobs, actor, config.temperature, adapter_off=False)",
         GIBBS + "test_ppo_lands_at_the_optimum",
     ),

@@ -42,9 +42,16 @@ def test_options_and_defaults(section):
         assert (float(default) if isinstance(expected, float) else default) == expected, name
 
 
-def test_accelerate_reads_the_example_configuration():
+@pytest.mark.parametrize(
+    ("name", "kind", "reshard"),
+    [("ddp", "MULTI_GPU", None), ("fsdp2", "FSDP", True), ("fsdp2_grads", "FSDP", False)],
+)
+def test_accelerate_reads_the_example_configurations(name, kind, reshard):
     config_args = pytest.importorskip("accelerate.commands.config.config_args")
     folder = Path(__file__).parents[2] / "examples" / "accelerate"
-    found = config_args.load_config_from_file(str(folder / "ddp.yaml"))
-    assert (str(found.distributed_type), found.num_processes) == ("DistributedType.MULTI_GPU", 4)
-    assert "examples/accelerate/ddp.yaml" in TEXT
+    found = config_args.load_config_from_file(str(folder / f"{name}.yaml"))
+    assert (str(found.distributed_type), found.num_processes) == (f"DistributedType.{kind}", 4)
+    assert f"examples/accelerate/{name}.yaml" in TEXT
+    if reshard is not None:
+        assert found.fsdp_config["fsdp_version"] == 2
+        assert found.fsdp_config["fsdp_reshard_after_forward"] is reshard

@@ -54,7 +54,8 @@ class TokenBatch:
     input_ids_BL and position_ids_BL hold B sequences of at most L tokens. `predict_N` indexes the
     flattened B*L positions whose next token is a response token, row after row; `target_N` is that
     token; `last_B` indexes each row's last token in the same way. Padding comes after every real
-    token, so causal attention needs no mask to ignore it.
+    token, so causal attention needs no mask to ignore it. A batch of no sequences is one row of padding
+    that nothing is read from: what a process passes that must keep step with others and has no rows left.
     """
 
     input_ids_BL: Tensor
@@ -68,6 +69,12 @@ def collate(
     sequences: Sequence[Sequence[int]], prompt_lengths: Sequence[int], pad_id: int, device: torch.device
 ) -> TokenBatch:
     """Pad prompt-and-response sequences on the right; lengths, not token ids, say what is padding."""
+    if not sequences:
+        nothing_N = torch.zeros(0, dtype=torch.long, device=device)
+        filler_BL = torch.full((1, 2), pad_id, device=device)
+        return TokenBatch(
+            filler_BL, torch.arange(2, device=device)[None], nothing_N, nothing_N.clone(), nothing_N.clone()
+        )
     width = max(len(sequence) for sequence in sequences)
     padded = [[*sequence, *([pad_id] * (width - len(sequence)))] for sequence in sequences]
     predict = [

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from constitute.errors import StorageError
+from constitute.train import sharding
 from constitute.train.artefact import check_recipe
 
 _PREFIX = "iteration-"
@@ -28,22 +29,33 @@ def save_checkpoint(
     scheduler: Any,
     state: dict[str, Any],
     save_policy: Callable[[Path], None] | None = None,
-) -> Path:
+) -> Path | None:
     """Write `folder/iteration-000012` and then remove the older ones, the best excepted.
 
     It holds the weights (safetensors), optimizer, schedule and random states, `state` as JSON and, with
     `save_policy`, what a user loads, in `policy/`. The best has the greatest `state["objective"]`.
     Raises `StorageError` where the disk refuses; what was there before stays.
-    """
-    from safetensors.torch import save_model
 
+    All processes of a sharded model must call it; the first writes what an unsharded run would, and the
+    others, which write nothing, get None.
+    """
+    from safetensors.torch import save_file, save_model
+
+    weights, moments = None, None
+    if sharding.is_sharded(model):
+        weights, moments = sharding.gather_state(model, optimizer)
+        if torch.distributed.get_rank():
+            return None
     final = folder / f"{_PREFIX}{iteration:06d}"
     staging = folder / f".{final.name}"
     shutil.rmtree(staging, ignore_errors=True)
     try:
         staging.mkdir(parents=True)
-        save_model(model, str(staging / "model.safetensors"))
-        training = {"optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict()}
+        if weights is None:
+            save_model(model, str(staging / "model.safetensors"))
+        else:
+            save_file(weights, str(staging / "model.safetensors"))
+        training = {"optimizer": moments or optimizer.state_dict(), "scheduler": scheduler.state_dict()}
         training["random"] = {"torch": torch.get_rng_state(), "python": _python_state()}
         if torch.cuda.is_available():
             training["random"]["cuda"] = torch.cuda.get_rng_state_all()
@@ -100,9 +112,12 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: Any, scheduler: Any
     """Restore everything `save_checkpoint` wrote and return its `state`. Reads tensors only, no code."""
     from safetensors.torch import load_model
 
-    load_model(model, str(path / "model.safetensors"), device=str(next(model.parameters()).device))
+    if sharding.is_sharded(model):
+        sharding.load_weights(model, path / "model.safetensors")
+    else:
+        load_model(model, str(path / "model.safetensors"), device=str(next(model.parameters()).device))
     training = torch.load(path / "training.pt", weights_only=True, map_location="cpu")
-    optimizer.load_state_dict(training["optimizer"])
+    sharding.load_optimizer(optimizer, training["optimizer"])
     scheduler.load_state_dict(training["scheduler"])
     torch.set_rng_state(training["random"]["torch"])
     version, words, gauss = training["random"]["python"]

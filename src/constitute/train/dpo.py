@@ -23,7 +23,7 @@ from constitute.config.dpo import DPOConfig
 from constitute.config.reward import RewardConfig
 from constitute.errors import DataError
 from constitute.progress import Progress
-from constitute.train import lora
+from constitute.train import lora, sharding
 from constitute.train.artefact import finished, model_fingerprint, publish, recipe
 from constitute.train.batching import collate, micro_batches
 from constitute.train.data import data_hash, read_pairs
@@ -34,7 +34,7 @@ from constitute.train.metrics import Figure, mean_figure, preference_metrics
 from constitute.train.models import Actor, check_actor, load_model, load_tokenizer
 from constitute.train.render import check_template, eos_ids
 from constitute.train.reward_pairs import Split, TokenPair, consecutive, split_pairs, target
-from constitute.train.team import gather_team
+from constitute.train.team import Team, gather_team
 from constitute.train.trainer import loss_figures, save_into
 
 _KNOBS = "train.dpo.microbatch_tokens or train.dpo.max_length, or set train.dpo.gradient_checkpointing=true"
@@ -67,7 +67,7 @@ def train_dpo(
     start = time.perf_counter()
     tokenizer = load_tokenizer(model)
     check_template(tokenizer, model)
-    actor = _actor(model, seed)
+    actor = _actor(model, config, seed, team)
     network = actor.model
     ends = eos_ids(tokenizer, network.config, network.generation_config)
     split = split_pairs(pairs, tokenizer, ends, _pair_settings(config), seed)
@@ -75,7 +75,7 @@ def train_dpo(
         raise DataError(_nothing_left(data, len(pairs), split, config))
     # Lengths say what is padding, so any valid id does where a model has no pad token.
     pad_id = tokenizer.pad_token_id or 0
-    with memory_advice(_KNOBS):
+    with memory_advice(_KNOBS), team.phase("train dpo"):
         known, known_held = (
             answer_logprobs(actor, part, pad_id, config.microbatch_tokens)
             for part in (split.train, split.held_out)
@@ -100,9 +100,10 @@ def train_dpo(
         "seconds_reference": round(referred - start, 3),
         "seconds_training": round(trained - referred, 3),
     }
-    save = save_into(_plain(network, config), tokenizer, losses)
+    with team.phase("save"):
+        tuned = sharding.whole_model(network) if team.saves else None
     if team.main:
-        publish(out, save, made_by=made_by, summary=summary, base=model)
+        publish(out, save_into(tuned, tokenizer, losses), made_by=made_by, summary=summary, base=model)
         drop_checkpoints(out)
     return summary
 
@@ -125,7 +126,7 @@ def fit_dpo(
     each step. Raises as `fit.fit` does.
     """
     network: Any = actor.model
-    if config.lora_rank:
+    if config.lora_rank and not lora.layers(network):
         torch.manual_seed(seed)
         lora.add_adapter(network, lora.POLICY, config.lora_rank)
     return fit(
@@ -199,26 +200,35 @@ def _pair_logprobs(actor: Actor, pairs: Sequence[TokenPair], pad_id: int, token_
     starts = [pair.prompt_length for pair in pairs] * 2
     device = actor.model.device
     groups = micro_batches([len(sequence) for sequence in sequences], token_budget)
+    groups = sharding.in_step(actor, groups)
     parts = []
     for group in groups:
         batch = collate([sequences[row] for row in group], [starts[row] for row in group], pad_id, device)
         logprobs_N, _ = actor(batch, 1.0)
-        own = torch.tensor([len(sequences[row]) - starts[row] for row in group], device=device)
+        own = torch.tensor(
+            [len(sequences[row]) - starts[row] for row in group], dtype=torch.long, device=device
+        )
         row_N = torch.arange(len(group), device=device).repeat_interleave(own)
         parts.append(torch.zeros(len(group), device=device).index_add(0, row_N, logprobs_N))
-    places = torch.tensor([place for group in groups for place in group], device=device)
+    places = torch.tensor([place for group in groups for place in group], dtype=torch.long, device=device)
     chosen_B, rejected_B = torch.cat(parts)[places.argsort()].chunk(2)
     return PairLogprobs(chosen_B, rejected_B)
 
 
-def _actor(model: str, seed: int) -> Actor:
+def _actor(model: str, config: DPOConfig, seed: int, team: Team) -> Actor:
     from transformers import AutoModelForCausalLM, set_seed
 
     set_seed(seed)
     network = load_model(AutoModelForCausalLM, model, dtype=torch.float32)
-    network.to("cuda" if torch.cuda.is_available() else "cpu")
+    network.to(team.load_device)
     actor = Actor(network)
     check_actor(actor, model)
+    if team.sharding is not None:
+        if config.lora_rank:
+            # Before the weights are split. Adapters start without effect, so the reference is the same.
+            torch.manual_seed(seed)
+            lora.add_adapter(network, lora.POLICY, config.lora_rank)
+        sharding.shard_actor(team.sharding, actor)
     return actor
 
 
@@ -240,13 +250,3 @@ def _autocast(device: torch.device) -> AbstractContextManager[Any]:
     """The precision of the training steps, so that policy and reference are the same at the start."""
     wanted = device.type == "cuda" and torch.cuda.is_bf16_supported()
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=wanted)
-
-
-def _plain(network: Any, config: DPOConfig) -> Any:
-    """The model with its adapters merged."""
-    if not config.lora_rank:
-        return network
-    merged = type(network)(network.config)
-    merged.load_state_dict(dict(lora.plain_state(network)))
-    merged.generation_config = network.generation_config
-    return merged

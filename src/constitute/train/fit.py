@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from constitute.errors import GateFailed
 from constitute.progress import Progress, Silent
+from constitute.train import sharding
 from constitute.train.batching import micro_batches
 from constitute.train.checkpoint import last_checkpoint, load_checkpoint, save_checkpoint
 from constitute.train.team import Team, deal, gather_team
@@ -77,28 +78,29 @@ def fit(
     if len(shares) != len(lengths) or not all(math.isfinite(share) and share > 0 for share in shares):
         raise ValueError("each example needs a positive, finite weight; leave out those of weight 0")
     batches = batches_of(len(lengths), config.batch_size, config.epochs, f"{seed}:{stage}")
+    # The optimizer's weights are the parts, whatever a pass before left whole.
+    sharding.settle(model)
     optimizer, scheduler = _optimizer(model, config, len(batches))
     folder = out / "checkpoints"
     losses = _resume(last_checkpoint(folder, made_by), model, optimizer, scheduler)
     autocast = _autocast(model)
     progress.start(f"train {stage}", len(batches), len(losses))
-    with _training(model, config.gradient_checkpointing):
+    with _training(model, config.gradient_checkpointing), team.phase(f"train {stage}"):
         for step in range(len(losses), len(batches)):
             rows = batches[step]
             total = math.fsum(shares[row] for row in rows)
             loss = 0.0
-            mine = [rows[place] for place in deal([lengths[row] for row in rows], team.size)[team.rank]]
-            for places in cut([lengths[row] for row in mine], config.microbatch_tokens):
+            for piece_rows in _pieces(team, rows, lengths, config.microbatch_tokens, cut):
                 with autocast():
-                    piece = loss_sum([mine[place] for place in places]) / total
+                    piece = loss_sum(piece_rows) / total
                 piece.backward()  # type: ignore[no-untyped-call]
                 loss += piece.item()
-            loss = _together(team, model, loss, stage)
+            loss = _together(team, model, loss)
             _step(model, optimizer, loss, step + 1, stage)
             scheduler.step()
             losses.append(loss)
             progress.advance(f"train {stage}", loss=loss)
-            if team.main and (step + 1) % config.checkpoint_every == 0 and step + 1 < len(batches):
+            if team.saves and (step + 1) % config.checkpoint_every == 0 and step + 1 < len(batches):
                 state = {"made_by": made_by, "losses": losses}
                 save_checkpoint(folder, step + 1, model, optimizer, scheduler, state)
     progress.finish(f"train {stage}")
@@ -110,13 +112,21 @@ def drop_checkpoints(out: Path) -> None:
     shutil.rmtree(out / "checkpoints", ignore_errors=True)
 
 
-def _together(team: Team, model: nn.Module, loss: float, stage: str) -> float:
+def _pieces(
+    team: Team, rows: Sequence[int], lengths: Sequence[int], token_budget: int, cut: Cut
+) -> list[list[int]]:
+    """This process's rows of a batch, cut to fit the memory."""
+    mine = [rows[place] for place in deal([lengths[row] for row in rows], team.size)[team.rank]]
+    pieces = team.in_step(cut([lengths[row] for row in mine], token_budget))
+    return [[mine[place] for place in places] for places in pieces]
+
+
+def _together(team: Team, model: nn.Module, loss: float) -> float:
     """Sum gradients and loss over the processes; each then takes the same step."""
     if team.size == 1:
         return loss
-    with team.phase(f"train {stage}"):
-        team.sum_gradients([parameter for parameter in model.parameters() if parameter.requires_grad])
-        return float(team.sum(torch.tensor(loss, dtype=torch.float64, device=team.device)))
+    team.sum_gradients([parameter for parameter in model.parameters() if parameter.requires_grad])
+    return float(team.sum(torch.tensor(loss, dtype=torch.float64, device=team.device)))
 
 
 def batches_of(n: int, batch_size: int, epochs: float, key: str) -> list[list[int]]:
@@ -166,8 +176,8 @@ def _resume(path: Path | None, model: nn.Module, optimizer: Any, scheduler: Any)
 
 
 def _step(model: nn.Module, optimizer: torch.optim.Optimizer, loss: float, step: int, stage: str) -> None:
-    parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
-    norm = float(nn.utils.clip_grad_norm_(parameters, 1.0))
+    sharding.settle(model)
+    norm = sharding.clip_grad_norm([weight for weight in model.parameters() if weight.grad is not None], 1.0)
     if not (math.isfinite(loss) and math.isfinite(norm)):
         what = f"loss is {loss}" if not math.isfinite(loss) else f"gradient's norm is {norm}"
         raise GateFailed(f"the {what} at step {step}; lower train.{stage}.learning_rate")

@@ -12,7 +12,7 @@ from typing import Any
 
 from constitute.config.ppo import PPOConfig
 from constitute.stats import mean
-from constitute.train import lora
+from constitute.train import sharding
 from constitute.train.artefact import write_card
 from constitute.train.checkpoint import best_checkpoint, last_checkpoint, load_checkpoint, save_checkpoint
 from constitute.train.setup import Players
@@ -61,7 +61,8 @@ class History:
         """Save everything a later run needs to go on after `lines`, and the policy as users load it.
 
         The objective of a checkpoint is the mean of reward - kl_coef * KL over the iterations since the
-        one before: single batches are noisy.
+        one before: single batches are noisy. Where weights are sharded every process calls it, and only the
+        first writes.
         """
         learner = self.players.learner
         recent = lines[-self.config.checkpoint_every :]
@@ -71,6 +72,7 @@ class History:
             "objective": mean([line["reward"] - line["kl_coef"] * line["kl"] for line in recent]),
         }
         iteration = len(lines)
+        policy = self.whole_policy()
         save_checkpoint(
             self.out / "checkpoints",
             iteration,
@@ -78,9 +80,9 @@ class History:
             learner.optimizer,
             self.players.scheduler,
             state,
-            lambda folder: self._save_with_card(folder, lines[-1]),
+            lambda folder: self._save_with_card(folder, policy, lines[-1]),
         )
-        if self.config.keep_policies:
+        if self.config.keep_policies and learner.team.main:
             self._keep(iteration)
 
     def _keep(self, iteration: int) -> None:
@@ -92,20 +94,18 @@ class History:
         shutil.rmtree(kept / name, ignore_errors=True)
         os.replace(staging, kept / name)
 
-    def _save_with_card(self, folder: Path, line: Line) -> None:
-        self.save_policy(folder)
+    def _save_with_card(self, folder: Path, policy: Any, line: Line) -> None:
+        self.save_policy(policy, folder)
         figures = {name: line[name] for name in ("iteration", "reward", "kl", "length", "eos_rate")}
         write_card(folder, self.made_by, figures, self.made_by["inputs"]["policy"])
 
-    def save_policy(self, folder: Path) -> None:
-        """Write the policy as a plain Hugging Face folder, adapters merged."""
-        model = self.players.actor_critic.actor.model
-        if self.config.lora_rank:
-            merged = type(model)(model.config)
-            merged.load_state_dict(dict(lora.plain_state(model)))
-            merged.generation_config = model.generation_config
-            model = merged
-        model.save_pretrained(folder)
+    def whole_policy(self) -> Any:
+        """The policy to be saved, adapters merged; of sharded weights in the first process alone."""
+        return sharding.whole_model(self.players.actor_critic.actor.model)
+
+    def save_policy(self, policy: Any, folder: Path) -> None:
+        """Write the policy as a plain Hugging Face folder."""
+        policy.save_pretrained(folder)
         self.players.tokenizer.save_pretrained(folder)
 
     def best(self) -> dict[str, Any]:

@@ -29,10 +29,18 @@ from constitute.train.inputs import fitting, input_hashes, probe
 from constitute.train.memory import memory_advice
 from constitute.train.ptx import Row, add_ptx, read_ptx
 from constitute.train.replay import save_prompts, save_rollouts
-from constitute.train.rewards import Reward, RewardPart, as_parts, final_scores, values_of, weighted_sum
+from constitute.train.rewards import (
+    Reward,
+    RewardPart,
+    Scorer,
+    as_parts,
+    final_scores,
+    values_of,
+    weighted_sum,
+)
 from constitute.train.setup import Players, set_up
 from constitute.train.summary import iteration_figures, run_summary
-from constitute.train.sync import PROBE_ROWS, Rollouter, check_gap, logprob_gap, named_weights
+from constitute.train.sync import PROBE_ROWS, Rollouter, check_gap, follow_push, logprob_gap, named_weights
 from constitute.train.team import Team, deal, gather_team
 from constitute.train.trackers import check_trackers
 from constitute.train.update import update
@@ -89,8 +97,10 @@ def train_ppo(
     summary = run_summary(lines) | {"prompts": len(prompts), "prompts_too_long": too_long}
     summary |= {"critic_from": players.critic_from, "processes": team.size, **history.best()}
     summary["findings"] = findings
+    with team.phase("save"):
+        last = history.whole_policy() if team.saves else None
     if team.main:
-        publish(out, history.save_policy, made_by=made_by, summary=summary, base=policy)
+        publish(out, partial(history.save_policy, last), made_by=made_by, summary=summary, base=policy)
     return summary
 
 
@@ -199,15 +209,14 @@ class _Run:
         return rollout.gather(prompts, ids, completions, self.players.eos, self.team.device)
 
     def _reward(self, rollouts: rollout.Rollouts) -> dict[str, list[float]]:
-        """Every part's rewards; functions and services are asked by the first process alone."""
+        """Every part's rewards; all processes run a sharded model, and the first alone asks the others."""
         pad, budget = self.players.learner.pad_id, self.config.microbatch_tokens
         with self._timed("reward"):
-            found = None
-            if self.team.main:
-                found = {
-                    name: values_of(source, name, rollouts, pad, budget)
-                    for name, source in self.players.rewards.items()
-                }
+            found = {
+                name: values_of(source, name, rollouts, pad, budget)
+                for name, source in self.players.rewards.items()
+                if self.team.main or (self.team.saves and isinstance(source, Scorer))
+            }
             shared: dict[str, list[float]] = self.team.share(found)
         return shared
 
@@ -216,14 +225,15 @@ class _Run:
         config, model, team = self.config, self.players.learner.model, self.team
         mine = deal(rollouts.lengths, team.size)[team.rank]
         args = (rollouts, mine, self.players.learner.pad_id, config.microbatch_tokens)
+        run = partial(rollout.forward_all, cut=team.cut)
         from_engine = config.old_logprobs == "engine"
         with team.accelerator.autocast():
             with torch.no_grad():
-                (reference_BT,), _ = rollout.forward_all(self.players.reference, *args, count=1)
+                (reference_BT,), _ = run(self.players.reference, *args, count=1)
             if from_engine:
-                (values_BT,), kept = rollout.forward_all(lambda batch: (model.values(batch),), *args, count=1)
+                (values_BT,), kept = run(lambda batch: (model.values(batch),), *args, count=1)
             else:
-                old, kept = rollout.forward_all(
+                old, kept = run(
                     lambda batch: model(batch, config.temperature, entropy=True),
                     *args,
                     count=3,
@@ -253,29 +263,25 @@ class _Run:
 
     def checkpoint(self, lines: Sequence[Line]) -> None:
         """Save the state; the others wait, so that none runs ahead of what is on disk."""
-        if self.team.main:
-            self.history.checkpoint(lines, self.kl_coef)
         with self.team.phase("checkpoint"):
+            if self.team.saves:
+                self.history.checkpoint(lines, self.kl_coef)
             self.team.share(None)
 
     def _push(
         self, version: int, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
     ) -> float | None:
         """Send the weights and check them on a probe; returns the gap in nats per token, None in a replay."""
-        gap = None
+        gap, actor = None, self.players.actor_critic.actor
+        probed = (prompts, completions, self.players.learner.pad_id, self.config.microbatch_tokens)
         with self._timed("sync"):
-            if self.engine is not None and not getattr(self.engine, "replays", False):
-                actor = self.players.actor_critic.actor
+            pushes = self.engine is not None and not getattr(self.engine, "replays", False)
+            if self.team.sharding is not None and self.team.share(pushes) and not self.team.main:
+                follow_push(actor, *probed)
+            if self.engine is not None and pushes:
                 mark = f"{self.history.identity}-{version}"
                 self.engine.update_weights(named_weights(actor.model), fingerprint=mark)
-                gap = logprob_gap(
-                    self.engine,
-                    actor,
-                    prompts,
-                    completions,
-                    self.players.learner.pad_id,
-                    self.config.microbatch_tokens,
-                )
+                gap = logprob_gap(self.engine, actor, *probed)
                 check_gap(gap)
             shared: float | None = self.team.share(gap)
         return shared

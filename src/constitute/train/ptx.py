@@ -11,7 +11,7 @@ import torch
 
 from constitute.config.ppo import PPOConfig
 from constitute.errors import DataError
-from constitute.train.batching import TokenBatch, micro_batches
+from constitute.train.batching import TokenBatch, collate
 from constitute.train.data import read_conversations
 from constitute.train.render import conversation_ids
 from constitute.train.team import deal
@@ -43,7 +43,7 @@ def add_ptx(learner: Learner, rows: Sequence[Row], config: PPOConfig, seed: int)
     drawn = [rows[rng.randrange(len(rows))] for _ in range(count)]
     tokens = sum(label != _IGNORED for _, labels in drawn for label in labels)
     mine = deal([len(ids) for ids, _ in drawn], team.size)[team.rank]
-    for places in micro_batches([len(drawn[row][0]) for row in mine], config.microbatch_tokens):
+    for places in team.cut([len(drawn[row][0]) for row in mine], config.microbatch_tokens):
         batch = labelled([drawn[mine[place]] for place in places], learner.pad_id, team.device)
         with team.accelerator.autocast():
             # The model's own distribution is what imitates: no sampling temperature.
@@ -53,6 +53,8 @@ def add_ptx(learner: Learner, rows: Sequence[Row], config: PPOConfig, seed: int)
 
 def labelled(rows: Sequence[Row], pad_id: int, device: torch.device) -> TokenBatch:
     """Right-padded conversations whose labelled tokens are the targets."""
+    if not rows:
+        return collate([], [], pad_id, device)
     width = max(len(ids) for ids, _ in rows)
     padded = [[*ids, *([pad_id] * (width - len(ids)))] for ids, _ in rows]
     predict = [

@@ -25,6 +25,7 @@ from torch import Tensor
 from constitute.config.train import RewardConfig
 from constitute.errors import DataError, GateFailed, UsageError
 from constitute.progress import Progress
+from constitute.train import sharding
 from constitute.train.artefact import finished, model_fingerprint, publish, recipe
 from constitute.train.batching import micro_batches
 from constitute.train.data import data_hash, read_pairs
@@ -76,11 +77,14 @@ def train_reward(
     check_template(tokenizer, model)
     check_pad(tokenizer, model)
     network, head = _network(model, tokenizer, config.heads, seed)
+    if team.sharding is not None:
+        sharding.shard_trunk(team.sharding, network.base_model, head=head)
+    network.to(team.device)
     split = split_pairs(pairs, tokenizer, eos_ids(tokenizer, network.config), config, seed)
     if not split.train:
         raise DataError(_nothing_left(data, len(pairs), split, config))
     pad_id = tokenizer.pad_token_id
-    with memory_advice(_KNOBS):
+    with memory_advice(_KNOBS), team.phase("train reward"):
         losses = fit(
             network,
             [pair.tokens for pair in split.train],
@@ -110,8 +114,10 @@ def train_reward(
         "seconds": round(time.perf_counter() - start, 3),
         "seconds_training": round(trained - start, 3),
     }
+    with team.phase("save"):
+        tuned = sharding.whole_model(network) if team.saves else None
     if team.main:
-        publish(out, save_into(network, tokenizer, losses), made_by=made_by, summary=summary, base=model)
+        publish(out, save_into(tuned, tokenizer, losses), made_by=made_by, summary=summary, base=model)
         drop_checkpoints(out)
     return summary
 
@@ -154,7 +160,6 @@ def _network(model: str, tokenizer: Any, heads: int, seed: int) -> tuple[Any, to
     head = score_head(network, model, heads)
     if not was_reward:
         torch.nn.init.normal_(head.weight, std=1.0 / math.sqrt(head.in_features + 1))
-    network.to("cuda" if torch.cuda.is_available() else "cpu")
     return network, head
 
 
@@ -179,12 +184,14 @@ def pair_losses(
 
     def loss_sum(rows: Sequence[int]) -> Tensor:
         sequences = _sides([pairs[row] for row in rows])
-        groups = micro_batches([len(sequence) for sequence in sequences], config.microbatch_tokens)
+        groups = sharding.in_step(
+            network, micro_batches([len(sequence) for sequence in sequences], config.microbatch_tokens)
+        )
         parts = [
             head_scores(network, head, whole_batch([sequences[row] for row in group], pad_id, device))
             for group in groups
         ]
-        places = torch.tensor([place for group in groups for place in group], device=device)
+        places = torch.tensor([place for group in groups for place in group], dtype=torch.long, device=device)
         chosen_Bk, rejected_Bk = torch.cat(parts)[places.argsort()].chunk(2)
         index = list(rows)
         loss_Bk = soft_label_loss(

@@ -96,6 +96,7 @@ def forward_all(
     *,
     count: int,
     keep: bool = False,
+    cut: Callable[[Sequence[int], int], list[list[int]]] = micro_batches,
 ) -> tuple[list[Tensor], Kept | None]:
     """Run `forward` over `rows` in length-bucketed pieces; each of its `count` (N,) outputs as (B, T).
 
@@ -103,9 +104,7 @@ def forward_all(
     With `keep`, the first piece runs last and keeps its graph: `update` starts with it.
     """
     lengths = rollouts.lengths
-    groups = [
-        [rows[place] for place in part] for part in micro_batches([lengths[r] for r in rows], token_budget)
-    ]
+    groups = [[rows[place] for place in part] for part in cut([lengths[r] for r in rows], token_budget)]
     outputs = [torch.zeros_like(rollouts.mask_BT) for _ in range(count)]
     kept = None
     for group in reversed(groups):

@@ -91,6 +91,10 @@ def head_scores(model: Any, head: nn.Linear, batch: TokenBatch) -> Tensor:
     last_BD = hidden_states(model.base_model, batch)[batch.last_B]
     # A score in bf16 has three digits, fewer than two good answers differ by.
     with torch.autocast(last_BD.device.type, enabled=False):
+        if head.weight.dtype == torch.float32:
+            # Called, for a sharded head is whole only within its own call.
+            scores_Bk: Tensor = head(last_BD.float())
+            return scores_Bk
         bias = None if head.bias is None else head.bias.float()
         return nn.functional.linear(last_BD.float(), head.weight.float(), bias)
 

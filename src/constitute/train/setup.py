@@ -13,7 +13,7 @@ from torch import Tensor
 
 from constitute.config.ppo import PPOConfig
 from constitute.errors import UsageError
-from constitute.train import lora
+from constitute.train import lora, sharding
 from constitute.train.batching import TokenBatch
 from constitute.train.models import (
     Actor,
@@ -25,7 +25,7 @@ from constitute.train.models import (
 )
 from constitute.train.render import check_pad, eos_ids
 from constitute.train.rewards import RewardFunction, RewardPart, Scorer
-from constitute.train.scorer import open_reward_model, value_head_of
+from constitute.train.scorer import RewardModel, open_reward_model, value_head_of
 from constitute.train.team import Team
 from constitute.train.update import Learner
 
@@ -69,12 +69,12 @@ def set_up(
     frozen_type = torch.bfloat16 if team.accelerator.mixed_precision == "bf16" else torch.float32
     tokenizer = load_tokenizer(policy)
     check_pad(tokenizer, policy)
-    model = load_model(AutoModelForCausalLM, policy, dtype=torch.float32).to(team.device)
+    model = load_model(AutoModelForCausalLM, policy, dtype=torch.float32).to(team.load_device)
     actor = Actor(model)
     check_actor(actor, policy)
-    frozen = _reference(actor, policy, reference, config, frozen_type)
+    frozen = _reference(actor, policy, reference, config, frozen_type, team)
     rewards: dict[str, Scorer | RewardFunction] = {
-        part.name: open_reward_model(part.source, tokenizer, policy, frozen_type, team.device)
+        part.name: _scorer(part.source, tokenizer, policy, frozen_type, team)
         if isinstance(part.source, str)
         else part.source
         for part in parts
@@ -88,17 +88,33 @@ def set_up(
 
 
 def _reference(
-    actor: Actor, policy: str, reference: str | None, config: PPOConfig, dtype: torch.dtype
+    actor: Actor,
+    policy: str,
+    reference: str | None,
+    config: PPOConfig,
+    dtype: torch.dtype,
+    team: Team,
 ) -> Forward:
     """The frozen reference: a model of its own, or the policy without its adapters."""
     from transformers import AutoModelForCausalLM
 
     if config.lora_rank and reference in (None, policy):
         return partial(_reference_logprobs, actor, config.temperature, adapter_off=True)
-    frozen = load_model(AutoModelForCausalLM, reference or policy, dtype=dtype)
-    _same_vocabulary(actor.model, frozen, policy, reference or policy)
-    frozen = frozen.requires_grad_(False).to(actor.model.device)
-    return partial(_reference_logprobs, Actor(frozen), config.temperature, adapter_off=False)
+    model = load_model(AutoModelForCausalLM, reference or policy, dtype=dtype)
+    _same_vocabulary(actor.model, model, policy, reference or policy)
+    frozen = Actor(model.requires_grad_(False).to(team.load_device))
+    if team.sharding is not None:
+        sharding.shard_actor(team.sharding, frozen, frozen=True)
+    return partial(_reference_logprobs, frozen, config.temperature, adapter_off=False)
+
+
+def _scorer(folder: str, tokenizer: Any, policy: str, dtype: torch.dtype, team: Team) -> RewardModel:
+    """A reward model, its trunk sharded like the rest; the head is small and stays whole."""
+    scorer = open_reward_model(folder, tokenizer, policy, dtype, team.load_device)
+    if team.sharding is not None:
+        sharding.shard_trunk(team.sharding, scorer.model.base_model, frozen=True)
+        scorer.head.to(team.device)
+    return scorer
 
 
 def _reference_logprobs(
@@ -148,6 +164,11 @@ def _checkpointing(module: ActorCritic, config: PPOConfig) -> ActorCritic:
 
 def _learner(actor_critic: ActorCritic, config: PPOConfig, team: Team, pad_id: int) -> tuple[Learner, Any]:
     """Adam with eps 1e-5 (arXiv 1909.08593's code), one rate for the actor and one for the critic."""
+    if team.sharding is not None:
+        sharding.shard_actor(team.sharding, actor_critic.actor)
+        for part in (actor_critic.critic, actor_critic.value_head):
+            if part is not None:
+                sharding.shard_trunk(team.sharding, part)
     # Checkpointing works in training mode only; dropout is off in either.
     actor_critic.to(team.device).train(config.gradient_checkpointing)
     critic = _weights(actor_critic.critic) + _weights(actor_critic.value_head)

@@ -12,7 +12,7 @@ from typing import Any
 from constitute.config.sft import SFTConfig
 from constitute.errors import DataError
 from constitute.progress import Progress, first_process
-from constitute.train import _compat
+from constitute.train import _compat, sharding
 from constitute.train.artefact import finished, model_fingerprint, publish, recipe
 from constitute.train.data import Turns, data_hash, read_conversations
 from constitute.train.fit import drop_checkpoints
@@ -127,7 +127,8 @@ def _train(
         trainer = _trainer(network, tokenizer, rows, config, folder, seed)
         trainer.add_callback(reporting("sft", progress, losses))
         without_printer(trainer).train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    return trainer.model.merge_and_unload() if config.lora_rank else trainer.model, losses
+    tuned = trainer.model.merge_and_unload() if config.lora_rank else trainer.model
+    return sharding.whole_model(tuned), losses
 
 
 _KNOBS = "train.sft.device_batch_size or train.sft.max_length, or set train.sft.gradient_checkpointing=true"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from constitute.errors import EngineError
-from constitute.train import lora
+from constitute.train import lora, sharding
 from constitute.train.batching import collate, micro_batches
 from constitute.train.models import Actor
 from constitute.types import Completion, SamplingParams
@@ -41,17 +41,19 @@ class Rollouter(Protocol):
 def named_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
     """A model's tensors by their names in a Hugging Face checkpoint, adapters merged; tied ones once.
 
-    They are the model's own memory: an engine copies what it keeps.
+    They are the model's own memory: an engine copies what it keeps. Sharded ones are made whole one at a
+    time, so that all processes must go through them.
     """
     # An embedding and an output layer that share their weights are one tensor in a checkpoint.
-    first = {tensor.data_ptr(): name for name, tensor in reversed(model.state_dict().items())}
+    sharding.settle(model)
+    held = reversed(model.state_dict(keep_vars=True).items())
+    first = {sharding.identity(tensor): name for name, tensor in held}
     once = {name.replace(".base_layer.", ".") for name in first.values()}
     for name, tensor in lora.plain_state(model):
         if name in once:
-            yield name, tensor.detach()
+            yield name, sharding.whole(tensor.detach())
 
 
-@torch.no_grad()
 def logprob_gap(
     engine: Rollouter,
     actor: Actor,
@@ -62,18 +64,44 @@ def logprob_gap(
 ) -> float:
     """Mean |engine - trainer| of the log-probabilities of the completions' tokens, at temperature 1."""
     theirs = engine.score_ids(prompts, completions)
-    sequences = [[*prompt, *completion] for prompt, completion in zip(prompts, completions, strict=True)]
-    starts = [len(prompt) for prompt in prompts]
     total, count = 0.0, 0
-    for rows in micro_batches([len(sequence) for sequence in sequences], token_budget):
-        batch = collate(
-            [sequences[row] for row in rows], [starts[row] for row in rows], pad_id, actor.model.device
-        )
-        ours_N, _ = actor(batch, 1.0)
+    for rows, ours_N in _own_logprobs(actor, prompts, completions, pad_id, token_budget):
         flat = torch.tensor([value for row in rows for value in theirs[row]], device=ours_N.device)
         total += (ours_N - flat).abs().sum().item()
         count += len(flat)
     return total / count
+
+
+def follow_push(
+    actor: Actor,
+    prompts: Sequence[Sequence[int]],
+    completions: Sequence[Sequence[int]],
+    pad_id: int,
+    token_budget: int,
+) -> None:
+    """What every other process does while the first pushes sharded weights and checks them."""
+    for _ in named_weights(actor.model):
+        pass
+    for _ in _own_logprobs(actor, prompts, completions, pad_id, token_budget):
+        pass
+
+
+@torch.no_grad()
+def _own_logprobs(
+    actor: Actor,
+    prompts: Sequence[Sequence[int]],
+    completions: Sequence[Sequence[int]],
+    pad_id: int,
+    token_budget: int,
+) -> Iterator[tuple[list[int], Tensor]]:
+    """The trainer's log-probabilities (N,) of the completions' tokens, some rows at a time."""
+    sequences = [[*prompt, *completion] for prompt, completion in zip(prompts, completions, strict=True)]
+    starts = [len(prompt) for prompt in prompts]
+    for rows in micro_batches([len(sequence) for sequence in sequences], token_budget):
+        batch = collate(
+            [sequences[row] for row in rows], [starts[row] for row in rows], pad_id, actor.model.device
+        )
+        yield rows, actor(batch, 1.0)[0]
 
 
 def check_gap(gap: float) -> None:

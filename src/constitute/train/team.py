@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from constitute.errors import EngineError, UsageError
-from constitute.train import _compat
+from constitute.train import _compat, sharding
+from constitute.train.batching import micro_batches
 
 # A peer that died closes its connections at once; this bounds the wait for one that hangs. Rollouts of one
 # process keep the others waiting, so it is long.
@@ -34,6 +39,8 @@ class Team:
     accelerator: Any
     rank: int
     size: int
+    sharding: sharding.Sharding | None = None
+    """How the weights are split over the processes; None where each holds them all."""
 
     @property
     def main(self) -> bool:
@@ -41,10 +48,28 @@ class Team:
         return self.rank == 0
 
     @property
+    def saves(self) -> bool:
+        """Whether this process takes part in saving: the first writes, of sharded weights all give theirs."""
+        return self.main or self.sharding is not None
+
+    @property
     def device(self) -> torch.device:
         """Where this process computes."""
         device: torch.device = self.accelerator.device
         return device
+
+    @property
+    def load_device(self) -> torch.device:
+        """Where a model is loaded: weights to be sharded are whole in host memory alone."""
+        return self.device if self.sharding is None else torch.device("cpu")
+
+    def cut(self, lengths: Sequence[int], token_budget: int) -> list[list[int]]:
+        """`micro_batches` of this process's rows, of sharded weights as many as every other process has."""
+        return self.in_step(micro_batches(lengths, token_budget))
+
+    def in_step(self, pieces: list[list[int]]) -> list[list[int]]:
+        """`pieces`, filled up with empty ones where all processes must make the same number of passes."""
+        return pieces if self.sharding is None else sharding.level(pieces, self.device)
 
     def sum(self, value: Tensor) -> Tensor:
         """The sum of `value` over the processes, in each of them."""
@@ -63,8 +88,8 @@ class Team:
         return held[0]
 
     def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Add up the gradients of all processes; one without rows counts as zero."""
-        if self.size == 1:
+        """Add up the gradients of all processes, which sharded ones are; one without rows counts as zero."""
+        if self.size == 1 or self.sharding is not None:
             return
         grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
         flat = torch.cat([grad.flatten() for grad in grads])
@@ -87,26 +112,62 @@ class Team:
 
 
 def gather_team() -> Team:
-    """This process's place among those `accelerate launch` started.
+    """This process's place among those `accelerate launch` started, and how it splits the weights.
 
-    Raises `UsageError` for a launch that shards the weights (FSDP, DeepSpeed): only plain data
-    parallelism is supported where the trainer is our own.
+    Raises `UsageError` for a launch by DeepSpeed or another scheme that this trainer does not know, and
+    for processes that do not know of one another.
     """
     _compat.quiet()
     from accelerate import Accelerator, InitProcessGroupKwargs
 
+    # Told by the launch, before accelerate asks for a package that nobody needs.
+    if _asked("ACCELERATE_USE_DEEPSPEED"):
+        raise _refused("DEEPSPEED")
     bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
     accelerator = Accelerator(
         mixed_precision="bf16" if bf16 else "no",
         kwargs_handlers=[InitProcessGroupKwargs(timeout=_TIMEOUT)],
     )
     kind = str(accelerator.distributed_type.value)
-    if kind not in ("NO", "MULTI_GPU", "MULTI_CPU"):
+    if kind not in ("NO", "MULTI_GPU", "MULTI_CPU", "FSDP"):
+        raise _refused(kind)
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if started != accelerator.num_processes:
         raise UsageError(
-            f"this trainer does not run under {kind}; use plain data parallelism "
-            "(`accelerate launch --num_processes N`), with LoRA where the weights do not fit"
+            f"{started} processes were started and none sees the others; on CPUs set ACCELERATE_USE_CPU=true"
         )
-    return Team(accelerator, accelerator.process_index, accelerator.num_processes)
+    if accelerator.num_processes > 1 and accelerator.device.type == "cpu":
+        _leave_at_exit()
+    plan = None
+    if accelerator.num_processes > 1 and _asked("ACCELERATE_USE_FSDP"):
+        plan = sharding.launched_sharding(accelerator.device)
+    return Team(accelerator, accelerator.process_index, accelerator.num_processes, plan)
+
+
+@cache
+def _leave_at_exit() -> None:
+    atexit.register(_leave)
+
+
+def _leave() -> None:
+    # gloo's threads abort a finished process when they outlive the interpreter (pytorch issue 190489), and
+    # they end with the last reference to their group.
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+        sharding.forget_mesh()
+        gc.collect()
+
+
+def _asked(name: str) -> bool:
+    return os.environ.get(name, "false").lower() in ("true", "1")
+
+
+def _refused(kind: str) -> UsageError:
+    return UsageError(
+        f"this trainer does not run under {kind}; to shard the weights take FSDP2: "
+        "`accelerate launch --config_file` with examples/accelerate/fsdp2.yaml (weights, gradients and "
+        "optimizer state, as ZeRO-3) or examples/accelerate/fsdp2_grads.yaml (as ZeRO-2)"
+    )
 
 
 def deal(lengths: Sequence[int], size: int) -> list[list[int]]:

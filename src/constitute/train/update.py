@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from constitute.config.train import PPOConfig
 from constitute.errors import GateFailed
-from constitute.train import losses
-from constitute.train.batching import micro_batches
+from constitute.train import losses, sharding
 from constitute.train.models import ActorCritic
 from constitute.train.rollout import Experience, Kept, batch_of
 from constitute.train.team import Team, deal
@@ -108,7 +107,7 @@ def _accumulate(
     tokens = rollouts.mask_BT[list(rows)].sum().item()
     mine = [rows[place] for place in deal([rollouts.lengths[row] for row in rows], team.size)[team.rank]]
     totals = torch.zeros(len(SUMS), device=team.device)
-    for places in micro_batches([rollouts.lengths[row] for row in mine], config.microbatch_tokens):
+    for places in team.cut([rollouts.lengths[row] for row in mine], config.microbatch_tokens):
         piece = [mine[place] for place in places]
         if kept is not None and kept.rows == piece:
             outputs, kept = kept.outputs, None
@@ -159,10 +158,11 @@ def _piece_loss(
 def _step(learner: Learner, config: PPOConfig, stats: UpdateStats) -> None:
     """Clip the gradients of actor and critic, each on its own, and take one optimizer step."""
     learner.team.sum_gradients([*learner.actor_parameters, *learner.critic_parameters])
+    sharding.settle(learner.model)
     for name, parameters in (("actor", learner.actor_parameters), ("critic", learner.critic_parameters)):
         if not parameters:
             continue
-        norm = float(nn.utils.clip_grad_norm_(parameters, config.max_grad_norm))
+        norm = sharding.clip_grad_norm(parameters, config.max_grad_norm)
         if not norm < float("inf"):
             learner.optimizer.zero_grad(set_to_none=True)
             raise GateFailed(
