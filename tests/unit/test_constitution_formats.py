@@ -1,4 +1,4 @@
-"""Public formats there and back, `show` with counts, and imports into a file that has comments."""
+"""`show` with counts, imports into a file that has comments, and edits in place."""
 
 from __future__ import annotations
 
@@ -7,69 +7,21 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from constitute.cli.constitution import constitution as group
 from constitute.cli.main import main as entry  # noqa: F401  (the group is registered there)
-from constitute.constitution import load_constitution, parse_constitution
-from constitute.data.constitution_file import append_to_file
-from constitute.data.constitution_out import export
-from constitute.data.constitution_show import pick, principle_rows
-from constitute.data.constitutions import import_constitution
+from constitute.constitution import fill_form, load_constitution, parse_constitution
+from constitute.data.constitution_file import append_to_file, set_in_file
+from constitute.data.constitution_show import filled_forms, pick, principle_rows
 from constitute.errors import DataError, UsageError
-from constitute.types import Constitution, Principle
-
-SUFFIX = {"markdown": ".md", "yaml": ".yaml"}
-HELD = {
-    "yaml": ("id", "text", "critique", "revise", "compare", "weight"),
-    "cai-revise": ("id", "critique", "revise"),
-    "cai-compare": ("compare",),
-    "hf": ("critique", "revise"),
-    "markdown": ("id", "text"),
-    "salmon": ("id", "text", "weight"),
-    "icai": ("text",),
-}
-WORD = st.text("abcdefgéß'", min_size=1, max_size=9).filter(lambda w: w.strip("'") == w)
-SENTENCE = st.lists(WORD | st.sampled_from(["not", "{{x}}", "A,", "#3", "50%"]), min_size=3, max_size=9).map(
-    lambda words: f"Say {' '.join(words)}."
-)
-
-
-@pytest.mark.parametrize("kind", sorted(HELD))
-@settings(max_examples=25, deadline=None)
-@given(data=st.data())
-def test_what_a_format_holds_comes_back(
-    kind: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    texts = data.draw(st.lists(st.tuples(*[SENTENCE] * 4), min_size=2, max_size=4, unique_by=lambda t: t[0]))
-    made = Constitution(
-        name="made",
-        principles=tuple(
-            Principle(
-                id=f"rule-{i}",
-                text=text,
-                critique=f"{c[:-1]}!",
-                revise=r,
-                compare=f"Which reply: {p}",
-                weight=i + 1,
-            )
-            for i, (text, c, r, p) in enumerate(texts)
-        ),
-    )
-    text, _ = export(made, kind)
-    file = tmp_path_factory.mktemp("format") / f"made{SUFFIX.get(kind, '.json')}"
-    file.write_text(text, encoding="utf-8")
-    back, _ = import_constitution([file])
-    assert len(back.principles) == len(made.principles)
-    for one, other in zip(made.principles, back.principles, strict=True):
-        for field in HELD[kind]:
-            assert getattr(other, field) == getattr(one, field), field
+from constitute.packaged import find
 
 
 def test_show_counts_what_the_model_reads(tmp_path: Path) -> None:
     whole = load_constitution("harmless")
-    rows = principle_rows(pick(whole, ["no-assist-acts-cruelty"]), whole, tokens=lambda text: text.count("e"))
+    filled = filled_forms(find("harmless", "constitutions", ".yaml").read_bytes())
+    chosen = pick(whole, ["no-assist-acts-cruelty"])
+    rows = principle_rows(chosen, filled, whole, tokens=lambda text: text.count("e"))
     (row,) = rows
     read = row["reads"]["critique"]
     assert row["lengths"]["critique"] == {
@@ -77,26 +29,33 @@ def test_show_counts_what_the_model_reads(tmp_path: Path) -> None:
         "words": len(read.split()),
         "characters": len(read),
     }
+    # Placeholders are shown and not counted.
+    asked = row["reads"]["compare"].split("\n\n")
+    around = "Here are a conversation and two replies to it. (A) (B)"
+    assert row["lengths"]["compare"]["words"] == len(f"{around} {asked[-1]}".split())
     assert row["drawn"] == pytest.approx(1 / 14)
     assert row["filled"] == []
-    bare = Constitution(
-        name="c",
-        principles=(Principle.model_validate(_bare("a", 1)), Principle.model_validate(_bare("b", 3))),
-    )
-    assert [r["drawn"] for r in principle_rows(bare)] == [0.25, 0.75]
-    assert principle_rows(bare)[0]["filled"] == ["critique", "revise", "compare"]
-    assert "tokens" not in principle_rows(bare)[0]["lengths"]["compare"]
 
 
-def _bare(name: str, weight: float) -> Principle:
-    file = f"name: c\nprinciples:\n  - id: {name}\n    text: Be kind.\n    weight: {weight}\n"
-    return parse_constitution(file.encode(), "f").principles[0]
+def test_show_tells_what_is_filled_by_the_file_and_not_by_the_words() -> None:
+    same = fill_form("critique", "Be kind.").replace("\n", "\\n")
+    file = (
+        f'name: c\nprinciples:\n  - id: a\n    text: Be kind.\n    critique: "{same}"\n'
+        "  - id: b\n    text: Be true.\n    weight: 3\n"
+    ).encode()
+    filled = filled_forms(file)
+    assert filled == {"a": ["revise", "compare"], "b": ["critique", "revise", "compare"]}
+    rows = principle_rows(parse_constitution(file, "f"), filled)
+    assert [row["drawn"] for row in rows] == [0.25, 0.75]
+    assert [row["filled"] for row in rows] == list(filled.values())
+    assert "tokens" not in rows[0]["lengths"]["compare"]
 
 
 def test_show_prints_tokens_of_the_model_and_refuses_what_it_cannot_count() -> None:
     pytest.importorskip("transformers")
     done = CliRunner().invoke(group, ["show", "harmless", "--model", "pocket", "--json", "--tag", "harmful"])
-    rows = [json.loads(line) for line in done.output.splitlines()]
+    *rows, last = [json.loads(line) for line in done.output.splitlines()]
+    assert last["totals"]["tokens"] == sum(n["tokens"] for r in rows for n in r["lengths"].values())
     assert len(rows) == 14 and all(0 < r["lengths"]["compare"]["tokens"] < 200 for r in rows)
     refused = CliRunner().invoke(group, ["show", "harmless", "--model", "http://localhost:1"])
     assert isinstance(refused.exception, UsageError) and "--tokenizer" in str(refused.exception)
@@ -120,6 +79,30 @@ def test_import_into_keeps_every_byte_and_skips_what_is_there(tmp_path: Path) ->
     assert append_to_file(file, load_constitution(file).principles) == (0, 3)
     assert file.read_text() == after
     file.write_text("name: [")
-    with pytest.raises(DataError):
+    with pytest.raises(DataError, match=r"mine\.yaml:1:"):
         append_to_file(file, load_constitution("concise").principles)
     assert file.read_text() == "name: ["
+
+
+def test_edits_in_place_keep_permissions_and_links(tmp_path: Path) -> None:
+    file, link = tmp_path / "mine.yaml", tmp_path / "link.yaml"
+    file.write_text("name: mine\nprinciples:\n  - {id: kind, text: Be kind.}\n")
+    file.chmod(0o640)
+    link.symlink_to(file)
+    assert set_in_file(link, "kind", "weight", "2") == ("1", "2")
+    assert append_to_file(link, load_constitution("concise").principles) == (8, 0)
+    assert link.is_symlink() and file.stat().st_mode & 0o777 == 0o640
+    loaded = load_constitution(file)
+    assert len(loaded.principles) == 9 and loaded.principles[0].weight == 2
+    inline = tmp_path / "inline.yaml"
+    inline.write_text("name: n\nprinciples: [{id: a, text: b}]\n")
+    with pytest.raises(DataError, match=r"inline\.yaml: the principles stand inline in brackets"):
+        append_to_file(inline, loaded.principles)
+
+
+def test_an_import_that_no_file_can_hold_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "long.json").write_text(json.dumps(["x" * 600_000, "y" * 600_000]))
+    out = tmp_path / "out.yaml"
+    done = CliRunner().invoke(group, ["import", str(tmp_path / "long.json"), "-o", str(out)])
+    assert isinstance(done.exception, DataError) and "larger than 1,000,000 bytes" in str(done.exception)
+    assert not out.exists()

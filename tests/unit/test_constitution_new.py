@@ -188,8 +188,8 @@ def test_asks_on_a_terminal(tmp_path):
 
 
 def _read(terminal: int, screen: bytes, questions: int) -> bytes:
-    """What the child wrote until it has asked `questions` times or ended; fails after 20 seconds."""
-    until = time.monotonic() + 20
+    """What the child wrote until it has asked `questions` times or ended; fails after 60 seconds."""
+    until = time.monotonic() + 60
     while screen.count(QUESTION.encode()) < questions:
         ready, _, _ = select.select([terminal], [], [], until - time.monotonic())
         assert ready, f"nothing more was written: {screen!r}"

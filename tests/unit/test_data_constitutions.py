@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from constitute.cli.constitution import constitution as command
@@ -17,6 +17,7 @@ from constitute.data.constitutions import import_constitution
 from constitute.errors import DataError, UsageError
 from constitute.types import Constitution, Principle, Probe
 
+FORMS = ("critique", "revise", "compare")
 CAI = Path(__file__).parents[3] / "shared" / "data" / "cai"
 needs_cai = pytest.mark.skipif(not CAI.is_dir(), reason="the paper's files are not at ../shared/data/cai")
 
@@ -58,6 +59,98 @@ def test_yaml_round_trip_keeps_everything(name, description, drawn):
     assert parse_constitution(to_yaml(made).encode(), "f.yaml") == made
 
 
+def flat(text: str) -> str:
+    """A text as a list on paper holds it: on one line."""
+    return " ".join(text.split())
+
+
+# What each format holds of a principle, as it comes back; YAML is tested above.
+KEPT = {
+    "cai-revise": lambda p: (p.id, p.critique, p.revise),
+    "cai-compare": lambda p: p.compare,
+    "hf": lambda p: (p.critique, p.revise),
+    "markdown": lambda p: (p.id, flat(p.text.replace("**", ""))),
+    "salmon": lambda p: (p.id, p.text, p.weight),
+    "icai": lambda p: flat(p.text),
+}
+# What the formats put before and after a text, and what Markdown would read as more than text.
+ODD = st.sampled_from(
+    [
+        "CritiqueRequest: find it. Critique:",
+        "Critique: RevisionRequest: mend it.\n\nRevision:",
+        "Choose. Options: Options:",
+        "- be good",
+        "# heading",
+        "1. one",
+        "P2: two",
+        "**label**: said",
+        "a  b\n\n- c",
+        "\u2028x\xa0".strip(),
+        "“”😀",
+    ]
+)
+IDS = st.lists(
+    st.from_regex(r"[a-z0-9][a-z0-9_-]{0,12}", fullmatch=True), min_size=1, max_size=3, unique=True
+)
+
+
+@pytest.mark.parametrize("kind", sorted(KEPT))
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), ids=IDS)
+def test_what_a_format_holds_comes_back_equal(tmp_path, data, kind, ids):
+    words = [data.draw(TEXT | ODD) for _ in range(6)]
+    made = Constitution(
+        name=words[4],
+        description=words[5],
+        principles=tuple(
+            Principle(
+                id=i, text=words[at], critique=words[1], revise=words[2], compare=words[3], weight=at + 0.5
+            )
+            for at, i in enumerate(ids)
+        ),
+    )
+    assume(kind != "markdown" or all(flat(p.text.replace("**", "")) for p in made.principles))
+    path = tmp_path / ("f.md" if kind == "markdown" else "f.json")
+    path.write_text(export(made, kind)[0], encoding="utf-8", newline="")
+    loaded, _ = import_constitution([path])
+    assert list(map(KEPT[kind], loaded.principles)) == list(map(KEPT[kind], made.principles))
+    assert parse_constitution(to_yaml(loaded).encode(), "f.yaml") == loaded
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "value"),
+    [
+        ("hf", "critique", "Say why. Critique:"),
+        ("hf", "revise", "RevisionRequest: do so"),
+        ("cai-compare", "compare", "CritiqueRequest: which?"),
+        ("cai-revise", "critique", "Critique: why? Critique:"),
+        ("cai-revise", "id", "ends-"),
+        ("markdown", "id", "two--hyphens_"),
+        ("salmon", "id", "two--hyphens_"),
+        ("icai", "text", "**label**: 2. **said**"),
+    ],
+)
+def test_what_looks_like_marks_is_text(tmp_path, kind, field, value):
+    made = small().principles[0].model_copy(update={field: value})
+    text, _ = export(small().model_copy(update={"principles": (made,)}), kind)
+    path = tmp_path / ("f.md" if kind == "markdown" else "f.json")
+    path.write_text(text, encoding="utf-8")
+    (back,) = import_constitution([path])[0].principles
+    assert getattr(back, field) == value
+
+
+@pytest.mark.parametrize(
+    "description", ["- be good", "3. be good", "P1: be good", "# be good", "-1 is bad", "#1 rule"]
+)
+def test_a_description_never_becomes_a_principle(tmp_path, description):
+    made = small().model_copy(update={"name": "two\nlines", "description": description})
+    text, _ = export(made, "markdown")
+    loaded, _ = read(tmp_path, "f.md", text)
+    assert ("\\" in text) == (description not in ("-1 is bad", "#1 rule"))
+    assert (loaded.name, [p.id for p in loaded.principles]) == ("two lines", ["kind", "true"])
+    assert loaded.description.removeprefix("\\") == description
+
+
 def small() -> Constitution:
     return Constitution(
         name="small",
@@ -69,9 +162,6 @@ def small() -> Constitution:
             Principle(id="true", text="Be true.", weight=2.0, **{f: fill_form(f, "Be true.") for f in FORMS}),
         ),
     )
-
-
-FORMS = ("critique", "revise", "compare")
 
 
 def test_yaml_leaves_out_what_the_template_gives_and_defaults():
@@ -266,6 +356,7 @@ def test_plain_text(tmp_path, content, found):
         ("a.json", '{"h": {"prompt": [""], "edit_request": "x"}}', r"h\.prompt is empty"),
         ("a.json", '{"h": {"prompt": [], "edit_request": "x"}}', "no principle was found"),
         ("a.json", '["a\\u0000"]', r"U\+0000"),
+        ("a.json", '["a\\ufffe"]', r"U\+FFFE"),
         ("a.json", '[{"definition": "x", "weight": "y"}]', "weight is 'y'"),
         ("a.md", "\n\n", "no principle was found"),
         ("a.yaml", "nme: x\n", "did you mean 'name'"),
@@ -274,6 +365,11 @@ def test_plain_text(tmp_path, content, found):
 def test_bad_imports(tmp_path, name, content, what):
     with pytest.raises((DataError, UsageError), match=what):
         read(tmp_path, name, content)
+
+
+def test_white_space_is_read_in_linear_time(tmp_path):
+    loaded, _ = read(tmp_path, "f.json", json.dumps(["Be" + " " * 200_000 + "good. Options:"]))
+    assert loaded.principles[0].compare == "Be" + " " * 200_000 + "good."
 
 
 def test_no_such_file(tmp_path):
@@ -290,7 +386,17 @@ def test_commands(tmp_path):
     assert isinstance(again.exception, UsageError) and "rules.yaml exists already" in str(again.exception)
     assert run.invoke(command, ["check", out]).output.startswith("rules: 2 principles, hash ")
     shown = [json.loads(line) for line in run.invoke(command, ["show", out, "--json"]).output.splitlines()]
-    assert [row["id"] for row in shown] == ["be-good", "be-brief"]
+    *rows, last = shown
+    assert [row["id"] for row in rows] == ["be-good", "be-brief"]
+    sizes = [length for row in rows for length in row["lengths"].values()]
+    assert last == {
+        "totals": {
+            "forms": 6,
+            "filled": 6,
+            "words": sum(size["words"] for size in sizes),
+            "characters": sum(size["characters"] for size in sizes),
+        }
+    }
     assert shown[0]["reads"]["revise"] == (
         "Here is a principle for an assistant: Be good.\n"
         "Rewrite your last reply so that it keeps to this principle.\nWrite only the new reply."

@@ -76,23 +76,24 @@ def import_(files: tuple[Path, ...], output: Path | None, name: str, into: Path 
     """Read FILES in a public format and write one constitution as YAML.
 
     A file of critique and revision instructions and a file of comparisons may be given together. With
-    --into the principles are appended to a constitution, of which every byte is kept.
+    --into the principles are appended to a constitution, of which every byte is kept; one that it says
+    already, in text and forms, is skipped, and an id that is taken gets a number.
 
     \b
     Examples:
       constitute constitution import CritiqueRevisionInstructions.json RLMadisonInstructions.json -o cai.yaml
-      constitute constitution import principles.md -o mine.yaml
+      constitute constitution import principles.md --into mine.yaml
     """
-    from constitute.data.constitution_out import to_yaml
+    from constitute.data.constitution_file import loadable
     from constitute.data.constitutions import import_constitution
 
+    if into is not None and (output is not None or name or force):
+        raise click.UsageError("--into writes the file it names; leave out --output, --name and --force")
     loaded, notes = import_constitution(files, name)
     if into is not None:
-        if output is not None or name or force:
-            raise click.UsageError("--into writes the file it names; leave out --output, --name and --force")
         _append(into, loaded, notes)
         return
-    _write(to_yaml(loaded), output, force, notes, f"{len(loaded.principles)} principles")
+    _write(loadable(loaded), output, force, notes, _principles(len(loaded.principles)))
 
 
 @constitution.command(name="export")
@@ -114,29 +115,38 @@ def export_(file: str, kind: str, output: Path | None, force: bool) -> None:
 
     loaded = load_constitution(file)
     text, notes = export(loaded, kind)
-    _write(text, output, force, notes, f"{len(loaded.principles)} principles")
+    _write(text, output, force, notes, _principles(len(loaded.principles)))
 
 
 def _append(into: Path, loaded: Constitution, notes: list[str]) -> None:
     from constitute.data.constitution_file import append_to_file
 
     added, skipped = append_to_file(into, loaded.principles)
-    for note in notes:
-        click.echo(f"note: {note}", err=True)
+    _notes(notes)
     there = f", {skipped} there already" if skipped else ""
-    click.echo(f"{into}: {added} principles added{there}", err=True)
+    click.echo(f"{into}: {_principles(added)} added{there}", err=True)
 
 
 def _write(text: str, output: Path | None, force: bool, notes: list[str], what: str) -> None:
     from constitute.data.files import write_new
 
-    for note in notes:
-        click.echo(f"note: {note}", err=True)
+    _notes(notes)
     if output is None:
         click.echo(text, nl=False)
         return
     write_new(output, text, force=force)
     click.echo(f"{output}: {what}", err=True)
+
+
+def _notes(notes: list[str]) -> None:
+    from constitute.cli.text import harmless
+
+    for note in notes:
+        click.echo(harmless(f"note: {note}"), err=True)
+
+
+def _principles(count: int) -> str:
+    return "1 principle" if count == 1 else f"{count} principles"
 
 
 for command in (new, show, set_, lint, preview, diff, attribute, compare):

@@ -31,7 +31,8 @@ def show(
     """Print the three forms of every principle of FILE as the model will read them.
 
     Each form says whether it was written in the file or filled from its template, and its length in words,
-    with --model or --tokenizer in tokens too. Placeholders stand for the conversation.
+    with --model or --tokenizer in tokens too. Placeholders stand for the conversation and the replies, which
+    the lengths leave out. The chance to be drawn is that among all principles of FILE.
 
     \b
     Examples:
@@ -39,15 +40,20 @@ def show(
       constitute constitution show my.yaml --principle no-insults --json
     """
     from constitute.cli.text import harmless
-    from constitute.constitution import load_constitution, select
-    from constitute.data.constitution_show import as_text, pick, principle_rows
+    from constitute.constitution import parse_constitution, select
+    from constitute.data.constitution_show import as_text, filled_forms, pick, principle_rows, totals
+    from constitute.packaged import find
+    from constitute.parsing import read_bytes
 
-    whole = load_constitution(file)
+    path = find(file, "constitutions", ".yaml")
+    data = read_bytes(path)
+    whole = parse_constitution(data, path)
     chosen = pick(select(whole, tags), ids)
-    rows = principle_rows(chosen, whole, _counter(model, tokenizer))
+    rows = principle_rows(chosen, filled_forms(data), whole, _counter(model, tokenizer))
     if as_json:
         for row in rows:
             click.echo(json.dumps(row, ensure_ascii=False))
+        click.echo(json.dumps({"totals": totals(rows)}))
     else:
         click.echo(harmless(as_text(whole, rows)))
 

@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
 from constitute.constitution import parse_constitution
 from constitute.data.constitution_edit import append, set_value
-from constitute.data.constitution_out import number
+from constitute.data.constitution_out import number, to_yaml
 from constitute.data.files import atomic
-from constitute.errors import UsageError
-from constitute.parsing import read_bytes
-from constitute.types import Principle
+from constitute.errors import DataError, UsageError
+from constitute.parsing import MAX_BYTES, read_bytes
+from constitute.types import Constitution, Principle
 
 
 def set_in_file(path: Path, principle_id: str, key: str, value: str) -> tuple[str, str] | None:
     """Set one value in a file, whole or not at all; the old and the new, None where they are the same."""
-    if not path.is_file():
-        raise UsageError(f"no such file: {path}; give a constitution file of yours, not a packaged name")
-    data = read_bytes(path)
+    data = _read(path)
     old = parse_constitution(data, path)
     edited = set_value(data, principle_id, key, value)
     new = parse_constitution(edited, path)
     before, after = (next(getattr(p, key) for p in c.principles if p.id == principle_id) for c in (old, new))
     if before == after:
         return None
-    with atomic(path) as stream:
-        stream.write(edited)
+    _write(path, edited)
     return (number(before), number(after)) if key == "weight" else (before, after)
 
 
@@ -35,10 +34,39 @@ def append_to_file(path: Path, principles: Sequence[Principle]) -> tuple[int, in
 
     Raises as `append` does, and `UsageError` where there is no such file.
     """
-    if not path.is_file():
-        raise UsageError(f"no such file: {path}; `constitute constitution new` makes one")
-    data, added, skipped = append(read_bytes(path), principles)
+    data = _read(path)
+    parse_constitution(data, path)
+    try:
+        edited, added, skipped = append(data, principles)
+    except DataError as problem:
+        raise DataError(f"{path}: {problem}") from None
     if added:
-        with atomic(path) as stream:
-            stream.write(data)
+        _write(path, edited)
     return added, skipped
+
+
+def loadable(constitution: Constitution) -> str:
+    """The constitution as YAML that loads as the same; `DataError` where no file can hold it."""
+    text = to_yaml(constitution)
+    if len(text.encode()) > MAX_BYTES:
+        raise DataError(f"the constitution would be larger than {MAX_BYTES:,} bytes; take fewer principles")
+    if parse_constitution(text.encode(), "the result") != constitution:
+        raise DataError("the constitution would not be read back as it is; report this with its file")
+    return text
+
+
+def _read(path: Path) -> bytes:
+    if not path.is_file():
+        raise UsageError(f"no such file: {path}; give one of yours, or make one with constitution new")
+    return read_bytes(path)
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Replace a file whole or not at all; its permissions stay, and a link to it stays a link."""
+    if len(data) > MAX_BYTES:
+        raise DataError(f"{path} would be larger than {MAX_BYTES:,} bytes; nothing was changed")
+    target = path.resolve()
+    mode = stat.S_IMODE(target.stat().st_mode)
+    with atomic(target) as stream:
+        os.fchmod(stream.fileno(), mode)
+        stream.write(data)

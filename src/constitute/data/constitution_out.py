@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable, Collection, Sequence
 
-from constitute.constitution import FORMS, fill_form
+from constitute.constitution import FORMS, fill_form, slug
 from constitute.types import Constitution, Principle
 
 WIDTH = 100
@@ -131,9 +131,11 @@ def free_id(identity: str, taken: Collection[str]) -> str:
 
 
 def _markdown(constitution: Constitution) -> str:
-    head = [f"# {constitution.name}"]
+    head = [f"# {' '.join(constitution.name.split())}"]
     if constitution.description:
-        head += ["", " ".join(constitution.description.split())]
+        words = " ".join(constitution.description.split())
+        # What looks like an item or a heading would be read as one; a backslash says that it is text.
+        head += ["", re.sub(r"^(?=([-*+]|#{1,6}|P?\d{1,3}[.:)]) )", r"\\", words)]
     body = [f"- **{p.id}**: {' '.join(p.text.split())}" for p in constitution.principles]
     return "\n".join([*head, "", *body]) + "\n"
 
@@ -160,10 +162,15 @@ def _hf(constitution: Constitution) -> str:
 
 def _salmon(constitution: Constitution) -> str:
     rows = [
-        {"dimension": p.id.replace("-", " ").title(), "definition": p.text, "weight": p.weight}
-        for p in constitution.principles
+        {"dimension": _title(p.id), "definition": p.text, "weight": p.weight} for p in constitution.principles
     ]
     return _pretty(rows)
+
+
+def _title(identity: str) -> str:
+    """An id as words, where they give the id back."""
+    words = identity.replace("-", " ").title()
+    return words if slug(words) == identity else identity
 
 
 def _icai(constitution: Constitution) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from constitute.constitution import constitution_hash, fill_form, principle_hash, read_forms
+from constitute.constitution import FORMS, constitution_hash, principle_hash, read_constitution, read_forms
 from constitute.errors import UsageError
-from constitute.types import Constitution
+from constitute.templates import render
+from constitute.types import Constitution, Principle
 
 
 def pick(constitution: Constitution, ids: Sequence[str]) -> Constitution:
@@ -25,13 +26,28 @@ def pick(constitution: Constitution, ids: Sequence[str]) -> Constitution:
     return constitution.model_copy(update={"principles": chosen})
 
 
+def filled_forms(data: bytes) -> dict[str, list[str]]:
+    """By id, the forms that the bytes of a constitution file leave to their templates."""
+    _, root, _ = read_constitution(data)
+    items = root.entries["principles"].items if root else []
+    ids = [str(item.entries["id"].scalar).strip() for item in items]
+    return {
+        identity: [form for form in FORMS if form not in item.entries]
+        for identity, item in zip(ids, items, strict=True)
+    }
+
+
 def principle_rows(
-    chosen: Constitution, whole: Constitution | None = None, tokens: Callable[[str], int] | None = None
+    chosen: Constitution,
+    filled: Mapping[str, Sequence[str]],
+    whole: Constitution | None = None,
+    tokens: Callable[[str], int] | None = None,
 ) -> list[dict[str, Any]]:
     """One JSON-ready row per principle; the forms are rendered as the model will read them.
 
-    `drawn` is the chance that a draw from the `whole` constitution takes the principle. `lengths` count
-    words and characters of each form, and tokens where `tokens` counts them.
+    `drawn` is the chance that a draw from the `whole` constitution takes the principle, `filled` names the
+    forms that come from a template. `lengths` count words and characters of each message, and tokens where
+    `tokens` counts them, without the conversation and the replies.
     """
     total = sum(principle.weight for principle in (whole or chosen).principles)
     rows = []
@@ -39,10 +55,8 @@ def principle_rows(
         row = principle.model_dump(mode="json", exclude={"critique", "revise", "compare"})
         reads = read_forms(principle)
         row |= {"hash": principle_hash(principle), "drawn": principle.weight / total, "reads": reads}
-        row["filled"] = [
-            form for form in reads if getattr(principle, form) == fill_form(form, principle.text)
-        ]
-        row["lengths"] = {form: _length(text, tokens) for form, text in reads.items()}
+        row["filled"] = list(filled[principle.id])
+        row["lengths"] = {form: _length(text, tokens) for form, text in _bare(principle).items()}
         rows.append(row)
     return rows
 
@@ -55,10 +69,25 @@ def as_text(constitution: Constitution, rows: Sequence[dict[str, Any]]) -> str:
     if constitution.description:
         blocks.append(constitution.description)
     blocks += [_block(row) for row in rows]
-    totals = [sum(_size(length) for length in row["lengths"].values()) for row in rows]
-    unit = "tokens" if rows and "tokens" in rows[0]["lengths"]["compare"] else "words"
-    blocks.append(f"all forms together: {sum(totals)} {unit}, {max(totals)} in the longest principle")
-    return "\n\n".join(blocks)
+    return "\n\n".join([*blocks, _totals(rows)])
+
+
+def totals(rows: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """How many forms `rows` have, how many of them a template filled, and their lengths added up."""
+    lengths = [length for row in rows for length in row["lengths"].values()]
+    units = list(lengths[0]) if lengths else []
+    counts = {"forms": len(lengths), "filled": sum(len(row["filled"]) for row in rows)}
+    return counts | {unit: sum(length[unit] for length in lengths) for unit in units}
+
+
+def _totals(rows: Sequence[dict[str, Any]]) -> str:
+    counts = totals(rows)
+    forms, filled = counts.pop("forms"), counts.pop("filled")
+    said = ", ".join(f"{number} {unit}" for unit, number in counts.items())
+    return (
+        f"{forms} forms: {forms - filled} written in the file, {filled} from templates; together {said} "
+        "(without the conversation and the replies)"
+    )
 
 
 def _block(row: dict[str, Any]) -> str:
@@ -71,14 +100,19 @@ def _block(row: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _bare(principle: Principle) -> dict[str, str]:
+    """The three messages with nothing in the place of the conversation and the replies."""
+    return {
+        "critique": render("critique", principle=principle),
+        "revise": render("revise", principle=principle),
+        "compare": render("compare", messages=(), a="", b="", principle=principle),
+    }
+
+
 def _length(text: str, tokens: Callable[[str], int] | None) -> dict[str, int]:
     length = {"words": len(text.split()), "characters": len(text)}
     return length if tokens is None else {"tokens": tokens(text), **length}
 
 
-def _size(length: dict[str, int]) -> int:
-    return length.get("tokens", length["words"])
-
-
 def _indent(text: str, spaces: int) -> str:
-    return text.replace("\n", "\n" + " " * spaces)
+    return text.replace("\n", "\n" + " " * spaces).replace(" " * spaces + "\n", "\n")

@@ -33,11 +33,14 @@ KNOWN = (
     "Markdown or plain lists, and constitution YAML"
 )
 _PAPER = "Constitutional AI, arXiv 2212.08073"
-_WRAPPERS = re.compile(
-    r"^\s*(?:CritiqueRequest:|RevisionRequest:)?\s*(.*?)\s*(?:Critique:|Revision:|Options:)?\s*$", re.DOTALL
-)
+# The turn marks that the paper's files put before and after a text.
+_BARE, _CRITIQUE, _REVISION = ("", ""), ("CritiqueRequest:", "Critique:"), ("RevisionRequest:", "Revision:")
+_OPTIONS = ("", "Options:")
 _COMPARES = re.compile(r"(please )?(select|choose|pick|prefer|compare|which)\b", re.IGNORECASE)
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+_NUMBERED = re.compile(r"\d+\. +(\S.*)")
+_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+# What a constitution file cannot hold: control characters, lone surrogates and non-characters.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 @dataclass(frozen=True)
@@ -108,11 +111,15 @@ def _read(path: Path, notes: list[str]) -> tuple[str, str, list[Draft]]:
 
 def _from_json(value: Any, path: Path, notes: list[str]) -> tuple[str, str, list[Draft]]:
     if isinstance(value, str):
+        lines = [_NUMBERED.fullmatch(line) for line in value.strip().split("\n")]
+        if all(lines):
+            texts = [_text(line[1], path, f"principle {n}") for n, line in enumerate(lines, 1) if line]
+            return "", "", [_comparison(text) for text in texts]
         return _from_markdown(value, path, notes)
     # The paper's few-shot transcripts are a list of texts too.
     if isinstance(value, list) and value and all(isinstance(v, str) and not is_hh(v) for v in value):
         paper = all(item.rstrip().endswith("Options:") for item in value)
-        texts = [_text(item, path, f"[{i}]") for i, item in enumerate(value)]
+        texts = [_text(item, path, f"[{i}]", _OPTIONS if paper else _BARE) for i, item in enumerate(value)]
         return "", "", [Draft(text=t, compare=t, source=_PAPER) if paper else _comparison(t) for t in texts]
     if isinstance(value, list) and value and all(isinstance(i, dict) and "definition" in i for i in value):
         return "", "", [_salmon(item, path, f"[{i}]", notes) for i, item in enumerate(value)]
@@ -144,7 +151,7 @@ def _from_markdown(text: str, path: Path, notes: list[str]) -> tuple[str, str, l
     drafts = [
         replace(
             _comparison(item.text),
-            id=slug(item.label),
+            id=_identity(item.label),
             tags=(slug(item.section),) if slug(item.section) else (),
         )
         for item in document.items
@@ -167,7 +174,7 @@ def _salmon(row: dict[str, Any], path: Path, where: str, notes: list[str]) -> Dr
     dimension = row.get("dimension")
     return Draft(
         text=_text(row["definition"], path, f"{where}.definition"),
-        id=slug(dimension) if isinstance(dimension, str) else "",
+        id=_identity(dimension) if isinstance(dimension, str) else "",
         weight=float(weight),
         source="SALMON, arXiv 2310.05910",
     )
@@ -188,12 +195,12 @@ def _is_cai(item: Any) -> bool:
 def _cai(key: str, item: dict[str, Any], path: Path) -> list[Draft]:
     """Principles of one entry; several critique prompts share its weight, as the paper draws among them."""
     prompts = item["prompt"] if isinstance(item["prompt"], list) else [item["prompt"]]
-    revise = _text(item["edit_request"], path, f"{key}.edit_request")
+    revise = _text(item["edit_request"], path, f"{key}.edit_request", _REVISION)
     return [
         Draft(
             text=revise,
-            id=slug(key),
-            critique=_text(prompt, path, f"{key}.prompt"),
+            id=_identity(key),
+            critique=_text(prompt, path, f"{key}.prompt", _CRITIQUE),
             revise=revise,
             weight=1.0 / len(prompts),
             source=_PAPER,
@@ -202,17 +209,22 @@ def _cai(key: str, item: dict[str, Any], path: Path) -> list[Draft]:
     ]
 
 
-def _text(value: Any, path: Path, where: str) -> str:
-    """`value` as clean text, without the turn marks that the paper's files wrap around it."""
+def _identity(name: str) -> str:
+    """A foreign name as an id: itself where it is one."""
+    return name if _ID.fullmatch(name) else slug(name)
+
+
+def _text(value: Any, path: Path, where: str, marks: tuple[str, str] = _BARE) -> str:
+    """`value` as clean text, without the turn marks before and after it."""
     if not isinstance(value, str):
         raise DataError(f"{path}: {where} is {shorten(repr(value))}; it must be text")
     text = value.replace("\r\n", "\n").replace("\r", "\n")
     if found := _CONTROL.search(text):
         raise DataError(f"{path}: {where} holds the control character U+{ord(found[0]):04X}; remove it")
-    unwrapped = _WRAPPERS.sub(r"\1", text)
-    if not unwrapped:
+    bare = text.strip().removeprefix(marks[0]).removesuffix(marks[1]).strip()
+    if not bare:
         raise DataError(f"{path}: {where} is empty; write it or remove the entry")
-    return unwrapped
+    return bare
 
 
 def _merge(groups: list[list[Draft]], notes: list[str]) -> list[Draft]:
