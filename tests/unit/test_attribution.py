@@ -55,7 +55,7 @@ def test_a_matrix_worked_by_hand() -> None:
         (1, 2, 2, 2),
     ]
     assert z.confidence == pytest.approx(0.425) and z.decides.n == 4
-    assert [(g.members, g.same, g.n) for g in done.groups] == [(("x", "y"), 4, 4), (("z",), 4, 4)]
+    assert [(g.members, g.same, g.n) for g in done.groups] == [(("x", "y"), 3, 3), (("z",), 2, 2)]
     assert [(c.first, c.second, c.against.count) for c in done.conflicts] == [("x", "z", 2), ("y", "z", 2)]
     assert done.subset is not None and done.subset.exact
     assert (done.subset.members, done.subset.same, done.subset.n) == (("x", "z"), 3, 3)

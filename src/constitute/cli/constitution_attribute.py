@@ -49,11 +49,14 @@ def attribute(
       constitute constitution attribute run --fill --model pocket --csv votes.csv
     """
     from constitute.editing.attribution import MARGIN
+    from constitute.errors import UsageError
     from constitute.loop.attribute import attribute_run
     from constitute.progress import open_progress
     from constitute.report.heatmap import as_csv, write_heatmap
     from constitute.run import write_atomic
 
+    if (model or constitution_file) and not fill:
+        raise UsageError("--model and --constitution are for --fill, which asks for votes that are missing")
     wanted = {"model": model, "judge": model, "constitution": constitution_file}
     config = options.configured(run_dir, None, sets, wanted)
 
@@ -81,7 +84,7 @@ def _text(done: Attributed) -> str:
     from constitute.report.heatmap import percent, sentences
 
     figures = done.figures
-    head = ("principle", "weight", "decides (95 %)", "change of P(A)", "flips without", "agrees")
+    head = ("principle", "weight", "decides (95 %)", "change of P(A)", "flips without it", "agrees")
     more = ("confidence", "order flips", "silent", "missing")
     rows = [
         (
@@ -89,14 +92,14 @@ def _text(done: Attributed) -> str:
             i.weight,
             percent(i.decides),
             "-" if i.change is None else "{:.3f} ({:.3f} to {:.3f})".format(*i.change),
-            percent(i.without),
+            _short(i.without),
             _short(i.agrees),
             i.confidence,
             _short(i.order_flips),
             _short(i.silent),
             i.missing,
         )
-        for i in figures.influences
+        for i in sorted(figures.influences, key=lambda i: (-i.decides.count, i.principle_id))
     ]
     lines = sentences(figures)
     if done.without_label:

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from constitute.cli import options
+from constitute.cli.probes import probe_prompts
 
 if TYPE_CHECKING:
     from constitute.editing.lint import Finding
     from constitute.types import Constitution
 
 GATE = 4
+PROBES = 64
 
 
 class _Read(NamedTuple):
@@ -85,10 +87,18 @@ def lint(
         raise UsageError("--prompts and --pairs are for --model; name a model too, such as --model pocket")
     results = [_static(file, allow) for file in files]
     if model is not None:
+        if not as_json:
+            # What needs no model is shown before one is opened, and whatever becomes of it.
+            _print_findings([finding for each in results for finding in each.findings])
+            known = [len(each.findings) for each in results]
         wanted = {"model": model, "limit": limit, "seed": seed}
         results = _with_model(results, allow, wanted, (prompts_file, pairs_file), (cache_dir, sets))
+        if not as_json:
+            _print_findings([f for each, n in zip(results, known, strict=True) for f in each.findings[n:]])
     findings = [finding for each in results for finding in each.findings]
     counts: Counter[str] = Counter(finding.severity for finding in findings)
+    if model is None and not as_json:
+        _print_findings(findings)
     _print(findings, counts, len(files), sum(each.silenced for each in results), as_json)
     return GATE if counts["error"] or (strict and counts["warning"]) else 0
 
@@ -150,12 +160,10 @@ def _with_model(
 ) -> list[_Read]:
     """The results with what a model's votes show of each file that can be loaded."""
     from constitute.data.pairs import read_pairs
-    from constitute.data.prompts import read_prompts
     from constitute.editing.lint import place_findings
     from constitute.loop.lint_model import run_lint_model
     from constitute.progress import open_progress
 
-    probes = read_prompts(inputs[0])[0] if inputs[0] else None
     pairs = read_pairs(inputs[1])[0] if inputs[1] else None
     done = []
     for each in results:
@@ -163,7 +171,9 @@ def _with_model(
             click.echo(f"{each.path}: no model is asked before its errors are mended", err=True)
             done.append(each)
             continue
-        config = options.configured(settings[0], None, settings[1], {**wanted, "constitution": each.path})
+        settled = {**wanted, "prompts": inputs[0], "constitution": each.path}
+        config = options.configured(settings[0], None, settings[1], settled)
+        probes = None if pairs else probe_prompts(config, PROBES)
         with open_progress() as progress:
             found = run_lint_model(each.constitution, config, progress, probes, pairs=pairs)
         placed, silenced = place_findings(found, each.data, each.path, allow)
@@ -171,21 +181,24 @@ def _with_model(
     return done
 
 
+def _print_findings(findings: Sequence[Finding]) -> None:
+    from constitute.cli.text import harmless
+
+    for finding in findings:
+        place = f"{finding.file}:{finding.line}:{finding.column}"
+        what = f"{finding.message}; {finding.fix}" if finding.fix else finding.message
+        click.echo(harmless(f"{place}: {finding.severity} [{finding.rule}]: {what}"))
+
+
 def _print(
     findings: Sequence[Finding], counts: Counter[str], files: int, silenced: int, as_json: bool
 ) -> None:
-    from constitute.cli.text import harmless
-
     if as_json:
         for finding in findings:
             click.echo(json.dumps(finding.model_dump(mode="json"), ensure_ascii=False))
         kinds = {f"{kind}s": counts[kind] for kind in ("error", "warning", "note")}
         click.echo(json.dumps({"files": files, **kinds, "silenced": silenced}))
         return
-    for finding in findings:
-        place = f"{finding.file}:{finding.line}:{finding.column}"
-        what = f"{finding.message}; {finding.fix}" if finding.fix else finding.message
-        click.echo(harmless(f"{place}: {finding.severity} [{finding.rule}]: {what}"))
     said = ", ".join(_count(counts[kind], kind) for kind in ("error", "warning", "note"))
     aside = f", {silenced} silenced" if silenced else ""
     click.echo(f"{_count(files, 'file')}: {said}{aside}", err=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from constitute.cli import options
+from constitute.cli.probes import probe_prompts
 
 if TYPE_CHECKING:
     from constitute.cli.preview_text import Screen
@@ -69,7 +70,7 @@ def preview(
     )
     if config.model is None:
         raise UsageError("no model given; name one with --model, such as --model pocket")
-    others = _other_prompts(config, n)
+    others = probe_prompts(config, n)
     screen: Screen = Lines(sys.stdout) if as_json else Terminal(sys.stdout, sys.stderr)
     with Store.open(config.run) as store:
         for notice in store.notices:
@@ -82,21 +83,6 @@ def preview(
             if not watching:
                 raise
             return INTERRUPTED
-
-
-def _other_prompts(config: RunConfig, n: int) -> list[Prompt]:
-    """The prompts that fill up the principles' own: the file's, else pocket's world, else the packaged."""
-    from constitute.data.prompts import read_prompts
-    from constitute.loop.preview import default_prompts
-
-    if config.prompts is not None:
-        # Some may be among the principles' own already.
-        return read_prompts(config.prompts, limit=2 * n)[0]
-    if config.model == "pocket":
-        from constitute.pocket.world import prompts
-
-        return [each.as_prompt() for each in prompts("test", kind="mixed", n=n, seed=config.seed)]
-    return default_prompts()
 
 
 class _Session:

@@ -99,7 +99,7 @@ def attribute(
     rows = sorted(rows, key=lambda row: row.id)
     ids = sorted({vote.principle_id for row in rows for vote in row.label.votes} | set(principles))
     table = [{vote.principle_id: vote for vote in row.label.votes} for row in rows]
-    groups = groups_of(ids, [{name: 2 * v.p_a - 1 for name, v in votes.items()} for votes in table])
+    groups = groups_of(ids, [{name: 2 * v.p_a - 1 for name, v in votes.items()} for votes in table], margin)
     order = [name for group in groups for name in group.members]
     columns = [_column(row, votes, order, margin) for row, votes in zip(rows, table, strict=True)]
     labels = [_tilt(list(votes.values())) for votes in table]

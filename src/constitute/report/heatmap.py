@@ -16,7 +16,7 @@ from constitute.run import write_atomic
 from constitute.types import Record
 
 _HERE = Path(__file__).parent
-WIDTH, ROW, LABEL = 1080, 18, 170
+WIDTH, ROW, LABEL = 1080, 24, 210
 MOST_LISTED = 50
 
 
@@ -50,12 +50,13 @@ def render_heatmap(figures: Attribution, title: str) -> str:
         lstrip_blocks=True,
     )
     environment.filters["percent"] = percent
+    environment.filters["short"] = lambda share: f"{100 * share.count / share.n:.0f} %" if share.n else "-"
     page: dict[str, Any] = {
         "figures": figures,
         "title": title,
         "sentences": sentences(figures),
         "cells": cells(figures),
-        "names": [(i.principle_id, 14 + ROW * at) for at, i in enumerate(figures.influences)],
+        "names": [(i.principle_id, 17 + ROW * at) for at, i in enumerate(figures.influences)],
         "frame": {"width": WIDTH, "height": ROW * len(figures.influences), "label": LABEL, "row": ROW},
         "cell_width": round(_cell_width(figures), 3),
         "nobody": [c for c in figures.columns if not c.confident],
@@ -68,7 +69,7 @@ def render_heatmap(figures: Attribution, title: str) -> str:
 
 
 def _cell_width(figures: Attribution) -> float:
-    return min(28.0, (WIDTH - LABEL) / len(figures.columns))
+    return (WIDTH - LABEL) / len(figures.columns)
 
 
 def cells(figures: Attribution) -> list[Cell]:
@@ -123,12 +124,11 @@ def sentences(figures: Attribution) -> list[str]:
     for group in figures.groups:
         if len(group.members) > 1 and group.n:
             names = ", ".join(group.members)
-            said.append(
-                f"{names} say the same on {100 * group.same / group.n:.1f} % of pairs (n = {group.n})"
-            )
+            same = f"{100 * group.same / group.n:.1f} % of {group.n} pairs with a confident vote"
+            said.append(f"{names} say the same on {same}")
     nobody = sum(not column.confident for column in figures.columns)
     conflicts = sum(column.conflict for column in figures.columns)
-    said.append(f"{nobody} pairs have no confident vote; on {conflicts} confident votes go both ways")
+    said.append(f"no confident vote on {nobody} pairs, confident votes both ways on {conflicts}")
     if figures.even:
         said.append(f"{figures.even} pairs are even and have no decision")
     if (subset := figures.subset) is not None:
