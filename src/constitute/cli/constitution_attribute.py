@@ -66,6 +66,8 @@ def attribute(
     with open_progress(as_json) as progress:
         least = MARGIN if margin is None else margin
         done = attribute_run(config, fill=fill, margin=least, limit=limit, say=say, progress=progress)
+    for file in filter(None, (out, csv_file)):
+        file.parent.mkdir(parents=True, exist_ok=True)
     if out is not None:
         say(f"wrote {write_heatmap(done.figures, run_dir.name or 'run', out)}")
     if csv_file is not None:

@@ -26,7 +26,9 @@ def changes_text(changes: Changes, colour: bool) -> str:
     counted = [
         f"{n} {kind}" for kind in MARKS if (n := sum(change.kind == kind for change in changes.changes))
     ]
-    blocks = ["\n".join([*map(harmless, sides), f"{', '.join(counted)}, of {changes.counts[1]} principles"])]
+    before, after = changes.counts
+    size = f"of {after} principles" if before == after else f"{before} principles before, {after} after"
+    blocks = ["\n".join([*map(harmless, sides), f"{', '.join(counted)}, {size}"])]
     blocks += [_change(change, colour) for change in changes.changes]
     return "\n\n".join([*blocks, _anew(changes)])
 

@@ -226,6 +226,8 @@ def _changes(plan: Plan) -> str:
     if plan.edits is None:
         return total
     changed = len(plan.edits.ids)
+    if changed > len(plan.constitution.principles):
+        return f"{changed} principles changed or gone{_named(plan.edits)}, {total} now"
     return f"{changed} of {total} changed{_named(plan.edits)}"
 
 

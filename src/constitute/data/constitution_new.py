@@ -27,7 +27,7 @@ _HEAD = """\
 #   applies_to  kinds of prompts it is meant for
 #   probes      prompts whose replies it should change, each with what to expect
 # See the words a model reads:  constitute constitution show FILE
-# Find what is wrong with them: constitute constitution check FILE
+# Find what is wrong with them: constitute constitution lint FILE
 """
 _KEYS = """\
     # weight: 2
