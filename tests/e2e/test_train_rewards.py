@@ -98,13 +98,13 @@ def test_a_function_that_returns_too_few_stops_the_run(folder):
         train("--prompts", "prompts.jsonl", "--reward", f"{MODULE}:broken")
 
 
-def test_a_judge_that_does_not_rate_stops_the_run(folder):
-    """The embedded model was never taught to rate."""
+def test_a_judge_that_does_not_rate_stops_the_run(folder, tiny_model):
+    """A model of random weights spreads its next token over everything."""
     words = ("--prompts", "prompts.jsonl", "--constitution", "harmless", "--reward", "judge")
     with pytest.raises(UsageError, match="name one with --judge"):
         train(*words, "--run", "elsewhere")
-    with pytest.raises(ConstituteError, match=r"the judge pocket could not rate 4 of 4 responses") as found:
-        train(*words, "--judge", "pocket")
+    with pytest.raises(ConstituteError, match=r"the judge .* could not rate 4 of 4 responses") as found:
+        train(*words, "--judge", str(tiny_model))
     assert "'p" in str(found.value)
 
 

@@ -15,7 +15,11 @@ from constitute.errors import ConstituteError
 def run_and_exit(command: click.Command) -> int:
     """Run `command` on the process's arguments and return its exit code; traceback only with `--debug`."""
     debug = "--debug" in sys.argv or bool(os.environ.get("CONSTITUTE_DEBUG"))
-    signal.signal(signal.SIGTERM, _end)
+    # A script's shell starts background jobs with SIGINT ignored, and then no signal would end them in order.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    # A scheduler's SIGTERM ends a run the way Ctrl-C does: what was acknowledged is on disk already.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         result = command.main(standalone_mode=False)
         return result if isinstance(result, int) else 0
@@ -38,14 +42,6 @@ def run_and_exit(command: click.Command) -> int:
         if debug:
             traceback.print_exc()
         return _say(f"{problem.strerror or problem}: {problem.filename or 'no file name given'}", 2)
-
-
-def _end(*_: object) -> None:
-    """A scheduler's SIGTERM ends a run the way Ctrl-C does: what was acknowledged is on disk already."""
-    # A shell starts background jobs with SIGINT ignored, and then raising it would end nothing.
-    if signal.getsignal(signal.SIGINT) in (signal.SIG_IGN, None):
-        raise KeyboardInterrupt
-    signal.raise_signal(signal.SIGINT)
 
 
 def _say(sentence: str, code: int) -> int:

@@ -12,6 +12,8 @@ from constitute.types import Record
 
 WANTED = 0.95
 EXACT_UP_TO = 16
+# Subsets times pairs that are tried in about two seconds.
+MOST_WORK = 2**16 * 500
 
 Decided = Sequence[tuple[Mapping[str, float], int]]
 
@@ -33,8 +35,8 @@ def smallest_subset(
     """The smallest subset by size, then by most decisions, then by id; None where nothing was decided.
 
     `decided` holds, a pair, w (2p - 1) by principle that voted and the side (1, -1) of the label. Up to
-    `exact_up_to` principles every subset is tried in order of size, a try ending at one miss too many;
-    beyond, principles are added greedily and then dropped where they are not needed.
+    `exact_up_to` principles and `MOST_WORK` every subset is tried in order of size, a try ending at one
+    miss too many; beyond, principles are added greedily and then dropped where they are not needed.
     """
     if not decided:
         return None
@@ -42,7 +44,7 @@ def smallest_subset(
     hardest = sorted(decided, key=lambda row: abs(math.fsum(row[0].values())))
     rows = [tuple(towards * votes.get(name, 0.0) for name in ids) for votes, towards in hardest]
     need = math.ceil(wanted * len(rows) - 1e-9)
-    exact = len(ids) <= exact_up_to
+    exact = len(ids) <= exact_up_to and 2 ** len(ids) * len(rows) <= MOST_WORK
     chosen = _exact(len(ids), rows, need) if exact else _greedy(len(ids), rows, need)
     same = _hits(chosen, rows, 0)
     low, high = wilson(same, len(rows))

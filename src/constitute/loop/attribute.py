@@ -53,7 +53,14 @@ def attribute_run(
         rows = [LabelledPair.model_validate(row.data) for row in store.outcomes("label", "ok")]
         counts = store.counts("label")
         if not rows:
-            raise UsageError(f"{config.run} has no labelled pairs to attribute; run `constitute label` first")
+            ended = (
+                f", {counts['abstain']} abstained and {counts['failed']} failed"
+                if any(counts.values())
+                else ""
+            )
+            raise UsageError(
+                f"{config.run} has no labelled pairs to attribute{ended}; run `constitute label` on pairs that differ"
+            )
         rows = rows[:limit]
         left_out = counts["abstain"] + counts["failed"]
         if not fill:
