@@ -59,7 +59,8 @@ def attribute_run(
                 else ""
             )
             raise UsageError(
-                f"{config.run} has no labelled pairs to attribute{ended}; run `constitute label` on pairs that differ"
+                f"{config.run} has no labelled pairs to attribute{ended}; run `constitute label` on pairs "
+                "that differ"
             )
         rows = rows[:limit]
         left_out = counts["abstain"] + counts["failed"]
