@@ -11,7 +11,6 @@ import click
 from constitute.cli import options
 
 if TYPE_CHECKING:
-    from constitute.editing.attribution import Share
     from constitute.loop.attribute import Attributed
 
 FAILED_ROWS = 3
@@ -83,7 +82,7 @@ def attribute(
 
 def _text(done: Attributed) -> str:
     from constitute.cli.text import harmless, table
-    from constitute.report.heatmap import percent, sentences
+    from constitute.report.heatmap import percent, sentences, short
 
     figures = done.figures
     head = ("principle", "weight", "decides (95 %)", "change of P(A)", "flips without it", "agrees")
@@ -94,11 +93,11 @@ def _text(done: Attributed) -> str:
             i.weight,
             percent(i.decides),
             "-" if i.change is None else "{:.3f} ({:.3f} to {:.3f})".format(*i.change),
-            _short(i.without),
-            _short(i.agrees),
+            short(i.without),
+            short(i.agrees),
             i.confidence,
-            _short(i.order_flips),
-            _short(i.silent),
+            short(i.order_flips),
+            short(i.silent),
             i.missing,
         )
         for i in sorted(figures.influences, key=lambda i: (-i.decides.count, i.principle_id))
@@ -117,7 +116,3 @@ def _text(done: Attributed) -> str:
     if done.unfilled:
         blocks.append(table(("not filled", "reason"), done.unfilled[:10]))
     return "\n\n".join(blocks)
-
-
-def _short(share: Share) -> str:
-    return f"{100 * share.count / share.n:.0f} %" if share.n else "-"

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import csv
-import hashlib
 import io
 from pathlib import Path
 from typing import Any
 
-from constitute import __version__
 from constitute.editing.attribution import Attribution, Share
-from constitute.report.text import clean
+from constitute.report.page import render_page
 from constitute.run import write_atomic
 from constitute.types import Record
 
-_HERE = Path(__file__).parent
 WIDTH, ROW, LABEL = 1080, 24, 210
 MOST_LISTED = 50
 
@@ -37,20 +33,6 @@ def write_heatmap(figures: Attribution, title: str, out: Path) -> Path:
 
 def render_heatmap(figures: Attribution, title: str) -> str:
     """The page. Every text is escaped; the only style allowed to apply is our own, by its hash."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
-
-    css = "".join((_HERE / name).read_text(encoding="utf-8") for name in ("report.css", "heatmap.css"))
-    environment = Environment(
-        loader=FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=lambda value: clean(value) if type(value) is str else value,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["percent"] = percent
-    environment.filters["short"] = lambda share: f"{100 * share.count / share.n:.0f} %" if share.n else "-"
     page: dict[str, Any] = {
         "figures": figures,
         "title": title,
@@ -62,10 +44,8 @@ def render_heatmap(figures: Attribution, title: str) -> str:
         "nobody": [c for c in figures.columns if not c.confident],
         "most": MOST_LISTED,
     }
-    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
-    style = Markup(css)
-    template = environment.get_template("heatmap.html.j2")
-    return str(template.render(**page, css=style, style_hash=digest, version=__version__))
+    filters = {"percent": percent, "short": short}
+    return render_page("heatmap.html.j2", ["report.css", "heatmap.css"], filters, **page)
 
 
 def _cell_width(figures: Attribution) -> float:
@@ -110,6 +90,11 @@ def percent(share: Share) -> str:
         return "-"
     value, low, high = (100 * each for each in (share.count / share.n, share.low, share.high))
     return f"{value:.1f} % ({low:.1f} to {high:.1f}, n = {share.n})"
+
+
+def short(share: Share) -> str:
+    """A share alone."""
+    return f"{100 * share.count / share.n:.0f} %" if share.n else "-"
 
 
 def sentences(figures: Attribution) -> list[str]:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from constitute import __version__
 from constitute.errors import StorageError
 from constitute.report.charts import Tick, nice_ticks
-from constitute.report.text import clean
+from constitute.report.page import render_page
 from constitute.run import write_atomic
 from constitute.types import Record
 
-_HERE = Path(__file__).parent
 WIDTH, HEIGHT = 520, 320
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 40
 COLOURS = 4
@@ -124,23 +120,8 @@ def plot(title: str, traces: Sequence[Trace]) -> Plot:
 
 def render_overopt(page: OveroptPage) -> str:
     """The page. Every text is escaped; the only style allowed to apply is our own, by its hash."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
-
-    environment = Environment(
-        loader=FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=lambda value: clean(value) if type(value) is str else value,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    css = "".join((_HERE / name).read_text(encoding="utf-8") for name in ("report.css", "overopt.css"))
-    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
     frame: dict[str, Any] = {"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": WIDTH - RIGHT}
-    return environment.get_template("overopt.html.j2").render(
-        page=page, frame=frame, css=Markup(css), style_hash=digest, version=__version__
-    )
+    return render_page("overopt.html.j2", ["report.css", "overopt.css"], {}, page=page, frame=frame)
 
 
 def write_overopt(page: OveroptPage, out: Path) -> Path:

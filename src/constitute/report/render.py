@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-from functools import cache
 from pathlib import Path
-from typing import Any
 
-from constitute import __version__
 from constitute.report.build import build
+from constitute.report.page import render_page
 from constitute.report.read import read_run
-from constitute.report.text import clean
 from constitute.report.view import Figure, Report
 from constitute.run import write_atomic
 from constitute.store import Store
-
-_HERE = Path(__file__).parent
 
 
 def write_report(run_dir: Path, out: Path | None = None, rows: int = 24) -> Path:
@@ -31,33 +24,8 @@ def write_report(run_dir: Path, out: Path | None = None, rows: int = 24) -> Path
 
 def render_report(report: Report) -> str:
     """The page. Every text is escaped; the only style allowed to apply is our own, by its hash."""
-    css = (_HERE / "report.css").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
-    return str(_template().render(report=report, css=_own(css), style_hash=digest, version=__version__))
-
-
-@cache
-def _template() -> Any:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        # Whatever a field holds, no control character reaches the page.
-        finalize=lambda value: clean(value) if type(value) is str else value,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(figure=show_figure, interval=show_interval)
-    return environment.get_template("report.html.j2")
-
-
-def _own(css: str) -> Any:
-    """Our own style sheet, which must not be escaped for its hash to hold."""
-    from markupsafe import Markup
-
-    return Markup(css)
+    filters = {"figure": show_figure, "interval": show_interval}
+    return render_page("report.html.j2", ["report.css"], filters, report=report)
 
 
 def show_figure(figure: Figure) -> str:
