@@ -103,7 +103,7 @@ def run(engine: Any, constitution: Constitution, n: int, folder: Path, reuse: Pa
 
 def needed(before: Constitution, after: Constitution, n: int) -> tuple[int, int]:
     """The least that must be asked, by the draw of principles and the wording of each."""
-    from constitute.constitution import draw
+    from constitute.draw import draw
     from constitute.pocket.world import prompts
 
     old = {p.id: p for p in before.principles}

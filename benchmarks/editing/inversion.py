@@ -50,7 +50,8 @@ def main(arguments: Sequence[str]) -> None:
 
 def one_drawn(engine: Any, n: int, folder: Path) -> None:
     """`harmless.yaml`, one principle a pair; the inverted one is the first that most pairs drew."""
-    from constitute.constitution import draw, load_constitution
+    from constitute.constitution import load_constitution
+    from constitute.draw import draw
 
     before = load_constitution("harmless")
     pairs, harm = mixed_pairs(n, kind="harmful")

@@ -1,4 +1,4 @@
-"""Read a constitution file, identify what it says by hash, and draw principles from it.
+"""Read a constitution file, and identify what it says by hash.
 
 A constitution is data: template syntax in its texts stays as it is written. A missing critique, revise
 or compare form is filled from `prompts/form_critique.j2`, `form_revise.j2` or `form_compare.j2`.
@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
-from math import isfinite, log
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -115,27 +115,6 @@ def constitution_hash(constitution: Constitution) -> str:
         for p in constitution.principles
     ]
     return _digest(sorted(rows))
-
-
-def draw(constitution: Constitution, row_id: str, round: int) -> Principle:
-    """The principle of a row's round, by weighted rendezvous hashing.
-
-    Each principle scores log(-log(u)) - log(weight) with u uniform from SHA-256 of (row id, round,
-    principle id), and the lowest wins: P(principle) = weight / sum of weights. The wording has no
-    part in it, so an edit changes no draw; a new principle takes only the rows it wins. A weight of 0
-    is never drawn. (Highest random weight: Thaler and Ravishankar 1998; weighted: Schindelhauer 2005.)
-    """
-    candidates = [p for p in constitution.principles if p.weight > 0]
-    if not candidates:
-        raise ValueError(f"constitution {constitution.name!r}: every weight is 0, nothing can be drawn")
-    return min(candidates, key=lambda p: (_score(row_id, round, p), p.id))
-
-
-def _score(row_id: str, round: int, principle: Principle) -> float:
-    key = json.dumps([row_id, round, principle.id]).encode()
-    # 52 bits and a half: never 0 and never 1, so that both logarithms exist.
-    bits = int.from_bytes(hashlib.sha256(key).digest()[:8]) >> 12
-    return log(-log((bits + 0.5) / 2**52)) - log(principle.weight)
 
 
 def _digest(value: Any) -> str:

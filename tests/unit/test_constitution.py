@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from constitute.constitution import (
     constitution_hash,
-    draw,
     load_constitution,
     parse_constitution,
     principle_hash,
     read_forms,
 )
+from constitute.draw import draw
 from constitute.errors import UsageError
 from constitute.types import Constitution, Principle, Probe
 

@@ -8,13 +8,13 @@ from itertools import pairwise
 import pytest
 from scripted import constitution, principle
 
-from constitute.constitution import draw
+from constitute.draw import draw
 from constitute.editing.changes import changes_between
 from constitute.editing.words import Run, ansi, brief, plain, word_diff
 from constitute.types import Constitution, Probe
 
 
-def of(*principles) -> Constitution:  # type: ignore[no-untyped-def]
+def of(*principles) -> Constitution:
     return Constitution(name="b", principles=principles)
 
 

@@ -175,7 +175,7 @@ def test_the_last_weight_cannot_become_zero():
 
 
 def principle(identity: str, text: str, **more: object) -> Principle:
-    return Principle(id=identity, text=text, **({f: fill_form(f, text) for f in FORMS} | more))  # type: ignore[arg-type]
+    return Principle(id=identity, text=text, **({f: fill_form(f, text) for f in FORMS} | more))
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])

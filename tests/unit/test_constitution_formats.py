@@ -9,7 +9,6 @@ import pytest
 from click.testing import CliRunner
 
 from constitute.cli.constitution import constitution as group
-from constitute.cli.main import main as entry  # noqa: F401  (the group is registered there)
 from constitute.constitution import fill_form, load_constitution, parse_constitution
 from constitute.data.constitution_file import append_to_file, set_in_file
 from constitute.data.constitution_show import filled_forms, pick, principle_rows

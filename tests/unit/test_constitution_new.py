@@ -129,8 +129,8 @@ async def test_a_model_words_aims_and_what_it_does_not_word_is_told_of(tmp_path)
     engine, aims = Writer(), ["be short", "bad {{ one }}"]
     with Store.open(tmp_path / "cache") as store:
         config = RunConfig(run=tmp_path / "cache")
-        words = await describe(aims, engine, store, config)  # type: ignore[arg-type]
-        again = await describe(aims, engine, store, config)  # type: ignore[arg-type]
+        words = await describe(aims, engine, store, config)
+        again = await describe(aims, engine, store, config)
     assert words == again and len(engine.asked) == 2
     assert engine.asked[1] == "Here is what an assistant should do or not do: bad {{ one }}"
     assert words[0] == read_wording(GOOD)

@@ -24,7 +24,7 @@ def row(name: str, source: str = "") -> Comparison:
     return Comparison(id=name, prompt=asked, a="one", b="two")
 
 
-def pairs_of(*changes: tuple[float, float]):  # type: ignore[no-untyped-def]
+def pairs_of(*changes: tuple[float, float]):
     return [
         pair_effect(row(f"p{n}"), (vote("k", p),), (vote("k", q),), {}) for n, (p, q) in enumerate(changes)
     ]

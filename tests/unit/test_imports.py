@@ -20,6 +20,7 @@ FOUNDATION = {
     "parsing",
     "config",
     "constitution",
+    "draw",
     "store",
 }
 BASE = FOUNDATION | {"stats", "run", "progress"}
@@ -36,6 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "parsing": {"types", "errors"},
     "config": {"types", "errors", "packaged", "parsing"},
     "constitution": {"types", "errors", "packaged", "templates", "parsing"},
+    "draw": {"types"},
     "store": {"types", "errors"},
     "progress": {"types", "errors"},
     "run": FOUNDATION,

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from constitute.config import LabelConfig, RunConfig
-from constitute.constitution import draw
+from constitute.draw import draw
 from constitute.engines.base import ModelIdentity
 from constitute.errors import DataError, EngineError, PromptTooLong, UsageError
 from constitute.loop.judge import (

@@ -70,7 +70,7 @@ class Judge(ScriptedEngine):
 def rule(name: str, compare: str, probes: Sequence[str] = (), weight: float = 1.0) -> Principle:
     own = tuple(Probe(prompt=text) for text in probes)
     given = {"text": compare, "critique": "c", "revise": "r", "compare": compare}
-    return Principle(id=name, weight=weight, probes=own, **given)  # type: ignore[arg-type]
+    return Principle(id=name, weight=weight, probes=own, **given)
 
 
 def of(*principles: Principle) -> Constitution:
@@ -102,11 +102,11 @@ async def lint(
     pairs: Sequence[Comparison] | None = PAIRS,
     **more: object,
 ) -> Linted:
-    return await lint_model(given, RunConfig(), engine, store, pairs=pairs, **more)  # type: ignore[arg-type]
+    return await lint_model(given, RunConfig(), engine, store, pairs=pairs, **more)
 
 
 @pytest.fixture
-def store(tmp_path: Path):  # type: ignore[no-untyped-def]
+def store(tmp_path: Path):
     with Store.open(tmp_path / "cache") as opened:
         yield opened
 

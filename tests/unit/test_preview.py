@@ -10,7 +10,7 @@ import pytest
 from scripted import ScriptedEngine, constitution, principle, prompt
 
 from constitute.config import RunConfig, load_config
-from constitute.constitution import draw
+from constitute.draw import draw
 from constitute.editing.preview import (
     Moved,
     Preview,
@@ -54,7 +54,7 @@ async def round_of(
     retry_failed: bool = False,
 ) -> tuple[Plan, Round, list[Moved]]:
     told: list[Moved] = []
-    plan = plan_round(given, prompts, 16, config, "x", before, retry_failed=retry_failed)  # type: ignore[arg-type]
+    plan = plan_round(given, prompts, 16, config, "x", before, retry_failed=retry_failed)
     return plan, await run_round(plan, config, engine, store, told.append), told
 
 
@@ -251,7 +251,7 @@ class Prefers:
 
 async def test_what_is_shown_is_the_preference_for_the_revision(tmp_path: Path) -> None:
     with Store.open(tmp_path) as store:
-        _, found, _ = await round_of(constitution("kind"), Prefers(), store)  # type: ignore[arg-type]
+        _, found, _ = await round_of(constitution("kind"), Prefers(), store)
     shown = found.preview.probes[0]
     assert shown.p_revision == pytest.approx(0.2)
     assert shown.parts == (("response", "first"), ("critique", "second"), ("revision", "second"))

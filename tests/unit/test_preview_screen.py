@@ -211,14 +211,14 @@ def test_once_shows_all_and_the_next_time_what_moved(tmp_path: Path) -> None:
     assert code == 0
     assert [event["event"] for event in events] == ["note", "round", *["probe"] * 8, "done"]
     assert (events[-1]["questions"], events[-1]["questions_asked"]) == (40, 40)
-    assert events[2]["before"] is None and events[2]["after"]["messages"]  # type: ignore[index]
+    assert events[2]["before"] is None and events[2]["after"]["messages"]
     file.write_text(file.read_text().replace("Be brief.", "Be very brief.") + "# a comment\n")
     _, events = invoke(tmp_path, "-n", "8")
-    mine = [e for e in events if e["event"] == "probe" and e["after"]["principle_id"] == "brief"]  # type: ignore[index]
+    mine = [e for e in events if e["event"] == "probe" and e["after"]["principle_id"] == "brief"]
     assert mine and all(event["before"] is not None for event in mine)
     assert sum(event["event"] == "probe" for event in events) == 8
     assert events[-1]["questions_asked"] == 4 * len(mine)
-    assert events[2]["edits"]["edited"] == ["brief"]  # type: ignore[index]
+    assert events[2]["edits"]["edited"] == ["brief"]
 
 
 def test_the_command_refuses_what_it_cannot_preview(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from constitute.config import EngineConfig, load_config
-from constitute.constitution import draw
 from constitute.data.constitution_out import to_yaml
+from constitute.draw import draw
 from constitute.engines.fake import FakeEngine
 from constitute.errors import UsageError
 from constitute.pipeline import run_stages

@@ -193,7 +193,8 @@ def test_the_fake_judge_scores_from_blocking_code(tmp_path):
     """Two batches on one loop, the engine closed at the end; the reward is its own formula's, by hand."""
     import hashlib
 
-    from constitute.constitution import draw, load_constitution
+    from constitute.constitution import load_constitution
+    from constitute.draw import draw
     from constitute.engines.fake import FakeEngine
     from constitute.loop.judge import RATINGS, score_turn
     from constitute.types import Request

@@ -9,7 +9,7 @@ import pytest
 from scripted import constitution, principle, prompt
 
 from constitute.config import GenerateConfig, ReviseConfig
-from constitute.constitution import draw
+from constitute.draw import draw
 from constitute.errors import RowError
 from constitute.stages.generate import generate
 from constitute.stages.revise import revise

@@ -10,7 +10,7 @@ import pytest
 from scripted import constitution, principle, prompt
 
 from constitute.config import LabelConfig
-from constitute.constitution import draw
+from constitute.draw import draw
 from constitute.errors import Abstain
 from constitute.stages.card import label_card
 from constitute.stages.label import label, pair_of_revision, pair_of_samples, pairs_of, voters
@@ -138,7 +138,7 @@ async def test_a_label_without_support_abstains(
 
 async def test_no_mass_at_all_abstains_whatever_is_allowed() -> None:
     class Empty(Judge):
-        async def choose(self, request: Request, labels: Sequence[str], **_: object) -> Choice:  # type: ignore[override]
+        async def choose(self, request: Request, labels: Sequence[str], **_: object) -> Choice:
             return Choice(labels=("A", "B"), logprobs=(-math.inf, -math.inf))
 
     with pytest.raises(Abstain, match="is below 0 under kind"):
@@ -149,7 +149,7 @@ async def test_no_mass_at_all_abstains_whatever_is_allowed() -> None:
 
 async def test_an_impossible_option_is_certain_and_not_an_error() -> None:
     class Sure(Judge):
-        async def choose(self, request: Request, labels: Sequence[str], *, step: str, **_: object) -> Choice:  # type: ignore[override]
+        async def choose(self, request: Request, labels: Sequence[str], *, step: str, **_: object) -> Choice:
             logprobs = (0.0, -math.inf) if step == "compare-ab" else (-math.inf, 0.0)
             return Choice(labels=("A", "B"), logprobs=logprobs)
 

@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import zip_longest
 
-from constitute.constitution import draw, principle_hash
+from constitute.constitution import principle_hash
+from constitute.draw import draw
 from constitute.types import Constitution, CritiqueRevision, Message, Principle, Prompt, Record
 
 

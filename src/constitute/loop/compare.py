@@ -19,12 +19,11 @@ from constitute.pipeline.sampler import Desk, Sampler
 from constitute.progress import Progress, Silent
 from constitute.sample import Sample
 from constitute.stages.generate import generate, response_id
-from constitute.stages.label import LABELS, ONE_TOKEN, first_share, label
+from constitute.stages.label import LABELS, ONE_TOKEN, check_mass, label, vote_of
 from constitute.stages.revise import revise
 from constitute.store import Store
 from constitute.templates import render
 from constitute.types import (
-    Choice,
     Comparison,
     Constitution,
     Message,
@@ -214,24 +213,9 @@ async def neutral_vote(pair: Comparison, sample: Sample, cfg: LabelConfig) -> Pr
         text = render("compare_neutral", messages=row.prompt.messages, a=row.a, b=row.b)
         request = Request(messages=(Message(role="user", content=text),), sampling=ONE_TOKEN)
         choice = await sample.choose(request, LABELS, step=order)
-        _check(choice, order, cfg.min_mass)
+        check_mass(choice, order, cfg.min_mass)
         choices.append(choice)
-    ab, ba = choices
-    return PrincipleVote(
-        principle_id="",
-        weight=1.0,
-        p_ab=first_share(ab),
-        p_ba=1.0 - first_share(ba),
-        mass_ab=ab.mass,
-        mass_ba=ba.mass,
-    )
-
-
-def _check(choice: Choice, order: str, min_mass: float) -> None:
-    if any(value is None for value in choice.logprobs):
-        raise Abstain(f"an option was not scored, {order}")
-    if not choice.mass >= max(min_mass, 1e-30):
-        raise Abstain(f"P(A) + P(B) = {choice.mass:.3g} is below {min_mass:g}, {order}")
+    return vote_of(choices[0], choices[1])
 
 
 async def _tried(work: Awaitable[T]) -> T | RowError | Abstain:

@@ -63,7 +63,6 @@ def run_best_of_n(
     """
     from constitute.train.best_choice import BEST
     from constitute.train.best_of_n import sample_best
-    from constitute.train.sft import train_sft
 
     policy, folder, progress = policy_of(config, model), out or config.run / "best-of-n", progress or Silent()
     settings = _settings(config, n)
@@ -94,7 +93,16 @@ def run_best_of_n(
             f"{folder / BEST} is empty: no completion of any prompt ended within "
             f"{settings.max_new_tokens} tokens; raise train.best_of_n.max_new_tokens"
         )
-    tuned = train_sft(
+    tuned = _fine_tuned(folder, policy, config, progress)
+    return summary | {"sft": tuned}
+
+
+def _fine_tuned(folder: Path, policy: str, config: RunConfig, progress: Progress) -> dict[str, Any]:
+    """The summary of SFT on the best completions, in `folder`/sft."""
+    from constitute.train.best_choice import BEST
+    from constitute.train.sft import train_sft
+
+    return train_sft(
         folder / BEST,
         policy,
         folder / "sft",
@@ -103,7 +111,6 @@ def run_best_of_n(
         progress=progress,
         kind="best-of-n",
     )
-    return summary | {"sft": tuned}
 
 
 def _settings(config: RunConfig, n: int | None) -> BestOfNConfig:

@@ -150,7 +150,7 @@ def _judge(
             break
     tied = [axis for axis in AXES if axis not in differ]
     chosen = differ + (rng.sample(tied, 1) if tied and rng.random() < 0.5 else [])
-    messages = [Message(role=t.role, content=t.content) for t in opening]  # type: ignore[arg-type]
+    messages = [Message.model_validate({"role": t.role, "content": t.content}) for t in opening]
     tree: Tree = []
     for axis in chosen:
         worse_a, worse_b = has(ask, a, axis), has(ask, b, axis)
@@ -179,7 +179,7 @@ def rating_tree(rng: random.Random, weight: float = _LABEL_WEIGHT) -> Tree:
     """Rate one reply under several principles, from 1 to 10."""
     opening, ask = draw_opening(rng, 0.6)
     reply = draw_reply(rng, ask, ANY)
-    messages = [Message(role=t.role, content=t.content) for t in opening]  # type: ignore[arg-type]
+    messages = [Message.model_validate({"role": t.role, "content": t.content}) for t in opening]
     tree: Tree = []
     for axis in rng.sample(AXES, 3):
         asks_for = rng.random() < 0.15

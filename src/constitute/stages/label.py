@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from constitute.config import LabelConfig
 from constitute.config.stages import LAYOUTS
-from constitute.constitution import draw
+from constitute.draw import draw
 from constitute.errors import Abstain, RowError
 from constitute.sample import Sample
 from constitute.templates import render
@@ -92,10 +92,14 @@ async def _vote(
         ]
     )
     for order, choice in zip(("AB", "BA"), choices, strict=True):
-        _check(choice, order, principle, cfg.min_mass)
-    ab, ba = choices
+        check_mass(choice, f"under {principle.id}, order {order}", cfg.min_mass)
+    return vote_of(choices[0], choices[1], principle.id, weight)
+
+
+def vote_of(ab: Choice, ba: Choice, principle_id: str = "", weight: float = 1.0) -> PrincipleVote:
+    """The vote behind the answers to both orders; both have been checked."""
     return PrincipleVote(
-        principle_id=principle.id,
+        principle_id=principle_id,
         weight=weight,
         p_ab=first_share(ab),
         p_ba=1.0 - first_share(ba),
@@ -111,8 +115,8 @@ def first_share(choice: Choice) -> float:
     return 1.0 / (1.0 + math.exp(min(second - first, 700.0)))
 
 
-def _check(choice: Choice, order: str, principle: Principle, min_mass: float) -> None:
-    where = f"under {principle.id}, order {order}"
+def check_mass(choice: Choice, where: str, min_mass: float) -> None:
+    """Raise `Abstain` for a label that was not scored, and for label mass under `min_mass`."""
     if any(value is None for value in choice.logprobs):
         raise Abstain(f"an option was not scored {where}")
     if not choice.mass >= max(min_mass, 1e-30):

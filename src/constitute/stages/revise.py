@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 
 from constitute.config import ReviseConfig
-from constitute.constitution import draw
+from constitute.draw import draw
 from constitute.errors import RowError
 from constitute.sample import Sample
 from constitute.stages.critique import critique, critique_turn, opening, sampling

@@ -45,7 +45,7 @@ from constitute.train.reward_pairs import (
     target,
 )
 from constitute.train.scorer import Normalisation, head_scores, raw_scores, score_head, whole_batch
-from constitute.train.team import gather_team
+from constitute.train.team import Team, gather_team
 from constitute.train.trainer import loss_figures, save_into
 
 # Enough to know a mean and a standard deviation to about 2 %.
@@ -77,9 +77,7 @@ def train_reward(
     check_template(tokenizer, model)
     check_pad(tokenizer, model)
     network, head = _network(model, tokenizer, config.heads, seed)
-    if team.sharding is not None:
-        sharding.shard_trunk(team.sharding, network.base_model, head=head)
-    network.to(team.device)
+    _place(team, network, head)
     split = split_pairs(pairs, tokenizer, eos_ids(tokenizer, network.config), config, seed)
     if not split.train:
         raise DataError(_nothing_left(data, len(pairs), split, config))
@@ -103,11 +101,7 @@ def train_reward(
         normal.write(network.config)
         raw_Nk = raw_scores(network, head, _sides(split.held_out), pad_id, config.microbatch_tokens)
     summary = {
-        "pairs": len(split.train),
-        "pairs_held_out": len(split.held_out),
-        "pairs_too_long": split.too_long,
-        "pairs_weightless": split.weightless,
-        "pairs_undecided": split.undecided,
+        **_counts(split),
         **loss_figures(losses),
         "held_out": evaluate(raw_Nk, split.held_out, normal, seed),
         "normalisation": _described(normal),
@@ -120,6 +114,23 @@ def train_reward(
         publish(out, save_into(tuned, tokenizer, losses), made_by=made_by, summary=summary, base=model)
         drop_checkpoints(out)
     return summary
+
+
+def _place(team: Team, network: Any, head: torch.nn.Linear) -> None:
+    """Put the network where this process computes, or its part of it where weights are sharded."""
+    if team.sharding is not None:
+        sharding.shard_trunk(team.sharding, network.base_model, head=head)
+    network.to(team.device)
+
+
+def _counts(split: Split) -> dict[str, int]:
+    return {
+        "pairs": len(split.train),
+        "pairs_held_out": len(split.held_out),
+        "pairs_too_long": split.too_long,
+        "pairs_weightless": split.weightless,
+        "pairs_undecided": split.undecided,
+    }
 
 
 def _nothing_left(data: Path, n: int, split: Split, config: RewardConfig) -> str:
