@@ -142,7 +142,7 @@ async def test_choices_are_probabilities(engine):
     assert choice.mass == pytest.approx(sum(math.exp(value) for value in choice.logprobs), rel=1e-9)
     assert 0.0 < choice.mass <= 1.0
     again = await engine.choose(ask("Answer with A or B."), ("B", "A"))
-    assert again.logprobs == pytest.approx(choice.logprobs[::-1], abs=1e-5)
+    assert again.logprobs == pytest.approx(choice.logprobs[::-1], rel=1e-5, abs=1e-4)
 
 
 async def test_a_prompt_beyond_the_context_names_both_numbers(engine):
@@ -247,7 +247,7 @@ async def test_new_weights_answer_at_once_and_exactly(rollout, renderer, model_f
             completions = [[20, 21, 22, 23, 24], [25, 26], [27]]
             scores = rollout.score_ids(PROMPTS, completions)
             for prompt, completion, score in zip(PROMPTS, completions, scores, strict=True):
-                assert score == pytest.approx(logprobs_of(model, prompt, completion), abs=1e-5)
+                assert score == pytest.approx(logprobs_of(model, prompt, completion), rel=1e-5, abs=1e-4)
             # The prompt is in the prefix cache from before: stale keys and values would show here.
             choice = await rollout.choose(request, LABELS)
             for label, value in zip(LABELS, choice.logprobs, strict=True):
@@ -258,7 +258,7 @@ async def test_new_weights_answer_at_once_and_exactly(rollout, renderer, model_f
         assert choice.logprobs != pytest.approx(before.logprobs, abs=1e-3)
     finally:
         rollout.update_weights(_yield_and_spoil(_reference(model_folder)))
-    assert (await rollout.choose(request, LABELS)).logprobs == pytest.approx(before.logprobs, abs=1e-5)
+    assert (await rollout.choose(request, LABELS)).logprobs == pytest.approx(before.logprobs, rel=1e-5, abs=1e-4)
 
 
 async def test_weights_are_refused_while_requests_are_in_flight(rollout):
