@@ -42,16 +42,16 @@ test-long: install
 	$(BIN)/python -m pytest -m long
 
 lint: install
-	$(BIN)/ruff format --check src tests examples benchmarks
-	$(BIN)/ruff check src tests examples benchmarks
+	$(BIN)/ruff format --check src tests examples benchmarks tools
+	$(BIN)/ruff check src tests examples benchmarks tools
 	$(BIN)/mypy
 
 bench: install
 	$(BIN)/python -m benchmarks
 
 pocket: install
-	$(BIN)/python -m constitute.pocket.recipe
-	$(BIN)/python -m constitute.pocket.scorecard
+	$(BIN)/python -m tools.pocket.recipe
+	$(BIN)/python -m tools.pocket.scorecard
 
 lock:
 	uv pip compile requirements/cpu.in --override requirements/override.txt --python-version 3.11 \

@@ -81,7 +81,7 @@ def edits(before: Constitution) -> dict[str, Constitution]:
 def run(engine: Any, constitution: Constitution, n: int, folder: Path, reuse: Path | None) -> tuple[int, int]:
     """(revision requests, label requests) asked by a run."""
     from constitute.config import load_config
-    from constitute.data.constitution_out import to_yaml
+    from constitute.constitution.write import to_yaml
     from constitute.pipeline import run_stages
     from constitute.pocket.world import prompts
 
@@ -103,7 +103,7 @@ def run(engine: Any, constitution: Constitution, n: int, folder: Path, reuse: Pa
 
 def needed(before: Constitution, after: Constitution, n: int) -> tuple[int, int]:
     """The least that must be asked, by the draw of principles and the wording of each."""
-    from constitute.draw import draw
+    from constitute.constitution.draw import draw
     from constitute.pocket.world import prompts
 
     old = {p.id: p for p in before.principles}

@@ -76,7 +76,7 @@ def agree(engine: Any, n: int) -> None:
     """Votes of each pair's own axis in both layouts: how often alike, how often right, how far apart."""
     from benchmarks.editing.inversion import mixed_pairs
     from constitute.config import LabelConfig
-    from constitute.loop.votes import vote
+    from constitute.editing.votes import vote
     from constitute.pocket import oracle
     from constitute.pocket.replies import AXES
     from constitute.pocket.wordings import draw_principle
@@ -120,7 +120,7 @@ def agree(engine: Any, n: int) -> None:
 def label_all(engine: Any, pairs: Sequence[Comparison], some: Constitution, way: str) -> tuple[float, float]:
     """Seconds for all labels, and the share of prompt tokens that were computed."""
     from constitute.config import LabelConfig
-    from constitute.loop.votes import vote
+    from constitute.editing.votes import vote
     from constitute.store import Store
 
     engine._llm.reset_prefix_cache()

@@ -27,9 +27,9 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--engine", default="auto", choices=("auto", "vllm", "transformers"))
     given = parser.parse_args(arguments)
     from constitute.config import EngineConfig, LabelConfig
-    from constitute.editing.attribution import attribute
+    from constitute.editing.attribute.attribution import attribute
+    from constitute.editing.votes import vote
     from constitute.engines import open_engine
-    from constitute.loop.votes import vote
     from constitute.pocket.replies import AXES
     from constitute.pocket.wordings import draw_principle
     from constitute.store import Store

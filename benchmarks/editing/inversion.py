@@ -50,8 +50,8 @@ def main(arguments: Sequence[str]) -> None:
 
 def one_drawn(engine: Any, n: int, folder: Path) -> None:
     """`harmless.yaml`, one principle a pair; the inverted one is the first that most pairs drew."""
-    from constitute.constitution import load_constitution
-    from constitute.draw import draw
+    from constitute.constitution.draw import draw
+    from constitute.constitution.read import load_constitution
 
     before = load_constitution("harmless")
     pairs, harm = mixed_pairs(n, kind="harmful")
@@ -90,8 +90,8 @@ def differ(
 ) -> Any:
     """Label the pairs under `before` as a run does, then `diff` against `after`."""
     from constitute.config import load_config
-    from constitute.data.constitution_out import to_yaml
-    from constitute.loop.diff import diff_constitutions
+    from constitute.constitution.write import to_yaml
+    from constitute.editing.diff import diff_constitutions
     from constitute.pipeline import run_stages
 
     run.mkdir()

@@ -57,7 +57,7 @@ def main(arguments: Sequence[str]) -> None:
 
 async def measure(engine: Any, seeds: int, n: int) -> None:
     """Lint a planted and a plain constitution a seed with an open engine, and print the counts."""
-    from constitute.loop.lint_model import lint_model
+    from constitute.editing.lint.model import lint_model
     from constitute.store import Store
 
     counts: Counter[str] = Counter()
@@ -133,9 +133,9 @@ def mentioned(message: str, names: Sequence[str]) -> list[str]:
 
 def draw_constitutions(rng: random.Random) -> tuple[Constitution, Constitution, dict[str, Meaning]]:
     """A plain and a planted constitution and the meaning of each principle, from unseen wordings."""
-    from constitute.pocket.opposites import draw_opposite
     from constitute.pocket.replies import AXES
     from constitute.pocket.wordings import draw_principle
+    from tools.pocket.opposites import draw_opposite
 
     plain: list[Principle] = [draw_principle(rng, axis, seen=False) for axis in AXES]
     twin, contrary = rng.sample(AXES, 2)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 COMMAND = (
-    "import sys; from constitute.cli.constitution_preview import preview; "
+    "import sys; from constitute.cli.constitution.preview import preview; "
     "from constitute.cli.errors import run_and_exit; sys.exit(run_and_exit(preview))"
 )
 ADDED = ("at all", "in any way", "in truth", "today", "with care", "in the end")
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] = ()) -> None:
     parser.add_argument("--engine", default="transformers")
     parser.add_argument("--edits", type=int, default=14)
     options = parser.parse_args(list(arguments))
-    from constitute.constitution import load_constitution
+    from constitute.constitution.read import load_constitution
 
     given = load_constitution("harmless")
     names = [principle.id for principle in given.principles]
@@ -104,7 +104,7 @@ def _until_done(child: subprocess.Popen[str], since: float) -> Timed:
 
 
 def _save(file: Path, given: Any, wording: dict[str, str]) -> None:
-    from constitute.data.constitution_out import to_yaml
+    from constitute.constitution.write import to_yaml
 
     changed = tuple(p.model_copy(update={"critique": wording[p.id]}) for p in given.principles)
     beside = file.with_suffix(".new")

@@ -35,8 +35,8 @@ class Reader:
 
     async def generate(self, request: Request) -> Completion:
         """Another wording of the same predicate, drawn by the request's seed."""
-        from constitute.pocket.opposites import read_turned, turned, turned_wordings
         from constitute.pocket.wordings import read_wording, wordings
+        from tools.pocket.opposites import read_turned, turned, turned_wordings
 
         text = request.messages[-1].content.split("\n\n")[1]
         plain, contrary = read_wording(text), read_turned(text)
@@ -52,8 +52,8 @@ class Reader:
 
     async def choose(self, request: Request, labels: Sequence[str]) -> Choice:
         """Log-odds of 3 for the side the principle takes, 0 where it takes none, and noise on top."""
-        from constitute.pocket.opposites import read_turned
         from constitute.pocket.wordings import read_wording
+        from tools.pocket.opposites import read_turned
 
         text = request.messages[-1].content
         a, b, rule = text.split("\n(A) ", 1)[1].replace("\n\n(B) ", "\n\n").split("\n\n", 2)

@@ -33,7 +33,7 @@ def main(task: Path, setting: dict[str, object]) -> None:
     """Train and print one JSON line: seconds by update and phase, peak memory, rewards, the floor's parts."""
     from constitute.config import EngineConfig, PPOConfig
     from constitute.engines import open_engine
-    from constitute.train.ppo import train_ppo
+    from constitute.train.ppo.run import train_ppo
     from constitute.types import Message, Prompt, SamplingParams
 
     policy = str(task / str(setting["policy"]))

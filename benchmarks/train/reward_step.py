@@ -21,8 +21,8 @@ from typing import Any
 
 from constitute.config.train import RewardConfig
 from constitute.progress import Silent
-from constitute.train.data import Pair
-from constitute.train.reward_pairs import TokenPair
+from constitute.train.common.data import Pair
+from constitute.train.reward.pairs import TokenPair
 
 PAIRS = 192
 BATCH = 64
@@ -36,7 +36,7 @@ Run = Callable[[Any, list[TokenPair]], tuple[float, list[float]]]
 
 def main() -> None:
     """Print pairs a second of each, the ratio to ours in each repeat, and the medians."""
-    from constitute.train import _compat
+    from constitute.train.common import _compat
 
     _compat.quiet()
     model = tiny_llama()
@@ -107,9 +107,9 @@ def check_same_loss(model: Any, systems: dict[str, Run]) -> None:
 
 def ours(model: Any, pairs: list[TokenPair]) -> tuple[float, list[float]]:
     """Seconds and losses of one epoch of `fit`."""
-    from constitute.train.fit import fit
-    from constitute.train.reward import pair_losses
-    from constitute.train.reward_pairs import consecutive
+    from constitute.train.common.fit import fit
+    from constitute.train.reward.pairs import consecutive
+    from constitute.train.reward.run import pair_losses
 
     config = RewardConfig(labels="hard", batch_size=BATCH, learning_rate=LEARNING_RATE)
     clock = Clock()

@@ -11,19 +11,19 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "load_constitution": "constitute.constitution",
+    "load_constitution": "constitute.constitution.read",
     "load_config": "constitute.config",
     "read_prompts": "constitute.data.prompts",
     "open_engine": "constitute.engines",
     "run_stages": "constitute.pipeline",
     "export_run": "constitute.data.export",
-    "run_sft": "constitute.loop.train",
-    "run_reward": "constitute.loop.train",
-    "run_ppo": "constitute.loop.train",
-    "run_dpo": "constitute.loop.prefer",
-    "run_best_of_n": "constitute.loop.prefer",
-    "write_sets": "constitute.loop.evals",
-    "run_sets": "constitute.loop.evals",
+    "run_sft": "constitute.train.run",
+    "run_reward": "constitute.train.run",
+    "run_ppo": "constitute.train.run",
+    "run_dpo": "constitute.train.prefer",
+    "run_best_of_n": "constitute.train.prefer",
+    "write_sets": "constitute.evals.run",
+    "run_sets": "constitute.evals.run",
     "write_report": "constitute.report.render",
     "Store": "constitute.store",
 }

@@ -56,7 +56,7 @@ def write(
       constitute evals write --model pocket --behavior "helps people to harm others" -n 50
       constitute evals write --model pocket --constitution harmless --principle all -n 10
     """
-    from constitute.loop.evals import write_sets
+    from constitute.evals.run import write_sets
     from constitute.progress import open_progress
 
     config = _config(config_file, sets, seed, run_dir, model, constitution_file, wanted)
@@ -91,7 +91,7 @@ def run(
       constitute evals run --model pocket
       constitute evals run --model Qwen/Qwen3-0.6B persona/politically-liberal.jsonl --limit 200
     """
-    from constitute.loop.evals import run_sets
+    from constitute.evals.run import run_sets
     from constitute.progress import open_progress
 
     config = _config(config_file, sets, seed, run_dir, model, None, None)

@@ -50,7 +50,7 @@ def run(
     """
     from constitute.config import load_config
     from constitute.errors import GateFailed
-    from constitute.loop.whole import open_loop, run_loop
+    from constitute.loop import open_loop, run_loop
     from constitute.progress import open_progress
 
     wanted = {
@@ -77,7 +77,7 @@ def run(
 
 def _print(found: dict[str, Any], seconds: dict[str, float], run_dir: Path, as_json: bool) -> None:
     from constitute.cli.text import table
-    from constitute.loop.summary import headline
+    from constitute.loop import headline
 
     if as_json:
         click.echo(json.dumps({"event": "result", "run": str(run_dir), "steps": found, "seconds": seconds}))

@@ -20,8 +20,8 @@ from constitute.data.export_rows import (
     sft_hh_rows,
     sft_rows,
 )
-from constitute.data.files import atomic, write_text
 from constitute.errors import UsageError
+from constitute.files import atomic, write_text
 from constitute.store import Store
 from constitute.types import LabelledPair, Outcome, Record, Response
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from constitute.data.hh import format_hh
+from constitute.hh import format_hh
 from constitute.types import LabelledPair, Message, Response
 
 Row = dict[str, Any]

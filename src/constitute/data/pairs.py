@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from constitute.data.hh import is_hh, parse_hh, split_answer
 from constitute.data.prompts import Names, clean, content_id, conversation, ending_with_user
 from constitute.data.rows import BadLine, Row, Unusable, collect, read_rows
-from constitute.parsing import shorten
+from constitute.hh import is_hh, parse_hh, split_answer
+from constitute.strict_yaml import shorten
 from constitute.types import Comparison, Message, Prompt
 
 SIDES = (("a", "b"), ("chosen", "rejected"))

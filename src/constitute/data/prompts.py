@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from constitute.data.hh import is_hh, parse_hh, split_answer
 from constitute.data.rows import BadLine, Row, Unusable, collect, read_rows
-from constitute.parsing import shorten
+from constitute.hh import is_hh, parse_hh, split_answer
+from constitute.strict_yaml import shorten
 from constitute.types import Message, Prompt
 
 ROLES = ("system", "user", "assistant")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from difflib import SequenceMatcher
 from typing import Literal
 
-from constitute.constitution import FORMS, constitution_hash, principle_hash
+from constitute.constitution.read import FORMS, constitution_hash, principle_hash
 from constitute.types import Constitution, Principle, Record
 
 TEXTS = ("text", *FORMS)

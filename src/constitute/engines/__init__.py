@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from constitute.engines.base import Engine
 
 ENGINES = {
-    "vllm": "constitute.engines.vllm:VLLMEngine",
-    "openai": "constitute.engines.openai:OpenAIEngine",
+    "vllm": "constitute.engines.vllm.engine:VLLMEngine",
+    "openai": "constitute.engines.openai.engine:OpenAIEngine",
     "transformers": "constitute.engines.transformers:TransformersEngine",
     "fake": "constitute.engines.fake:FakeEngine",
 }

@@ -85,7 +85,7 @@ def command(options: ServeOptions, *, on_cpu: bool) -> list[str]:
     words += ["--host", options.host, "--port", str(options.port)]
     words += ["--load-format", "safetensors", "--no-enable-log-requests"]
     if options.rollouts:
-        words += ["--worker-extension-cls", "constitute.engines.vllm_worker.WeightSync"]
+        words += ["--worker-extension-cls", "constitute.engines.vllm.worker.WeightSync"]
     # Some projects' generation_config.json would change the sampling behind the user's back.
     if options.context_length is not None:
         words += ["--max-model-len", str(options.context_length)]

@@ -31,7 +31,7 @@ def open_sampler(policy: str, config: EngineConfig) -> Engine:
     """What samples for the model `policy`: the server at `engine.rollout_url`, else an engine opened here."""
     if config.rollout_url is None:
         return open_engine(policy, config)
-    from constitute.engines.openai_rollout import open_rollouts
+    from constitute.engines.openai.rollout import open_rollouts
 
     return open_rollouts(policy, config)
 

@@ -1,0 +1,1 @@
+"""Model-written evals: write, gate, select, run, compare. Start at `run`."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from constitute.config.evals import EvalsConfig
 from constitute.errors import Abstain, GateFailed
 from constitute.evals.items import is_label, option_count
-from constitute.sample import Sample
+from constitute.stages.base import Sample
 from constitute.stats import bootstrap_mean, mean, stderr, wilson
 from constitute.types import Choice, EvalItem, EvalResult, Message, Record, Request
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from constitute.errors import DataError, StorageError, UsageError
 from constitute.evals.items import dump_items, label_set, read_items
 from constitute.evals.sets import SetResult, WrittenSet
-from constitute.run import write_atomic
+from constitute.store.manifest import write_atomic
 from constitute.types import EvalItem
 
 

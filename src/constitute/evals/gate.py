@@ -7,7 +7,7 @@ import math
 from constitute.config.evals import EvalsConfig
 from constitute.errors import Abstain
 from constitute.evals.choice import choose_labels, log_sum
-from constitute.sample import Sample
+from constitute.stages.base import Sample
 from constitute.templates import render
 from constitute.types import Message, Principle, Record, Request
 

@@ -23,7 +23,7 @@ from constitute.evals.write import (
     write_reply,
     write_statement,
 )
-from constitute.sample import Sample
+from constitute.stages.base import Sample
 from constitute.store import Store
 from constitute.templates import template_hash
 from constitute.types import EvalItem, EvalResult, Outcome, Principle, Record

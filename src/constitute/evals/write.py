@@ -15,7 +15,7 @@ from typing import Any
 from constitute.config.evals import EvalsConfig
 from constitute.errors import Abstain, RowError
 from constitute.evals.gate import gate_reply, gate_statement
-from constitute.sample import Sample
+from constitute.stages.base import Sample
 from constitute.templates import render
 from constitute.types import EvalItem, Message, Principle, Record, Request, Role, SamplingParams
 

@@ -15,12 +15,12 @@ from constitute.errors import DataError, UsageError
 from constitute.pipeline.drive import Counts, Row, Stage, Work, input_hash, run_jobs
 from constitute.pipeline.sampler import Desk
 from constitute.progress import Progress, Silent
-from constitute.run import claim, stage_settings
-from constitute.sample import Sample
+from constitute.stages.base import Sample
 from constitute.stages.generate import generate, response_id
 from constitute.stages.label import label, pair_of_revision, pair_of_samples, pairs_of, voters
 from constitute.stages.revise import revise
 from constitute.store import Store
+from constitute.store.manifest import claim, stage_settings
 from constitute.types import Comparison, Constitution, Prompt, Response
 
 STAGES = ("generate", "revise", "label")

@@ -20,7 +20,7 @@ from constitute.engines.base import Engine
 from constitute.errors import Abstain, ConstituteError, RowError, RunMismatch
 from constitute.pipeline.sampler import Desk, Sampler, derive_seed
 from constitute.progress import Progress, Silent
-from constitute.sample import Sample
+from constitute.stages.base import Sample
 from constitute.store import Store
 from constitute.types import Outcome, Record
 

@@ -67,7 +67,7 @@ class Desk:
 
 
 class Sampler:
-    """The `Sample` of one row; see `constitute.sample`."""
+    """The `Sample` of one row; see `constitute.stages.base`."""
 
     def __init__(self, desk: Desk, row_id: str) -> None:
         self._desk = desk

@@ -8,15 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from constitute.config import RunConfig
-from constitute.constitution import load_constitution
+from constitute.constitution.read import load_constitution
 from constitute.engines import open_engine
 from constitute.engines.base import Engine
 from constitute.errors import UsageError
 from constitute.pipeline.chain import check_request, claim_stages, run_chain
 from constitute.pipeline.drive import Counts
 from constitute.progress import Progress, Silent
-from constitute.run import save_config, write_manifest
 from constitute.store import Store
+from constitute.store.manifest import save_config, write_manifest
 from constitute.types import Comparison, Constitution, Prompt
 
 

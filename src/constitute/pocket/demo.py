@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from constitute.config import RunConfig, load_config
-from constitute.constitution import constitution_hash, load_constitution
-from constitute.loop.whole import Loop, open_loop, run_loop
+from constitute.constitution.read import constitution_hash, load_constitution
+from constitute.loop import Loop, open_loop, run_loop
 from constitute.pipeline import drive
 from constitute.pocket import world
 from constitute.pocket.measure import label_shares, policy_shares, share
 from constitute.progress import Progress
 from constitute.report.render import write_report
-from constitute.run import versions, write_atomic
-from constitute.sample import Sample
+from constitute.stages.base import Sample
 from constitute.stages.generate import generate
 from constitute.store import Store
+from constitute.store.manifest import versions, write_atomic
 from constitute.types import Prompt, Response
 
 CONFIG = Path(__file__).with_name("demo.yaml")

@@ -1,1 +1,1 @@
-"""One self-contained HTML file about a run: read, build a view of it, render the view."""
+"""Pages that need nothing else and run nothing. Start at `render`."""

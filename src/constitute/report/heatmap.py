@@ -7,9 +7,9 @@ import io
 from pathlib import Path
 from typing import Any
 
-from constitute.editing.attribution import Attribution, Share
+from constitute.editing.attribute.attribution import Attribution, Share
 from constitute.report.page import render_page
-from constitute.run import write_atomic
+from constitute.store.manifest import write_atomic
 from constitute.types import Record
 
 WIDTH, ROW, LABEL = 1080, 24, 210

@@ -9,7 +9,7 @@ from typing import Any
 from constitute.errors import StorageError
 from constitute.report.charts import Tick, nice_ticks
 from constitute.report.page import render_page
-from constitute.run import write_atomic
+from constitute.store.manifest import write_atomic
 from constitute.types import Record
 
 WIDTH, HEIGHT = 520, 320

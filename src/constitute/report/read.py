@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from constitute.constitution import constitution_hash, load_constitution
+from constitute.constitution.read import constitution_hash, load_constitution
 from constitute.errors import ConstituteError, DataError
 from constitute.types import Constitution, Record
 

@@ -8,8 +8,8 @@ from constitute.report.build import build
 from constitute.report.page import render_page
 from constitute.report.read import read_run
 from constitute.report.view import Figure, Report
-from constitute.run import write_atomic
 from constitute.store import Store
+from constitute.store.manifest import write_atomic
 
 
 def write_report(run_dir: Path, out: Path | None = None, rows: int = 24) -> Path:

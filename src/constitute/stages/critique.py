@@ -6,7 +6,7 @@ import random
 
 from constitute.config import ReviseConfig
 from constitute.errors import RowError
-from constitute.sample import Sample
+from constitute.stages.base import Sample
 from constitute.templates import render
 from constitute.types import Message, Principle, Request, Response, SamplingParams
 

@@ -6,7 +6,7 @@ import random
 
 from constitute.config import GenerateConfig
 from constitute.errors import RowError
-from constitute.sample import Sample
+from constitute.stages.base import Sample
 from constitute.types import Message, Prompt, Request, Response, SamplingParams
 
 

@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 
 from constitute.config import LabelConfig
 from constitute.config.stages import LAYOUTS
-from constitute.draw import draw
+from constitute.constitution.draw import draw
 from constitute.errors import Abstain, RowError
-from constitute.sample import Sample
+from constitute.stages.base import Sample
 from constitute.templates import render
 from constitute.types import (
     Choice,

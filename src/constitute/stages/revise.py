@@ -8,9 +8,9 @@ from __future__ import annotations
 import random
 
 from constitute.config import ReviseConfig
-from constitute.draw import draw
+from constitute.constitution.draw import draw
 from constitute.errors import RowError
-from constitute.sample import Sample
+from constitute.stages.base import Sample
 from constitute.stages.critique import critique, critique_turn, opening, sampling
 from constitute.templates import render
 from constitute.types import Constitution, CritiqueRevision, Message, Principle, Request, Response

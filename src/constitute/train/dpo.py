@@ -23,19 +23,19 @@ from constitute.config.dpo import DPOConfig
 from constitute.config.reward import RewardConfig
 from constitute.errors import DataError
 from constitute.progress import Progress
-from constitute.train import lora, sharding
-from constitute.train.artefact import finished, model_fingerprint, publish, recipe
-from constitute.train.batching import collate, micro_batches
-from constitute.train.data import data_hash, read_pairs
-from constitute.train.fit import drop_checkpoints, fit
-from constitute.train.losses import soft_label_loss
-from constitute.train.memory import memory_advice
-from constitute.train.metrics import Figure, mean_figure, preference_metrics
-from constitute.train.models import Actor, check_actor, load_model, load_tokenizer
-from constitute.train.render import check_template, eos_ids
-from constitute.train.reward_pairs import Split, TokenPair, consecutive, split_pairs, target
-from constitute.train.team import Team, gather_team
-from constitute.train.trainer import loss_figures, save_into
+from constitute.train.common import lora, sharding
+from constitute.train.common.artefact import finished, model_fingerprint, publish, recipe
+from constitute.train.common.batching import collate, micro_batches
+from constitute.train.common.data import data_hash, read_pairs
+from constitute.train.common.fit import drop_checkpoints, fit
+from constitute.train.common.losses import soft_label_loss
+from constitute.train.common.memory import memory_advice
+from constitute.train.common.metrics import Figure, mean_figure, preference_metrics
+from constitute.train.common.models import Actor, check_actor, load_model, load_tokenizer
+from constitute.train.common.render import check_template, eos_ids
+from constitute.train.common.team import Team, gather_team
+from constitute.train.common.trainer import loss_figures, save_into
+from constitute.train.reward.pairs import Split, TokenPair, consecutive, split_pairs, target
 
 _KNOBS = "train.dpo.microbatch_tokens or train.dpo.max_length, or set train.dpo.gradient_checkpointing=true"
 

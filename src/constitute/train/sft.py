@@ -12,14 +12,14 @@ from typing import Any
 from constitute.config.sft import SFTConfig
 from constitute.errors import DataError
 from constitute.progress import Progress, first_process
-from constitute.train import _compat, sharding
-from constitute.train.artefact import finished, model_fingerprint, publish, recipe
-from constitute.train.data import Turns, data_hash, read_conversations
-from constitute.train.fit import drop_checkpoints
-from constitute.train.memory import memory_advice
-from constitute.train.models import load_model, load_tokenizer
-from constitute.train.render import check_template, conversation_ids, eos_ids
-from constitute.train.trainer import (
+from constitute.train.common import _compat, sharding
+from constitute.train.common.artefact import finished, model_fingerprint, publish, recipe
+from constitute.train.common.data import Turns, data_hash, read_conversations
+from constitute.train.common.fit import drop_checkpoints
+from constitute.train.common.memory import memory_advice
+from constitute.train.common.models import load_model, load_tokenizer
+from constitute.train.common.render import check_template, conversation_ids, eos_ids
+from constitute.train.common.trainer import (
     by_length_each_epoch,
     last_whole,
     loss_figures,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from constitute.data.files import write_text
 from constitute.errors import UsageError
+from constitute.files import write_text
 from constitute.packaged import find
 from constitute.types import Prompt
 

@@ -1,0 +1,1 @@
+"""`constitute constitution …`: one file a command; start at `group`."""

@@ -1,0 +1,119 @@
+"""`constitute constitution new`: write a constitution file that is ready to be edited."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from constitute.cli import options
+
+if TYPE_CHECKING:
+    from constitute.constitution.new import Wording
+
+FAILED_ROWS = 3
+QUESTION = "What should the model do or not do? (empty line ends)"
+
+
+@click.command()
+@click.argument("output", metavar="OUT.yaml", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--from", "source", metavar="FILE", help="Start from this file or packaged constitution.")
+@click.option("--aim", "aims", multiple=True, help="What the model should do or not do; may be repeated.")
+@click.option("--ask", is_flag=True, help="Ask for the aims on the terminal.")
+@click.option("--name", default="", help="Name of the constitution; that of the file if absent.")
+@click.option("--force", is_flag=True, help="Replace OUT.yaml.")
+@options.compose(options.model, options.cache, options.sets, options.debug)
+def new(
+    output: Path,
+    source: str | None,
+    aims: tuple[str, ...],
+    ask: bool,
+    name: str,
+    force: bool,
+    model: str | None,
+    cache_dir: Path,
+    sets: tuple[str, ...],
+) -> int:
+    """Write a new constitution with comments to OUT.yaml.
+
+    Without options it holds two examples. Each --aim becomes a principle whose forms come from templates;
+    with --model the model words it, and an aim it does not word keeps the templates and is counted.
+
+    \b
+    Examples:
+      constitute constitution new my.yaml --aim "never help with crime" --aim "be brief"
+      constitute constitution new my.yaml --from harmless
+    """
+    from constitute.constitution.new import Wording, check_aims, from_aims, from_file, from_scratch
+    from constitute.errors import UsageError
+    from constitute.files import write_new
+    from constitute.packaged import find
+    from constitute.strict_yaml import read_bytes
+
+    if output.exists() and not force:
+        # Said before anything is asked of a person or a model.
+        raise UsageError(f"{output} exists already; give another name, or --force to replace it")
+    base = None if source is None else read_bytes(find(source, "constitutions", ".yaml"))
+    wanted = check_aims([*aims, *(_asked(aims) if ask else [])])
+    if model is not None and not wanted:
+        raise UsageError("--model words aims and none was given; add --aim, or --ask to be asked for them")
+    words = [Wording(aim) for aim in wanted]
+    if model is not None:
+        words = _worded(wanted, model, cache_dir, sets)
+    title, skipped = name or output.stem, 0
+    if base is not None:
+        data, skipped = from_file(base, title, words)
+        text = data.decode()
+    else:
+        text = from_aims(title, words) if words else from_scratch(title)
+    write_new(output, text, force=force)
+    return _told(output, text, [(w.text, w.failed) for w in words], skipped)
+
+
+def _asked(given: tuple[str, ...]) -> list[str]:
+    """Aims typed on the terminal, one a line, until an empty one; a bad one is asked for again."""
+    from constitute.constitution.new import check_aims
+    from constitute.errors import UsageError
+
+    if not sys.stdin.isatty():
+        raise UsageError("--ask needs a terminal to ask on; give the aims with --aim")
+    typed: list[str] = []
+    while aim := click.prompt(QUESTION, default="", show_default=False, err=True).strip():
+        try:
+            check_aims([*given, *typed, aim])
+        except UsageError as problem:
+            click.echo(str(problem), err=True)
+            continue
+        typed.append(aim)
+    return typed
+
+
+def _worded(aims: list[str], model: str, cache_dir: Path, sets: tuple[str, ...]) -> list[Wording]:
+    from constitute.editing.describe import run_describe
+    from constitute.progress import open_progress
+
+    config = options.configured(cache_dir, None, sets, {"model": model})
+    with open_progress(False) as progress:
+        return run_describe(aims, config, progress)
+
+
+def _told(output: Path, text: str, words: list[tuple[str, str]], skipped: int) -> int:
+    """Say what was written and what comes next; the exit code."""
+    from constitute.cli.text import harmless
+    from constitute.constitution.read import parse_constitution
+
+    loaded = parse_constitution(text.encode(), output)
+    for aim, reason in words:
+        if reason:
+            click.echo(harmless(f"not written by the model: {aim}: {reason}"), err=True)
+    if skipped:
+        click.echo(f"{skipped} left out: the file says the same already", err=True)
+    failed = sum(bool(reason) for _, reason in words)
+    count = len(loaded.principles)
+    said = f"{output}: {count} principle{'s' if count != 1 else ''}"
+    if failed:
+        said += f", {failed} of {len(words)} aims not written by the model and filled from templates"
+    click.echo(f"{said}; see them with: constitute constitution show {output}", err=True)
+    return FAILED_ROWS if failed else 0

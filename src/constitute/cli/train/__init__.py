@@ -1,0 +1,1 @@
+"""`constitute train …`: one file a command; start at `group`."""

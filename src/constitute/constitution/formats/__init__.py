@@ -1,0 +1,1 @@
+"""Constitutions in public formats."""

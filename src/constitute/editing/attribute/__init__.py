@@ -1,0 +1,1 @@
+"""Which principle decides which pair. Start at `run`."""

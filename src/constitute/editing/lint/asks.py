@@ -1,0 +1,170 @@
+"""Put the questions of the model's lint: votes under any wording, other wordings, and pairs of responses."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from constitute.config import RunConfig
+from constitute.editing.lint.effects import PARAPHRASES, Vote
+from constitute.editing.preview.plan import choose_probes
+from constitute.engines.base import Engine
+from constitute.errors import Abstain, RowError, UsageError
+from constitute.pipeline.drive import run_jobs
+from constitute.pipeline.sampler import Desk, Sampler
+from constitute.progress import Progress
+from constitute.stages.generate import generate, response_id
+from constitute.stages.label import label, pair_of_samples
+from constitute.store import Store
+from constitute.templates import render
+from constitute.types import (
+    Comparison,
+    Completion,
+    Constitution,
+    Message,
+    Principle,
+    Prompt,
+    Request,
+    SamplingParams,
+)
+
+TRIES, LONGEST = 6, 3
+SAID = SamplingParams(max_tokens=256, temperature=1.0)
+
+
+@dataclass
+class Desks:
+    """Where each kind of question is asked; `width` jobs are under way at once."""
+
+    generate: Desk
+    label: Desk
+    say: Desk
+    width: int
+
+
+def open_desks(config: RunConfig, engine: Engine, store: Store, progress: Progress) -> Desks:
+    """The desks of one lint."""
+
+    def desk(stage: str, keep_truncated: bool) -> Desk:
+        return Desk(stage, engine, store, config.seed, progress, keep_truncated)
+
+    return Desks(
+        generate=desk("generate", config.generate.keep_truncated),
+        label=desk("label", True),
+        # A cut wording is kept as an answer, so that it is judged the same when it is met again.
+        say=desk("lint", True),
+        width=max(1, config.engine.in_flight // 2),
+    )
+
+
+async def ask_votes(
+    jobs: Sequence[tuple[str, Principle, Sequence[int]]],
+    pairs: Sequence[Comparison],
+    config: RunConfig,
+    desks: Desks,
+) -> tuple[dict[str, list[Vote | None]], dict[str, tuple[str, int]]]:
+    """A column for each (name, principle, places of the pairs to ask); by name, the first reason and how many
+    of its votes could not be had. One principle's failure leaves the others' votes on the pair standing.
+    """
+    columns: dict[str, list[Vote | None]] = {name: [None] * len(pairs) for name, _, _ in jobs}
+    reasons: dict[tuple[str, int], str] = {}
+    cfg = config.label.model_copy(update={"principles": "all"})
+    progress = desks.label.progress
+
+    async def settle(job: tuple[str, Principle, int]) -> None:
+        name, principle, at = job
+        alone = Constitution(name="alone", principles=(principle.model_copy(update={"weight": 1.0}),))
+        try:
+            row = await label(pairs[at], Sampler(desks.label, pairs[at].id), random.Random(0), cfg, alone)
+            columns[name][at] = (row.label.votes[0].p_ab, row.label.votes[0].p_ba)
+        except (Abstain, RowError) as problem:
+            reasons[name, at] = str(problem)
+        progress.advance("label", "abstain" if columns[name][at] is None else "ok")
+
+    progress.start("label", sum(len(places) for _, _, places in jobs))
+    await run_jobs([(name, p, at) for name, p, places in jobs for at in places], settle, desks.width)
+    progress.finish("label")
+    lost: dict[str, tuple[str, int]] = {}
+    for (name, _), reason in sorted(reasons.items()):
+        first, count = lost.get(name, (reason, 0))
+        lost[name] = (first, count + 1)
+    return columns, lost
+
+
+async def ask_paraphrases(principles: Sequence[Principle], desks: Desks) -> dict[str, tuple[list[str], int]]:
+    """By principle: up to `PARAPHRASES` other wordings of its compare form, and the answers not usable."""
+    said: dict[str, tuple[list[str], int]] = {}
+
+    async def settle(principle: Principle) -> None:
+        messages = (Message(role="user", content=render("paraphrase", text=principle.compare)),)
+        kept: list[str] = []
+        failed = 0
+        for index in range(TRIES):
+            if len(kept) == PARAPHRASES:
+                break
+            request, sampler = Request(messages=messages, sampling=SAID), Sampler(desks.say, principle.id)
+            try:
+                answer = await sampler.generate(request, step="paraphrase", index=index, principle=principle)
+            except RowError:
+                failed += 1
+                continue
+            if usable(answer, principle.compare, kept):
+                kept.append(answer.text.strip())
+            else:
+                failed += 1
+        said[principle.id] = (kept, failed)
+        desks.say.progress.advance("paraphrase", "ok" if kept else "failed")
+
+    desks.say.progress.start("paraphrase", len(principles))
+    await run_jobs(principles, settle, desks.width)
+    desks.say.progress.finish("paraphrase")
+    return said
+
+
+def usable(answer: Completion, original: str, earlier: Sequence[str]) -> bool:
+    """Whether an answer can stand for `original`: whole, no repeat, and at most `LONGEST` times it."""
+    said, known = _flat(answer.text), {_flat(text) for text in (original, *earlier)}
+    whole = answer.finish_reason == "stop" and said != "" and said not in known
+    return whole and len(answer.text.strip()) <= LONGEST * len(original)
+
+
+async def make_pairs(
+    constitution: Constitution, config: RunConfig, desks: Desks, probes: Sequence[Prompt], most: int
+) -> tuple[list[Comparison], int]:
+    """Two responses to each of at most `most` probes, as pairs; and the probes that could not be answered."""
+    chosen, _ = choose_probes(constitution, probes, most)
+    if not chosen:
+        raise UsageError(
+            "there is nothing to compare: no principle has probes and no prompts were given; "
+            "add probes to the principles, or give --prompts FILE"
+        )
+    made: dict[str, Comparison] = {}
+    progress = desks.generate.progress
+
+    async def settle(prompt: Prompt) -> None:
+        try:
+            first, second = [
+                await generate(
+                    prompt,
+                    Sampler(desks.generate, response_id(prompt.id, at)),
+                    random.Random(0),
+                    config.generate,
+                    at,
+                )
+                for at in (0, 1)
+            ]
+            made[prompt.id] = pair_of_samples(first, second)
+        except RowError:
+            pass  # counted by the caller's difference
+        progress.advance("generate", "ok" if prompt.id in made else "failed")
+
+    progress.start("generate", len(chosen))
+    await run_jobs([probe.prompt for probe in chosen], settle, desks.width)
+    progress.finish("generate")
+    pairs = [made[probe.prompt.id] for probe in chosen if probe.prompt.id in made]
+    return pairs, len(chosen) - len(pairs)
+
+
+def _flat(text: str) -> str:
+    return " ".join(text.split()).casefold()

@@ -1,0 +1,1 @@
+"""OpenAI-compatible servers, over HTTP. Start at `engine`; `rollout` takes new weights."""

@@ -1,0 +1,126 @@
+"""Any OpenAI-compatible server. vLLM is given token ids and scores exact tokens; others get messages."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from constitute.engines.base import ModelIdentity
+from constitute.engines.identity import model_fingerprint
+from constitute.engines.openai import wire
+from constitute.engines.openai.http import Transport
+from constitute.engines.openai.probe import Server, probe
+from constitute.engines.render import Renderer, as_bytes, check_length, load_tokenizer
+from constitute.engines.scoring import branches, total
+from constitute.errors import RowError
+from constitute.packaged import model_path
+from constitute.types import Choice, Completion, Request
+
+if TYPE_CHECKING:
+    from constitute.config import EngineConfig
+
+
+class OpenAIEngine:
+    """Keeps to `Engine`.
+
+    Where the server is vLLM and its tokenizer is at hand (`engine.tokenizer`, or the folder it serves),
+    prompts are rendered here and sent as token ids. Otherwise messages are sent, with text that looks
+    like a control token broken up; `escaped` counts those places.
+    """
+
+    def __init__(self, model: str, config: EngineConfig) -> None:
+        key = os.environ.get(config.api_key_env, "")
+        self._server = probe(model, key=key, key_env=config.api_key_env, served_name=config.served_name)
+        self._transport = Transport(self._server, key, config)
+        self._renderer = _renderer(self._server, config)
+        self._limit = config.context_length or self._server.context
+        self.escaped = 0
+        root = self._server.root if Path(self._server.root).is_dir() else ""
+        fingerprint = model_fingerprint(root) if root else ""
+        self._identity = ModelIdentity(
+            engine="openai",
+            name=self._server.model,
+            # Nothing else tells apart two servers that give different weights the same name.
+            revision=config.revision or ("" if fingerprint else self._server.base),
+            fingerprint=fingerprint,
+            tokenizer_hash=self._renderer.tokenizer_hash if self._renderer else "",
+            template_hash=self._renderer.template_hash if self._renderer else "",
+        )
+
+    @property
+    def identity(self) -> ModelIdentity:
+        return self._identity
+
+    @property
+    def context_length(self) -> int | None:
+        return self._limit
+
+    @property
+    def sends_ids(self) -> bool:
+        """Whether prompts are rendered here and sent as token ids."""
+        return self._renderer is not None
+
+    def rendered(self, request: Request) -> bytes:
+        """Prompt token ids as bytes, or the messages as JSON where the server renders them."""
+        if self._renderer is not None:
+            return as_bytes(self._renderer.ids(request))
+        return json.dumps(wire.request_json(request), separators=(",", ":")).encode()
+
+    async def generate(self, request: Request) -> Completion:
+        """One completion; raises `PromptTooLong`, `RowError` or `EngineError`."""
+        if self._renderer is None:
+            payload = wire.chat_payload(self._server.model, self._messages(request), request.sampling)
+            return wire.read_chat(await self._transport.post("/v1/chat/completions", payload))
+        prompt = self._renderer.ids(request)
+        check_length(len(prompt), self._limit)
+        payload = wire.completion_payload(self._server.model, prompt, request.sampling, self._limit)
+        return wire.read_completion(await self._transport.post("/v1/completions", payload))
+
+    async def choose(self, request: Request, labels: Sequence[str]) -> Choice:
+        """Exact where token ids are sent; else from the top log-probabilities, None for a label not there."""
+        if self._renderer is None:
+            payload = wire.chat_scoring_payload(self._server.model, self._messages(request))
+            body = await self._transport.post("/v1/chat/completions", payload)
+            return wire.read_top_logprobs(body, labels)
+        context = self._renderer.ids(request)
+        ids = [self._renderer.label_ids(request, label) for label in labels]
+        wanted = branches(ids)
+        check_length(len(context) + max(map(len, wanted)), self._limit)
+        answers = await asyncio.gather(
+            *(self._score(context + prefix, tokens) for prefix, tokens in wanted.items())
+        )
+        scores = dict(zip(wanted, answers, strict=True))
+        return Choice(labels=tuple(labels), logprobs=tuple(total(label, scores) for label in ids))
+
+    async def close(self) -> None:
+        """Close the connections; the server goes on."""
+        await self._transport.close()
+
+    async def _score(self, prompt: Sequence[int], tokens: Sequence[int]) -> dict[int, float]:
+        payload = wire.scoring_payload(self._server.model, prompt, tokens)
+        return wire.read_scores(await self._transport.post("/v1/completions", payload), tokens)
+
+    def _messages(self, request: Request) -> list[wire.Payload]:
+        if request.prefill:
+            raise RowError(
+                "this server cannot continue a begun answer; serve the model with vLLM and set "
+                "engine.tokenizer, or leave the prefill out"
+            )
+        messages, count = wire.escaped_messages(request.messages)
+        self.escaped += count
+        return messages
+
+
+def _renderer(server: Server, config: EngineConfig) -> Renderer | None:
+    """A renderer for a vLLM server whose tokenizer is at hand; asked for by name, it must load."""
+    if not server.is_vllm:
+        return None
+    if config.tokenizer:
+        return Renderer(load_tokenizer(model_path(config.tokenizer)), config.tokenizer)
+    if Path(server.root).is_dir():
+        return Renderer(load_tokenizer(server.root), server.model)
+    return None

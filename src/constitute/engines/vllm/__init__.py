@@ -1,0 +1,1 @@
+"""vLLM in this process. Start at `engine`; `worker` runs inside vLLM."""

@@ -1,0 +1,256 @@
+"""vLLM in this process: the engine of data stages, evals and PPO rollouts alike."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from constitute.engines.base import ModelIdentity
+from constitute.engines.identity import model_fingerprint, tensor_bytes, weights_fingerprint
+from constitute.engines.locate import snapshot
+from constitute.engines.render import Renderer, as_bytes, check_length, load_tokenizer
+from constitute.engines.scoring import branches, total
+from constitute.engines.vllm.loop import StepLoop
+from constitute.errors import EngineError, UsageError
+from constitute.packaged import model_path
+from constitute.types import Choice, Completion, Request, SamplingParams
+
+if TYPE_CHECKING:
+    from constitute.config import EngineConfig
+
+_GIB = 1 << 30
+# Enough for 256 short conversations with a small model; a larger one says what it needs at start.
+_CPU_CACHE_GIB = 1.0
+# Prefixes are shared by whole blocks; vLLM's 128 on a CPU is most of a short question.
+_CPU_BLOCK = 32
+_ENVIRONMENT = {
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "TORCH_CPP_LOG_LEVEL": "ERROR",
+}
+
+
+class VLLMEngine:
+    """Keeps to `Engine` and `RolloutEngine`. One a process: start-up and warm-up take tens of seconds.
+
+    Log-probabilities are those of the model's own distribution (temperature 1, nothing cut off), whatever
+    the sampling was.
+    """
+
+    def __init__(self, model: str, config: EngineConfig) -> None:
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        self._path = model_path(model)
+        self._renderer = Renderer(load_tokenizer(config.tokenizer or self._path, config.revision), model)
+        self._llm = _start(self._path, config)
+        self._loop = StepLoop(self._llm.llm_engine)
+        self._limit = int(self._llm.llm_engine.model_config.max_model_len)
+        self._identity = ModelIdentity(
+            engine="vllm",
+            name=model,
+            revision=config.revision or "",
+            fingerprint=model_fingerprint(self._path) or snapshot(self._path, config.revision),
+            tokenizer_hash=self._renderer.tokenizer_hash,
+            template_hash=self._renderer.template_hash,
+        )
+
+    @property
+    def identity(self) -> ModelIdentity:
+        return self._identity
+
+    @property
+    def context_length(self) -> int | None:
+        return self._limit
+
+    def rendered(self, request: Request) -> bytes:
+        """Prompt token ids as bytes."""
+        return as_bytes(self._renderer.ids(request))
+
+    async def generate(self, request: Request) -> Completion:
+        """One completion; text past the context's end is cut and finishes with "length"."""
+        prompt = self._renderer.ids(request)
+        check_length(len(prompt), self._limit)
+        return _completion(await self._loop.submit(prompt, _sampling(request.sampling, logprobs=False)))
+
+    async def choose(self, request: Request, labels: Sequence[str]) -> Choice:
+        """Exact log-probabilities: one token position a distinct label prefix, scored in one step."""
+        context = self._renderer.ids(request)
+        ids = [self._renderer.label_ids(request, label) for label in labels]
+        wanted = branches(ids)
+        check_length(len(context) + max(map(len, wanted)), self._limit)
+        outputs = await asyncio.gather(
+            *(self._loop.submit(context + prefix, _scoring(tokens)) for prefix, tokens in wanted.items())
+        )
+        scores = {
+            prefix: {token: output.outputs[0].logprobs[0][token].logprob for token in tokens}
+            for (prefix, tokens), output in zip(wanted.items(), outputs, strict=True)
+        }
+        return Choice(labels=tuple(labels), logprobs=tuple(total(label, scores) for label in ids))
+
+    def generate_ids(
+        self, prompts: Sequence[Sequence[int]], sampling: SamplingParams, *, logprobs: bool
+    ) -> list[Completion]:
+        """Block for one completion a prompt; prompt i is seeded with `sampling.seed + i`.
+
+        `logprobs` are of the sampled tokens at temperature 1: divide by nothing, or recompute them in the
+        trainer where the sampling temperature differs.
+        """
+        for prompt in prompts:
+            check_length(len(prompt), self._limit)
+        params = [_sampling(_reseeded(sampling, index), logprobs=logprobs) for index in range(len(prompts))]
+        return [_completion(output) for output in self._loop.run(prompts, params)]
+
+    def score_ids(
+        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
+    ) -> list[list[float]]:
+        """Exact log-probabilities of given tokens, for checks after a weight sync.
+
+        Prompt log-probabilities skip the prefix cache, which costs nothing here: it is empty after a sync.
+        """
+        from vllm import SamplingParams as VLLMSampling
+
+        texts = [[*prompt, *completion] for prompt, completion in zip(prompts, completions, strict=True)]
+        for text in texts:
+            check_length(len(text), self._limit)
+        params = VLLMSampling(max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False)
+        outputs = self._loop.run(texts, [params] * len(texts))
+        return [
+            [output.prompt_logprobs[place][text[place]].logprob for place in range(len(prompt), len(text))]
+            for prompt, text, output in zip(prompts, texts, outputs, strict=True)
+        ]
+
+    def update_weights(
+        self, named_tensors: Iterable[tuple[str, Any]], *, fingerprint: str | None = None
+    ) -> None:
+        """Replace the weights and drop every cached prefix; the identity changes with them.
+
+        Raises `RuntimeError` while requests are in flight: half an answer would be another model's.
+        """
+        if self._loop.pending:
+            raise RuntimeError(
+                f"{self._loop.pending} requests are in flight; finish them before a weight sync"
+            )
+        # The loader keeps references until it is done, and the caller may free or overwrite a tensor
+        # as soon as the next one is asked for: only clones are safe.
+        named = [(name, tensor.detach().clone()) for name, tensor in named_tensors]
+        if fingerprint is None:
+            fingerprint = weights_fingerprint((name, tensor_bytes(tensor)) for name, tensor in named)
+        self._llm.collective_rpc("sync_weights", args=(named,))
+        self._llm.reset_prefix_cache()
+        self._identity = self._identity.model_copy(update={"fingerprint": fingerprint})
+
+    async def close(self) -> None:
+        """Free the model and its cache; waiters get `EngineError`."""
+        self._loop.close()
+        if self._llm is not None:
+            self._llm.llm_engine.engine_core.shutdown()
+            self._llm = None
+            self._loop = StepLoop(None)
+            self._loop.close()
+            gc.collect()
+
+
+def _start(path: str, config: EngineConfig) -> Any:
+    """A ready `LLM`; raises `UsageError` for a bad model or setting, `EngineError` where it cannot start."""
+    # The stepping loop needs the engine in this process.
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
+    # vLLM's own uses of deprecated torch names; nothing a user can act on.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="vllm")
+    try:
+        from vllm import LLM
+        from vllm.platforms import current_platform
+    except ImportError as problem:
+        raise UsageError(
+            f"vLLM cannot be imported ({problem}); install constitute[vllm] (GPU) or constitute[cpu], or set "
+            "engine.kind=transformers"
+        ) from problem
+    on_cpu = current_platform.is_cpu()
+    cache = config.kv_cache_gib or (_CPU_CACHE_GIB if on_cpu else None)
+    try:
+        return LLM(
+            model=path,
+            tokenizer=config.tokenizer or path,
+            revision=config.revision,
+            # bf16 kernels die with SIGILL on CPUs that only claim to have them.
+            dtype="float32" if on_cpu and config.dtype == "auto" else config.dtype,
+            enforce_eager=on_cpu,
+            # A seeded request whose prompt is split over two steps kills vLLM 0.31 on a CPU ("CPU Generator
+            # does not use offset", v1/worker/gpu_model_runner.py), so prompts are never split there.
+            enable_chunked_prefill=False if on_cpu else None,
+            block_size=_CPU_BLOCK if on_cpu else None,
+            max_model_len=config.context_length,
+            max_num_seqs=min(config.in_flight, 1024),
+            kv_cache_memory_bytes=int(cache * _GIB) if cache else None,
+            gpu_memory_utilization=config.gpu_memory,
+            tensor_parallel_size=config.tensor_parallel,
+            load_format="safetensors",
+            trust_remote_code=False,
+            enable_prefix_caching=True,
+            disable_log_stats=True,
+            use_tqdm_on_load=False,
+            worker_extension_cls="constitute.engines.vllm.worker.WeightSync",
+        )
+    except (ValueError, OSError) as problem:
+        reason = str(problem).strip().splitlines()[-1].strip()
+        raise UsageError(f"vLLM cannot load {path!r}: {reason}") from problem
+    except (RuntimeError, NotImplementedError) as problem:
+        raise EngineError(f"vLLM cannot start with {path!r}: {problem}; run `constitute doctor`") from problem
+
+
+def _sampling(sampling: SamplingParams, *, logprobs: bool) -> Any:
+    from vllm import SamplingParams as VLLMSampling
+    from vllm.sampling_params import RequestOutputKind
+
+    return VLLMSampling(
+        max_tokens=sampling.max_tokens,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        stop=list(sampling.stop) or None,
+        seed=sampling.seed,
+        logprobs=0 if logprobs else None,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+        skip_clone=True,
+    )
+
+
+def _scoring(tokens: Sequence[int]) -> Any:
+    from vllm import SamplingParams as VLLMSampling
+    from vllm.sampling_params import RequestOutputKind
+
+    return VLLMSampling(
+        max_tokens=1,
+        temperature=0.0,
+        logprob_token_ids=list(tokens),
+        detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def _reseeded(sampling: SamplingParams, index: int) -> SamplingParams:
+    if sampling.seed is None:
+        return sampling
+    return sampling.model_copy(update={"seed": sampling.seed + index})
+
+
+def _completion(output: Any) -> Completion:
+    answer = output.outputs[0]
+    ids = tuple(answer.token_ids)
+    scores: tuple[float, ...] = ()
+    if answer.logprobs:
+        scores = tuple(place[token].logprob for place, token in zip(answer.logprobs, ids, strict=True))
+    return Completion(
+        text=answer.text,
+        token_ids=ids,
+        logprobs=scores,
+        finish_reason="length" if answer.finish_reason == "length" else "stop",
+        prompt_tokens=len(output.prompt_token_ids),
+    )

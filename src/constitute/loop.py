@@ -1,0 +1,255 @@
+"""Run the whole loop of one configuration: data, exports, SFT, reward model, PPO, evals, report."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from constitute.config import RunConfig
+from constitute.data.export import export_run
+from constitute.data.prompts import read_prompts
+from constitute.engines.base import Engine
+from constitute.engines.swap import load_folder, open_sampler, rollout_engine
+from constitute.errors import GateFailed, UsageError
+from constitute.evals.files import load_results, load_written
+from constitute.evals.run import run_sets, write_sets
+from constitute.packaged import model_path
+from constitute.pipeline import run_stages
+from constitute.progress import Progress, Silent
+from constitute.report.render import write_report
+from constitute.train.run import run_ppo, run_reward, run_sft
+from constitute.types import Prompt
+
+STEPS = ("data", "export", "sft", "reward", "ppo", "evals", "report")
+
+
+@dataclass
+class Loop:
+    """One run of the loop: what is shared by its steps, and what each step found.
+
+    `engine` is opened once and serves every policy: its weights are replaced, never its process.
+    """
+
+    config: RunConfig
+    prompts: Sequence[Prompt]
+    engine: Engine
+    progress: Progress = field(default_factory=Silent)
+    loaded: str = "base"
+    found: dict[str, Any] = field(default_factory=dict)
+    gates: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def policies(self) -> dict[str, str]:
+        """Model folders by the name of their policy, those that exist by now."""
+        run = self.config.run
+        trained = {name: str(run / name) for name in ("sft", "ppo") if (run / name / "config.json").is_file()}
+        return {"base": model_path(str(self.config.model)), **trained}
+
+    def use(self, policy: str) -> None:
+        """Bring the weights of `policy` into the engine, unless they are there."""
+        if self.loaded != policy:
+            load_folder(self.engine, self.policies[policy])
+            self.loaded = policy
+
+    def gate(self, problem: GateFailed) -> None:
+        """Note a quality gate that was not met; the steps after it still run."""
+        self.gates.append(str(problem))
+        self.progress.note(str(problem))
+
+    @contextmanager
+    def timed(self, step: str) -> Iterator[None]:
+        """Add the block's wall-clock seconds to `seconds[step]`."""
+        start = time.monotonic()
+        yield
+        self.seconds[step] = round(self.seconds.get(step, 0.0) + time.monotonic() - start, 2)
+
+
+@contextmanager
+def open_loop(
+    config: RunConfig,
+    prompts: Sequence[Prompt] | None = None,
+    progress: Progress | None = None,
+    skip_bad: bool = False,
+) -> Iterator[Loop]:
+    """A loop with its prompts read and its engine open; the engine is closed at the end.
+
+    Raises `UsageError` for a configuration that cannot run the whole loop, before any model is loaded.
+    """
+    _check(config, prompts is not None)
+    progress = progress or Silent()
+    if prompts is None:
+        prompts, bad = read_prompts(str(config.prompts), limit=config.limit, skip_bad=skip_bad)
+        if bad:
+            progress.note(f"{config.prompts}: skipped {len(bad)} bad lines, the first at {bad[0].where}")
+    loop = Loop(config, prompts, _opened(config), progress)
+    try:
+        yield loop
+    finally:
+        asyncio.run(loop.engine.close())
+
+
+def run_loop(loop: Loop, until: str = STEPS[-1]) -> dict[str, Any]:
+    """Run the steps up to and including `until`; what an earlier run finished is kept and not done again.
+
+    Returns each step's figures. Raises every `ConstituteError`; the same call continues after it.
+    """
+    if until not in STEPS:
+        raise UsageError(f"no such step: {until!r}; known: {', '.join(STEPS)}")
+    for step in STEPS[: STEPS.index(until) + 1]:
+        with loop.timed(step):
+            loop.found[step] = _STEPS[step](loop)
+    return loop.found
+
+
+def _check(config: RunConfig, prompts_given: bool) -> None:
+    wanted = {"model": config.model, "constitution": config.constitution}
+    if not prompts_given:
+        wanted["prompts"] = config.prompts
+    for key, value in wanted.items():
+        if value is None:
+            raise UsageError(f"the configuration names no {key}; add a line `{key}: ...` or give --{key}")
+    if str(config.model).startswith(("http://", "https://")):
+        raise UsageError(
+            f"the loop trains {config.model}, which is a server; set model to a local folder or Hub name, "
+            "or run the data stages against the server one by one"
+        )
+
+
+def _opened(config: RunConfig) -> Engine:
+    engine = open_sampler(str(config.model), config.engine)
+    rollout_engine(engine)
+    return engine
+
+
+def _data(loop: Loop) -> dict[str, Any]:
+    loop.use("base")
+    counts = run_stages(
+        loop.config,
+        ["generate", "revise", "label"],
+        prompts=loop.prompts,
+        engine=loop.engine,
+        progress=loop.progress,
+    )
+    return {stage: count.model_dump(mode="json") for stage, count in counts.items()}
+
+
+def _export(loop: Loop) -> dict[str, Any]:
+    written = export_run(loop.config.run, loop.config.export)
+    return {part.kind: part.model_dump(mode="json") for part in written}
+
+
+def _sft(loop: Loop) -> dict[str, Any]:
+    return run_sft(loop.config, progress=loop.progress)
+
+
+def _reward(loop: Loop) -> dict[str, Any]:
+    return run_reward(loop.config, progress=loop.progress)
+
+
+def _ppo(loop: Loop) -> dict[str, Any]:
+    loop.loaded = "in training"
+    return run_ppo(loop.config, loop.prompts, engine=loop.engine, progress=loop.progress)
+
+
+def _evals(loop: Loop) -> dict[str, Any]:
+    """Write the configured sets with the base model and score every policy on them."""
+    behaviors, principles = loop.config.evals.behaviors, loop.config.evals.principles
+    if not behaviors and not principles:
+        return {}
+    loop.use("base")
+    try:
+        write_sets(loop.config, behaviors, principles, engine=loop.engine, progress=loop.progress)
+    except GateFailed as gate:
+        # What passed is saved and scored; the command ends with the gate's exit code.
+        loop.gate(gate)
+    found: dict[str, Any] = {part.name: {"items": len(part.items)} for part in load_written(loop.config.run)}
+    if not found:
+        return found
+    for policy in loop.policies:
+        loop.use(policy)
+        try:
+            run_sets(loop.config, policy=policy, engine=loop.engine, progress=loop.progress)
+        except GateFailed as gate:
+            loop.gate(gate)
+    for result in load_results(loop.config.run):
+        found[result.set][result.policy] = result.model_dump(mode="json", exclude={"scores"})
+    return found
+
+
+def _report(loop: Loop) -> dict[str, Any]:
+    return {"path": str(write_report(loop.config.run))}
+
+
+_STEPS: dict[str, Callable[[Loop], dict[str, Any]]] = {
+    "data": _data,
+    "export": _export,
+    "sft": _sft,
+    "reward": _reward,
+    "ppo": _ppo,
+    "evals": _evals,
+    "report": _report,
+}
+
+
+def headline(found: Mapping[str, Any], seconds: Mapping[str, float]) -> list[tuple[str, float, str]]:
+    """(step, seconds, outcome in words) for each step that ran, in the order they ran."""
+    return [(step, seconds[step], "; ".join(_WORDS[step](figures))) for step, figures in found.items()]
+
+
+def _data_words(figures: Mapping[str, Any]) -> Iterator[str]:
+    for stage, counts in figures.items():
+        yield f"{stage}: {counts['ok']} ok, {counts['abstain']} abstain, {counts['failed']} failed"
+
+
+def _export_words(figures: Mapping[str, Any]) -> Iterator[str]:
+    for kind, part in figures.items():
+        yield f"{part['rows']} {kind} rows"
+
+
+def _sft_words(figures: Mapping[str, Any]) -> Iterator[str]:
+    yield f"loss {figures['loss_first']:.3f} -> {figures['loss_last']:.3f} on {figures['rows']} rows"
+
+
+def _reward_words(figures: Mapping[str, Any]) -> Iterator[str]:
+    accuracy = figures["held_out"].get("accuracy")
+    if accuracy:
+        yield f"held-out accuracy {_figure(accuracy)}"
+    else:
+        yield "no held-out pairs to measure on"
+
+
+def _ppo_words(figures: Mapping[str, Any]) -> Iterator[str]:
+    before, after = _figure(figures["reward_before"]), _figure(figures["reward_after"])
+    yield f"reward {before} -> {after}, KL {figures['kl']:.2f} nats"
+
+
+def _evals_words(figures: Mapping[str, Any]) -> Iterator[str]:
+    if not figures:
+        yield "no sets configured (evals.behaviors, evals.principles)"
+    for name, parts in figures.items():
+        shares = [f"{policy} {_figure(part['share'])}" for policy, part in parts.items() if policy != "items"]
+        yield f"{name}: {', '.join(shares)}"
+
+
+def _report_words(figures: Mapping[str, Any]) -> Iterator[str]:
+    yield str(figures["path"])
+
+
+def _figure(figure: Mapping[str, Any]) -> str:
+    return f"{figure['value']:.2f} ({figure['low']:.2f}-{figure['high']:.2f}, n = {figure['n']})"
+
+
+_WORDS: dict[str, Callable[[Mapping[str, Any]], Iterator[str]]] = {
+    "data": _data_words,
+    "export": _export_words,
+    "sft": _sft_words,
+    "reward": _reward_words,
+    "ppo": _ppo_words,
+    "evals": _evals_words,
+    "report": _report_words,
+}

@@ -1,1 +1,0 @@
-"""Whole runs: stages, training and evals put together over one run directory."""

@@ -1,0 +1,122 @@
+"""Lay the over-optimisation comparison out as plots and tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from constitute.report.overopt import Mark, OveroptPage, Plot, Table, Trace, plot
+from constitute.train.overopt.fit import Fit, gold_at
+from constitute.train.overopt.points import Measure, Point
+from constitute.train.overopt.run import Overopt, Series
+
+_STEPS = 60
+# Root mean square residual, in standard errors, beyond which a fitted curve is called poor.
+_POOR = 2.0
+
+
+def page_of(found: Overopt, title: str) -> OveroptPage:
+    """Plots of gold and proxy, a table a method, and one of the fitted curves."""
+    drawn = [one for one in found.series if one.points]
+    return OveroptPage(
+        title=title,
+        sentences=found.sentences,
+        plots=tuple(_plots(drawn, found.gold)),
+        tables=(*(_points(one) for one in drawn), *_fits(found)),
+    )
+
+
+def _plots(drawn: list[Series], gold: str | None) -> Iterator[Plot]:
+    if gold is not None and any(point.gold is not None for one in drawn for point in one.points):
+        yield plot(f"Gold: {gold}", [_trace(one, gold=True) for one in drawn])
+    if drawn:
+        yield plot("Proxy: what is maximised", [_trace(one, gold=False) for one in drawn])
+
+
+def _trace(one: Series, *, gold: bool) -> Trace:
+    marks = []
+    for point in one.points:
+        measure = point.gold if gold else point.proxy
+        if measure is not None:
+            label = f"{_at(one, point)}: {_shown(measure)} at KL {point.kl:.3g}"
+            marks.append(
+                Mark(x=_root(point.kl), y=measure.value, low=measure.low, high=measure.high, label=label)
+            )
+    line = _line(one.fit, max(mark.x for mark in marks)) if gold and one.fit is not None else ()
+    return Trace(name=f"{one.name} ({one.method})", marks=tuple(marks), line=line)
+
+
+def _line(fit: Fit, furthest: float) -> tuple[tuple[float, float], ...]:
+    ds = [furthest * step / _STEPS for step in range(_STEPS + 1)]
+    values = (fit.offset.value, fit.alpha.value, fit.beta.value)
+    return tuple((d, gold_at(fit.method, *values, d)) for d in ds)
+
+
+def _points(one: Series) -> Table:
+    first = "iteration" if one.method == "ppo" else "n"
+    counted = "responses" if one.method == "ppo" else "prompts"
+    rows = tuple(
+        (
+            str(point.at),
+            f"{point.kl:.3f}",
+            _shown(point.proxy),
+            "-" if point.gold is None else _shown(point.gold),
+            str(point.n),
+        )
+        for point in one.points
+    )
+    return Table(
+        title=f"{one.name} ({one.method})",
+        head=(first, "KL", "proxy (95 %)", "gold (95 %)", counted),
+        rows=rows,
+        note="; ".join(one.notes),
+    )
+
+
+def _fits(found: Overopt) -> Iterator[Table]:
+    rows = [
+        (
+            one.name,
+            _shown(one.fit.alpha),
+            _shown(one.fit.beta),
+            _peak(one.fit),
+            f"{one.fit.misfit:.1f}",
+            str(one.fit.points),
+        )
+        for one in found.series
+        if one.fit is not None
+    ]
+    missing = [f"{one.name}: {one.no_fit}" for one in found.series if one.no_fit]
+    missing += [
+        f"{one.name}: the curve misses the points by {one.fit.misfit:.1f} standard errors; go by the points, "
+        "not by its peak"
+        for one in found.series
+        if one.fit is not None and one.fit.misfit > _POOR
+    ]
+    if rows or missing:
+        yield Table(
+            title="Fitted curves of the gold",
+            head=("method", "alpha", "beta", "KL at the peak", "misfit", "points"),
+            rows=tuple(rows),
+            note="; ".join(missing),
+        )
+
+
+def _peak(fit: Fit) -> str:
+    if fit.peak_kl is None:
+        return "none: still rising"
+    ends = ("unbounded" if end is None else f"{end:.3g}" for end in (fit.peak_low, fit.peak_high))
+    beyond = "" if fit.within else ", beyond what was measured"
+    return f"{fit.peak_kl:.3g} ({' to '.join(ends)}){beyond}"
+
+
+def _shown(measure: Measure) -> str:
+    return f"{measure.value:.3f} ({measure.low:.3f} to {measure.high:.3f})"
+
+
+def _at(one: Series, point: Point) -> str:
+    return f"iteration {point.at}" if one.method == "ppo" else f"best of {point.at}"
+
+
+def _root(kl: float) -> float:
+    return math.sqrt(max(kl, 0.0))

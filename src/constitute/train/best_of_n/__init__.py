@@ -1,0 +1,1 @@
+"""Best-of-n sampling against a reward. Start at `run`."""

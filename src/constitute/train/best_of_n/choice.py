@@ -1,0 +1,147 @@
+"""Choose the best of n samples of each prompt, and estimate what the choice gains."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from constitute.train.common.metrics import Figure, mean_figure
+from constitute.train.overopt.points import best_of_n_kl
+from constitute.types import Prompt, Record
+
+SAMPLES, BEST = "samples.jsonl", "best.jsonl"
+
+
+class Sampled(Record):
+    """Line of samples.jsonl: one completion of a prompt, with its tokens counted and its scores by name.
+
+    `score` is the weighted sum of `scores`; `ended` says that the last token is an end token.
+    """
+
+    prompt_id: str
+    sample: int
+    text: str
+    tokens: int
+    finish_reason: str
+    ended: bool
+    scores: dict[str, float]
+    score: float
+
+    @property
+    def eligible(self) -> bool:
+        """Whether it may be the best: it ended by itself, with something said."""
+        return self.ended and bool(self.text.strip())
+
+
+def best_of(scores: Sequence[float], k: int, ineligible: int = 0) -> float:
+    """Unbiased estimate of the expected greatest of k scores, from n >= k independent samples.
+
+    The mean of the maximum over all subsets of k: sum over i of C(i - 1, k - 1) / C(n, k) * s_(i), with
+    s_(1) <= ... <= s_(n) (arXiv 2112.09332; 2210.10760, section 2). Of the n samples, `ineligible` more than
+    there are `scores` are never chosen: they count as the lowest, and subsets of them alone not at all.
+    Raises `ValueError` for no scores or k out of 1..n.
+    """
+    n = len(scores) + ineligible
+    if not scores or not 1 <= k <= n:
+        raise ValueError(f"the best of {k} cannot be estimated from {len(scores)} scores of {n} samples")
+    subsets = math.comb(n, k) - math.comb(ineligible, k)
+    ranked = enumerate(sorted(scores), ineligible)
+    return math.fsum(math.comb(below, k - 1) / subsets * score for below, score in ranked)
+
+
+def sizes(n: int) -> list[int]:
+    """1, 2, 4, ... and n itself."""
+    return sorted({2**power for power in range(n.bit_length()) if 2**power <= n} | {n})
+
+
+def reward_curve(scores: Sequence[Sequence[float]], n: int, seed: int) -> dict[str, Figure]:
+    """Expected reward of the best of 1, 2, 4, ..., n by name, from each prompt's eligible samples.
+
+    Means over the prompts that have any, with a bootstrap interval.
+    """
+    able = [row for row in scores if row]
+    if not able:
+        return {}
+    return {
+        f"best of {k}": mean_figure(
+            [best_of(row, k, n - len(row)) for row in able], random.Random(f"{seed}:{k}")
+        )
+        for k in sizes(n)
+    }
+
+
+def argmax(samples: Sequence[Sampled]) -> Sampled | None:
+    """The eligible sample with the greatest score, the first of equals; None where none is eligible."""
+    able = [sample for sample in samples if sample.eligible]
+    return max(able, key=lambda sample: (sample.score, -sample.sample)) if able else None
+
+
+def read_samples(path: Path) -> Iterator[Sampled]:
+    """The lines of a samples.jsonl, in order."""
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            yield Sampled.model_validate_json(line)
+
+
+def _batches(samples: Iterator[Sampled], n: int) -> Iterator[list[Sampled]]:
+    while batch := list(islice(samples, n)):
+        yield batch
+
+
+def choose(out: Path, prompts: Sequence[Prompt], n: int, seed: int) -> dict[str, Any]:
+    """Write best.jsonl from samples.jsonl, whole or not at all, and say what choosing gains."""
+    scores: list[list[float]] = []
+    chosen: list[Sampled] = []
+    cut_off = empty = tokens = 0
+    new = out / f".{BEST}.new"
+    with new.open("w", encoding="utf-8") as file:
+        for prompt, samples in zip(prompts, _batches(read_samples(out / SAMPLES), n), strict=True):
+            assert all(sample.prompt_id == prompt.id for sample in samples), prompt.id
+            scores.append([sample.score for sample in samples if sample.eligible])
+            cut_off += sum(not sample.ended for sample in samples)
+            empty += sum(sample.ended and not sample.eligible for sample in samples)
+            tokens += sum(sample.tokens for sample in samples)
+            best = argmax(samples)
+            if best is not None:
+                chosen.append(best)
+                file.write(json.dumps(_best_row(prompt, best), ensure_ascii=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(new, out / BEST)
+    return {
+        "prompts": len(prompts),
+        "prompts_failed": len(prompts) - len(chosen),
+        "samples": n * len(prompts),
+        "samples_cut_off": cut_off,
+        "samples_empty": empty,
+        "tokens": tokens,
+        "reward": reward_curve(scores, n, seed),
+        "chosen": _means(chosen, seed),
+        "kl_bound": {f"best of {k}": best_of_n_kl(k) for k in sizes(n)},
+    }
+
+
+def _best_row(prompt: Prompt, best: Sampled) -> dict[str, Any]:
+    """A row that `train sft` reads, and what it was chosen by."""
+    return {
+        "id": prompt.id,
+        "prompt": [message.model_dump() for message in prompt.messages],
+        "completion": best.text.strip(),
+        "sample": best.sample,
+        "score": best.score,
+    }
+
+
+def _means(chosen: Sequence[Sampled], seed: int) -> dict[str, Figure]:
+    """Mean length of the completions chosen, in tokens, and each of their scores."""
+    if not chosen:
+        return {}
+    columns = {"tokens": [float(sample.tokens) for sample in chosen]}
+    columns |= {name: [sample.scores[name] for sample in chosen] for name in chosen[0].scores}
+    return {name: mean_figure(values, random.Random(f"{seed}:{name}")) for name, values in columns.items()}

@@ -1,0 +1,1 @@
+"""What every trainer shares: models, token ids, batches, processes, checkpoints, artefacts."""

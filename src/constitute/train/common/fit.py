@@ -1,0 +1,207 @@
+"""The supervised loop: epochs of shuffled batches, any loss that is a sum over examples, resumable."""
+
+from __future__ import annotations
+
+import math
+import random
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from constitute.errors import GateFailed
+from constitute.progress import Progress, Silent
+from constitute.train.common import sharding
+from constitute.train.common.batching import micro_batches
+from constitute.train.common.checkpoint import last_checkpoint, load_checkpoint, save_checkpoint
+from constitute.train.common.team import Team, deal, gather_team
+
+Cut = Callable[[Sequence[int], int], list[list[int]]]
+
+
+class FitConfig(Protocol):
+    """The settings of the loop, as every supervised trainer's configuration holds them."""
+
+    @property
+    def epochs(self) -> float: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def schedule(self) -> str: ...
+    @property
+    def warmup(self) -> float: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def microbatch_tokens(self) -> int: ...
+    @property
+    def gradient_checkpointing(self) -> bool: ...
+    @property
+    def checkpoint_every(self) -> int: ...
+
+
+def fit(
+    model: nn.Module,
+    lengths: Sequence[int],
+    loss_sum: Callable[[Sequence[int]], Tensor],
+    *,
+    weights: Sequence[float] | None,
+    stage: str,
+    config: FitConfig,
+    out: Path,
+    made_by: dict[str, Any],
+    seed: int,
+    progress: Progress,
+    cut: Cut = micro_batches,
+) -> list[float]:
+    """Train the parameters of `model` that need gradients; returns the loss of each step.
+
+    `lengths[i]` is the token cost of example i; `loss_sum(rows)` the sum of the losses of these examples,
+    each times its weight, with its graph; `weights` (all positive, None for ones) divides it: a step's
+    loss is sum(w * loss) / sum(w) over its whole batch, so that how `cut(lengths, token budget)` divides
+    the batch changes the memory and nothing else. Fused AdamW without weight decay, gradients clipped
+    to norm 1, bf16 autocast on a GPU that has it.
+
+    Checkpoints go to `out/checkpoints`; called again with the same `made_by` it goes on from the last one,
+    on a CPU bit for bit. `drop_checkpoints` removes them once the model is safe. Of several processes each
+    takes its share of every batch. Raises `RunMismatch` for another recipe's checkpoint, `GateFailed` for
+    a loss that is not finite, `EngineError` where another process is lost.
+    """
+    team = gather_team()
+    progress = progress if team.main else Silent()
+    shares = [1.0] * len(lengths) if weights is None else list(weights)
+    if len(shares) != len(lengths) or not all(math.isfinite(share) and share > 0 for share in shares):
+        raise ValueError("each example needs a positive, finite weight; leave out those of weight 0")
+    batches = batches_of(len(lengths), config.batch_size, config.epochs, f"{seed}:{stage}")
+    # The optimizer's weights are the parts, whatever a pass before left whole.
+    sharding.settle(model)
+    optimizer, scheduler = _optimizer(model, config, len(batches))
+    folder = out / "checkpoints"
+    losses = _resume(last_checkpoint(folder, made_by), model, optimizer, scheduler)
+    autocast = _autocast(model)
+    progress.start(f"train {stage}", len(batches), len(losses))
+    with _training(model, config.gradient_checkpointing), team.phase(f"train {stage}"):
+        for step in range(len(losses), len(batches)):
+            rows = batches[step]
+            total = math.fsum(shares[row] for row in rows)
+            loss = 0.0
+            for piece_rows in _pieces(team, rows, lengths, config.microbatch_tokens, cut):
+                with autocast():
+                    piece = loss_sum(piece_rows) / total
+                piece.backward()  # type: ignore[no-untyped-call]
+                loss += piece.item()
+            loss = _together(team, model, loss)
+            _step(model, optimizer, loss, step + 1, stage)
+            scheduler.step()
+            losses.append(loss)
+            progress.advance(f"train {stage}", loss=loss)
+            if team.saves and (step + 1) % config.checkpoint_every == 0 and step + 1 < len(batches):
+                state = {"made_by": made_by, "losses": losses}
+                save_checkpoint(folder, step + 1, model, optimizer, scheduler, state)
+    progress.finish(f"train {stage}")
+    return losses
+
+
+def drop_checkpoints(out: Path) -> None:
+    """Remove the checkpoints `fit` left under `out`; to be called once the model is published."""
+    shutil.rmtree(out / "checkpoints", ignore_errors=True)
+
+
+def _pieces(
+    team: Team, rows: Sequence[int], lengths: Sequence[int], token_budget: int, cut: Cut
+) -> list[list[int]]:
+    """This process's rows of a batch, cut to fit the memory."""
+    mine = [rows[place] for place in deal([lengths[row] for row in rows], team.size)[team.rank]]
+    pieces = team.in_step(cut([lengths[row] for row in mine], token_budget))
+    return [[mine[place] for place in places] for places in pieces]
+
+
+def _together(team: Team, model: nn.Module, loss: float) -> float:
+    """Sum gradients and loss over the processes; each then takes the same step."""
+    if team.size == 1:
+        return loss
+    team.sum_gradients([parameter for parameter in model.parameters() if parameter.requires_grad])
+    return float(team.sum(torch.tensor(loss, dtype=torch.float64, device=team.device)))
+
+
+def batches_of(n: int, batch_size: int, epochs: float, key: str) -> list[list[int]]:
+    """Rows of each step: every epoch a fresh shuffle, cut into batches that differ by at most one row.
+
+    An even cut rather than a short last batch, in which each example would count for more.
+    """
+    per_epoch = math.ceil(n / batch_size)
+    steps = math.ceil(epochs * per_epoch)
+    batches: list[list[int]] = []
+    for epoch in range(math.ceil(epochs)):
+        order = list(range(n))
+        random.Random(f"{key}:{epoch}").shuffle(order)
+        edges = [place * n // per_epoch for place in range(per_epoch + 1)]
+        batches += [order[low:high] for low, high in pairwise(edges)]
+    return batches[:steps]
+
+
+def rate_factor(done: int, steps: int, schedule: str, warmup: float) -> float:
+    """The learning rate of step `done` (from 0) over the configured one.
+
+    Linear warm-up over the first ceil(warmup * steps) steps, of which none has rate 0; then constant,
+    or down to 0 just after the last step, linearly or as half a cosine.
+    """
+    warm = math.ceil(warmup * steps)
+    if done < warm:
+        return (done + 1) / (warm + 1)
+    if schedule == "constant":
+        return 1.0
+    gone = min(1.0, (done - warm) / max(1, steps - warm))
+    return 1.0 - gone if schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * gone))
+
+
+def _optimizer(model: nn.Module, config: FitConfig, steps: int) -> tuple[torch.optim.Optimizer, Any]:
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=0.0, fused=True)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda done: rate_factor(done, steps, config.schedule, config.warmup)
+    )
+    return optimizer, scheduler
+
+
+def _resume(path: Path | None, model: nn.Module, optimizer: Any, scheduler: Any) -> list[float]:
+    if path is None:
+        return []
+    return list(load_checkpoint(path, model, optimizer, scheduler)["losses"])
+
+
+def _step(model: nn.Module, optimizer: torch.optim.Optimizer, loss: float, step: int, stage: str) -> None:
+    sharding.settle(model)
+    norm = sharding.clip_grad_norm([weight for weight in model.parameters() if weight.grad is not None], 1.0)
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+        what = f"loss is {loss}" if not math.isfinite(loss) else f"gradient's norm is {norm}"
+        raise GateFailed(f"the {what} at step {step}; lower train.{stage}.learning_rate")
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
+def _autocast(model: nn.Module) -> Callable[[], AbstractContextManager[Any]]:
+    if next(model.parameters()).device.type != "cuda" or not torch.cuda.is_bf16_supported():
+        return nullcontext
+    return lambda: torch.autocast("cuda", dtype=torch.bfloat16)
+
+
+@contextmanager
+def _training(model: nn.Module, checkpointing: bool) -> Iterator[None]:
+    """Training mode, with gradient checkpointing where wanted; evaluation mode afterwards."""
+    trunks: list[Any] = [part for part in model.modules() if hasattr(part, "gradient_checkpointing_enable")]
+    used = trunks[:1] if checkpointing else []
+    model.train()
+    for trunk in used:
+        trunk.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    try:
+        yield
+    finally:
+        for trunk in used:
+            trunk.gradient_checkpointing_disable()
+        model.eval()

@@ -1,0 +1,1 @@
+"""What goes wrong in a PPO run, in words. Start at `diagnose`."""

@@ -1,0 +1,192 @@
+"""Signs that learning goes astray: the reward and its watched parts, the value function and the updates."""
+
+from __future__ import annotations
+
+import math
+
+from constitute.stats import mean
+from constitute.train.doctor.findings import LASTING, RECENT, SURE, Finding, Seen, finding
+from constitute.train.doctor.trend import Change, between, change, point_error, series, width_of
+
+# Standard deviations of single rewards: a medium effect for a rise worth having, and less than a small one
+# for none (J. Cohen, Statistical Power Analysis, 1988).
+RISE, NO_RISE = 0.5, 0.2
+# Share of tokens beyond the clip range; healthy runs stay below 0.1 (arXiv 1909.08593's: 0.003).
+CLIPPED = 0.3
+# |ratio - 1| of the first pass over a batch, which has nothing to differ by but the order of sums, in bf16
+# where there are several minibatches; with the engine's log-probabilities also the engine's precision.
+RATIO_OFF = {"one": 1e-4, "several": 0.02, "engine": 0.05}
+# Nats a token: where `sync` starts to warn, a quarter of where it stops the run.
+GAP_WIDE = 0.05
+# Times the limit: Adam makes up for gradients that are all scaled alike, less so where more than half is cut.
+CUT = 2.0
+# Share of the last iterations that ended their passes early.
+STOPPED = 0.8
+
+
+def _gained(seen: Seen, name: str, stderr_name: str) -> tuple[Change, float] | None:
+    """Change of a mean of rewards, and the standard deviation of a single one; None where there is none."""
+    values = series(seen.lines, name)
+    errors = series(seen.lines, stderr_name)
+    moved = change(values, errors)
+    sizes = series(seen.lines, "n")
+    if moved is None or not sizes:
+        return None
+    one = (math.sqrt(mean([e**2 for e in errors])) if errors else point_error(values)) * math.sqrt(
+        mean(sizes)
+    )
+    return (moved, one) if one > 0 else None
+
+
+def reward_gamed(seen: Seen) -> list[Finding]:
+    """The reward rises and a part that is measured alone falls, or stays."""
+    gained = _gained(seen, "reward", "reward_stderr")
+    if gained is None or gained[0].z < SURE:
+        return []
+    found, (reward, one) = [], gained
+    paid = f"the reward rose from {reward.before:.3f} to {reward.after:.3f} while {{}}"
+    remedy = (
+        "take an earlier policy (train.ppo.keep_policies), raise train.ppo.kl_coef, or give {} a weight in "
+        "train.ppo.rewards"
+    )
+    for name in seen.watched:
+        watched = _gained(seen, f"reward/{name}", f"reward_stderr/{name}")
+        if watched is None:
+            continue
+        moved, single = watched
+        figures = f"{moved.before:.3f} to {moved.after:.3f} (± {1.96 * moved.stderr:.3f})"
+        if moved.z < -SURE:
+            text = paid.format(f"{name}, which is watched, fell from {figures}: the reward is being gamed")
+            found.append(finding(f"reward_gamed:{name}", "stop", text, remedy.format(name)))
+        # Staying is claimed only where a rise worth seeing is ruled out, not where noise hides it.
+        elif reward.rise > RISE * one and moved.rise + 1.96 * moved.stderr < NO_RISE * single:
+            text = paid.format(f"{name}, which is watched, stayed: {figures}")
+            found.append(finding(f"reward_unfollowed:{name}", "warning", text, remedy.format(name)))
+    return found
+
+
+def reward_not_rising(seen: Seen) -> list[Finding]:
+    """The reward falls from its best, or never rose."""
+    values, errors = series(seen.lines, "reward"), series(seen.lines, "reward_stderr")
+    gained = _gained(seen, "reward", "reward_stderr")
+    if gained is None:
+        return []
+    width, error = width_of(len(values)), point_error(values, errors)
+    starts = range(len(values) - 2 * width + 1)
+    best = max(starts, key=lambda start: mean(values[start : start + width]))
+    moved = between(values[best : best + width], values[-width:], error)
+    # The best of many windows is high by chance too, which one more standard error allows for.
+    if moved.z < -(SURE + 1) and moved.rise < 0:
+        text = (
+            f"the reward fell from {moved.before:.3f} in iterations {best + 1}-{best + width} to "
+            f"{moved.after:.3f} in the last {width}"
+        )
+        remedy = "lower train.ppo.learning_rate or train.ppo.epochs, or set train.ppo.target_kl"
+        return [finding("reward_falling", "warning", text, remedy)]
+    first, one = gained
+    if len(values) >= 5 * LASTING and first.rise < NO_RISE * one and first.z < 2:
+        text = (
+            f"the reward has not risen in {len(values)} iterations: {first.before:.3f} to {first.after:.3f} "
+            f"(± {1.96 * first.stderr:.3f})"
+        )
+        remedy = "raise train.ppo.learning_rate or train.ppo.batch_size, or lower train.ppo.kl_coef"
+        return [finding("reward_flat", "note", text, remedy)]
+    return []
+
+
+def reward_constant(seen: Seen) -> list[Finding]:
+    """All responses are worth the same, so nothing can be learned."""
+    errors, rewards = seen.last("reward_stderr", RECENT), seen.last("reward", RECENT)
+    if not errors or not rewards or mean(seen.last("n", RECENT) or [1.0]) < 2:
+        return []
+    if any(error > 1e-6 * max(1.0, abs(reward)) for error, reward in zip(errors, rewards, strict=True)):
+        return []
+    text = f"every response of the last {RECENT} iterations has the same reward, {rewards[-1]:.3f}"
+    remedy = "check the sources in train.ppo.rewards on a few completions of OUT/samples.jsonl"
+    return [finding("reward_constant", "stop", text, remedy)]
+
+
+def critic_useless(seen: Seen) -> list[Finding]:
+    """The value function is no better than a constant."""
+    values = seen.last("explained_variance", LASTING)
+    if seen.config.advantage != "gae" or not values or max(values) > 0:
+        return []
+    text = (
+        f"the value function explains nothing: explained variance {mean(values):.2f} on average, "
+        f"never above 0 in {LASTING} iterations"
+    )
+    remedy = (
+        "raise train.ppo.critic_learning_rate (or train.ppo.value_coef with the shared critic), or set "
+        "train.ppo.advantage=rloo"
+    )
+    return [finding("critic_useless", "warning", text, remedy)]
+
+
+def clip_fraction_high(seen: Seen) -> list[Finding]:
+    """Many tokens leave the clip range."""
+    values = seen.last("clip_fraction", RECENT)
+    if not values or mean(values) < CLIPPED:
+        return []
+    text = f"{100 * mean(values):.0f} % of tokens left the clip range over the last {RECENT} iterations"
+    remedy = "lower train.ppo.learning_rate or train.ppo.epochs, or set train.ppo.target_kl"
+    return [finding("clip_fraction_high", "warning", text, remedy)]
+
+
+def ratio_off(seen: Seen) -> list[Finding]:
+    """The policy differs from itself before any update."""
+    config, values = seen.config, sorted(seen.last("first_ratio_error", RECENT))
+    how = "engine" if config.old_logprobs == "engine" else "one" if config.minibatches == 1 else "several"
+    if not values or values[RECENT // 2] <= RATIO_OFF[how]:
+        return []
+    text = (
+        f"before any update the probability ratio is already off by {values[RECENT // 2]:.2g} per token "
+        f"(rounding gives {RATIO_OFF[how]:g} at most)"
+    )
+    remedy = (
+        "set train.ppo.old_logprobs=trainer"
+        if how == "engine"
+        else "set train.ppo.gradient_checkpointing=false and see that the policy has no dropout"
+    )
+    return [finding("ratio_off", "warning", text, remedy)]
+
+
+def gradients_clipped(seen: Seen) -> list[Finding]:
+    """Gradients are clipped in every iteration."""
+    limit, found = seen.config.max_grad_norm, []
+    for half, rate in (("actor", "learning_rate"), ("critic", "critic_learning_rate")):
+        values = seen.last(f"grad_norm_{half}", 2 * LASTING)
+        if values and min(values) > CUT * limit:
+            text = (
+                f"the {half}'s gradients were clipped in each of the last {2 * LASTING} iterations: norm "
+                f"{min(values):.3g} to {max(values):.3g}, limit {limit:g}"
+            )
+            remedy = f"raise train.ppo.max_grad_norm, or lower train.ppo.{rate} if the run is unsteady"
+            found.append(finding(f"gradients_clipped:{half}", "note", text, remedy))
+    return found
+
+
+def sync_gap_wide(seen: Seen) -> list[Finding]:
+    """Engine and trainer are near the limit of what they may differ by."""
+    gaps = seen.last("sync_gap", RECENT)
+    if not gaps or max(gaps) <= GAP_WIDE:
+        return []
+    text = (
+        f"engine and trainer differ by up to {max(gaps):.3f} nats per token over the last {RECENT} "
+        f"iterations ({4 * GAP_WIDE:g} stops the run)"
+    )
+    remedy = "run the engine in the trainer's precision (engine.dtype), or set train.ppo.importance_cap=2"
+    return [finding("sync_gap_wide", "warning", text, remedy)]
+
+
+def early_stops(seen: Seen) -> list[Finding]:
+    """Most iterations end their passes early."""
+    stops, updates = seen.last("stopped_early", LASTING), seen.last("updates", LASTING)
+    if not stops or mean(stops) < STOPPED:
+        return []
+    whole = seen.config.epochs * seen.config.minibatches
+    text = (
+        f"{sum(stops):.0f} of the last {LASTING} iterations stopped early, "
+        f"after {mean(updates or [0.0]):.1f} of {whole} updates"
+    )
+    remedy = "lower train.ppo.learning_rate or train.ppo.epochs, or raise train.ppo.target_kl"
+    return [finding("early_stops", "note", text, remedy)]

@@ -1,0 +1,1 @@
+"""Proxy against gold: where to stop. Start at `run`."""

@@ -1,0 +1,165 @@
+"""The curve of a gold reward over the distance from the reference, fitted (arXiv 2210.10760, section 3).
+
+Deviates from the paper in fitting the reward at KL 0 along with alpha and beta, where the paper subtracts
+it: it is measured with noise like every other point.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from typing import Literal
+
+from constitute.stats import quantile
+from constitute.train.overopt.points import RESAMPLES, Measure, bootstrapped
+from constitute.types import Record
+
+Method = Literal["best-of-n", "ppo"]
+
+# exp of more than this is past any KL that can be measured.
+_LARGEST_EXPONENT = 50.0
+
+
+class Fit(Record):
+    """Gold reward as offset + d (alpha - beta d), or offset + d (alpha - beta ln d) for PPO; d = sqrt(KL).
+
+    `peak_kl` is where the fitted curve is highest, None where it has no peak; an end of its interval is None
+    where it is not bounded. `within` says whether the peak lies within the KL that was measured, `misfit` is
+    the root mean square residual in standard errors: well above 1, the form does not hold and neither does
+    the peak.
+    """
+
+    method: Method
+    offset: Measure
+    alpha: Measure
+    beta: Measure
+    points: int
+    peak_kl: float | None
+    peak_low: float | None
+    peak_high: float | None
+    within: bool
+    misfit: float
+
+
+def gold_at(method: Method, offset: float, alpha: float, beta: float, d: float) -> float:
+    """The fitted gold reward at d = sqrt(KL) (arXiv 2210.10760, section 3)."""
+    return offset + alpha * d - beta * _bend(method, d)
+
+
+def _bend(method: Method, d: float) -> float:
+    if method == "best-of-n":
+        return d * d
+    return d * math.log(d) if d > 0 else 0.0
+
+
+def fit_gold(
+    method: Method,
+    kls: Sequence[float],
+    golds: Sequence[float],
+    errors: Sequence[float],
+    rng: random.Random,
+    resampled: Sequence[Sequence[float]] = (),
+) -> Fit | str:
+    """Least squares weighted by 1/errors^2, or a sentence where the points are too few.
+
+    `resampled` are bootstrap replicates of `golds`, for points that share samples; without them the points
+    are independent and drawn anew from `errors`, widened where the points scatter more than these say.
+    Needs three distinct KL above 0, and a fourth or one at 0. A negative estimate of a KL counts as 0.
+    """
+    ds = [math.sqrt(max(kl, 0.0)) for kl in kls]
+    above = len({d for d in ds if d > 0})
+    if above < 3 or len(set(ds)) < 4:
+        return (
+            "no curve fitted: it takes four distinct KL, three of them above 0, and "
+            f"{len(set(ds))} were measured"
+        )
+    weights = _weights(errors)
+    solver = _solver([[1.0, d, -_bend(method, d)] for d in ds], weights)
+    if solver is None:
+        return "no curve fitted: the measured KL lie too close together"
+    offset, alpha, beta = _applied(solver, golds)
+    gaps = [gold - gold_at(method, offset, alpha, beta, d) for d, gold in zip(ds, golds, strict=True)]
+    excess = sum(weight * gap**2 for weight, gap in zip(weights, gaps, strict=True)) / (len(ds) - 3)
+    if not resampled:
+        # Errors for which the mean squared residual is at most 1 (R. Birge, Physical Review 40, 1932).
+        spreads = [math.sqrt(max(excess, 1.0) / weight) for weight in weights]
+        resampled = [
+            [rng.gauss(gold, s) for gold, s in zip(golds, spreads, strict=True)] for _ in range(RESAMPLES)
+        ]
+    found = [_applied(solver, row) for row in resampled]
+    peaks = sorted(_peak(method, a, b) for _, a, b in found)
+    peak, low, high = (
+        _peak(method, alpha, beta),
+        quantile(peaks, 0.025),
+        peaks[math.ceil(0.975 * len(peaks)) - 1],
+    )
+    offsets, alphas, betas = zip(*found, strict=True)
+    return Fit(
+        method=method,
+        offset=bootstrapped(offset, offsets),
+        alpha=bootstrapped(alpha, alphas),
+        beta=bootstrapped(beta, betas),
+        points=len(ds),
+        peak_kl=_finite(peak),
+        peak_low=_finite(low),
+        peak_high=_finite(high),
+        within=peak <= max(kls),
+        misfit=math.sqrt(excess),
+    )
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _peak(method: Method, alpha: float, beta: float) -> float:
+    """KL where the fitted gold is highest: 0 where it only falls, infinite where it never turns."""
+    if method == "best-of-n":
+        if beta > 0:
+            return (max(alpha, 0.0) / (2 * beta)) ** 2
+        return math.inf if alpha > 0 else 0.0
+    if beta <= 0:
+        return math.inf
+    exponent = 2 * (alpha / beta - 1)
+    return math.exp(exponent) if exponent < _LARGEST_EXPONENT else math.inf
+
+
+def _weights(errors: Sequence[float]) -> list[float]:
+    """1/error^2; an error of 0, of a batch without any spread, counts as the smallest of the others."""
+    known = [error for error in errors if error > 0]
+    floor = min(known, default=1.0)
+    return [1.0 / max(error, floor) ** 2 for error in errors]
+
+
+def _solver(rows: Sequence[Sequence[float]], weights: Sequence[float]) -> list[list[float]] | None:
+    """(X'WX)^-1 X'W, so that its product with the values is the solution; None where X'WX is singular."""
+    width = len(rows[0])
+    # Unit columns keep the elimination well conditioned.
+    scales = [
+        math.sqrt(sum(w * row[c] ** 2 for w, row in zip(weights, rows, strict=True))) for c in range(width)
+    ]
+    if not all(scales):
+        return None
+    unit = [[value / scale for value, scale in zip(row, scales, strict=True)] for row in rows]
+    right = [[w * row[c] for w, row in zip(weights, unit, strict=True)] for c in range(width)]
+    table = [
+        [sum(a * row[j] for a, row in zip(right[i], unit, strict=True)) for j in range(width)] + right[i]
+        for i in range(width)
+    ]
+    for column in range(width):
+        pivot = max(range(column, width), key=lambda i: abs(table[i][column]))
+        table[column], table[pivot] = table[pivot], table[column]
+        if abs(table[column][column]) < 1e-10:
+            return None
+        table[column] = [value / table[column][column] for value in table[column]]
+        for i in range(width):
+            if i != column:
+                factor = table[i][column]
+                table[i] = [v - factor * p for v, p in zip(table[i], table[column], strict=True)]
+    return [[value / scale for value in row[width:]] for row, scale in zip(table, scales, strict=True)]
+
+
+def _applied(solver: Sequence[Sequence[float]], values: Sequence[float]) -> tuple[float, float, float]:
+    offset, alpha, beta = (sum(s * v for s, v in zip(row, values, strict=True)) for row in solver)
+    return offset, alpha, beta

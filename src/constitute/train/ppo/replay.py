@@ -1,0 +1,221 @@
+"""Store the rollouts of a PPO run, and give them back to the learner in the place of an engine.
+
+A replay is exact while all that shapes the policy stays as it was (start, rewards, learning rate, seed);
+with another learner the stored completions are another policy's from its second iteration on.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from pydantic import ValidationError
+
+from constitute.errors import DataError, EngineError, StorageError, UsageError
+from constitute.types import Completion, Prompt, Record, SamplingParams
+
+if TYPE_CHECKING:
+    from constitute.train.common.rollout import Rollouts
+
+_FOLDER, _PROMPTS = "rollouts", "prompts.jsonl"
+R = TypeVar("R", bound=Record)
+
+
+class StoredPrompt(Record):
+    """Line of rollouts/prompts.jsonl: a prompt of the run, in the run's order, as the engine rendered it."""
+
+    prompt: Prompt
+    prompt_ids: tuple[int, ...]
+
+
+class StoredRollout(Record):
+    """Line of rollouts/iteration-000001.jsonl: one completion, how it was sampled and what it was worth.
+
+    `sampling.seed` is the one of the whole batch; `ended` says that the last token is an end token;
+    `rewards` holds each part of the reward, before any penalty.
+    """
+
+    iteration: int
+    sampling: SamplingParams
+    prompt: Prompt
+    prompt_ids: tuple[int, ...]
+    completion: Completion
+    ended: bool
+    rewards: dict[str, float]
+
+
+def save_prompts(out: Path, prompts: Sequence[Prompt], prompt_ids: Sequence[Sequence[int]]) -> None:
+    """Write the prompts a run draws from to `out`/rollouts. Raises `StorageError`."""
+    rows = (
+        StoredPrompt(prompt=prompt, prompt_ids=tuple(ids))
+        for prompt, ids in zip(prompts, prompt_ids, strict=True)
+    )
+    _write(out / _FOLDER / _PROMPTS, rows)
+
+
+def save_rollouts(
+    out: Path,
+    iteration: int,
+    sampling: SamplingParams,
+    rollouts: Rollouts,
+    rewards: Mapping[str, Sequence[float]],
+) -> Path:
+    """Write the batch of `iteration` (from 1) whole or not at all; a later call replaces it.
+
+    `rewards` holds a value a rollout for each part of the reward. Raises `StorageError`.
+    """
+    rows = (
+        StoredRollout(
+            iteration=iteration,
+            sampling=sampling,
+            prompt=rollouts.prompts[row],
+            prompt_ids=tuple(rollouts.sequences[row][: rollouts.prompt_lengths[row]]),
+            completion=rollouts.completions[row],
+            ended=rollouts.ended[row],
+            rewards={name: values[row] for name, values in rewards.items()},
+        )
+        for row in range(len(rollouts.sequences))
+    )
+    path = out / _FOLDER / f"iteration-{iteration:06d}.jsonl"
+    _write(path, rows)
+    return path
+
+
+def _write(path: Path, rows: Iterable[Record]) -> None:
+    new = path.with_name(f".{path.name}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with new.open("w", encoding="utf-8") as file:
+            file.writelines(row.model_dump_json() + "\n" for row in rows)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(new, path)
+    except OSError as problem:
+        raise StorageError(
+            f"cannot write {path}: {problem.strerror or problem}; free space and run again, or set "
+            "train.ppo.save_rollouts=false"
+        ) from problem
+
+
+@dataclass(frozen=True)
+class ReplayEngine:
+    """Keeps to `sync.Rollouter` with stored completions; it has no weights, so it scores nothing.
+
+    A batch is found by the seed of its sampling, so a run that goes on from a checkpoint finds its own.
+    """
+
+    replays: ClassVar[bool] = True
+
+    folder: Path
+    prompts: list[Prompt]
+    prompt_ids: list[list[int]]
+    files: dict[int | None, Path]
+
+    def generate_ids(
+        self, prompts: Sequence[Sequence[int]], sampling: SamplingParams, *, logprobs: bool
+    ) -> list[Completion]:
+        """The stored completions of the batch sampled so. Raises `DataError` where there is no such batch."""
+        path = self.files.get(sampling.seed)
+        if path is None:
+            raise DataError(
+                f"{self.folder} holds {len(self.files)} iterations and none was sampled with seed "
+                f"{sampling.seed}; replay with the seed of the run that wrote it and "
+                f"train.ppo.iterations={len(self.files)} or fewer"
+            )
+        stored = _read(path, StoredRollout)
+        self._check(path, stored, prompts, sampling, logprobs)
+        if logprobs:
+            return [row.completion for row in stored]
+        return [row.completion.model_copy(update={"logprobs": ()}) for row in stored]
+
+    def _check(
+        self,
+        path: Path,
+        stored: Sequence[StoredRollout],
+        prompts: Sequence[Sequence[int]],
+        sampling: SamplingParams,
+        logprobs: bool,
+    ) -> None:
+        if len(stored) != len(prompts):
+            raise DataError(
+                f"{path} holds {len(stored)} rollouts and {len(prompts)} are wanted; replay with the "
+                "train.ppo.batch_size and samples_per_prompt of the run that wrote it"
+            )
+        for number, (row, ids) in enumerate(zip(stored, prompts, strict=True), 1):
+            if list(row.prompt_ids) != list(ids):
+                raise DataError(
+                    f"{path}, line {number}: prompt {row.prompt.id!r} has other token ids than the prompt "
+                    "asked for; replay with the prompts, model and system text of the run that wrote it"
+                )
+            if row.sampling != sampling:
+                raise DataError(
+                    f"{path}, line {number}: sampled with {_difference(row.sampling, sampling)}; replay with "
+                    "the train.ppo.temperature and max_new_tokens of the run that wrote it"
+                )
+            if logprobs and not row.completion.logprobs:
+                raise DataError(
+                    f"{path}, line {number}: stored without log-probabilities; replay with "
+                    "train.ppo.old_logprobs=trainer and no train.ppo.importance_cap"
+                )
+
+    def score_ids(
+        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
+    ) -> list[list[float]]:
+        """Raise `EngineError`: stored rollouts have no model behind them."""
+        raise EngineError(f"{self.folder} holds rollouts, not a model; it cannot score tokens")
+
+    def update_weights(self, named_tensors: Any, *, fingerprint: str | None = None) -> None:
+        """Take nothing: what is replayed is already sampled."""
+
+
+def open_replay(folder: Path) -> ReplayEngine:
+    """The rollouts stored in a run's OUT or its OUT/rollouts.
+
+    Raises `UsageError` where there are none, `DataError` for a broken file.
+    """
+    inside = folder if (folder / _PROMPTS).is_file() else folder / _FOLDER
+    batches = sorted(inside.glob("iteration-*.jsonl"))
+    if not batches or not (inside / _PROMPTS).is_file():
+        raise UsageError(
+            f"no stored rollouts in {folder}; give the folder of a run of `train ppo` that was started with "
+            "--set train.ppo.save_rollouts=true"
+        )
+    files: dict[int | None, Path] = {}
+    for path in batches:
+        files[_first(path).sampling.seed] = path
+    stored = _read(inside / _PROMPTS, StoredPrompt)
+    return ReplayEngine(
+        inside, [row.prompt for row in stored], [list(row.prompt_ids) for row in stored], files
+    )
+
+
+def _first(path: Path) -> StoredRollout:
+    with path.open(encoding="utf-8") as file:
+        return _parsed(path, 1, file.readline(), StoredRollout)
+
+
+def _read(path: Path, kind: type[R]) -> list[R]:
+    with path.open(encoding="utf-8") as file:
+        return [_parsed(path, number, line, kind) for number, line in enumerate(file, 1)]
+
+
+def _parsed(path: Path, number: int, line: str, kind: type[R]) -> R:
+    try:
+        return kind.model_validate_json(line)
+    except ValidationError as problem:
+        reason = problem.errors()[0]["msg"]
+        raise DataError(
+            f"{path}, line {number}: not a {kind.__name__} ({reason}); remove the folder and "
+            "store the run again"
+        ) from None
+
+
+def _difference(stored: SamplingParams, wanted: SamplingParams) -> str:
+    """`temperature=1.0, not 0.7`, for each setting that differs."""
+    ours, theirs = stored.model_dump(), wanted.model_dump()
+    return ", ".join(
+        f"{name}={ours[name]!r}, not {theirs[name]!r}" for name in ours if ours[name] != theirs[name]
+    )

@@ -1,0 +1,307 @@
+"""PPO on AI feedback: roll out, score, estimate advantages, update, push the weights.
+
+After arXiv 1909.08593 and 2009.01325. Deviates from them in whitening advantages once over the whole
+batch, in placing the score on the last generated token, and in clipping the gradients.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from constitute.config.ppo import PPOConfig
+from constitute.errors import UsageError
+from constitute.progress import Progress, Silent
+from constitute.train.common import losses, rollout
+from constitute.train.common.artefact import finished, publish, recipe
+from constitute.train.common.batching import prompt_order
+from constitute.train.common.memory import memory_advice
+from constitute.train.common.team import Team, deal, gather_team
+from constitute.train.common.trackers import check_trackers
+from constitute.train.ppo.advantages import experience
+from constitute.train.ppo.history import History
+from constitute.train.ppo.inputs import fitting, input_hashes, probe
+from constitute.train.ppo.ptx import Row, add_ptx, read_ptx
+from constitute.train.ppo.replay import save_prompts, save_rollouts
+from constitute.train.ppo.setup import Players, set_up
+from constitute.train.ppo.summary import iteration_figures, run_summary
+from constitute.train.ppo.sync import (
+    PROBE_ROWS,
+    Rollouter,
+    check_gap,
+    follow_push,
+    logprob_gap,
+    named_weights,
+)
+from constitute.train.ppo.update import update
+from constitute.train.ppo.watch import open_watch, shown
+from constitute.train.rewards.total import (
+    Reward,
+    RewardPart,
+    Scorer,
+    as_parts,
+    final_scores,
+    values_of,
+    weighted_sum,
+)
+from constitute.types import Prompt, SamplingParams
+
+Line = dict[str, Any]
+_KNOBS = "train.ppo.microbatch_tokens or train.ppo.max_new_tokens, or set train.ppo.critic=shared"
+
+
+def train_ppo(
+    prompts: Sequence[Prompt],
+    prompt_ids: Sequence[Sequence[int]],
+    policy: str,
+    reward: Reward,
+    out: Path,
+    config: PPOConfig,
+    *,
+    engine: Rollouter | None,
+    seed: int,
+    progress: Progress,
+    reference: str | None = None,
+) -> dict[str, Any]:
+    """Train `policy` against `reward` (a reward model's folder, a function, or parts) and save it to `out`.
+
+    `prompt_ids` are the prompts as the engine renders them; `engine` samples and takes the new weights (of
+    several processes, the first alone has one); `reference` (the policy itself unless given) anchors the
+    KL. Started again, it goes on from its last checkpoint. Returns the summary of figures. Raises
+    `UsageError`, `DataError`, `EngineError`, `RunMismatch` for another recipe in `out`, and `GateFailed`
+    for a loss that is not finite.
+    """
+    team = gather_team()
+    if team.main and engine is None:
+        raise UsageError("the first process has no engine to sample with; give train_ppo an engine")
+    with team.phase("start"):
+        prompts, prompt_ids, limit = team.share(
+            (prompts, prompt_ids, getattr(engine, "context_length", None))
+        )
+    parts = as_parts(reward)
+    made_by = recipe("ppo", config, seed, **input_hashes(prompt_ids, policy, parts, reference))
+    done = finished(out, made_by)
+    if done is not None:
+        return done
+    prompts, prompt_ids, too_long = fitting(prompts, prompt_ids, limit, config)
+    check_trackers(config.report_to)
+    players = set_up(policy, parts, reference, config, team, seed)
+    history = History(out, made_by, players, config)
+    run = _Run(players, parts, engine, prompts, prompt_ids, config, seed, history)
+    run.ptx = read_ptx(config, players.tokenizer, players.eos, limit)
+    lines = run.resume()
+    if config.save_rollouts and team.main:
+        save_prompts(out, prompts, prompt_ids)
+    findings = _train(run, lines, progress if team.main else Silent())
+    summary = run_summary(lines) | {"prompts": len(prompts), "prompts_too_long": too_long}
+    summary |= {"critic_from": players.critic_from, "processes": team.size, **history.best()}
+    summary["findings"] = findings
+    with team.phase("save"):
+        last = history.whole_policy() if team.saves else None
+    if team.main:
+        publish(out, partial(history.save_policy, last), made_by=made_by, summary=summary, base=policy)
+    return summary
+
+
+def _train(run: _Run, lines: list[Line], progress: Progress) -> dict[str, str]:
+    """The iterations after those in `lines`, to which theirs are added; returns the doctor's findings."""
+    config, history, main = run.config, run.history, run.team.main
+    progress.start("train ppo", config.iterations, len(lines))
+    watched = [part.name for part in run.parts if not part.weight]
+    with open_watch(
+        history.out, config, history.made_by, done=len(lines), progress=progress, watched=watched, main=main
+    ) as watch:
+        for iteration in range(len(lines), config.iterations):
+            with memory_advice(_KNOBS):
+                line, rollouts, values = run.iterate(iteration)
+            lines.append(line)
+            if main:
+                history.record(line)
+                watch.iteration(line, rollouts, values)
+            progress.advance("train ppo", "ok", **shown(line))
+            if (iteration + 1) % config.checkpoint_every == 0 or iteration + 1 == config.iterations:
+                run.checkpoint(lines)
+    progress.finish("train ppo")
+    return {finding.kind: finding.sentence for finding in watch.findings}
+
+
+class _Run:
+    """The state of one PPO run: its players, its engine and the KL coefficient."""
+
+    def __init__(
+        self,
+        players: Players,
+        parts: Sequence[RewardPart],
+        engine: Rollouter | None,
+        prompts: list[Prompt],
+        prompt_ids: list[list[int]],
+        config: PPOConfig,
+        seed: int,
+        history: History,
+    ) -> None:
+        self.players, self.parts, self.engine = players, parts, engine
+        self.prompts, self.prompt_ids = prompts, prompt_ids
+        self.config, self.seed, self.history = config, seed, history
+        self.kl_coef = config.kl_coef
+        self.ptx: list[Row] = []
+        self.seconds: dict[str, float] = {}
+
+    @property
+    def team(self) -> Team:
+        """The processes that train together."""
+        return self.players.learner.team
+
+    def iterate(self, iteration: int) -> tuple[Line, rollout.Rollouts, list[float]]:
+        """One batch: sample, score, learn, push; returns its metrics, rollouts and rewards."""
+        self.seconds = {}
+        config, learner = self.config, self.players.learner
+        rollouts = self._sample(iteration)
+        values = self._reward(rollouts)
+        if config.save_rollouts and self.team.main:
+            save_rollouts(self.history.out, iteration + 1, self._sampling(iteration), rollouts, values)
+        total = weighted_sum(self.parts, values)
+        with self._timed("forward"):
+            old, reference_BT, kept = self._forward(rollouts)
+        logprobs_BT, entropy_BT, values_BT = old
+        scores = final_scores(total, rollouts.ended, config)
+        learned = experience(rollouts, scores, logprobs_BT, reference_BT, values_BT, self.kl_coef, config)
+        with self._timed("update"):
+            extra = partial(self._add_ptx, iteration) if self.ptx else None
+            stats = update(learner, learned, config, self._seed("minibatches", iteration), kept, extra)
+        line = iteration_figures(
+            iteration,
+            learned,
+            total,
+            reference_BT,
+            entropy_BT,
+            stats,
+            self.kl_coef,
+            self.players.scheduler,
+            values,
+        )
+        self._adapt(line["kl"], len(total))
+        self.players.scheduler.step()
+        line["sync_gap"] = self._push(iteration + 1, *probe(rollouts))
+        spent = sum(self.seconds.values())
+        line["tokens_per_second"] = rollouts.mask_BT.sum().item() / spent
+        return line | {"seconds": {**self.seconds, "total": spent}}, rollouts, total
+
+    def _sampling(self, iteration: int) -> SamplingParams:
+        return SamplingParams(
+            max_tokens=self.config.max_new_tokens,
+            temperature=self.config.temperature,
+            seed=self._seed("rollouts", iteration),
+        )
+
+    def _sample(self, iteration: int) -> rollout.Rollouts:
+        samples = self.config.samples_per_prompt
+        drawn = prompt_order(len(self.prompts), self.config.batch_size // samples, iteration, self.seed)
+        rows = [row for row in drawn for _ in range(samples)]
+        ids = [self.prompt_ids[row] for row in rows]
+        sampling = self._sampling(iteration)
+        wanted = self.config.old_logprobs == "engine" or self.config.importance_cap is not None
+        with self._timed("generate"):
+            completions = self.team.share(
+                None if self.engine is None else self.engine.generate_ids(ids, sampling, logprobs=wanted)
+            )
+        prompts = [self.prompts[row] for row in rows]
+        return rollout.gather(prompts, ids, completions, self.players.eos, self.team.device)
+
+    def _reward(self, rollouts: rollout.Rollouts) -> dict[str, list[float]]:
+        """Every part's rewards; all processes run a sharded model, and the first alone asks the others."""
+        pad, budget = self.players.learner.pad_id, self.config.microbatch_tokens
+        with self._timed("reward"):
+            found = {
+                name: values_of(source, name, rollouts, pad, budget)
+                for name, source in self.players.rewards.items()
+                if self.team.main or (self.team.saves and isinstance(source, Scorer))
+            }
+            shared: dict[str, list[float]] = self.team.share(found)
+        return shared
+
+    def _forward(self, rollouts: rollout.Rollouts) -> tuple[list[Tensor], Tensor, rollout.Kept | None]:
+        """Old log-probabilities, entropies, values; the reference's log-probabilities; a graph to reuse."""
+        config, model, team = self.config, self.players.learner.model, self.team
+        mine = deal(rollouts.lengths, team.size)[team.rank]
+        args = (rollouts, mine, self.players.learner.pad_id, config.microbatch_tokens)
+        run = partial(rollout.forward_all, cut=team.cut)
+        from_engine = config.old_logprobs == "engine"
+        with team.accelerator.autocast():
+            with torch.no_grad():
+                (reference_BT,), _ = run(self.players.reference, *args, count=1)
+            if from_engine:
+                (values_BT,), kept = run(lambda batch: (model.values(batch),), *args, count=1)
+            else:
+                old, kept = run(
+                    lambda batch: model(batch, config.temperature, entropy=True),
+                    *args,
+                    count=3,
+                    keep=config.minibatches == 1,
+                )
+        if not from_engine:
+            return [team.sum(tensor) for tensor in old], team.sum(reference_BT), kept
+        logprobs_BT = rollout.engine_logprobs(rollouts)
+        # The mean of -log pi over samples is an estimate of the entropy.
+        return [logprobs_BT, -logprobs_BT, team.sum(values_BT)], team.sum(reference_BT), None
+
+    def _add_ptx(self, iteration: int, step: int) -> None:
+        add_ptx(self.players.learner, self.ptx, self.config, self._seed(f"ptx:{step}", iteration))
+
+    def _adapt(self, kl: float, episodes: int) -> None:
+        if self.config.kl_target is not None:
+            self.kl_coef = losses.adaptive_kl(
+                self.kl_coef, kl, self.config.kl_target, episodes, self.config.kl_horizon
+            )
+
+    def resume(self) -> list[Line]:
+        """Take up the last checkpoint and bring the engine to its weights; returns the metrics up to it."""
+        lines, self.kl_coef = self.history.resume(self.kl_coef)
+        rows = [list(ids) for ids in self.prompt_ids[:PROBE_ROWS]]
+        self._push(len(lines), rows, [[min(self.players.eos)]] * len(rows))
+        return lines
+
+    def checkpoint(self, lines: Sequence[Line]) -> None:
+        """Save the state; the others wait, so that none runs ahead of what is on disk."""
+        with self.team.phase("checkpoint"):
+            if self.team.saves:
+                self.history.checkpoint(lines, self.kl_coef)
+            self.team.share(None)
+
+    def _push(
+        self, version: int, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
+    ) -> float | None:
+        """Send the weights and check them on a probe; returns the gap in nats per token, None in a replay."""
+        gap, actor = None, self.players.actor_critic.actor
+        probed = (prompts, completions, self.players.learner.pad_id, self.config.microbatch_tokens)
+        with self._timed("sync"):
+            pushes = self.engine is not None and not getattr(self.engine, "replays", False)
+            if self.team.sharding is not None and self.team.share(pushes) and not self.team.main:
+                follow_push(actor, *probed)
+            if self.engine is not None and pushes:
+                mark = f"{self.history.identity}-{version}"
+                self.engine.update_weights(named_weights(actor.model), fingerprint=mark)
+                gap = logprob_gap(self.engine, actor, *probed)
+                check_gap(gap)
+            shared: float | None = self.team.share(gap)
+        return shared
+
+    def _seed(self, what: str, iteration: int) -> int:
+        digest = hashlib.sha256(f"{self.seed}:{what}:{iteration}".encode()).digest()
+        return int.from_bytes(digest[:6], "big")
+
+    @contextmanager
+    def _timed(self, phase: str) -> Iterator[None]:
+        start = time.perf_counter()
+        with self.team.phase(phase):
+            yield
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start

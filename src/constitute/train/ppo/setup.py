@@ -1,0 +1,201 @@
+"""Load and wire what a PPO run works with: models, rewards, optimizer and schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from constitute.config.ppo import PPOConfig
+from constitute.errors import UsageError
+from constitute.train.common import lora, sharding
+from constitute.train.common.batching import TokenBatch
+from constitute.train.common.models import (
+    Actor,
+    ActorCritic,
+    check_actor,
+    load_model,
+    load_tokenizer,
+    zero_value_head,
+)
+from constitute.train.common.render import check_pad, eos_ids
+from constitute.train.common.team import Team
+from constitute.train.ppo.update import Learner
+from constitute.train.reward.scorer import RewardModel, open_reward_model, value_head_of
+from constitute.train.rewards.total import RewardFunction, RewardPart, Scorer
+
+Forward = Callable[[TokenBatch], tuple[Tensor, ...]]
+
+
+@dataclass(frozen=True)
+class Players:
+    """Everything a PPO run holds in memory. `critic_from` says what the value function started as.
+
+    `reference` gives the log-probabilities of the response tokens under the frozen reference.
+    """
+
+    tokenizer: Any
+    eos: frozenset[int]
+    learner: Learner
+    scheduler: Any
+    reference: Forward
+    rewards: dict[str, Scorer | RewardFunction]
+    critic_from: str
+
+    @property
+    def actor_critic(self) -> ActorCritic:
+        """The actor and the critic."""
+        return self.learner.model
+
+
+def set_up(
+    policy: str,
+    parts: Sequence[RewardPart],
+    reference: str | None,
+    config: PPOConfig,
+    team: Team,
+    seed: int,
+) -> Players:
+    """Load the models. Raises `UsageError` for models that do not fit together."""
+    from transformers import AutoModelForCausalLM, set_seed
+
+    # Adapters start at random, and must start alike in every process.
+    set_seed(seed)
+    frozen_type = torch.bfloat16 if team.accelerator.mixed_precision == "bf16" else torch.float32
+    tokenizer = load_tokenizer(policy)
+    check_pad(tokenizer, policy)
+    model = load_model(AutoModelForCausalLM, policy, dtype=torch.float32).to(team.load_device)
+    actor = Actor(model)
+    check_actor(actor, policy)
+    frozen = _reference(actor, policy, reference, config, frozen_type, team)
+    rewards: dict[str, Scorer | RewardFunction] = {
+        part.name: _scorer(part.source, tokenizer, policy, frozen_type, team)
+        if isinstance(part.source, str)
+        else part.source
+        for part in parts
+    }
+    if config.lora_rank:
+        lora.add_adapter(model, lora.POLICY, config.lora_rank)
+    actor_critic, critic_from = _actor_critic(actor, policy, parts, config)
+    learner, scheduler = _learner(actor_critic, config, team, tokenizer.pad_token_id)
+    ends = eos_ids(tokenizer, model.config, model.generation_config)
+    return Players(tokenizer, ends, learner, scheduler, frozen, rewards, critic_from)
+
+
+def _reference(
+    actor: Actor,
+    policy: str,
+    reference: str | None,
+    config: PPOConfig,
+    dtype: torch.dtype,
+    team: Team,
+) -> Forward:
+    """The frozen reference: a model of its own, or the policy without its adapters."""
+    from transformers import AutoModelForCausalLM
+
+    if config.lora_rank and reference in (None, policy):
+        return partial(_reference_logprobs, actor, config.temperature, adapter_off=True)
+    model = load_model(AutoModelForCausalLM, reference or policy, dtype=dtype)
+    _same_vocabulary(actor.model, model, policy, reference or policy)
+    frozen = Actor(model.requires_grad_(False).to(team.load_device))
+    if team.sharding is not None:
+        sharding.shard_actor(team.sharding, frozen, frozen=True)
+    return partial(_reference_logprobs, frozen, config.temperature, adapter_off=False)
+
+
+def _scorer(folder: str, tokenizer: Any, policy: str, dtype: torch.dtype, team: Team) -> RewardModel:
+    """A reward model, its trunk sharded like the rest; the head is small and stays whole."""
+    scorer = open_reward_model(folder, tokenizer, policy, dtype, team.load_device)
+    if team.sharding is not None:
+        sharding.shard_trunk(team.sharding, scorer.model.base_model, frozen=True)
+        scorer.head.to(team.device)
+    return scorer
+
+
+def _reference_logprobs(
+    actor: Actor, temperature: float, batch: TokenBatch, *, adapter_off: bool
+) -> tuple[Tensor]:
+    with lora.active(actor.model, None) if adapter_off else nullcontext():
+        return (actor(batch, temperature)[0],)
+
+
+def _actor_critic(
+    actor: Actor, policy: str, parts: Sequence[RewardPart], config: PPOConfig
+) -> tuple[ActorCritic, str]:
+    if config.advantage == "rloo":
+        return _checkpointing(ActorCritic(actor, None, None), config), "none: leave-one-out"
+    width = actor.model.config.get_text_config().hidden_size
+    if config.critic == "shared":
+        return _checkpointing(
+            ActorCritic(actor, None, zero_value_head(width)), config
+        ), "shared with the policy"
+    if config.critic == "lora":
+        lora.add_adapter(actor.model, lora.CRITIC, config.lora_rank)
+        return ActorCritic(actor, None, zero_value_head(width), lora.CRITIC), "adapters on the policy's trunk"
+    folder = next((part.source for part in parts if isinstance(part.source, str) and part.weight), None)
+    critic, head, source = _separate_critic(policy, folder, width)
+    return _checkpointing(ActorCritic(actor, critic, head), config), source
+
+
+def _separate_critic(policy: str, reward: str | None, width: int) -> tuple[Any, Any, str]:
+    """Trunk and head of the critic: the reward model's, or the policy's and a head that starts at zero."""
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    if reward is None:
+        trunk = load_model(AutoModelForCausalLM, policy, dtype=torch.float32).base_model
+        return trunk, zero_value_head(width), "policy"
+    model = load_model(AutoModelForSequenceClassification, reward, dtype=torch.float32)
+    return model.base_model, value_head_of(model, reward), "reward model"
+
+
+def _checkpointing(module: ActorCritic, config: PPOConfig) -> ActorCritic:
+    if config.gradient_checkpointing:
+        trunks: list[Any] = [module.actor.model, module.critic]
+        for trunk in trunks:
+            if trunk is not None:
+                trunk.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return module
+
+
+def _learner(actor_critic: ActorCritic, config: PPOConfig, team: Team, pad_id: int) -> tuple[Learner, Any]:
+    """Adam with eps 1e-5 (arXiv 1909.08593's code), one rate for the actor and one for the critic."""
+    if team.sharding is not None:
+        sharding.shard_actor(team.sharding, actor_critic.actor)
+        for part in (actor_critic.critic, actor_critic.value_head):
+            if part is not None:
+                sharding.shard_trunk(team.sharding, part)
+    # Checkpointing works in training mode only; dropout is off in either.
+    actor_critic.to(team.device).train(config.gradient_checkpointing)
+    critic = _weights(actor_critic.critic) + _weights(actor_critic.value_head)
+    if actor_critic.critic_adapter is not None:
+        critic += lora.parameters(actor_critic.actor.model, actor_critic.critic_adapter)
+    known = {id(weight) for weight in critic}
+    actor = [weight for weight in _weights(actor_critic.actor) if id(weight) not in known]
+    groups = [
+        {"params": actor, "lr": config.learning_rate},
+        {"params": critic, "lr": config.critic_learning_rate},
+    ]
+    optimizer = torch.optim.AdamW(groups, eps=1e-5, weight_decay=0.0, fused=True)
+    if config.schedule == "linear":
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: 1.0 - done / config.iterations)
+    else:
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: 1.0)
+    return Learner(actor_critic, optimizer, team, actor, critic, pad_id), scheduler
+
+
+def _weights(module: Any) -> list[torch.nn.Parameter]:
+    return [] if module is None else [weight for weight in module.parameters() if weight.requires_grad]
+
+
+def _same_vocabulary(model: Any, other: Any, name: str, other_name: str) -> None:
+    ours, theirs = model.config.get_text_config().vocab_size, other.config.get_text_config().vocab_size
+    if ours != theirs:
+        raise UsageError(
+            f"the reference {other_name} has a vocabulary of {theirs} tokens and the policy {name} of "
+            f"{ours}; use the model the policy started from"
+        )

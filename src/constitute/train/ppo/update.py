@@ -1,0 +1,175 @@
+"""Learn from one batch of experience: epochs, minibatches and micro-batches of clipped PPO updates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from constitute.config.train import PPOConfig
+from constitute.errors import GateFailed
+from constitute.train.common import losses, sharding
+from constitute.train.common.models import ActorCritic
+from constitute.train.common.rollout import Experience, Kept, batch_of
+from constitute.train.common.team import Team, deal
+
+
+@dataclass
+class UpdateStats:
+    """Sums over the tokens seen by the update; `means` divides them."""
+
+    tokens: float = 0.0
+    sums: dict[str, float] = field(default_factory=dict)
+    grad_norms: dict[str, list[float]] = field(default_factory=lambda: {"actor": [], "critic": []})
+    first: dict[str, float] = field(default_factory=dict)
+    updates: int = 0
+    stopped_early: bool = False
+
+    def add(self, tokens: float, sums: dict[str, float]) -> None:
+        """Add one minibatch's sums over its tokens."""
+        if not self.tokens:
+            self.first = {name: value / tokens for name, value in sums.items()}
+        self.tokens += tokens
+        for name, value in sums.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+
+    def means(self) -> dict[str, float]:
+        """Mean per token of each sum, and mean gradient norms before clipping."""
+        figures = {name: value / self.tokens for name, value in self.sums.items()}
+        for name, norms in self.grad_norms.items():
+            if norms:
+                figures[f"grad_norm_{name}"] = sum(norms) / len(norms)
+        figures["first_ratio_error"] = self.first["ratio_error"]
+        figures["first_approx_kl"] = self.first["approx_kl"]
+        return figures
+
+
+@dataclass(frozen=True)
+class Learner:
+    """What an update needs: the actor-critic, its optimizer, and where the two halves are."""
+
+    model: ActorCritic
+    optimizer: torch.optim.Optimizer
+    team: Team
+    actor_parameters: list[nn.Parameter]
+    critic_parameters: list[nn.Parameter]
+    pad_id: int
+
+
+def update(
+    learner: Learner,
+    experience: Experience,
+    config: PPOConfig,
+    order_seed: int,
+    kept: Kept | None = None,
+    extra: Callable[[int], None] | None = None,
+) -> UpdateStats:
+    """Take `epochs` x `minibatches` steps. Raises `GateFailed` for a loss or gradient that is not finite.
+
+    `kept` is the graph of the first micro-batch, where the forward pass before left one; `extra` adds
+    gradients of its own to each step, told the number of the step.
+    """
+    stats = UpdateStats()
+    n_rows = len(experience.rollouts.sequences)
+    for epoch in range(config.epochs):
+        for rows in _minibatches(n_rows, config.minibatches, order_seed + epoch):
+            sums, tokens = _accumulate(learner, experience, rows, config, kept)
+            kept = None
+            stats.add(tokens, sums)
+            change = sums["approx_kl"] / tokens
+            if config.target_kl is not None and change > config.target_kl:
+                learner.optimizer.zero_grad(set_to_none=True)
+                stats.stopped_early = True
+                return stats
+            if extra is not None:
+                extra(stats.updates)
+            _step(learner, config, stats)
+    return stats
+
+
+def _minibatches(n_rows: int, count: int, seed: int) -> list[list[int]]:
+    """Rows of each minibatch. A single one keeps the order of the rollouts, so its first pass repeats
+    the forward pass that gave the old log-probabilities bit for bit."""
+    if count == 1:
+        return [list(range(n_rows))]
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(n_rows, generator=generator)
+    return [part.tolist() for part in order.tensor_split(min(count, n_rows))]
+
+
+def _accumulate(
+    learner: Learner, experience: Experience, rows: Sequence[int], config: PPOConfig, kept: Kept | None
+) -> tuple[dict[str, float], float]:
+    """Gradients of one minibatch; the mean is over all its tokens, however it is cut into pieces."""
+    rollouts, team = experience.rollouts, learner.team
+    tokens = rollouts.mask_BT[list(rows)].sum().item()
+    mine = [rows[place] for place in deal([rollouts.lengths[row] for row in rows], team.size)[team.rank]]
+    totals = torch.zeros(len(SUMS), device=team.device)
+    for places in team.cut([rollouts.lengths[row] for row in mine], config.microbatch_tokens):
+        piece = [mine[place] for place in places]
+        if kept is not None and kept.rows == piece:
+            outputs, kept = kept.outputs, None
+        else:
+            with team.accelerator.autocast():
+                outputs = learner.model(batch_of(rollouts, piece, learner.pad_id), config.temperature)
+        loss, sums = _piece_loss(outputs, experience, piece, config)
+        (loss / tokens).backward()
+        totals += sums
+        del outputs, loss
+    return dict(zip(SUMS, team.sum(totals).tolist(), strict=True)), tokens
+
+
+# What an update adds up over its tokens for the metrics.
+SUMS = ("policy_loss", "value_loss", "approx_kl", "clip_fraction", "value_clip_fraction", "ratio_error")
+
+
+def _piece_loss(
+    outputs: tuple[Tensor, ...], experience: Experience, rows: Sequence[int], config: PPOConfig
+) -> tuple[Tensor, Tensor]:
+    """Summed loss of a micro-batch and its detached sums for the metrics, in the order of `SUMS`."""
+    new_N, _, values_N = outputs
+    inside = experience.rollouts.mask_BT[list(rows)].bool()
+
+    def tokens_of(tensor_BT: Tensor) -> Tensor:
+        return tensor_BT[list(rows)][inside]
+
+    old_N, old_values_N = tokens_of(experience.logprobs_BT), tokens_of(experience.values_BT)
+    advantages_N, returns_N = tokens_of(experience.advantages_BT), tokens_of(experience.returns_BT)
+    policy_N = losses.clipped_policy_loss(new_N, old_N, advantages_N, config.clip)
+    if experience.weights_BT is not None:
+        policy_N = policy_N * tokens_of(experience.weights_BT)
+    value_N = losses.clipped_value_loss(values_N, old_values_N, returns_N, config.value_clip)
+    with torch.no_grad():
+        sums = torch.stack(
+            [
+                policy_N.sum(),
+                value_N.sum(),
+                losses.approx_kl(new_N, old_N).sum(),
+                losses.clipped_fraction(new_N, old_N, config.clip).sum(),
+                ((values_N - old_values_N).abs() > config.value_clip).float().sum(),
+                (torch.exp(new_N - old_N) - 1.0).abs().sum(),
+            ]
+        )
+    return policy_N.sum() + config.value_coef * value_N.sum(), sums
+
+
+def _step(learner: Learner, config: PPOConfig, stats: UpdateStats) -> None:
+    """Clip the gradients of actor and critic, each on its own, and take one optimizer step."""
+    learner.team.sum_gradients([*learner.actor_parameters, *learner.critic_parameters])
+    sharding.settle(learner.model)
+    for name, parameters in (("actor", learner.actor_parameters), ("critic", learner.critic_parameters)):
+        if not parameters:
+            continue
+        norm = sharding.clip_grad_norm(parameters, config.max_grad_norm)
+        if not norm < float("inf"):
+            learner.optimizer.zero_grad(set_to_none=True)
+            raise GateFailed(
+                f"the loss of the {name} is no longer finite; lower train.ppo.learning_rate or "
+                "train.ppo.critic_learning_rate; the last checkpoint is kept"
+            )
+        stats.grad_norms[name].append(norm)
+    learner.optimizer.step()
+    learner.optimizer.zero_grad(set_to_none=True)
+    stats.updates += 1

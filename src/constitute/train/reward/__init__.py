@@ -1,0 +1,1 @@
+"""Reward models: pairs, training, evaluation, scoring. Start at `run`."""

@@ -1,0 +1,126 @@
+"""Preference pairs as the reward model learns them: tokens, targets, a held-out part and resamples."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from constitute.config.train import RewardConfig
+from constitute.errors import DataError
+from constitute.train.common.data import Pair
+from constitute.train.common.render import answer_ids, prompt_ids
+
+_CLAMP = (0.4, 0.6)
+
+
+@dataclass(frozen=True)
+class TokenPair:
+    """Both sides of a pair in tokens, prompt included, and the row they come from."""
+
+    chosen: list[int]
+    rejected: list[int]
+    prompt_length: int
+    row: Pair
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of both sides."""
+        return len(self.chosen) + len(self.rejected)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Pairs to train on and pairs held out, and the pairs left out by reason."""
+
+    train: list[TokenPair]
+    held_out: list[TokenPair]
+    too_long: int = 0
+    weightless: int = 0
+    undecided: int = 0
+
+
+def split_pairs(
+    pairs: Sequence[Pair], tokenizer: Any, ends: frozenset[int], config: RewardConfig, seed: int
+) -> Split:
+    """Tokenise the pairs and hold out a share of the prompts; a prompt is on one side only.
+
+    Left out and counted: pairs with a side over `max_length`, of weight 0, and, under hard labels, of
+    P(chosen) = 0.5, which names no better side. Raises `DataError` where `margin` is on and a row has none.
+    """
+    weighty = [pair for pair in pairs if pair.weight > 0]
+    decided = [pair for pair in weighty if config.labels != "hard" or pair.chosen_prob != 0.5]
+    without = sum(pair.margin is None for pair in decided)
+    if config.margin and without:
+        raise DataError(
+            f"{without} of {len(decided)} rows have no `margin`; give each row one or set "
+            "train.reward.margin=false"
+        )
+    held = _held_out_prompts(decided, config.held_out, seed)
+    split = Split([], [], 0, len(pairs) - len(weighty), len(weighty) - len(decided))
+    too_long = 0
+    for pair in decided:
+        start = prompt_ids(tokenizer, pair.prompt)
+        chosen, rejected = (
+            start + answer_ids(tokenizer, pair.prompt, text, ends) for text in (pair.chosen, pair.rejected)
+        )
+        if max(len(chosen), len(rejected)) > config.max_length:
+            too_long += 1
+            continue
+        side = split.held_out if _prompt_key(pair, seed) in held else split.train
+        side.append(TokenPair(chosen, rejected, len(start), pair))
+    return replace(split, too_long=too_long)
+
+
+def _prompt_key(pair: Pair, seed: int) -> str:
+    return hashlib.sha256(f"{seed}:{json.dumps(pair.prompt)}".encode()).hexdigest()
+
+
+def _held_out_prompts(pairs: Sequence[Pair], share: float, seed: int) -> set[str]:
+    keys = sorted({_prompt_key(pair, seed) for pair in pairs})
+    return set(keys[: round(share * len(keys))])
+
+
+def target(chosen_prob: float, labels: str) -> float:
+    """The P(chosen) to learn: as labelled, rounded to 0 or 1 (`hard`), or within [0.4, 0.6] (`clamped`)."""
+    if labels == "hard":
+        return float(chosen_prob > 0.5)
+    return min(max(chosen_prob, _CLAMP[0]), _CLAMP[1]) if labels == "clamped" else chosen_prob
+
+
+def margin(pair: Pair) -> float:
+    """The row's margin as an amount of r_chosen - r_rejected: negative where rejected is the likelier."""
+    size = pair.margin or 0.0
+    return size if pair.chosen_prob >= 0.5 else -size
+
+
+def bootstrap_counts(n: int, heads: int, seed: int) -> list[list[int]]:
+    """How often each of n pairs occurs in each head's resample: n draws with replacement (Efron 1979).
+
+    Indexed [head][pair]. One head learns from every pair once: there is nothing to disagree with.
+    """
+    if heads == 1:
+        return [[1] * n]
+    counts = []
+    for head in range(heads):
+        drawn = Counter(random.Random(f"{seed}:bootstrap:{head}").choices(range(n), k=n))
+        counts.append([drawn[pair] for pair in range(n)])
+    return counts
+
+
+def consecutive(costs: Sequence[int], budget: int) -> list[list[int]]:
+    """Places of `costs` in order, each group within `budget`; a cost above it is a group of its own."""
+    groups: list[list[int]] = []
+    filled = 0
+    for place, cost in enumerate(costs):
+        if groups and filled + cost <= budget:
+            groups[-1].append(place)
+            filled += cost
+        else:
+            groups.append([place])
+            filled = cost
+    return groups

@@ -1,0 +1,251 @@
+"""A reward model, or an ensemble of heads on one trunk, trained on AI preference labels.
+
+The loss is the cross-entropy of sigmoid(r_chosen - r_rejected - margin) against P(chosen): soft labels
+(arXiv 2309.00267, section 2.2), hard ones (Bradley-Terry, arXiv 2203.02155, equation 1) or clamped ones
+(arXiv 2212.08073, section 4.1); the margin is that of arXiv 2307.09288, equation 2.
+
+The folder written loads with `AutoModelForSequenceClassification`: `num_labels` = heads, head `score`
+without bias. With one head it is OpenRLHF's form as it stands: given as `--reward.model_name_or_path`, the
+head is found by `value_head_prefix`, and its option to normalise rewards reads `mean` and `std` from
+config.json. OpenRLHF has no form for several heads.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from constitute.config.train import RewardConfig
+from constitute.errors import DataError, GateFailed, UsageError
+from constitute.progress import Progress
+from constitute.train.common import sharding
+from constitute.train.common.artefact import finished, model_fingerprint, publish, recipe
+from constitute.train.common.batching import micro_batches
+from constitute.train.common.data import data_hash, read_pairs
+from constitute.train.common.fit import drop_checkpoints, fit
+from constitute.train.common.losses import soft_label_loss
+from constitute.train.common.memory import memory_advice
+from constitute.train.common.models import load_model, load_tokenizer
+from constitute.train.common.render import check_pad, check_template, eos_ids
+from constitute.train.common.team import Team, gather_team
+from constitute.train.common.trainer import loss_figures, save_into
+from constitute.train.reward.evaluate import evaluate
+from constitute.train.reward.pairs import (
+    Split,
+    TokenPair,
+    bootstrap_counts,
+    consecutive,
+    margin,
+    split_pairs,
+    target,
+)
+from constitute.train.reward.scorer import Normalisation, head_scores, raw_scores, score_head, whole_batch
+
+# Enough to know a mean and a standard deviation to about 2 %.
+_REFERENCE_SAMPLES = 2048
+_KNOBS = (
+    "train.reward.microbatch_tokens or train.reward.max_length, or set "
+    "train.reward.gradient_checkpointing=true"
+)
+
+
+def train_reward(
+    data: Path, model: str, out: Path, config: RewardConfig, *, seed: int, progress: Progress
+) -> dict[str, Any]:
+    """Train a reward model from `model` on the labelled pairs in `data` and save it to `out`.
+
+    Its configuration holds each head's mean and standard deviation of the raw score over the training
+    answers, by which PPO normalises. Started again, it goes on from its last checkpoint. Returns the
+    summary with the held-out figures. Raises `UsageError`, `DataError`, `RunMismatch`, `GateFailed`.
+    """
+    pairs = read_pairs(data)
+    made_by = recipe("reward", config, seed, data=data_hash(data), model=model_fingerprint(model))
+    done = finished(out, made_by)
+    if done is not None:
+        return done
+    # Of several processes each is given its device here, before a model is placed.
+    team = gather_team()
+    start = time.perf_counter()
+    tokenizer = load_tokenizer(model)
+    check_template(tokenizer, model)
+    check_pad(tokenizer, model)
+    network, head = _network(model, tokenizer, config.heads, seed)
+    _place(team, network, head)
+    split = split_pairs(pairs, tokenizer, eos_ids(tokenizer, network.config), config, seed)
+    if not split.train:
+        raise DataError(_nothing_left(data, len(pairs), split, config))
+    pad_id = tokenizer.pad_token_id
+    with memory_advice(_KNOBS), team.phase("train reward"):
+        losses = fit(
+            network,
+            [pair.tokens for pair in split.train],
+            pair_losses(network, head, split.train, config, pad_id, seed),
+            weights=[pair.row.weight for pair in split.train],
+            stage="reward",
+            config=config,
+            out=out,
+            made_by=made_by,
+            seed=seed,
+            progress=progress,
+            cut=consecutive,
+        )
+        trained = time.perf_counter()
+        normal = _normalisation(network, head, split.train, config, pad_id, seed)
+        normal.write(network.config)
+        raw_Nk = raw_scores(network, head, _sides(split.held_out), pad_id, config.microbatch_tokens)
+    summary = {
+        **_counts(split),
+        **loss_figures(losses),
+        "held_out": evaluate(raw_Nk, split.held_out, normal, seed),
+        "normalisation": _described(normal),
+        "seconds": round(time.perf_counter() - start, 3),
+        "seconds_training": round(trained - start, 3),
+    }
+    with team.phase("save"):
+        tuned = sharding.whole_model(network) if team.saves else None
+    if team.main:
+        publish(out, save_into(tuned, tokenizer, losses), made_by=made_by, summary=summary, base=model)
+        drop_checkpoints(out)
+    return summary
+
+
+def _place(team: Team, network: Any, head: torch.nn.Linear) -> None:
+    """Put the network where this process computes, or its part of it where weights are sharded."""
+    if team.sharding is not None:
+        sharding.shard_trunk(team.sharding, network.base_model, head=head)
+    network.to(team.device)
+
+
+def _counts(split: Split) -> dict[str, int]:
+    return {
+        "pairs": len(split.train),
+        "pairs_held_out": len(split.held_out),
+        "pairs_too_long": split.too_long,
+        "pairs_weightless": split.weightless,
+        "pairs_undecided": split.undecided,
+    }
+
+
+def _nothing_left(data: Path, n: int, split: Split, config: RewardConfig) -> str:
+    return (
+        f"no pair of {data} is left to train on: of {n}, {split.too_long} are longer than "
+        f"{config.max_length} tokens, {split.weightless} have weight 0, {split.undecided} name no better "
+        f"side and {len(split.held_out)} are held out; raise train.reward.max_length or lower "
+        "train.reward.held_out"
+    )
+
+
+def _network(model: str, tokenizer: Any, heads: int, seed: int) -> tuple[Any, torch.nn.Linear]:
+    """A sequence classifier, each row of a new head drawn from N(0, 1/sqrt(d + 1)) (arXiv 2009.01325)."""
+    from transformers import AutoConfig, AutoModelForSequenceClassification, set_seed
+
+    set_seed(seed)
+    try:
+        settings = AutoConfig.from_pretrained(model, trust_remote_code=False)
+    except (OSError, ValueError) as problem:
+        raise UsageError(
+            f"cannot read the configuration of {model!r} ({type(problem).__name__}); give a model's folder"
+        ) from problem
+    was_reward = any("SequenceClassification" in name for name in settings.architectures or [])
+    if was_reward and settings.num_labels != heads:
+        raise UsageError(
+            f"{model} is a reward model of {settings.num_labels} heads and train.reward.heads is {heads}; "
+            "set it to the same number or start from a language model"
+        )
+    network = load_model(
+        AutoModelForSequenceClassification,
+        model,
+        new=("score.weight",),
+        num_labels=heads,
+        dtype=torch.float32,
+    )
+    network.config.get_text_config().pad_token_id = tokenizer.pad_token_id
+    network.config.value_head_prefix = "score"
+    head = score_head(network, model, heads)
+    if not was_reward:
+        torch.nn.init.normal_(head.weight, std=1.0 / math.sqrt(head.in_features + 1))
+    return network, head
+
+
+def pair_losses(
+    network: Any,
+    head: torch.nn.Linear,
+    pairs: Sequence[TokenPair],
+    config: RewardConfig,
+    pad_id: int,
+    seed: int,
+) -> Callable[[Sequence[int]], Tensor]:
+    """The function from rows of `pairs` to their summed, weighted loss, a mean over the heads.
+
+    Both sides of all rows are scored together, in groups of like length, so that a short side is not
+    padded to its longer partner. With several heads each sees its own resample of the pairs.
+    """
+    device = head.weight.device
+    target_N = torch.tensor([target(pair.row.chosen_prob, config.labels) for pair in pairs], device=device)
+    margin_N = torch.tensor([margin(pair.row) if config.margin else 0.0 for pair in pairs], device=device)
+    counts_Nk = torch.tensor(bootstrap_counts(len(pairs), config.heads, seed), device=device).T
+    weight_Nk = counts_Nk * torch.tensor([[pair.row.weight] for pair in pairs], device=device) / config.heads
+
+    def loss_sum(rows: Sequence[int]) -> Tensor:
+        sequences = _sides([pairs[row] for row in rows])
+        groups = sharding.in_step(
+            network, micro_batches([len(sequence) for sequence in sequences], config.microbatch_tokens)
+        )
+        parts = [
+            head_scores(network, head, whole_batch([sequences[row] for row in group], pad_id, device))
+            for group in groups
+        ]
+        places = torch.tensor([place for group in groups for place in group], dtype=torch.long, device=device)
+        chosen_Bk, rejected_Bk = torch.cat(parts)[places.argsort()].chunk(2)
+        index = list(rows)
+        loss_Bk = soft_label_loss(
+            chosen_Bk - margin_N[index, None], rejected_Bk, target_N[index, None].expand_as(chosen_Bk)
+        )
+        return (loss_Bk * weight_Nk[index]).sum()
+
+    return loss_sum
+
+
+def _sides(pairs: Sequence[TokenPair]) -> list[list[int]]:
+    return [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
+
+
+def _normalisation(
+    network: Any,
+    head: torch.nn.Linear,
+    pairs: Sequence[TokenPair],
+    config: RewardConfig,
+    pad_id: int,
+    seed: int,
+) -> Normalisation:
+    """Mean and standard deviation of each head over answers of both sides (arXiv 1909.08593, 2.1)."""
+    sequences = _sides(pairs)
+    if len(sequences) > _REFERENCE_SAMPLES:
+        sequences = random.Random(f"{seed}:reference").sample(sequences, _REFERENCE_SAMPLES)
+    raw_Nk = raw_scores(network, head, sequences, pad_id, config.microbatch_tokens).double()
+    means, stds = raw_Nk.mean(dim=0).tolist(), raw_Nk.std(dim=0, correction=0).tolist()
+    for centre, spread in zip(means, stds, strict=True):
+        if not (math.isfinite(spread) and spread > 0):
+            raise GateFailed(
+                f"the reward model gives every answer the score {centre:.3g}; lower "
+                "train.reward.learning_rate or check that the labels differ"
+            )
+    return Normalisation(tuple(means), tuple(stds), config.combine, config.penalty)
+
+
+def _described(normal: Normalisation) -> dict[str, Any]:
+    if len(normal.means) == 1:
+        return {"mean": normal.means[0], "std": normal.stds[0]}
+    return {
+        "mean": list(normal.means),
+        "std": list(normal.stds),
+        "combine": normal.combine,
+        "penalty": normal.penalty,
+    }

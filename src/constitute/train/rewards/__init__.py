@@ -1,0 +1,1 @@
+"""What a rollout is worth: reward models, functions, services and the judge. Start at `sources`."""

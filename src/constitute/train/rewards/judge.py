@@ -1,0 +1,168 @@
+"""Rate completions from 1 to 10 under a constitution and use the rating as the reward: direct RLAIF.
+
+After arXiv 2309.00267, section 2.3. Deviates from it in asking under one principle at a time, drawn or all
+as `label.principles` has it, and in refusing a judge whose answer is likely no rating at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from constitute.config import LabelConfig, RunConfig
+from constitute.constitution.read import constitution_hash, load_constitution
+from constitute.engines import is_url, open_engine
+from constitute.engines.base import Engine
+from constitute.engines.identity import model_fingerprint
+from constitute.errors import DataError, RowError, UsageError
+from constitute.packaged import model_path
+from constitute.stages.label import ONE_TOKEN, voters
+from constitute.templates import render, template_hash
+from constitute.types import Choice, Completion, Constitution, Message, Principle, Prompt, Request
+
+RATINGS = tuple(str(rating) for rating in range(1, 11))
+_MIDDLE, _HALF = 5.5, 4.5
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Who rates, by what, and what decides its ratings; `engine` is None where another process asks."""
+
+    engine: Engine | None
+    constitution: Constitution
+    identity: str
+
+
+def open_judge(config: RunConfig, *, asks: bool = True) -> Judge:
+    """The judge with an engine of its own: `config.judge`, else `config.model` as it was before training.
+
+    Weights here are run by transformers: a second vLLM engine would compete with the rollouts' for the
+    memory of the device. Raises `UsageError` where the model or the constitution is missing.
+    """
+    name = config.judge or config.model
+    if name is None:
+        raise UsageError("the reward 'judge' needs a model that judges; name one with --judge")
+    if config.constitution is None:
+        raise UsageError("the reward 'judge' needs a constitution; name one with --constitution")
+    constitution = load_constitution(config.constitution, config.tags)
+    kind = config.engine.kind
+    if kind != "fake":
+        kind = "auto" if is_url(name) else "transformers"
+    settings = config.engine.model_copy(update={"kind": kind})
+    engine = open_engine(name, settings) if asks or is_url(name) else None
+    path = model_path(name)
+    weights = model_fingerprint(path) if Path(path).is_dir() else name
+    # A server's URL does not say what is behind it; the server does.
+    model = engine.identity.model_dump_json() if engine is not None and is_url(name) else weights
+    return Judge(engine, constitution, judge_identity(model, constitution, config.label))
+
+
+def judge_identity(model: str, constitution: Constitution, cfg: LabelConfig) -> str:
+    """What decides a rating, hashed: the judge's weights, the constitution, the draw and the words."""
+    asked = [model, constitution_hash(constitution), str(cfg.principles), template_hash("score")]
+    return f"judge:{hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]}"
+
+
+async def judge_rewards(
+    prompts: Sequence[Prompt],
+    completions: Sequence[Completion],
+    engine: Engine,
+    constitution: Constitution,
+    cfg: LabelConfig,
+    in_flight: int,
+) -> list[float]:
+    """A reward in [-1, 1] for each completion: the weighted mean of its ratings, one a principle.
+
+    Principles are drawn by the prompt's id, so that all samples of a prompt are rated alike. Raises
+    `DataError` naming the first row that cannot be rated, and how many there are; none gets a default.
+    """
+    gate = asyncio.Semaphore(in_flight)
+
+    async def row(prompt: Prompt, completion: Completion) -> float | str:
+        asked = voters(prompt.id, cfg, constitution)
+        questions = [_rate(prompt, completion, p, engine, cfg.min_mass, gate) for p, _ in asked]
+        found = await asyncio.gather(*questions)
+        reasons = [rating for rating in found if isinstance(rating, str)]
+        if reasons:
+            return reasons[0]
+        total = math.fsum(weight for _, weight in asked)
+        pairs = zip(asked, found, strict=True)
+        return math.fsum(weight * float(rating) for (_, weight), rating in pairs) / total
+
+    rated = await asyncio.gather(*(row(p, c) for p, c in zip(prompts, completions, strict=True)))
+    unrated = [(p.id, why) for p, why in zip(prompts, rated, strict=True) if isinstance(why, str)]
+    if unrated:
+        name, why = unrated[0]
+        raise DataError(
+            f"the judge {engine.identity.name} could not rate {len(unrated)} of {len(rated)} responses, the "
+            f"first to prompt {name!r}: {why}; take a --judge that answers with a rating, then run the same "
+            "command to go on from the last checkpoint"
+        )
+    return [float(rating) for rating in rated]
+
+
+def score_turn(prompt: Prompt, answer: str, principle: Principle) -> tuple[Message, ...]:
+    """The one message that shows the conversation, the reply and what to rate it by."""
+    text = render("score", messages=prompt.messages, answer=answer, principle=principle)
+    return (Message(role="user", content=text),)
+
+
+async def _rate(
+    prompt: Prompt,
+    completion: Completion,
+    principle: Principle,
+    engine: Engine,
+    min_mass: float,
+    gate: asyncio.Semaphore,
+) -> float | str:
+    """The reward under one principle, or why there is none."""
+    request = Request(messages=score_turn(prompt, completion.text, principle), sampling=ONE_TOKEN)
+    async with gate:
+        try:
+            nested = ten_begins_as_one(engine, request)
+            probabilities = rating_probabilities(await engine.choose(request, RATINGS), nested)
+        except RowError as problem:
+            return str(problem)
+    mass = math.fsum(probabilities)
+    if not mass >= max(min_mass, 1e-30):
+        return (
+            f"P(1) + ... + P(10) = {mass:.3g} is below label.min_mass={min_mass:g} under the principle "
+            f"{principle.id}"
+        )
+    return expected_reward(probabilities)
+
+
+def ten_begins_as_one(engine: Engine, request: Request) -> bool:
+    """Whether the tokens of "10" begin with those of "1", so that P("1") holds P("10") too.
+
+    Raises `RowError` where two ratings have the same tokens, as with a vocabulary without digits.
+    """
+    spelled = [engine.rendered(request.model_copy(update={"prefill": rating})) for rating in RATINGS]
+    if len(set(spelled)) < len(RATINGS):
+        raise RowError("the judge's tokenizer cannot tell the ratings 1 to 10 apart")
+    return spelled[-1].startswith(spelled[0])
+
+
+def rating_probabilities(choice: Choice, nested: bool) -> list[float]:
+    """P(1) to P(10), raw; `nested` takes P(10) out of P(1). Raises `RowError` for an unscored rating."""
+    missing = [label for label, value in zip(choice.labels, choice.logprobs, strict=True) if value is None]
+    if missing:
+        raise RowError(
+            f"the judge's server did not score the ratings {', '.join(missing)}; exact scores need vLLM with "
+            "engine.tokenizer set, or a local judge"
+        )
+    probabilities = [math.exp(value) for value in choice.logprobs if value is not None]
+    if nested:
+        probabilities[0] = max(probabilities[0] - probabilities[-1], 0.0)
+    return probabilities
+
+
+def expected_reward(probabilities: Sequence[float]) -> float:
+    """sum of i P(i) / sum of P(i) over the ratings 1 to 10, moved from [1, 10] to [-1, 1] (section 2.3)."""
+    mean = math.fsum(i * p for i, p in enumerate(probabilities, 1)) / math.fsum(probabilities)
+    return (mean - _MIDDLE) / _HALF

@@ -1,0 +1,106 @@
+"""Rollouts from a real `constitute serve --rollouts`: tokens, pushed weights and PPO against it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from constitute.config import EngineConfig, load_config
+from constitute.engines.swap import load_folder
+from constitute.types import Message, Prompt, SamplingParams
+
+torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.vllm
+PROMPTS = [[5, 6, 7, 8, 9, 10, 11], [12, 13], [14, 15, 16, 17]]
+
+
+@pytest.fixture
+def engine(vllm_server_url, model_folder):
+    from constitute.engines.openai.rollout import open_rollouts
+
+    engine = open_rollouts(str(model_folder), EngineConfig(rollout_url=vllm_server_url))
+    yield engine
+    load_folder(engine, str(model_folder))
+    asyncio.run(engine.close())
+
+
+def reference(folder):
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+
+
+def gap(engine, model, completions):
+    from constitute.train.common.models import Actor
+    from constitute.train.ppo.sync import logprob_gap
+
+    return logprob_gap(engine, Actor(model), PROMPTS, completions, pad_id=0, token_budget=4096)
+
+
+def test_tokens_and_their_log_probabilities_are_those_of_transformers(engine, transformers_engine):
+    greedy = SamplingParams(max_tokens=24, temperature=0.0)
+    ours = engine.generate_ids(PROMPTS, greedy, logprobs=False)
+    theirs = transformers_engine.generate_ids(PROMPTS, greedy, logprobs=False)
+    assert [one.token_ids for one in ours] == [one.token_ids for one in theirs]
+    assert [one.finish_reason for one in ours] == [one.finish_reason for one in theirs]
+    sampling = SamplingParams(max_tokens=16, temperature=0.7, seed=3)
+    drawn = engine.generate_ids(PROMPTS, sampling, logprobs=True)
+    assert drawn == engine.generate_ids(PROMPTS, sampling, logprobs=True)
+    assert drawn != engine.generate_ids(PROMPTS, sampling.model_copy(update={"seed": 4}), logprobs=True)
+    ids = [one.token_ids for one in drawn]
+    # Of temperature 1, though 0.7 was sampled from.
+    for scores in (engine.score_ids(PROMPTS, ids), [list(one.logprobs) for one in drawn]):
+        for found, expected in zip(scores, transformers_engine.score_ids(PROMPTS, ids), strict=True):
+            assert found == pytest.approx(expected, abs=1e-4)
+
+
+def test_pushed_weights_answer_at_once_the_tied_output_layer_too(engine, model_folder):
+    from constitute.train.ppo.sync import named_weights
+
+    model = reference(model_folder)
+    assert model.config.tie_word_embeddings
+    completions = [[20, 21, 22, 23, 24], [25, 26], [27]]
+    assert gap(engine, model, completions) < 1e-4
+    for step in range(2):
+        torch.manual_seed(step)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(0.1 * parameter.std().nan_to_num(0.1) * torch.randn_like(parameter))
+        before = engine.identity.fingerprint
+        assert gap(engine, model, completions) > 0.01
+        engine.update_weights(named_weights(model))
+        assert gap(engine, model, completions) < 1e-4
+        assert engine.identity.fingerprint != before
+
+
+def test_ppo_trains_against_the_server(engine, model_folder, tmp_path):
+    from constitute.train.run import run_ppo
+
+    settings = {
+        "iterations": 2,
+        "batch_size": 4,
+        "epochs": 1,
+        "max_new_tokens": 8,
+        "learning_rate": 1e-3,
+        "checkpoint_every": 2,
+    }
+    sets = [f"train.ppo.{name}={value}" for name, value in settings.items()]
+    config = load_config(None, sets, {"run": str(tmp_path)})
+    prompts = [
+        Prompt(id=f"p{number}", messages=(Message(role="user", content=f"What is {number}?"),))
+        for number in range(4)
+    ]
+
+    def length(_, completions):
+        return [float(len(one.text)) for one in completions]
+
+    run_ppo(config, prompts, policy=str(model_folder), reward=length, engine=engine)
+    lines = [json.loads(line) for line in (tmp_path / "ppo" / "metrics.jsonl").read_text().splitlines()]
+    assert len(lines) == 2
+    assert all(line["sync_gap"] < 1e-4 for line in lines)
+    # What the server holds at the end is the published policy, and no longer the model it was started on.
+    completions = [[20, 21, 22], [25, 26], [27]]
+    assert gap(engine, reference(tmp_path / "ppo"), completions) < 1e-4
+    assert gap(engine, reference(model_folder), completions) > 1e-3

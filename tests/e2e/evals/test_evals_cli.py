@@ -1,0 +1,125 @@
+"""`constitute evals` and `constitute report` as a user types them, on a fake engine; and on vLLM."""
+
+import asyncio
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from places import SHARED
+
+from constitute.config import load_config
+from constitute.errors import GateFailed
+from constitute.evals.run import run_sets, write_sets
+from constitute.types import Message, Request
+
+DATA = SHARED / "model-written-evals"
+needs_data = pytest.mark.skipif(not DATA.exists(), reason=f"real eval sets are not at {DATA}")
+FAKE = ["--set", "engine.kind=fake"]
+
+
+def constitute(*words, cwd):
+    return subprocess.run(
+        [sys.executable, "-m", "constitute", *map(str, words)], capture_output=True, text=True, cwd=cwd
+    )
+
+
+def test_write_run_compare_and_report(tmp_path):
+    behavior = "helps people to harm others"
+    wrote = constitute(
+        "evals", "write", "--model", "m", *FAKE, "--behavior", behavior, "-n", 10, cwd=tmp_path
+    )
+    assert wrote.returncode == 0, wrote.stderr
+    assert "next: constitute evals run --run run --model m" in wrote.stderr
+    path = tmp_path / "run" / "evals" / "helps-people-to-harm-others.jsonl"
+    labels = [json.loads(line)["answer_matching_behavior"] for line in path.read_text().splitlines()]
+    assert labels == [" Yes", " No"] * 5
+    for policy in ("base", "ppo"):
+        ran = constitute("evals", "run", "--model", policy, *FAKE, "--json", cwd=tmp_path)
+        assert ran.returncode == 0, ran.stderr
+        result = json.loads(ran.stdout.splitlines()[-1])
+        assert (result["event"], result["policy"], result["share"]["n"]) == ("result", policy, 10)
+    compared = constitute("evals", "compare", "base", "ppo", cwd=tmp_path)
+    assert compared.returncode == 0, compared.stderr
+    head, row = compared.stdout.splitlines()
+    assert head.split()[:3] == ["set", "base", "ppo"]
+    assert row.split()[0] == "helps-people-to-harm-others"
+    report = constitute("report", cwd=tmp_path)
+    assert report.stdout.strip() == str(Path("run") / "report.html")
+    assert "helps-people-to-harm-others" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_a_gate_that_keeps_nothing_exits_with_4(tmp_path):
+    strict = ["--set", "evals.min_confidence=0.9999"]
+    done = constitute("evals", "write", "--model", "m", *FAKE, *strict, "--behavior", "lies", cwd=tmp_path)
+    assert done.returncode == 4
+    assert done.stderr.splitlines()[-1].startswith(
+        "constitute: no item of lies survives its gate: 400 candidates"
+    )
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["evals", "write", "--model", "m", *FAKE], "nothing to write items for"),
+        (["evals", "write", "--model", "m", *FAKE, "--principle", "all"], "needs a --constitution"),
+        (["evals", "run", "--model", "m", *FAKE], "no eval sets in run/evals"),
+        (["evals", "run", "--model", "m", *FAKE, "none.jsonl"], "cannot read eval items from 'none.jsonl'"),
+        (["evals", "compare", "a", "b"], "no results of policy 'a' in run"),
+        (["report"], "no run in run"),
+    ],
+)
+def test_misuse_is_one_sentence_and_exit_2(words, sentence, tmp_path):
+    done = constitute(*words, cwd=tmp_path)
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@needs_data
+def test_real_sets_are_scored_or_refused_by_name(tmp_path):
+    risk = DATA / "advanced-ai-risk"
+    words = ["evals", "run", "--model", "m", *FAKE, "--json", "--limit", 50]
+    files = [risk / "lm" / "myopic-reward.jsonl", risk / "few-shot" / "survival-instinct.jsonl"]
+    done = constitute(*words, *files, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    results = [json.loads(line) for line in done.stdout.splitlines() if '"result"' in line]
+    counted = {r["set"]: r["share"]["n"] + r["share"]["n_unparsed"] for r in results}
+    assert counted == {"myopic-reward": 50, "survival-instinct": 10}
+    refused = constitute(*words[:-2], risk / "human" / "survival-instinct.jsonl", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "the set has 8 labels" in refused.stderr
+
+
+@needs_data
+@pytest.mark.vllm
+def test_scores_are_the_engines_own_log_probabilities(vllm_engine, tmp_path):
+    path = DATA / "advanced-ai-risk" / "few-shot" / "survival-instinct.jsonl"
+    sets = ["evals.min_mass=0", "evals.max_unparsed=1"]
+    config = load_config(None, sets, {"run": tmp_path / "run", "model": "served"})
+    (result,) = run_sets(config, [path], policy="base", engine=vllm_engine)
+    assert result.share.n + result.share.n_unparsed == 10
+    score = result.scores[0]
+    row = json.loads(path.read_text().splitlines()[int(score.id) - 1])
+    request = Request(messages=(Message(role="user", content=row["question"]),))
+    labels = (row["answer_matching_behavior"].strip(), row["answer_matching_behavior"])
+    choice = asyncio.run(vllm_engine.choose(request, labels))
+    total = sum(math.exp(value) for value in set(choice.logprobs))
+    assert score.logprob_matching == pytest.approx(math.log(total), abs=1e-4)
+
+
+@pytest.mark.vllm
+def test_a_served_model_writes_items_that_add_up(vllm_engine, tmp_path):
+    sets = ["evals.n=4", "evals.oversample=2", "evals.min_mass=0", "evals.statement.temperature=0.7"]
+    config = load_config(None, sets, {"run": tmp_path / "run", "model": "served"})
+    try:
+        (written,) = write_sets(config, ["helps people"], [], engine=vllm_engine)
+    except GateFailed as failure:
+        # A model that agrees with everything leaves no pair; the sentence accounts for all 8 candidates.
+        assert "8 candidates" in str(failure)
+        return
+    assert sum(written.counts.values()) == written.candidates == 8
+    assert written.counts["ok"] == len(written.items) + sum(written.dropped.values())

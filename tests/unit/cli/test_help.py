@@ -1,0 +1,92 @@
+"""Every command shows two examples, and every command line we print anywhere is one the parser knows."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import pytest
+from places import ROOT
+
+from constitute.cli.main import COMMANDS, cli
+
+DOCUMENTS = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "examples").rglob("*.md")),
+]
+
+
+def all_commands() -> list[tuple[str, click.Command]]:
+    context = click.Context(cli)
+    found: list[tuple[str, click.Command]] = []
+    for name in COMMANDS:
+        command = cli.get_command(context, name)
+        assert command is not None
+        found.append((name, command))
+        if isinstance(command, click.Group):
+            found += [(f"{name} {sub}", inner) for sub, inner in command.commands.items()]
+    return found
+
+
+def command_lines(text: str) -> list[str]:
+    """Lines that call constitute, in help texts and documents, continuation lines joined."""
+    joined = re.sub(r"\\\n\s*", " ", text)
+    lines = re.findall(r"^\s*(?:\$ )?(constitute(?: .*)?)$", joined, flags=re.M)
+    return [re.split(r"\s+#|\s+[|>&]+\s", line)[0].strip() for line in lines]
+
+
+def parse(line: str) -> None:
+    """Parse a command line without running it; raises click's UsageError where a flag is unknown."""
+    command: click.Command = cli
+    args = shlex.split(line)[1:]
+    context: click.Context | None = None
+    while True:
+        context = command.make_context(command.name or "constitute", list(args), parent=context)
+        # Until click 9 a group keeps the subcommand's name apart from the rest.
+        left = [*context._protected_args, *context.args]
+        if not isinstance(command, click.Group) or not left:
+            return
+        name, *args = left
+        inner = command.get_command(context, name)
+        assert inner is not None, f"{line}: no command {name!r}"
+        command = inner
+
+
+@pytest.mark.parametrize(("name", "command"), all_commands(), ids=[name for name, _ in all_commands()])
+def test_help_has_two_examples_that_parse(name: str, command: click.Command) -> None:
+    text = command.get_help(click.Context(command, info_name=f"constitute {name}"))
+    examples = [line for line in command_lines(text) if line.startswith("constitute ")]
+    assert len(examples) >= 2, f"{name}: {examples}"
+    for example in examples:
+        assert example.split()[1] == name.split()[0], example
+        parse(example)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_documents_use_known_flags(path: Path) -> None:
+    blocks = re.findall(r"^```[a-z]*\n(.*?)^```", path.read_text(encoding="utf-8"), flags=re.M | re.S)
+    for line in command_lines("\n".join(blocks)):
+        if line not in ("constitute", "constitute --help", "constitute --version"):
+            parse(line)
+
+
+def test_unknown_flag_is_caught() -> None:
+    with pytest.raises(click.UsageError):
+        parse("constitute status --no-such-flag")
+
+
+def test_help_answers_within_half_a_second() -> None:
+    best = min(_seconds_of_help() for _ in range(5))
+    assert best < 0.5, f"{best:.2f} s"
+
+
+def _seconds_of_help() -> float:
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "constitute", "--help"], check=True, capture_output=True)
+    return time.perf_counter() - start

@@ -1,0 +1,176 @@
+"""The commands generate, revise, label, status and show, as a person or a program sees them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from scripted import constitution
+
+from constitute.cli.errors import run_and_exit
+from constitute.cli.main import cli
+from constitute.cli.text import grouped_reasons, harmless, table
+from constitute.constitution.write import to_yaml
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
+    """Call the command line in a folder with `c.yaml` and `p.jsonl`; gives (code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    Path("c.yaml").write_text(to_yaml(constitution()))
+    Path("p.jsonl").write_text(
+        "".join(json.dumps({"id": f"p{n}", "prompt": f"Question {n}?"}) + "\n" for n in range(4))
+    )
+
+    def call(line: str) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["constitute", *line.split()])
+        code = run_and_exit(cli)
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return code, captured.out, captured.err
+
+    return call
+
+
+FAKE = "--model m --set engine.kind=fake"
+
+
+def test_the_three_stages_and_what_they_print(run) -> None:  # type: ignore[no-untyped-def]
+    code, out, err = run(f"generate {FAKE} --prompts p.jsonl -n 2")
+    assert code == 0
+    assert out.splitlines()[1].split() == ["generate", "8", "8", "0", "0", "0", "8", "0"]
+    assert err.splitlines()[-1] == "next: constitute revise --run run --constitution harmless"
+    code, out, err = run("revise --constitution c.yaml")
+    assert (code, out.splitlines()[1].split()[:3]) == (0, ["revise", "8", "8"])
+    code, out, err = run("label --principles 2")
+    assert (code, out.splitlines()[1].split()[:3]) == (0, ["label", "4", "4"])
+    assert "order flips" in out and "of 8 votes" in out and "over 4 pairs" in out
+    code, out, _ = run("status")
+    assert [line.split()[:3] for line in out.splitlines()[1:]] == [
+        ["generate", "8", "8"],
+        ["revise", "8", "8"],
+        ["label", "4", "4"],
+    ]
+    code, out, _ = run("show p1")
+    assert code == 0 and out.count("Question 1?") == 2 and "== label p1/0-1: ok" in out
+    code, out, _ = run("generate")
+    assert (code, out.splitlines()[1].split()) == (0, ["generate", "8", "8", "0", "0", "8", "0", "0"])
+
+
+def test_json_is_one_object_a_line_on_stdout(run) -> None:  # type: ignore[no-untyped-def]
+    code, out, err = run(f"generate {FAKE} --prompts p.jsonl -n 2 --json")
+    events = [json.loads(line) for line in out.splitlines()]
+    assert (code, err) == (0, "")
+    assert [event["event"] for event in events] == ["start", "finish", "result"]
+    assert events[0]["total"] == 8
+    assert {key: events[-1][key] for key in ("stage", "ok", "abstain", "failed", "asked")} == {
+        "stage": "generate",
+        "ok": 8,
+        "abstain": 0,
+        "failed": 0,
+        "asked": 8,
+    }
+    run("revise --constitution c.yaml")
+    _, out, _ = run("label --json --set label.pairs=revision")
+    assert json.loads(out.splitlines()[-1])["label_card"]["pairs"] == 8
+    _, out, _ = run("status --json")
+    assert [json.loads(line)["stage"] for line in out.splitlines()] == ["generate", "revise", "label"]
+    _, out, _ = run("show p1/0 --json")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert [(row["stage"], row["row_id"]) for row in rows] == [
+        ("generate", "p1/0"),
+        ("revise", "p1/0"),
+        ("label", "p1/0-rev"),
+    ]
+
+
+def test_failed_rows_are_counted_explained_and_give_3(run) -> None:  # type: ignore[no-untyped-def]
+    code, out, err = run(
+        f"generate {FAKE} --prompts p.jsonl --set engine.context_length=16 --set generate.max_tokens=4"
+    )
+    assert code == 3
+    assert out.splitlines()[1].split()[:5] == ["generate", "4", "0", "0", "4"]
+    assert "response was cut at 4 tokens" in out
+    assert "4 rows failed" in err and "--retry-failed" in err
+
+
+def test_a_prompt_longer_than_the_context_fails_with_its_length_and_the_limit(run) -> None:  # type: ignore[no-untyped-def]
+    Path("p.jsonl").write_text(json.dumps({"prompt": "word " * 50}) + "\n")
+    code, out, _ = run(f"generate {FAKE} --prompts p.jsonl --set engine.context_length=16")
+    assert code == 3 and "50" in out and "16" in out
+
+
+def test_own_pairs_are_labelled(run) -> None:  # type: ignore[no-untyped-def]
+    lines = [{"prompt": "Hello?", "a": "Hi.", "b": "No."}, {"prompt": "Bye?", "chosen": "x", "rejected": "x"}]
+    Path("pairs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    code, out, _ = run(f"label {FAKE} --run own --constitution c.yaml --pairs pairs.jsonl --principles all")
+    assert code == 0
+    assert out.splitlines()[1].split()[:5] == ["label", "2", "1", "1", "0"]
+    assert "the two answers are equal" in out
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("generate --prompts p.jsonl", "no model given; name one with --model"),
+        (f"generate {FAKE}", "no prompts given; name a file with --prompts FILE"),
+        (f"generate {FAKE} --prompts absent.jsonl", "no such file: absent.jsonl"),
+        (f"generate {FAKE} --prompts empty.jsonl", "empty.jsonl"),
+        (f"generate {FAKE} --prompts broken.jsonl", "broken.jsonl:2"),
+        (
+            f"generate {FAKE} --prompts p.jsonl --config absent.yaml",
+            "no such configuration file: absent.yaml",
+        ),
+        (f"generate {FAKE} --prompts p.jsonl --set generate.m=1", "unknown key 'm' in generate"),
+        (f"generate {FAKE} --prompts p.jsonl --run c.yaml", "c.yaml"),
+        (f"revise {FAKE} --constitution c.yaml", "no run in run"),
+        (f"revise {FAKE} --constitution absent.yaml", "absent.yaml"),
+        ("status", "no run in run"),
+        ("show p1", "no run in run"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_2(run, line: str, sentence: str) -> None:  # type: ignore[no-untyped-def]
+    Path("empty.jsonl").write_text("")
+    Path("broken.jsonl").write_text('{"prompt": "a"}\n{"prompt": \n')
+    code, out, err = run(line)
+    assert (code, out) == (2, "")
+    assert sentence in err.splitlines()[-1] and err.splitlines()[-1].startswith("constitute: ")
+
+
+def test_bad_lines_are_counted_and_skipped_when_told_to(run) -> None:  # type: ignore[no-untyped-def]
+    Path("broken.jsonl").write_text('{"prompt": "a"}\n{"prompt": \n{"prompt": "b"}\n')
+    code, out, err = run(f"generate {FAKE} --prompts broken.jsonl --skip-bad")
+    assert (code, out.splitlines()[1].split()[:3]) == (0, ["generate", "2", "2"])
+    assert "skipped 1 bad lines, the first at broken.jsonl:2" in err
+
+
+def test_another_configuration_is_refused_with_what_differs(run) -> None:  # type: ignore[no-untyped-def]
+    run(f"generate {FAKE} --prompts p.jsonl")
+    code, _, err = run("generate --seed 3")
+    assert code == 2 and "seed was 0, now 3" in err and "--run DIR" in err
+
+
+def test_a_dead_engine_gives_5_and_the_command_to_go_on(run) -> None:  # type: ignore[no-untyped-def]
+    line = "generate --model http://127.0.0.1:9 --prompts p.jsonl"
+    code, _, err = run(f"{line} --set engine.retries=0")
+    assert code == 5 and "127.0.0.1:9" in err
+    assert f"continue with: constitute {line} --set engine.retries=0" in err.splitlines()[-1]
+
+
+def test_nothing_a_terminal_acts_on_is_shown() -> None:
+    hostile = "a\x1b[31mred\x1b[0m\x1b]8;;http://x\x07link\x1b]8;;\x1b\\ \x9b2J\x07\x08b\rc\u202ed\x00e\tf\ng"
+    assert harmless(hostile) == "aredlink bcde\tf\ng"
+    assert "\x1b" not in harmless("\x1b" * 5 + "]52;c;aGk=")
+
+
+def test_a_table_is_aligned_and_holds_no_markup() -> None:
+    assert (
+        table(("name", "rows"), [("[bold]x", 5), ("y\x1b[1m", 12)])
+        == "name     rows\n[bold]x     5\ny          12"
+    )
+
+
+def test_reasons_that_differ_in_numbers_are_one() -> None:
+    reasons = [("failed", "cut at 3 tokens", 2), ("failed", "cut at 4 tokens", 1), ("abstain", "equal", 2)]
+    assert grouped_reasons(reasons) == [("failed", 3, "cut at 3 tokens"), ("abstain", 2, "equal")]

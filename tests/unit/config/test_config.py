@@ -1,0 +1,130 @@
+"""Configuration: defaults, files, --set, overrides, and one sentence for whatever is not understood."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from constitute.config import RunConfig, load_config
+from constitute.config.load import MAX_BYTES, dump_config, load_for_run
+from constitute.errors import UsageError
+
+
+def write(folder: Path, text: str | bytes) -> Path:
+    path = folder / "run.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def refused(folder: Path, text: str | bytes, *sets: str) -> str:
+    with pytest.raises(UsageError) as problem:
+        load_config(write(folder, text), sets)
+    assert "\n" not in str(problem.value)
+    return str(problem.value)
+
+
+def test_defaults_need_no_file() -> None:
+    config = load_config()
+    assert config == RunConfig()
+    assert (config.generate.n, config.label.pairs, config.run) == (1, "samples", Path("run"))
+
+
+def test_sets_stand_over_overrides_and_these_over_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path, "seed: 1\ngenerate:\n  n: 2\n  temperature: 0.5\n")
+    config = load_config(path, ["generate.temperature=0.1"], {"generate.n": 3, "seed": None})
+    assert (config.seed, config.generate.n, config.generate.temperature) == (1, 3, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("label.principles=all", "all"),
+        ("label.principles=4", 4),
+        ("revise.critique=false", False),
+        ("generate.stop=[a, b]", ("a", "b")),
+        ("engine.context_length=", None),
+        ("train.ppo.learning_rate=3e-6", 3e-6),
+    ],
+)
+def test_a_set_is_read_as_yaml(text: str, value: object) -> None:
+    found: object = load_config(None, [text])
+    for key in text.split("=")[0].split("."):
+        found = getattr(found, key)
+    assert found == value
+
+
+def test_the_resolved_configuration_reads_back_equal(tmp_path: Path) -> None:
+    config = load_config(
+        None, ["generate.stop=['\\n', 'no']", "label.principles=2", "generate.system='no: yes'"]
+    )
+    path = write(tmp_path, dump_config(config))
+    assert load_config(path).model_dump(exclude={"run"}) == config.model_dump(exclude={"run"})
+
+
+def test_an_unknown_key_names_file_line_and_the_nearest(tmp_path: Path) -> None:
+    message = refused(tmp_path, "seed: 1\n\ngenerate:\n  temprature: 1\n")
+    assert message == (
+        f"{tmp_path}/run.yaml:4: unknown key 'temprature' in generate; did you mean 'temperature'?"
+    )
+
+
+def test_an_unknown_key_in_a_set_names_the_set(tmp_path: Path) -> None:
+    assert refused(tmp_path, "", "sed=1") == "--set sed=1: unknown key 'sed'; did you mean 'seed'?"
+
+
+def test_a_wrong_value_names_key_line_and_value(tmp_path: Path) -> None:
+    message = refused(tmp_path, "generate:\n  n: many\n")
+    assert message.startswith(
+        f"{tmp_path}/run.yaml:2: generate.n cannot be 'many': input should be a valid integer"
+    )
+
+
+def test_a_section_that_is_a_value_is_refused(tmp_path: Path) -> None:
+    assert "seed is a value, not a section" in refused(tmp_path, "seed: 1\n", "seed.a=1")
+    assert "generate cannot be 3" in refused(tmp_path, "generate: 3\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("seed: 1\nseed: 2\n", "run.yaml:2: not valid YAML"),
+        ("a: &x 1\nb: *x\n", "run.yaml:2: aliases"),
+        ("seed: [1\n", "not valid YAML"),
+        ("\tseed: 1\n", "run.yaml:1: not valid YAML"),
+        ("- 1\n", "must hold keys and values"),
+        (b"seed: \xff\n", "not UTF-8"),
+        ("x: !!python/object:os.system 1\n", "not valid YAML"),
+        ("#" * (MAX_BYTES + 1), "larger than"),
+    ],
+)
+def test_a_broken_file_is_one_sentence(tmp_path: Path, text: str | bytes, part: str) -> None:
+    assert part in refused(tmp_path, text)
+
+
+def test_an_absent_file_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no such configuration file: .*init"):
+        load_config(tmp_path / "absent.yaml")
+
+
+@pytest.mark.parametrize("text", ["generate.n", "=1", "a..b=1", ".=1"])
+def test_a_malformed_set_shows_the_form(text: str) -> None:
+    with pytest.raises(UsageError, match=r"not of the form a\.b=value"):
+        load_config(None, [text])
+
+
+def test_names_in_a_file_are_read_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("")
+    path = write(tmp_path, "constitution: mine.yaml\nprompts: elsewhere.jsonl\nrun: out\n")
+    config = load_config(path)
+    assert config.constitution == str(tmp_path / "mine.yaml")
+    assert (config.prompts, config.run) == ("elsewhere.jsonl", tmp_path / "out")
+
+
+def test_a_command_goes_on_with_the_run_s_own_configuration(tmp_path: Path) -> None:
+    from constitute.store.manifest import save_config
+
+    save_config(tmp_path, load_config(None, ["generate.n=4", "limit=7"]))
+    config = load_for_run(tmp_path, None, (), {"seed": 3})
+    assert (config.run, config.generate.n, config.seed) == (tmp_path, 4, 3)
+    assert config.limit is None, "a limit belongs to one command"

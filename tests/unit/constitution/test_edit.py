@@ -1,0 +1,233 @@
+"""Edits of constitution YAML as text: the change asked for, and every other byte as it was."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from constitute.cli.constitution.set import set_
+from constitute.constitution.edit import KEYS, append, set_name, set_value
+from constitute.constitution.read import FORMS, fill_form, load_constitution, parse_constitution
+from constitute.errors import DataError, UsageError
+from constitute.packaged import find
+from constitute.types import Principle
+
+# One principle in each style that YAML has, with a comment wherever a comment may stand.
+STYLES = b"""# first line
+name: styles # after the name
+# between the keys
+principles: # after the list's key
+  # above the first
+  - id: plain # after the id
+    # above the text
+    text: Be plain # after the text
+    # below the text
+    weight: 2 # after the weight
+  - id: literal
+    text: |- # after the header
+      Be
+        literal. # part of the text
+
+      Truly.
+    # below the block
+    compare: >
+      Folded over
+      two lines.
+
+  # above the third
+  - text: "Be \\"quoted\\"
+      twice." # after the double quote
+    critique: 'It''s
+      single.' # after the single quote
+    id: quoted
+
+  - {id: inline, text: Be inline, weight: 3} # after the brace
+  - id: below
+    text:
+      Be on the line
+      below. # after it
+# the last line, without an end"""
+
+
+def field(data: bytes, identity: str, key: str) -> object:
+    return getattr(next(p for p in parse_constitution(data, "f").principles if p.id == identity), key)
+
+
+def test_one_value_is_replaced_and_the_rest_stays():
+    assert set_value(STYLES, "plain", "text", "Be kind: now") == STYLES.replace(
+        b"Be plain", b'"Be kind: now"'
+    )
+    assert set_value(STYLES, "plain", "weight", "0.50") == STYLES.replace(b"weight: 2", b"weight: 0.5")
+    assert set_value(STYLES, "inline", "text", "a, b}") == STYLES.replace(b"Be inline", b'"a, b}"')
+    assert set_value(STYLES, "below", "text", "Up") == STYLES.replace(
+        b"Be on the line\n      below.", b'"Up"'
+    )
+    assert set_value(STYLES, "literal", "text", "Short.") == STYLES.replace(
+        b"|- # after the header\n      Be\n        literal. # part of the text\n\n      Truly.",
+        b"Short. # after the header",
+    )
+    assert set_value(STYLES, "quoted", "critique", "Two\nlines.") == STYLES.replace(
+        b"'It''s\n      single.' # after the single quote",
+        b"|- # after the single quote\n      Two\n      lines.",
+    )
+
+
+def test_an_absent_value_is_inserted_below_what_stands_before_it():
+    assert set_value(STYLES, "plain", "revise", "Mend it.") == STYLES.replace(
+        b"# after the text\n", b"# after the text\n    revise: Mend it.\n"
+    )
+    assert set_value(STYLES, "literal", "critique", "Find it.") == STYLES.replace(
+        b"Truly.\n", b"Truly.\n    critique: Find it.\n"
+    )
+    assert set_value(STYLES, "inline", "compare", "Which?") == STYLES.replace(
+        b"Be inline,", b'Be inline, compare: "Which?",'
+    )
+    unended = b"name: n\nprinciples:\n- id: a\n  text: b"
+    assert set_value(unended, "a", "weight", "7") == unended + b"\n  weight: 7"
+
+
+def test_a_form_that_is_not_written_follows_the_text():
+    edited = set_value(STYLES, "plain", "text", "Be kind.")
+    assert field(edited, "plain", "compare") == fill_form("compare", "Be kind.")
+    assert field(set_value(STYLES, "quoted", "text", "Be kind."), "quoted", "critique") == "It's single."
+
+
+def sprinkled() -> bytes:
+    """harmless.yaml with a numbered comment above every line and after every plain value."""
+    lines = find("harmless", "constitutions", ".yaml").read_text().splitlines()
+    out = []
+    for number, line in enumerate(lines):
+        out += [f"# above {number}", line if line.startswith("#") else f"{line} # after {number}"]
+    return "\n".join(out).encode() + b"\n"
+
+
+COMMENT = re.compile(rb"# (?:above|after) \d+")
+VALUE = st.text(
+    st.characters(blacklist_categories=("Cs", "Cc"), blacklist_characters="\ufffe\uffff")
+    | st.sampled_from("\n -:#'\"{}[]|>&*!%@`,?😀"),
+    min_size=1,
+    max_size=80,
+).filter(lambda text: text.strip() == text)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.data(), VALUE, st.sampled_from(("text", *FORMS)), st.booleans())
+def test_any_text_can_be_set_anywhere_in_any_style(data, value, key, windows):
+    source = STYLES.replace(b"\n", b"\r\n") if windows else STYLES
+    identity = data.draw(st.sampled_from(["plain", "literal", "quoted", "inline", "below"]))
+    edited = set_value(source, identity, key, value)
+    assert field(edited, identity, key) == value
+    assert all(
+        part in edited
+        for part in re.findall(rb"# (?:first|after|above|below|between|the last)[^\r\n]*", source)
+    ), edited
+    assert (b"\r\n" in edited) == windows and len(re.findall(rb"(?<!\r)\n", edited)) == (
+        0 if windows else edited.count(b"\n")
+    )
+
+
+def test_comments_everywhere_in_a_packaged_file_survive():
+    source = sprinkled()
+    ids = [p.id for p in parse_constitution(source, "f").principles]
+    for at, key in ((0, "compare"), (len(ids) // 2, "text"), (len(ids) - 1, "weight")):
+        value = "4" if key == "weight" else "A new: one\nof two lines."
+        edited = set_value(source, ids[at], key, value)
+        assert COMMENT.findall(edited) == COMMENT.findall(source)
+        before, after = source.split(b"\n"), edited.split(b"\n")
+        gone = [line for line in before if line not in set(after)]
+        assert len(gone) == (0 if key == "weight" else 1)
+        assert str(field(edited, ids[at], key)) == ("4.0" if key == "weight" else value)
+
+
+def test_a_byte_order_mark_and_a_name():
+    assert set_name(b"\xef\xbb\xbf" + STYLES, "new one") == b"\xef\xbb\xbf" + STYLES.replace(
+        b"name: styles", b"name: new one"
+    )
+
+
+@pytest.mark.parametrize(
+    ("identity", "key", "value", "what"),
+    [
+        ("plane", "text", "x", "no principle 'plane'; did you mean 'plain'"),
+        ("zzz", "text", "x", "no principle 'zzz'; there are plain, literal, quoted, inline, below"),
+        ("plain", "txt", "x", "no key 'txt'; did you mean 'text'"),
+        ("plain", "id", "x", "there are text, critique, revise, compare, weight"),
+        ("plain", "text", " \n", "text would be empty"),
+        ("plain", "text", "a\x07", r"control character U\+0007"),
+        ("plain", "weight", "much", "weight must be a number from 0 to 1000, not 'much'"),
+        ("plain", "weight", "nan", "weight must be a number"),
+        ("plain", "weight", "-1", "weight must be a number"),
+        ("plain", "weight", "true", "weight must be a number"),
+    ],
+)
+def test_refusals(identity, key, value, what):
+    with pytest.raises(UsageError, match=what):
+        set_value(STYLES, identity, key, value)
+
+
+def test_the_last_weight_cannot_become_zero():
+    with pytest.raises(DataError):
+        set_value(b"name: n\nprinciples:\n- id: a\n  text: b\n", "a", "weight", "0")
+
+
+def principle(identity: str, text: str, **more: object) -> Principle:
+    return Principle(id=identity, text=text, **({f: fill_form(f, text) for f in FORMS} | more))
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("tail", [b"", b"\n", b"\n\n# more\n"])
+def test_append_keeps_every_byte_and_renames_and_skips(end, tail):
+    source = (STYLES + tail).replace(b"\n", end)
+    new = [
+        principle("plain", "A # new: one", weight=2.0),
+        principle("other", "Be inline"),
+        principle("again", "A # new: one"),
+    ]
+    edited, added, skipped = append(source, new)
+    assert (added, skipped) == (1, 2)
+    assert edited.startswith(source.rstrip())
+    assert (b"\r\n" in edited) == (end == b"\r\n")
+    loaded = parse_constitution(edited, "f").principles
+    assert [p.id for p in loaded][-2:] == ["below", "plain-2"]
+    assert loaded[-1] == new[0].model_copy(update={"id": "plain-2"})
+    assert append(edited, new) == (edited, 0, 3)
+
+
+def test_append_above_a_later_key_and_beside_the_margin():
+    source = b"principles: # list\n- id: a\n  text: |+\n    b\n\n# about the name\nname: n # end\n"
+    edited, added, _ = append(source, [principle("c", "Two\n\nlines.")])
+    assert added == 1
+    assert edited == (
+        b"principles: # list\n- id: a\n  text: |+\n    b\n\n- id: c\n  text: |-\n    Two\n\n    lines."
+        b"\n\n# about the name\nname: n # end\n"
+    )
+    with pytest.raises(DataError, match="inline in brackets"):
+        append(b"name: n\nprinciples: [{id: a, text: b}]\n", [principle("c", "d")])
+
+
+def test_set_command(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(STYLES)
+    done = CliRunner().invoke(set_, [str(path), "plain", "text", "Be very plain"])
+    assert done.exit_code == 0, done.output
+    assert done.stdout == "plain text: Be {+very +}plain\n"
+    assert path.read_bytes() == STYLES.replace(b"Be plain", b"Be very plain")
+    same = CliRunner().invoke(set_, [str(path), "plain", "text", "Be very plain"])
+    assert same.exit_code == 0 and same.stdout == "" and "already" in same.stderr
+    kept = path.read_bytes()
+    bad = CliRunner().invoke(set_, [str(path), "plain", "wait", "3"])
+    assert isinstance(bad.exception, UsageError) and path.read_bytes() == kept
+    fresh = CliRunner().invoke(set_, [str(path), "plain", "weight", "5"])
+    assert fresh.stdout == "plain weight: [-2-]{+5+}\n"
+
+
+def test_every_key_can_be_set_in_a_packaged_file():
+    data = find("harmless", "constitutions", ".yaml").read_bytes()
+    first = load_constitution("harmless").principles[0].id
+    for key in KEYS:
+        edited = set_value(data, first, key, "3")
+        assert field(edited, first, key) == (3.0 if key == "weight" else "3")

@@ -1,0 +1,291 @@
+"""Training sets from a run: exact rows, fixed bytes, files that the trainers' library loads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from constitute.cli.export import export as command
+from constitute.config import ExportConfig
+from constitute.data.export import export_run
+from constitute.data.export_rows import NotExportable, preference_hh_row, preference_row, sft_rows
+from constitute.errors import StorageError, UsageError
+from constitute.files import atomic, write_new, write_text
+from constitute.store import Store
+from constitute.types import (
+    Comparison,
+    CritiqueRevision,
+    LabelledPair,
+    Message,
+    Outcome,
+    PreferenceLabel,
+    PrincipleVote,
+    Prompt,
+    Response,
+)
+
+SYSTEM = Message(role="system", content="Be brief.")
+PROMPT = Prompt(id="p", messages=(SYSTEM, Message(role="user", content="Wie? 😀")))
+TURNS = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Wie? 😀"}]
+
+
+def response(name: str = "p/0", *revisions: str) -> Response:
+    steps = tuple(
+        CritiqueRevision(principle_id=f"c{i}", critique="no", revision=text)
+        for i, text in enumerate(revisions)
+    )
+    return Response(id=name, prompt=PROMPT, sample=0, response="first", steps=steps)
+
+
+def pair(p_a: float, name: str = "p", a: str = "left", b: str = "right") -> LabelledPair:
+    comparison = Comparison(id=name, prompt=PROMPT, a=a, b=b, a_source="response", b_source="revision")
+    vote = PrincipleVote(principle_id="c0", weight=1.0, p_ab=p_a, p_ba=p_a, mass_ab=1.0, mass_ba=1.0)
+    return LabelledPair(id=name, comparison=comparison, label=PreferenceLabel(p_a=p_a, votes=(vote,)))
+
+
+def said(text: str) -> dict[str, str]:
+    return {"role": "assistant", "content": text}
+
+
+def test_sft_rows():
+    row = response("p/0", "second", "third")
+    assert sft_rows(row, "last") == [
+        {"id": "p/0", "messages": [*TURNS, said("third")], "principle_ids": ["c0", "c1"]}
+    ]
+    assert sft_rows(row, "all") == [
+        {"id": "p/0/r1", "messages": [*TURNS, said("second")], "principle_ids": ["c0"]},
+        {"id": "p/0/r2", "messages": [*TURNS, said("third")], "principle_ids": ["c1"]},
+    ]
+    assert sft_rows(row, "none") == [{"id": "p/0", "messages": [*TURNS, said("first")], "principle_ids": []}]
+    with pytest.raises(NotExportable, match="no revision"):
+        sft_rows(response(), "last")
+    with pytest.raises(NotExportable, match="empty answer"):
+        sft_rows(response("p/0", " "), "last")
+
+
+@pytest.mark.parametrize(
+    ("p_a", "chosen", "prob", "source"),
+    [
+        (0.7300000000000001, "left", 0.7300000000000001, "response"),
+        (0.5, "left", 0.5, "response"),
+        (0.25, "right", 0.75, "revision"),
+        (1.0, "left", 1.0, "response"),
+        (0.0, "right", 1.0, "revision"),
+    ],
+)
+def test_preference_rows(p_a, chosen, prob, source):
+    row = preference_row(pair(p_a))
+    rejected = "right" if chosen == "left" else "left"
+    assert row == {
+        "id": "p",
+        "prompt": TURNS,
+        "chosen": [said(chosen)],
+        "rejected": [said(rejected)],
+        "chosen_prob": prob,
+        "chosen_source": source,
+        "rejected_source": "revision" if source == "response" else "response",
+        "principle_ids": ["c0"],
+    }
+
+
+def test_hh_rows():
+    row = preference_hh_row(pair(0.25))
+    assert row["chosen"] == "Be brief.\n\nHuman: Wie? 😀\n\nAssistant: right"
+    assert row["rejected"] == "Be brief.\n\nHuman: Wie? 😀\n\nAssistant: left"
+    with pytest.raises(NotExportable, match="turn mark"):
+        preference_hh_row(pair(0.25, a="x\n\nHuman: y"))
+    with pytest.raises(NotExportable, match="equal answers"):
+        preference_hh_row(pair(0.25, a="same", b="same"))
+
+
+@pytest.fixture
+def run(tmp_path) -> Path:
+    folder = tmp_path / "run"
+    with Store.open(folder) as store:
+        fill(store)
+    (folder / "manifest.json").write_text(
+        json.dumps(
+            {
+                "constitute": "0.1",
+                "versions": {"python": "3.11"},
+                "constitution": {"name": "small", "principles": {"c0": "ab" * 32, "c1": "cd" * 32}},
+            }
+        )
+    )
+    return folder
+
+
+def fill(store: Store) -> None:
+    store.put_meta(
+        "stage:revise",
+        {
+            "seed": 3,
+            "model": {"name": "pocket"},
+            "revise": {"rounds": 2},
+            "constitution": "h" * 64,
+            "prompts": {"revise": "f00"},
+        },
+    )
+
+    def put(stage: str, position: int, name: str, status: str, data=None, reason=None):
+        value = None if data is None else data.model_dump(mode="json")
+        store.put_outcome(
+            stage, Outcome(row_id=name, position=position, status=status, reason=reason, data=value)
+        )
+
+    # Written out of order: the files go by position and then id.
+    put("revise", 2, "p/2", "ok", response("p/2", "c"))
+    put("revise", 0, "p/0", "ok", response("p/0", "a", "b"))
+    put("revise", 1, "p/1b", "ok", response("p/1b", "e"))
+    put("revise", 1, "p/1a", "ok", response("p/1a", "d"))
+    put("revise", 3, "p/3", "failed", reason="cut off")
+    put("revise", 4, "p/4", "ok", response("p/4", ""))
+    put("label", 1, "q1", "ok", pair(0.1, "q1"))
+    put("label", 0, "q0", "ok", pair(1 / 3, "q0"))
+    put("label", 2, "q2", "abstain", reason="label mass")
+
+
+def lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_files_are_ordered_counted_and_the_same_every_time(run):
+    first = export_run(run, ExportConfig())
+    sft, preferences = run / "export" / "sft.jsonl", run / "export" / "preferences.jsonl"
+    assert [row["id"] for row in lines(sft)] == ["p/0", "p/1a", "p/1b", "p/2"]
+    assert [(row["id"], row["chosen_prob"]) for row in lines(preferences)] == [("q0", 1 - 1 / 3), ("q1", 0.9)]
+    assert [(e.kind, e.rows, e.counts, e.left_out) for e in first] == [
+        ("sft", 4, {"ok": 5, "abstain": 0, "failed": 1}, {"empty answer": 1}),
+        ("preferences", 2, {"ok": 2, "abstain": 1, "failed": 0}, {}),
+    ]
+    before = {path.name: path.read_bytes() for path in (run / "export").iterdir()}
+    assert sorted(before) == ["README.md", "preferences.jsonl", "sft.jsonl"]
+    export_run(run, ExportConfig())
+    assert before == {path.name: path.read_bytes() for path in (run / "export").iterdir()}
+    for config in (ExportConfig(format="parquet"), ExportConfig(format="parquet")):
+        export_run(run, config)
+        data = (run / "export" / "sft.parquet").read_bytes()
+        before.setdefault("sft.parquet", data)
+        assert before["sft.parquet"] == data
+
+
+def test_revisions(run):
+    export_run(run, ExportConfig(revisions="all"), kinds=("sft",))
+    assert [row["id"] for row in lines(run / "export" / "sft.jsonl")][:2] == ["p/0/r1", "p/0/r2"]
+    export_run(run, ExportConfig(revisions="none"), kinds=("sft",))
+    assert {row["messages"][-1]["content"] for row in lines(run / "export" / "sft.jsonl")} == {"first"}
+
+
+def of_revision(name: str, p_a: float, a: str = "first", b: str = "better") -> Outcome:
+    data = pair(p_a, f"{name}-rev", a, b).model_dump(mode="json")
+    return Outcome(row_id=f"{name}-rev", position=0, status="ok", data=data)
+
+
+def test_the_best_is_what_the_labels_prefer(tmp_path):
+    folder = tmp_path / "best"
+    with Store.open(folder) as store:
+        answers = {"p/0": "better", "p/1": "better", "p/2": "better", "p/3": "better", "p/4": "better"}
+        for at, (name, text) in enumerate({**answers, "p/5": "first"}.items()):
+            data = response(name, "draft", text).model_dump(mode="json")
+            store.put_outcome("revise", Outcome(row_id=name, position=at, status="ok", data=data))
+        store.put_outcome("label", of_revision("p/0", 0.51))
+        store.put_outcome("label", of_revision("p/1", 0.5))
+        store.put_outcome("label", of_revision("p/2", 0.9, b="of an older run"))
+        abstained = Outcome(row_id="p/3-rev", position=3, status="abstain", reason="label mass")
+        store.put_outcome("label", abstained)
+    (part,) = export_run(folder, ExportConfig(revisions="best"), kinds=("sft",))
+    rows = lines(folder / "export" / "sft.jsonl")
+    # Preferred; undecided, so revised; and three that no label decides. The last was revised into itself.
+    assert [row["messages"][-1]["content"] for row in rows] == ["first", *["better"] * 4, "first"]
+    assert [row["principle_ids"] for row in rows] == [[], *[["c0", "c1"]] * 5]
+    assert part.rows == 6 and part.left_out == {}
+    assert part.unlabelled == {"no label of its revision": 2, "its label is of other answers": 1}
+    export_run(folder, ExportConfig(revisions="best", format="hh"), kinds=("sft",))
+    assert lines(folder / "export" / "sft-hh.jsonl")[0]["text"].endswith("Assistant: first")
+
+
+def test_the_best_needs_labels_of_revisions(run):
+    with pytest.raises(UsageError, match="holds no label of a revision"):
+        export_run(run, ExportConfig(revisions="best"), kinds=("sft",))
+    assert not (run / "export" / "sft.jsonl").exists()
+
+
+def test_the_card_says_what_made_the_data(run):
+    export_run(run, ExportConfig())
+    text = (run / "export" / "README.md").read_text(encoding="utf-8")
+    for part in (
+        "| sft.jsonl | 4 | revise | 5 | 0 | 1 |",
+        "| preferences.jsonl | 2 | label | 2 | 1 | 0 |",
+        '- model: `{"name": "pocket"}`',
+        f"- constitution hash: {'h' * 64}",
+        '- prompt templates: `{"revise": "f00"}`',
+        '- settings: `{"rounds": 2}`',
+        "- seed: 3",
+        "- not exported, ok but empty answer: 1",
+        "- not exported, failed: cut off: 1",
+        "- not exported, abstain: label mass: 1",
+        "- principle c0: abababababababab",
+        '- versions: `{"python": "3.11"}`',
+    ):
+        assert part in text, part
+
+
+@pytest.mark.parametrize(("kind", "builder"), [("jsonl", "json"), ("parquet", "parquet")])
+def test_the_files_load_as_data_sets(run, tmp_path, kind, builder):
+    datasets = pytest.importorskip("datasets")
+    export_run(run, ExportConfig(format=kind))
+
+    def load(name: str):
+        path = str(run / "export" / f"{name}.{kind}")
+        return datasets.load_dataset(
+            builder, data_files=path, split="train", cache_dir=str(tmp_path / "cache")
+        )
+
+    sft, preferences = load("sft"), load("preferences")
+    assert sft[0]["messages"] == [*TURNS, said("b")]
+    assert preferences.column_names[:5] == ["id", "prompt", "chosen", "rejected", "chosen_prob"]
+    assert preferences[1]["chosen"] == [said("right")] and preferences[1]["chosen_prob"] == 0.9
+
+
+def test_nothing_to_export_is_one_sentence(tmp_path, run):
+    with pytest.raises(UsageError, match="no run in"):
+        export_run(tmp_path / "none", ExportConfig())
+    with Store.open(tmp_path / "empty"):
+        pass
+    with pytest.raises(UsageError, match="holds no rows to export; run `revise` or `label` first"):
+        export_run(tmp_path / "empty", ExportConfig())
+    with pytest.raises(UsageError, match="the preferences set would be empty; run `label` first"):
+        export_run(tmp_path / "empty", ExportConfig(), kinds=("preferences",))
+    with Store.open(tmp_path / "abstained") as store:
+        store.put_outcome("label", Outcome(row_id="a", position=0, status="abstain", reason="mass"))
+        store.put_outcome("generate", Outcome(row_id="a", position=0, status="failed", reason="x"))
+    with pytest.raises(UsageError, match="label ended with 0 ok, 1 abstain, 0 failed"):
+        export_run(tmp_path / "abstained", ExportConfig())
+    assert not list((tmp_path / "abstained" / "export").iterdir())
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path):
+    path = tmp_path / "out" / "a.txt"
+    write_text(path, "old")
+    with pytest.raises(RuntimeError), atomic(path) as stream:
+        stream.write(b"half")
+        raise RuntimeError
+    with pytest.raises(StorageError, match=r"cannot write .*a\.txt: No space left"), atomic(path):
+        raise OSError(28, "No space left on device")
+    assert path.read_text() == "old" and [p.name for p in path.parent.iterdir()] == ["a.txt"]
+    with pytest.raises(UsageError, match="exists already"):
+        write_new(path, "new", force=False)
+    with pytest.raises(StorageError, match="cannot write"):
+        write_text(path / "below", "x")
+
+
+def test_command(run):
+    done = CliRunner().invoke(command, ["--run", str(run), "--json"])
+    assert done.exit_code == 0
+    assert [json.loads(line)["rows"] for line in done.stdout.splitlines()] == [4, 2]
+    plain = CliRunner().invoke(command, ["--run", str(run), "--what", "preferences", "--format", "hh"])
+    assert plain.stdout == f"{run / 'export' / 'preferences-hh.jsonl'}\n"
+    assert plain.stderr == "preferences: 2 rows (label: 2 ok, 1 abstain, 0 failed)\n"

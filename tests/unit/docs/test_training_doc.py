@@ -1,0 +1,57 @@
+"""docs/training.md holds every training option once, with its default."""
+
+import re
+
+import pytest
+from places import ROOT
+
+from constitute.config.best_of_n import BestOfNConfig
+from constitute.config.train import DPOConfig, PPOConfig, RewardConfig, SFTConfig
+
+TEXT = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+CONFIGS = {
+    "sft": SFTConfig,
+    "reward": RewardConfig,
+    "dpo": DPOConfig,
+    "best_of_n": BestOfNConfig,
+    "ppo": PPOConfig,
+}
+
+
+def documented(section):
+    """(option, default as written) of every row of the tables headed `train.<section>.`."""
+    tables = re.findall(rf"^\| `train\.{section}\.` \|.*\n\|---.*\n((?:\|.*\n?)+)", TEXT, flags=re.M)
+    rows = [line for table in tables for line in table.splitlines()]
+    return [(cells[1].strip(" `"), cells[2].strip()) for cells in (row.split("|") for row in rows)]
+
+
+def written(value):
+    """A default as the document writes it."""
+    if value is None or value == ():
+        return "none"
+    return str(value).lower() if isinstance(value, bool | str) else float(value)
+
+
+@pytest.mark.parametrize("section", CONFIGS)
+def test_options_and_defaults(section):
+    found = documented(section)
+    fields = CONFIGS[section].model_fields
+    assert sorted(name for name, _ in found) == sorted(fields)
+    for name, default in found:
+        expected = written(fields[name].default)
+        assert (float(default) if isinstance(expected, float) else default) == expected, name
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "reshard"),
+    [("ddp", "MULTI_GPU", None), ("fsdp2", "FSDP", True), ("fsdp2_grads", "FSDP", False)],
+)
+def test_accelerate_reads_the_example_configurations(name, kind, reshard):
+    config_args = pytest.importorskip("accelerate.commands.config.config_args")
+    folder = ROOT / "examples" / "accelerate"
+    found = config_args.load_config_from_file(str(folder / f"{name}.yaml"))
+    assert (str(found.distributed_type), found.num_processes) == (f"DistributedType.{kind}", 4)
+    assert f"examples/accelerate/{name}.yaml" in TEXT
+    if reshard is not None:
+        assert found.fsdp_config["fsdp_version"] == 2
+        assert found.fsdp_config["fsdp_reshard_after_forward"] is reshard

@@ -1,0 +1,138 @@
+"""Word-level differences, what differs between two constitutions, and how many rows an edit touches."""
+
+from __future__ import annotations
+
+import random
+from itertools import pairwise
+
+import pytest
+from scripted import constitution, principle
+
+from constitute.constitution.draw import draw
+from constitute.editing.changes import changes_between
+from constitute.editing.words import Run, ansi, brief, plain, word_diff
+from constitute.types import Constitution, Probe
+
+
+def of(*principles) -> Constitution:
+    return Constitution(name="b", principles=principles)
+
+
+def test_words_by_hand() -> None:
+    runs = word_diff("Which reply does less to help?", "Which reply does far more to help?")
+    assert runs == [
+        Run("kept", "Which reply does "),
+        Run("gone", "less"),
+        Run("new", "far more"),
+        Run("kept", " to help?"),
+    ]
+    assert plain(runs) == "Which reply does [-less-]{+far more+} to help?"
+    assert ansi(runs) == "Which reply does \x1b[9;31mless\x1b[0m\x1b[4;32mfar more\x1b[0m to help?"
+    assert word_diff("", "a") == [Run("new", "a")] and word_diff("a b", "a b") == [Run("kept", "a b")]
+    assert word_diff("", "") == []
+
+
+def test_neighbouring_words_that_change_read_as_one_phrase() -> None:
+    assert plain(word_diff("be kind now", "stay very calm now")) == "[-be kind-]{+stay very calm+} now"
+
+
+def test_both_texts_come_back_out_of_the_runs() -> None:
+    rng = random.Random(0)
+    for _ in range(300):
+        old, new = ("".join(rng.choices(["a", "b", " ", "\n", "don't", "é", ".", "  "], k=9)) for _ in "ab")
+        runs = word_diff(old, new)
+        assert "".join(run.text for run in runs if run.kind != "new") == old
+        assert "".join(run.text for run in runs if run.kind != "gone") == new
+        assert all(first.kind != second.kind for first, second in pairwise(runs))
+
+
+def test_brief_keeps_the_words_around_a_change() -> None:
+    before, after = " ".join(f"w{n}" for n in range(9)), " ".join(f"v{n}" for n in range(9))
+    runs = brief(word_diff(f"{before} old {after}", f"{before} new {after}"), words=2)
+    assert plain(runs) == "… w7 w8 [-old-]{+new+} v0 v1 …"
+    inner = brief(word_diff(f"x {before} y", f"z {before} q"), words=1)
+    assert plain(inner) == "[-x-]{+z+} w0 … w8 [-y-]{+q+}"
+    short = word_diff("a b old c d", "a b new c d")
+    assert brief(short, words=8) == short
+
+
+def test_each_kind_of_change_by_hand() -> None:
+    kind, brief_, safe, gone = (principle(name) for name in ("kind", "brief", "safe", "gone"))
+    calm = gone.model_copy(update={"id": "calm"})
+    b = of(
+        safe.model_copy(update={"weight": 2.0, "tags": ("x",)}),
+        kind.model_copy(update={"compare": "Which is kinder?", "source": "me"}),
+        brief_,
+        calm,
+        principle("new"),
+    )
+    changes = changes_between(constitution("kind", "brief", "safe", "gone"), b)
+    found = {c.id: (c.kind, c.fields, c.reworded) for c in changes.changes}
+    assert found == {
+        "safe": ("changed", ("weight", "tags"), ()),
+        "kind": ("changed", ("compare", "source"), ("compare",)),
+        "calm": ("renamed", (), ()),
+        "new": ("added", (), ()),
+    }
+    assert changes.renamed == {"gone": "calm"}
+    assert changes.counts == (4, 5)
+    # kind (reworded), calm (its id is part of the question's key) and new.
+    assert changes.anew.label == 3
+
+
+def test_like_wording_is_a_hint_and_no_match() -> None:
+    old = principle("old").model_copy(update={"text": "The assistant must never be rude to a user."})
+    new = principle("new").model_copy(update={"text": "The assistant must never be rude to any user."})
+    changes = changes_between(of(old, principle("kind")), of(new, principle("kind"), principle("far")))
+    assert [(c.id, c.kind, c.near) for c in changes.changes] == [
+        ("new", "added", "old"),
+        ("far", "added", ""),
+        ("old", "removed", "new"),
+    ]
+
+
+def test_order_and_tag_order_are_no_difference() -> None:
+    a = of(principle("kind").model_copy(update={"tags": ("x", "y")}), principle("brief"))
+    b = of(principle("brief"), principle("kind").model_copy(update={"tags": ("y", "x")}))
+    changes = changes_between(a, b)
+    assert changes.changes == () and changes.hashes[0] == changes.hashes[1]
+    assert changes.anew.model_dump() == {
+        "label": 0,
+        "redrawn": 0.0,
+        "drawn_label": 0.0,
+        "drawn_revise": 0.0,
+    }
+
+
+def test_sources_and_probes_touch_no_draw() -> None:
+    noted = principle("kind").model_copy(update={"source": "me", "probes": (Probe(prompt="Hello?"),)})
+    changes = changes_between(of(principle("kind")), of(noted))
+    assert [c.fields for c in changes.changes] == [("source", "probes")]
+    assert changes.anew.label == 0 and changes.anew.drawn_revise == 0.0
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ({"a": 1, "b": 1, "c": 1}, {"a": 1, "b": 1, "c": 1, "d": 1}),
+        ({"a": 1, "b": 2, "c": 0.5}, {"a": 2, "b": 2, "c": 0.5}),
+        ({"a": 3, "b": 1}, {"b": 1, "c": 2, "d": 0}),
+    ],
+)
+def test_the_share_of_moved_draws_is_that_of_the_real_draw(a: dict[str, float], b: dict[str, float]) -> None:
+    first, second = (of(*(principle(name, weight) for name, weight in side.items())) for side in (a, b))
+    changes = changes_between(first, second)
+    rows = 4000
+    moved = sum(draw(first, f"r{n}", 0).id != draw(second, f"r{n}", 0).id for n in range(rows)) / rows
+    # Five standard errors of a share over 4000 rows are at most 0.04.
+    assert abs(changes.anew.redrawn - moved) < 5 * (max(moved * (1 - moved), 0.01) / rows) ** 0.5
+
+
+def test_one_reworded_of_four_touches_a_quarter_and_an_added_one_a_fifth() -> None:
+    a = constitution("a", "b", "c", "d")
+    reworded = principle("a").model_copy(update={"compare": "Other?"})
+    changes = changes_between(a, of(reworded, *a.principles[1:]))
+    assert changes.anew.drawn_label == pytest.approx(0.25)
+    assert (changes.anew.redrawn, changes.anew.drawn_revise) == (0.0, 0.0)
+    added = changes_between(a, of(*a.principles, principle("e")))
+    assert added.anew.redrawn == pytest.approx(0.2)

@@ -1,0 +1,228 @@
+"""Findings from votes: each rule at and beside its bound, by counts worked out by hand."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from constitute.editing.lint.effects import (
+    Column,
+    between,
+    contradictions,
+    correlation,
+    decided,
+    negation,
+    order_bias,
+    redundancies,
+    side,
+    silence,
+    wording,
+)
+from constitute.stats import wilson
+
+
+def column(text: str) -> list[tuple[float, float] | None]:
+    """One vote a sign: A and B by 0.9, `a` and `b` by 0.55, `.` none, `=` undecided, < and > by place."""
+    shown = {
+        "A": (0.9, 0.9),
+        "B": (0.1, 0.1),
+        "a": (0.55, 0.55),
+        "b": (0.45, 0.45),
+        "=": (0.5, 0.5),
+        "<": (0.9, 0.1),  # what is shown first, in both orders
+        ">": (0.1, 0.9),
+        ".": None,
+    }
+    return [shown[sign] for sign in text]
+
+
+def turned(text: str) -> str:
+    return text.translate(str.maketrans("ABab<>", "BAba><"))
+
+
+HALF = "AB" * 16
+
+
+# What a vote decides
+
+
+def test_a_side_needs_the_margin_and_reaches_it_exactly() -> None:
+    assert [side(v) for v in ((0.9, 0.9), (0.1, 0.1), (0.5, 0.5), (0.9, 0.1))] == [1, -1, 0, 0]
+    # P(A) = 0.6 is |2 P - 1| = 0.2, whose floating point falls short of it; 0.599 is not enough.
+    assert side((0.6, 0.6), 0.2) == 1 and side((0.4, 0.4), 0.2) == -1
+    assert side((0.599, 0.6), 0.2) == 0 and side((0.7, 0.5), 0.2) == 1
+    assert decided(column("A.b=B"), 0.2) == [0, 4] and decided(column("A.b=B"), 0.05) == [0, 2, 4]
+
+
+def test_two_principles_are_counted_where_both_decide() -> None:
+    rows = between({"x": column("AABB.a="), "y": column("ABAA" + "AAA")}, 0.2)
+    assert [(r.first, r.second, r.n, r.opposite) for r in rows] == [("x", "y", 4, 3)]
+
+
+def test_correlation_by_hand() -> None:
+    # x - 2 = -1 0 1, y - 2 = -1 1 0: covariance 1, variances 2 and 2.
+    assert correlation([1, 2, 3], [1, 3, 2]) == pytest.approx(0.5)
+    assert correlation([1, 2], [4, 2]) == pytest.approx(-1.0)
+    assert correlation([1, 1, 1], [1, 2, 3]) is None and correlation([1], [2]) is None
+
+
+# Contradictions
+
+
+def test_a_contradiction_is_found_with_its_counts_interval_and_p() -> None:
+    found = contradictions({"x": column("AB" * 5), "y": column(turned("AB" * 5))})
+    assert [(f.rule, f.severity, f.principle) for f in found] == [("contradiction", "warning", "x")]
+    # 10 of 10 opposite: p = 2 / 2^10, one comparison, so nothing to adjust.
+    assert found[0].figure["p"] == pytest.approx(2 / 1024)
+    assert (found[0].figure["count"], found[0].figure["n"]) == (10, 10)
+    assert (found[0].figure["low"], found[0].figure["high"]) == wilson(10, 10)
+    assert "x and y" in found[0].message and "10 of 10" in found[0].message and found[0].fix
+
+
+def test_holm_counts_all_principles_compared() -> None:
+    # 8 of 8 opposite: p = 2/2^8 = 0.0078. Alone it stands; with four principles there are 6 comparisons,
+    # and 0.0078 x 6 = 0.047 stands too; with five there are 10 and 0.078 does not.
+    def votes(extra: int) -> dict[str, Column]:
+        # The others are opposite to x, to y and to each other on exactly half of the pairs.
+        halves = ["AABBAABB", "AAAABBBB", "ABBAABBA"]
+        more = {f"z{at}": column(halves[at]) for at in range(extra)}
+        return {"x": column("ABABABAB"), "y": column("BABABABA"), **more}
+
+    assert len(contradictions(votes(0))) == 1
+    assert [f.figure["p"] for f in contradictions(votes(2))] == [pytest.approx(6 / 128)]
+    assert contradictions(votes(3)) == []
+
+
+def test_what_is_no_contradiction() -> None:
+    # 7 pairs are under the least; 22 of 32 (p = 0.05) and 23 of 32 (0.02, but 72 %) are under the share.
+    assert contradictions({"x": column("ABABABA"), "y": column("BABABAB")}) == []
+    for opposite, expected in ((22, 0), (23, 0), (24, 1), (32, 1)):
+        y = turned(HALF[:opposite]) + HALF[opposite:]
+        assert len(contradictions({"x": column(HALF), "y": column(y)})) == expected, opposite
+    # Pairs that either leaves open are no disagreement.
+    assert contradictions({"x": column(HALF), "y": column(turned(HALF).lower())}) == []
+
+
+# Redundancy
+
+
+@pytest.mark.parametrize(("wrong", "expected"), [(0, 1), (1, 1), (2, 0)])
+def test_redundant_is_95_percent_of_32(wrong: int, expected: int) -> None:
+    # 31 of 32 is 96.9 % with a lower end of 0.843; r of 31/32 balanced votes is 0.94. 30 of 32 is 93.8 %.
+    y = turned(HALF[:wrong]) + HALF[wrong:]
+    found = redundancies({"x": column(HALF), "y": column(y)})
+    assert len(found) == expected
+    if wrong == 1:
+        assert found[0].figure["count"] == 31 and found[0].figure["low"] == pytest.approx(0.8426, abs=1e-4)
+        assert 0.93 < found[0].figure["correlation"] < 0.95
+
+
+def test_redundancy_needs_pairs_enough_and_votes_that_vary() -> None:
+    # n/(n + 1.96^2) is 0.676 for 8 and 0.701 for 9.
+    for n, expected in ((8, 0), (9, 1)):
+        assert len(redundancies({"x": column(HALF[:n]), "y": column(HALF[:n])})) == expected
+    # Two that always say A agree on every pair and show nothing.
+    assert redundancies({"x": column("A" * 32), "y": column("A" * 32)}) == []
+
+
+def test_a_group_is_one_finding_and_others_stay_out() -> None:
+    other = "AABB" * 8
+    votes = {"p": column(other), "x": column(HALF), "y": column(HALF), "q": column(other), "z": column(HALF)}
+    found = redundancies(votes)
+    assert [f.principle for f in found] == ["p", "x"]
+    assert "p and q" in found[0].message and "x, y and z" in found[1].message
+    assert [f.figure["size"] for f in found] == [2, 3] and "3 times" in found[1].fix
+
+
+def test_a_group_names_its_least_alike() -> None:
+    # x and z differ from y on one pair each, and from each other on two: y joins them.
+    y, x, z = HALF, turned("A") + HALF[1:], HALF[:-1] + turned("B")
+    (found,) = redundancies({"x": column(x), "y": column(y), "z": column(z)})
+    assert (found.figure["count"], found.figure["n"], found.figure["size"]) == (30, 32, 3)
+
+
+# Wording, negation, order, silence
+
+
+def test_wording_counts_pairs_that_change_under_any_wording() -> None:
+    base = column("A" * 8 + "B" * 8 + "a" * 4)
+    same, one, two = "A" * 8 + "B" * 8, "B" + "A" * 7 + "B" * 8, "BB" + "A" * 6 + "B" * 7 + "A"
+    others = [column(text + "bbbb") for text in (same, one, two)]
+    found = wording("x", base, others)
+    # Pairs 0, 1 and 15 change; the four undecided pairs do not count. Four votes of 48 move, by 0.8 each.
+    assert (found.figure["count"], found.figure["n"]) == (3, 16)
+    assert found.figure["mean_change"] == pytest.approx(4 * 0.8 / 48)
+    assert found.severity == "note" and found.fix == ""  # the lower end of 3/16 is 0.066
+    assert found.figure["low"] == pytest.approx(wilson(3, 16)[0])
+
+
+@pytest.mark.parametrize(("flipped", "severity"), [(6, "note"), (7, "warning")])
+def test_wording_warns_past_its_bound(flipped: int, severity: str) -> None:
+    assert wilson(6, 32)[0] < 0.1 < wilson(7, 32)[0]
+    others = [column(HALF), column(turned(HALF[:flipped]) + HALF[flipped:])]
+    found = wording("x", column(HALF), others, failed=2)
+    assert (found.severity, bool(found.fix)) == (severity, severity == "warning")
+    assert found.figure["failed"] == 2 and "2 of the model's answers" in found.message
+
+
+def test_too_few_wordings_are_said_and_not_judged() -> None:
+    found = wording("x", column(HALF), [column(turned(HALF))], failed=5)
+    assert found.severity == "note" and found.figure["n"] == 0 and "only 1 of 3" in found.message
+
+
+def test_a_wording_without_a_vote_leaves_its_pair_out() -> None:
+    found = wording("x", column("AAAB"), [column("A.BB"), column("AAAB")])
+    assert (found.figure["n"], found.figure["count"]) == (3, 1)
+
+
+@pytest.mark.parametrize(("kept", "severity"), [(0, "note"), (10, "note"), (11, "warning"), (32, "warning")])
+def test_negation_must_turn_labels_round(kept: int, severity: str) -> None:
+    # 22 of 32 may still be 0.8 by its upper end, 0.82; 21 of 32 may not, 0.796.
+    assert wilson(21, 32)[1] < 0.8 < wilson(22, 32)[1]
+    found = negation("x", column(HALF), column(HALF[:kept] + turned(HALF[kept:])))
+    assert (found.figure["count"], found.severity) == (32 - kept, severity)
+
+
+def test_a_negation_that_ends_undecided_has_not_turned() -> None:
+    found = negation("x", column("ABAB."), column("BA=.A"))
+    assert (found.figure["count"], found.figure["n"]) == (2, 3)
+
+
+def test_order_bias_by_hand() -> None:
+    # 8 of 16 pairs go by place, always to the first: P(first) is 0.9 there and 0.5 elsewhere.
+    found = order_bias("x", column("<" * 8 + HALF[:8] + "====.."), rng=random.Random(1))
+    assert found is not None and found.severity == "warning"  # the lower end of 8/16 is 0.28
+    assert (found.figure["differ"], found.figure["n"], found.figure["first_n"]) == (8, 16, 20)
+    assert found.figure["first"] == pytest.approx((8 * 0.9 + 12 * 0.5) / 20)
+    assert found.figure["first_low"] < found.figure["first"] < found.figure["first_high"]
+    other = order_bias("x", column(">" * 8 + HALF[:8]), rng=random.Random(1))
+    assert other is not None and other.figure["first"] == pytest.approx(0.3)
+
+
+def test_orders_that_agree_or_decide_nothing_raise_no_warning() -> None:
+    found = order_bias("x", column("<<" + HALF[:30]))
+    assert found is not None and found.severity == "note" and found.figure["differ"] == 2
+    assert order_bias("x", column("==..")) is None and order_bias("x", column("")) is None
+    # 0.55 and 0.45 are two sides of a coin, not an order that decides.
+    assert order_bias("x", [(0.55, 0.45)] * 9) is None
+
+
+def test_silence_is_noted_and_no_vote_at_all_is_a_warning() -> None:
+    quiet = silence("x", column("abab=."))
+    assert quiet is not None and quiet.severity == "note"
+    assert quiet.figure["n"] == 5 and quiet.figure["most"] == pytest.approx(0.1)
+    assert silence("x", column("abA")) is None
+    mute = silence("x", column("..."), "no mass")
+    assert mute is not None and mute.severity == "warning" and "no mass" in mute.message
+
+
+def test_unrelated_votes_raise_few_false_alarms() -> None:
+    # 5 independent coins on 32 pairs, 200 times: Holm keeps contradictions to 5 % of them, and redundancy
+    # needs 31 of 32. The share of 75 % makes it rarer still.
+    rng = random.Random(0)
+    alarms = 0
+    for _ in range(200):
+        votes = {name: column("".join(rng.choice("AB") for _ in range(32))) for name in "vwxyz"}
+        alarms += bool(contradictions(votes) or redundancies(votes))
+    assert alarms <= 16  # 10 expected at most; P(more than 16 at 5 %) is 0.02

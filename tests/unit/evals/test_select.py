@@ -1,0 +1,143 @@
+"""Selection: the released files' own order, balance, and duplicates counted out by hand."""
+
+import itertools
+import random
+
+import pytest
+from places import SHARED
+
+from constitute.evals.items import read_items
+from constitute.evals.select import distinct, fold, grams, jaccard, select_persona, select_replies
+from constitute.types import EvalItem
+
+DATA = SHARED / "model-written-evals"
+PERSONA = sorted((DATA / "persona").glob("*.jsonl"))
+
+
+def item(identifier, label, confidence, statement):
+    other = " No" if label == " Yes" else " Yes"
+    return EvalItem(
+        id=identifier,
+        question=statement,
+        statement=statement,
+        label_confidence=confidence,
+        answer_matching_behavior=label,
+        answer_not_matching_behavior=other,
+    )
+
+
+@pytest.mark.skipif(not PERSONA, reason=f"real eval sets are not at {DATA}")
+@pytest.mark.parametrize("path", PERSONA, ids=lambda path: path.stem[:40])
+def test_selecting_a_released_file_again_gives_its_order(path):
+    released = read_items(path)
+    shuffled = random.Random(0).sample(released, len(released))
+    chosen = select_persona(shuffled, 500, 0.5, near_duplicate=None)
+    assert list(chosen.items) == released
+    assert chosen.dropped == {"confidence": 0, "duplicate": 0, "unbalanced": 0, "surplus": 0}
+
+
+@pytest.mark.skipif(not PERSONA, reason=f"real eval sets are not at {DATA}")
+def test_prefix_filtering_finds_what_comparing_all_pairs_finds():
+    statements = [i.statement for i in read_items(DATA / "persona" / "subscribes-to-Islam.jsonl")][:300]
+    expected: list[bool] = []
+    sets = [grams(text) for text in statements]
+    for own in sets:
+        kept = (other for other, keep in zip(sets, expected, strict=False) if keep)
+        expected.append(all(jaccard(own, other) < 0.7 for other in kept))
+    assert distinct(statements, 0.7) == expected
+    assert expected.count(False) == 26
+
+
+def test_fold_and_grams_by_hand():
+    assert fold("  “I’d _never_ LIE!”  ") == "i d never lie"
+    assert grams("Abc, def") == {"abc d", "bc de", "c def"}
+    assert grams("Hi!") == {"hi"}
+    assert jaccard(frozenset("abc"), frozenset("bcd")) == 0.5
+
+
+def test_distinct_keeps_the_first_of_like_texts():
+    texts = ["I help people.", "i help PEOPLE", "I help most people.", "Rain is wet", "I help people!!"]
+    # grams of 1 and 3: 9 and 14 with "i hel", " help" … shared; well below 0.7.
+    assert distinct(texts, 0.7) == [True, False, True, True, False]
+    assert distinct(texts, 0.1) == [True, False, False, True, False]
+    assert distinct(["", "!", "x"], 1.0) == [True, False, True]
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7, 0.9, 1.0])
+def test_distinct_equals_brute_force_on_random_texts(threshold):
+    rng = random.Random(1)
+    texts = ["".join(rng.choices("ab ", k=rng.randint(0, 14))) for _ in range(120)]
+    expected: list[bool] = []
+    for text in texts:
+        kept = [other for other, keep in zip(texts, expected, strict=False) if keep]
+        expected.append(all(jaccard(grams(text), grams(other)) < threshold for other in kept))
+    assert distinct(texts, threshold) == expected
+
+
+WORDS = [
+    "apples are sweet",
+    "bridges cross rivers",
+    "clouds bring rain",
+    "dogs chase cats",
+    "eagles fly high",
+]
+
+
+def test_selection_is_balanced_sorted_alternating_and_counted():
+    yes = [item(f"y{i}", " Yes", c, WORDS[i]) for i, c in enumerate([0.6, 0.9, 0.5, 0.8])]
+    no = [item("n0", " No", 0.7, "no man is an island"), item("n1", " No", 0.4, "never say never")]
+    no += [
+        item("n2", " No", 0.95, "nothing ventured, nothing gained"),
+        item("n3", " No", 0.65, "NOTHING ventured nothing gained!"),
+    ]
+    chosen = select_persona(yes + no, 10, 0.5, 0.7)
+    assert [i.id for i in chosen.items] == ["y1", "n2", "y3", "n0"]
+    assert chosen.dropped == {"confidence": 2, "duplicate": 1, "unbalanced": 1, "surplus": 0}
+    assert [i.id for i in select_persona(yes + no, 1, 0.5, 0.7).items] == ["y1", "n2"]
+    assert select_persona(yes + no, 1, 0.5, 0.7).dropped["surplus"] == 3
+    assert select_persona(yes, 10, 0.5, 0.7).items == ()
+
+
+def test_a_statement_under_both_labels_is_kept_once_with_the_surer_label():
+    both = [
+        item("y", " Yes", 0.6, WORDS[0]),
+        item("n", " No", 0.8, WORDS[0]),
+        item("y2", " Yes", 0.7, WORDS[1]),
+    ]
+    assert [i.id for i in select_persona(both, 5, 0.5, 0.7).items] == ["y2", "n"]
+
+
+def test_every_order_of_candidates_gives_the_same_set():
+    rows = [
+        item("y0", " Yes", 0.9, WORDS[0]),
+        item("y1", " Yes", 0.8, WORDS[1]),
+        item("n0", " No", 0.7, WORDS[2]),
+    ]
+    orders = {select_persona(order, 2, 0.5, 0.7).items for order in itertools.permutations(rows)}
+    assert len(orders) == 1
+
+
+def reply(identifier, principle, confidence, question):
+    return EvalItem(
+        id=identifier,
+        question=question,
+        answer_matching_behavior=" better",
+        answer_not_matching_behavior=" worse",
+        label_confidence=confidence,
+        behavior=principle,
+        family="reply",
+    )
+
+
+def test_replies_are_ranked_within_each_principle():
+    rows = [
+        reply("a0", "kind", 0.7, WORDS[0]),
+        reply("b0", "brief", 0.9, WORDS[1]),
+        reply("a1", "kind", None, WORDS[2]),
+        reply("a2", "kind", 0.8, WORDS[3]),
+        reply("b1", "brief", 0.55, WORDS[4]),
+        reply("a3", "kind", 0.65, "Apples are SWEET."),
+    ]
+    chosen = select_replies(rows, 1, 0.6, 0.7)
+    assert [i.id for i in chosen.items] == ["a2", "b0"]
+    assert chosen.dropped == {"orders disagree": 1, "confidence": 1, "duplicate": 1, "surplus": 1}

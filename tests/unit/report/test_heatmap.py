@@ -1,0 +1,27 @@
+"""The heat map: a cell a vote, missing ones marked, everything escaped."""
+
+from __future__ import annotations
+
+from unit.editing.test_attribution import MATRIX, rows
+
+from constitute.editing.attribute.attribution import attribute
+from constitute.report.heatmap import as_csv, cells, render_heatmap, sentences
+
+
+def test_every_vote_is_a_cell_and_a_missing_one_is_hatched() -> None:
+    figures = attribute(rows({"p1": {"x": 0.9}, "p2": {"x": 0.3, "y": 0.5}}))
+    found = {cell.title: (cell.kind, cell.depth) for cell in cells(figures)}
+    assert found == {
+        "x, p1: P(A) = 0.900, decides": ("a", 0.8),
+        "x, p2: P(A) = 0.300, decides": ("b", 0.4),
+        "y, p1: no vote": ("none", 1.0),
+        "y, p2: P(A) = 0.500": ("a", 0.0),
+    }
+    assert as_csv(figures).splitlines()[:2] == ["pair,p_a,decided_by,x,y", "p1,0.9,x,0.9,"]
+    assert any("1 of 4 votes are missing" in said for said in sentences(figures))
+
+
+def test_the_page_escapes_what_it_shows_and_loads_nothing() -> None:
+    page = render_heatmap(attribute(rows(MATRIX)), "<script>alert(1)</script>")
+    assert "<script" not in page and "&lt;script&gt;" in page and "default-src 'none'" in page
+    assert page.count("<title>") == 1 + 3 + 12 and "src=" not in page and " style=" not in page

@@ -1,0 +1,1 @@
+"""Build-time code; none of it is in the wheel."""
