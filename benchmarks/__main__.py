@@ -13,6 +13,7 @@ BENCHMARKS = {
     "editing.preview": "benchmarks.editing.preview",
     "editing.lint_model": "benchmarks.editing.lint_model",
     "editing.attribution": "benchmarks.editing.attribution",
+    "neighbour": "benchmarks.neighbour",
     "train": "benchmarks.train.ppo",
     "train.reward_step": "benchmarks.train.reward_step",
 }

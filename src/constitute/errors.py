@@ -1,16 +1,28 @@
 """Errors a user can act on: each message says what was wrong, what was given and what to do.
 
-Exit codes: 0 ok, 2 usage, 3 some rows failed, 4 a quality gate failed, 5 engine unreachable,
-130 interrupted. Anything that is not a `ConstituteError` is a bug and keeps its traceback.
+Anything that is not a `ConstituteError` is a bug and keeps its traceback.
 """
 
 from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What the command line returns."""
+
+    OK = 0
+    USAGE = 2
+    ROWS_FAILED = 3
+    GATE_FAILED = 4
+    ENGINE_UNREACHABLE = 5
+    INTERRUPTED = 130
 
 
 class ConstituteError(Exception):
     """Base of every error shown as one sentence; `exit_code` is what the command line returns."""
 
-    exit_code = 2
+    exit_code = ExitCode.USAGE
 
 
 class UsageError(ConstituteError, ValueError):
@@ -32,13 +44,13 @@ class StorageError(ConstituteError, OSError):
 class GateFailed(ConstituteError):
     """A quality gate was not met."""
 
-    exit_code = 4
+    exit_code = ExitCode.GATE_FAILED
 
 
 class EngineError(ConstituteError):
     """The engine cannot go on; the run stops and can be resumed."""
 
-    exit_code = 5
+    exit_code = ExitCode.ENGINE_UNREACHABLE
 
 
 class RowError(Exception):

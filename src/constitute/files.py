@@ -1,47 +1,112 @@
-"""Write files whole or not at all: a temporary file beside the target, fsync, then rename."""
+"""One way to read a file and one way to write it: whole or not at all, in any encoding we can name.
+
+Written is a new file of a random name beside the target, never through a link, which then takes its place.
+Read are UTF-8 (with or without a byte-order mark), plain or compressed, and lines that a killed writer tore.
+"""
 
 from __future__ import annotations
 
+import bz2
 import contextlib
+import fcntl
+import gzip
+import json
+import lzma
 import os
-from collections.abc import Iterator
+import secrets
+import shutil
+import stat
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, NamedTuple
 
-from constitute.errors import StorageError, UsageError
+from constitute.errors import DataError, StorageError, UsageError
+from constitute.types import Record
+
+# Ending -> what opens such a file; a further compression is a line here.
+COMPRESSIONS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+_BROKEN = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, OSError)
+# A longer line is no row of text; reading it whole would fill the memory.
+LONGEST_LINE = 64 * 2**20
+
+
+class BadLine(Record):
+    """An input line that could not be used: where it stands and why."""
+
+    where: str
+    reason: str
+
+
+class Row(NamedTuple):
+    """One JSON object of a file and its place, as `file:line`."""
+
+    where: str
+    value: dict[str, Any]
 
 
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[IO[bytes]]:
     """A binary file that becomes `path` when the block ends well and leaves nothing behind otherwise.
 
-    Raises `StorageError` when the disk refuses a write; `path` is then as it was.
+    Temporary files that a killed writer of `path` left are removed. Raises `StorageError` when the disk
+    refuses; `path` is then as it was.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    with _storage(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except OSError as problem:
-        if isinstance(problem, StorageError):
-            raise
-        reason = problem.strerror or str(problem)
-        raise StorageError(
-            f"cannot write {path}: {reason}; nothing was changed, free the disk or choose another place"
-        ) from problem
-    finally:
-        with contextlib.suppress(OSError):
+        _remove_orphans(path)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(temporary, flags, 0o666)
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                # Held while the file is written: another process can tell it from one that was left.
+                fcntl.flock(stream, fcntl.LOCK_EX)
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+                os.replace(temporary, path)
+            sync_folder(path.parent)
+        finally:
             temporary.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8, whole or not at all."""
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """An empty folder to fill that becomes `path`, in place of what was there, when the block ends well.
+
+    Raises `StorageError` when the disk refuses; `path` is then as it was.
+    """
+    staging = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    old = path.with_name(f".{path.name}.{secrets.token_hex(8)}.old")
+    with _storage(path):
+        try:
+            staging.mkdir(parents=True)
+            yield staging
+            for file in sorted(staging.rglob("*")):
+                if file.is_file():
+                    _sync(file)
+            if path.exists():
+                os.replace(path, old)
+            os.replace(staging, path)
+            sync_folder(path.parent)
+        finally:
+            if old.exists() and not path.exists():
+                os.replace(old, path)
+            shutil.rmtree(staging, ignore_errors=True)
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write `text` as UTF-8, whole or not at all; returns `path`."""
     with atomic(path) as stream:
         stream.write(text.encode("utf-8"))
+    return path
+
+
+def write_json(path: Path, value: Any) -> Path:
+    """Write `value` as indented JSON that holds every character as it is; returns `path`."""
+    return write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_new(path: Path, text: str, *, force: bool) -> None:
@@ -51,8 +116,174 @@ def write_new(path: Path, text: str, *, force: bool) -> None:
     write_text(path, text)
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def read_text(path: Path) -> str:
+    """The whole of a UTF-8 file, without a byte-order mark; compressed files are unpacked.
+
+    Raises `UsageError` where there is no such file, `DataError` naming the line of the first bad byte.
+    """
+    try:
+        with _open(path) as stream:
+            data = stream.read()
+    except FileNotFoundError:
+        raise UsageError(f"no such file: {path}; check the name") from None
+    except _BROKEN as problem:
+        raise DataError(f"{path} cannot be read ({problem}); write it anew") from None
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise DataError(f"{path}:1: the file is UTF-16; save it as UTF-8")
+    try:
+        return str(data.decode("utf-8-sig"))
+    except UnicodeDecodeError as problem:
+        line = data[: problem.start].count(b"\n") + 1
+        byte = data[problem.start]
+        raise DataError(f"{path}:{line}: byte 0x{byte:02x} is not UTF-8; save the file as UTF-8") from None
+
+
+def read_json(path: Path) -> Any:
+    """The JSON value a file holds. Raises `UsageError` or `DataError`, as `read_text` does."""
+    text = read_text(path)
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as problem:
+        raise DataError(
+            f"{path}:{problem.lineno}: not JSON ({problem.msg}); mend or restore the file"
+        ) from None
+    except (RecursionError, ValueError) as problem:
+        raise DataError(f"{path}: JSON that cannot be read ({problem}); mend or restore the file") from None
+
+
+def text_lines(path: Path) -> Iterator[tuple[str, str, bool] | BadLine]:
+    """(`file:line`, text, whether a newline ended it) of each line that is not blank, or why it is unusable.
+
+    Lines end at `\\n` alone: JSON text may hold the other separators. Raises `DataError` for UTF-16.
+    """
+    for number, line in _lines(path):
+        if isinstance(line, BadLine):
+            yield line
+            continue
+        where = f"{path}:{number}"
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as problem:
+            byte = line[problem.start]
+            yield BadLine(where=where, reason=f"byte {problem.start + 1} (0x{byte:02x}) is not UTF-8")
+            continue
+        if text.strip():
+            yield where, text.rstrip("\r\n"), text.endswith("\n")
+
+
+def json_lines(path: Path) -> Iterator[Row | BadLine]:
+    """The JSON object of each line, or why the line holds none."""
+    for line in text_lines(path):
+        if isinstance(line, BadLine):
+            yield line
+            continue
+        where, text, ended = line
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError as problem:
+            torn = "" if ended else "; the file's last line is cut off"
+            yield BadLine(where=where, reason=f"not JSON at column {problem.colno} ({problem.msg}){torn}")
+            continue
+        except (RecursionError, ValueError) as problem:
+            yield BadLine(where=where, reason=f"JSON that cannot be read ({problem})")
+            continue
+        yield json_object(where, value)
+
+
+def json_object(where: str, value: Any) -> Row | BadLine:
+    """`value` as the row at `where`, unless it is no object."""
+    if isinstance(value, dict):
+        return Row(where, value)
+    return BadLine(where=where, reason=f"a JSON {type(value).__name__} where an object is needed")
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The objects of a JSONL log that a run writes as it goes; none where there is no such file.
+
+    A last line without its newline is still being written, or was torn by a kill, and is left out. Raises
+    `DataError` for any other line that cannot be read.
+    """
+    if not path.is_file():
+        return []
+    found = list(json_lines(path))
+    if found and isinstance(found[-1], BadLine) and "cut off" in found[-1].reason:
+        found.pop()
+    for row in found:
+        if isinstance(row, BadLine):
+            raise DataError(f"{row.where}: {row.reason}; restore the file, or start the run anew")
+    return [row.value for row in found if isinstance(row, Row)]
+
+
+def opens_with(path: Path) -> bytes:
+    """The first byte of a file that is neither white space nor part of a byte-order mark."""
+    for _, line in _lines(path):
+        if isinstance(line, bytes) and (found := line.removeprefix(b"\xef\xbb\xbf").strip()):
+            return found[:1]
+    return b""
+
+
+def sync_folder(folder: Path) -> None:
+    """Put the names in `folder` on disk."""
+    _sync(folder)
+
+
+def _open(path: Path) -> IO[bytes]:
+    stream: IO[bytes] = COMPRESSIONS.get(path.suffix, open)(path, "rb")
+    return stream
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes | BadLine]]:
+    number = 0
+    try:
+        with _open(path) as stream:
+            while line := stream.readline(LONGEST_LINE + 1):
+                number += 1
+                if number == 1 and line.startswith((b"\xff\xfe", b"\xfe\xff")):
+                    raise DataError(f"{path}:1: the file is UTF-16; save it as UTF-8")
+                if len(line) > LONGEST_LINE:
+                    reason = f"the line is longer than {LONGEST_LINE // 2**20} MiB, the rest is not read"
+                    yield number, BadLine(where=f"{path}:{number}", reason=reason)
+                    return
+                yield number, line
+    except DataError:
+        raise
+    except _BROKEN as problem:
+        if path.suffix not in COMPRESSIONS:
+            raise
+        where = f"{path}:{number + 1}"
+        yield number + 1, BadLine(where=where, reason=f"the compressed data is broken or cut off ({problem})")
+
+
+@contextlib.contextmanager
+def _storage(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as problem:
+        reason = problem.strerror or str(problem)
+        raise StorageError(
+            f"cannot write {path}: {reason}; nothing was changed, free the disk or choose another place"
+        ) from problem
+
+
+def _remove_orphans(path: Path) -> None:
+    """Remove temporary files of `path` that no living process holds."""
+    for left in path.parent.glob(f".{_escaped(path.name)}.????????????????.tmp"):
+        with contextlib.suppress(OSError):
+            if not stat.S_ISREG(left.lstat().st_mode):
+                continue
+            with open(os.open(left, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as stream:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                left.unlink()
+
+
+def _escaped(name: str) -> str:
+    return "".join(f"[{character}]" if character in "*?[" else character for character in name)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -7,6 +7,8 @@ import random
 from collections.abc import Hashable, Sequence
 from statistics import NormalDist
 
+from constitute.types import Record
+
 
 def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
     """Wilson score interval of a proportion, in [0, 1]; (0, 1) where nothing was counted.
@@ -99,3 +101,38 @@ def cohen_kappa(first: Sequence[Hashable], second: Sequence[Hashable]) -> float:
     labels = set(first) | set(second)
     chance = sum(list(first).count(label) * list(second).count(label) for label in labels) / (n * n)
     return 1.0 if chance == 1.0 else (observed - chance) / (1 - chance)
+
+
+class Estimate(Record):
+    """A share or a mean with its 95 % interval and the number of cases behind it.
+
+    `value`, `low` and `high` are None where `n` is 0: nothing was counted, so nothing is known.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+    def text(self, digits: int = 3, *, percent: bool = False) -> str:
+        """Such as `0.812 (0.780 to 0.844, n = 120)`; with `percent`, all three times 100."""
+        if self.value is None or self.low is None or self.high is None:
+            return f"- (n = {self.n})"
+        value, low, high = (x * 100 if percent else x for x in (self.value, self.low, self.high))
+        return f"{value:.{digits}f} ({low:.{digits}f} to {high:.{digits}f}, n = {self.n})"
+
+
+def share_of(count: int, n: int) -> Estimate:
+    """The share `count` / `n` with its Wilson interval."""
+    if n == 0:
+        return Estimate(value=None, low=None, high=None, n=0)
+    low, high = wilson(count, n)
+    return Estimate(value=count / n, low=low, high=high, n=n)
+
+
+def mean_of(values: Sequence[float], seed: int | str = 0) -> Estimate:
+    """The mean with its bootstrap interval, the same for the same values and `seed`."""
+    if not values:
+        return Estimate(value=None, low=None, high=None, n=0)
+    low, high = bootstrap_mean(values, random.Random(seed))
+    return Estimate(value=mean(values), low=low, high=high, n=len(values))

@@ -13,7 +13,18 @@ from places import ROOT
 
 SRC = ROOT / "src" / "constitute"
 
-GROUND = {"types", "errors", "stats", "files", "progress", "packaged", "templates", "strict_yaml", "hh"}
+GROUND = {
+    "types",
+    "errors",
+    "stats",
+    "files",
+    "progress",
+    "packaged",
+    "templates",
+    "strict_yaml",
+    "hh",
+    "blocking",
+}
 EDGES = GROUND | {"config", "constitution", "store"}
 INPUTS = EDGES | {"data", "engines", "stages"}
 DRIVER = INPUTS | {"pipeline"}

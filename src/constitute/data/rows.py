@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import re
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any, NamedTuple, TypeVar
+from typing import TypeVar
 
 from constitute.errors import DataError, UsageError
-from constitute.types import Record
+from constitute.files import (
+    COMPRESSIONS,
+    BadLine,
+    Row,
+    json_lines,
+    json_object,
+    opens_with,
+    read_json,
+    text_lines,
+)
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".txt", ".parquet")
 _HUB = re.compile(r"[\w.-]+/[\w.-]+(:[\w.\[\]%-]+)?")
 _T = TypeVar("_T")
-
-
-class BadLine(Record):
-    """An input line that could not be used: where it stands and why."""
-
-    where: str
-    reason: str
-
-
-class Row(NamedTuple):
-    """One record of a file and its place, as `file:line`."""
-
-    where: str
-    value: dict[str, Any]
 
 
 class Unusable(ValueError):
@@ -47,7 +39,7 @@ def read_rows(spec: str | Path, text_key: str) -> Iterator[Row | BadLine]:
         raise UsageError(f"{path} is a directory; give one of the files in it")
     if path.is_file():
         return _file_rows(path, text_key)
-    if _HUB.fullmatch(str(spec)) and path.suffix not in (*SUFFIXES, ".gz"):
+    if _HUB.fullmatch(str(spec)) and path.suffix not in (*SUFFIXES, *COMPRESSIONS):
         return _hub_rows(str(spec))
     raise UsageError(f"no such file: {spec}; give a file ({', '.join(SUFFIXES)}) or a Hub name as owner/name")
 
@@ -89,101 +81,29 @@ def collect(
 
 
 def _file_rows(path: Path, text_key: str) -> Iterator[Row | BadLine]:
-    packed = path.suffix == ".gz"
-    suffix = Path(path.stem).suffix if packed else path.suffix
+    suffix = Path(path.stem).suffix if path.suffix in COMPRESSIONS else path.suffix
     if suffix not in SUFFIXES:
-        raise UsageError(f"{path} has an unknown ending; known are {', '.join(SUFFIXES)}, text also with .gz")
+        raise UsageError(
+            f"{path} has an unknown ending; known are {', '.join(SUFFIXES)}, "
+            f"text also with {', '.join(COMPRESSIONS)}"
+        )
     if suffix == ".parquet":
         return _parquet_rows(path)
     if suffix == ".txt":
-        return _text_rows(path, packed, text_key)
-    if suffix == ".json" and _opens_with(path, packed) == b"[":
-        return _array_rows(path, packed)
-    return _json_rows(path, packed)
+        return _text_rows(path, text_key)
+    if suffix == ".json" and opens_with(path) == b"[":
+        return _array_rows(path)
+    return json_lines(path)
 
 
-def _open(path: Path, packed: bool) -> IO[bytes]:
-    return gzip.open(path, "rb") if packed else path.open("rb")  # type: ignore[return-value]
-
-
-def _opens_with(path: Path, packed: bool) -> bytes:
-    for _, line in _lines(path, packed):
-        if isinstance(line, bytes) and (found := line.removeprefix(b"\xef\xbb\xbf").strip()):
-            return found[:1]
-    return b""
-
-
-def _lines(path: Path, packed: bool) -> Iterator[tuple[int, bytes | BadLine]]:
-    """Numbered lines, split at `\\n` only: JSON text may hold other line separators."""
-    number = 0
-    try:
-        with _open(path, packed) as stream:
-            for number, line in enumerate(stream, 1):
-                if number == 1 and line.startswith((b"\xff\xfe", b"\xfe\xff")):
-                    raise DataError(f"{path}:1: the file is UTF-16; save it as UTF-8")
-                yield number, line
-    except (EOFError, gzip.BadGzipFile, zlib.error) as problem:
-        where = f"{path}:{number + 1}"
-        yield number + 1, BadLine(where=where, reason=f"the compressed data is broken or cut off ({problem})")
-
-
-def _decoded(path: Path, packed: bool) -> Iterator[tuple[str, str, bool] | BadLine]:
-    """(place, text, whether a newline ended it) of every line that is not blank."""
-    for number, line in _lines(path, packed):
-        if isinstance(line, BadLine):
-            yield line
-            continue
-        where = f"{path}:{number}"
-        try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as problem:
-            byte = line[problem.start]
-            yield BadLine(where=where, reason=f"byte {problem.start + 1} (0x{byte:02x}) is not UTF-8")
-            continue
-        if text.strip():
-            yield where, text.rstrip("\r\n"), text.endswith("\n")
-
-
-def _text_rows(path: Path, packed: bool, text_key: str) -> Iterator[Row | BadLine]:
-    for line in _decoded(path, packed):
+def _text_rows(path: Path, text_key: str) -> Iterator[Row | BadLine]:
+    for line in text_lines(path):
         yield line if isinstance(line, BadLine) else Row(line[0], {text_key: line[1]})
 
 
-def _json_rows(path: Path, packed: bool) -> Iterator[Row | BadLine]:
-    for line in _decoded(path, packed):
-        if isinstance(line, BadLine):
-            yield line
-            continue
-        where, text, ended = line
-        try:
-            value = json.loads(text)
-        except json.JSONDecodeError as problem:
-            torn = "" if ended else "; the file's last line is cut off"
-            yield BadLine(where=where, reason=f"not JSON at column {problem.colno} ({problem.msg}){torn}")
-            continue
-        except (RecursionError, ValueError) as problem:
-            yield BadLine(where=where, reason=f"JSON that cannot be read ({problem})")
-            continue
-        yield _object(where, value)
-
-
-def _array_rows(path: Path, packed: bool) -> Iterator[Row | BadLine]:
-    with _open(path, packed) as stream:
-        data = stream.read()
-    try:
-        values = json.loads(data.decode("utf-8-sig"))
-    except json.JSONDecodeError as problem:
-        raise DataError(f"{path}:{problem.lineno}: not JSON ({problem.msg}); mend it, or use JSONL") from None
-    except (UnicodeDecodeError, RecursionError, ValueError) as problem:
-        raise DataError(f"{path}: JSON that cannot be read ({problem}); save it as UTF-8 JSONL") from None
-    for number, value in enumerate(values, 1):
-        yield _object(f"{path}: item {number}", value)
-
-
-def _object(where: str, value: Any) -> Row | BadLine:
-    if isinstance(value, dict):
-        return Row(where, value)
-    return BadLine(where=where, reason=f"a JSON {type(value).__name__} where an object is needed")
+def _array_rows(path: Path) -> Iterator[Row | BadLine]:
+    for number, value in enumerate(read_json(path), 1):
+        yield json_object(f"{path}: item {number}", value)
 
 
 def _parquet_rows(path: Path) -> Iterator[Row | BadLine]:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from constitute.errors import DataError, StorageError, UsageError
 from constitute.evals.items import dump_items, label_set, read_items
 from constitute.evals.sets import SetResult, WrittenSet
-from constitute.store.manifest import write_atomic
+from constitute.files import write_text
 from constitute.types import EvalItem
 
 
@@ -136,4 +136,4 @@ def _write(path: Path, text: str) -> None:
         raise StorageError(
             f"cannot make {path.parent}: {problem.strerror}; choose another --run DIR"
         ) from None
-    write_atomic(path, text)
+    write_text(path, text)

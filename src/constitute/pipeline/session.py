@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections.abc import Sequence
 
+from constitute.blocking import block
 from constitute.config import RunConfig
 from constitute.constitution.read import load_constitution
 from constitute.engines import open_engine
@@ -46,17 +44,7 @@ def run_stages(
         for notice in store.notices:
             progress.note(notice)
         job = _run(config, constitution, stages, prompts, pairs, engine, store, progress, retry)
-        return _block(job)
-
-
-def _block(job: Coroutine[Any, Any, dict[str, Counts]]) -> dict[str, Counts]:
-    """Run `job` to its end; where a loop is running already, as in a notebook, in a thread of its own."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(job)
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, job).result()
+        return block(job)
 
 
 async def _run(

@@ -11,6 +11,7 @@ from typing import Any
 
 from constitute.config import RunConfig, load_config
 from constitute.constitution.read import constitution_hash, load_constitution
+from constitute.files import write_text
 from constitute.loop import Loop, open_loop, run_loop
 from constitute.pipeline import drive
 from constitute.pocket import world
@@ -20,7 +21,7 @@ from constitute.report.render import write_report
 from constitute.stages.base import Sample
 from constitute.stages.generate import generate
 from constitute.store import Store
-from constitute.store.manifest import versions, write_atomic
+from constitute.store.manifest import versions
 from constitute.types import Prompt, Response
 
 CONFIG = Path(__file__).with_name("demo.yaml")
@@ -47,7 +48,7 @@ def run_demo(config: RunConfig, progress: Progress, prompts: int = TRAIN_PROMPTS
         with loop.timed("measure"), Store.open(config.run) as store:
             policies = {name: _measure(loop, name, held_out, store) for name in loop.policies}
             summary = summarise(loop, policies, store)
-    write_atomic(config.run / SUMMARY_FILE, json.dumps(summary, indent=1) + "\n")
+    write_text(config.run / SUMMARY_FILE, json.dumps(summary, indent=1) + "\n")
     write_report(config.run)
     return summary
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from constitute.editing.attribute.attribution import Attribution, Share
+from constitute.files import write_text
 from constitute.report.page import render_page
-from constitute.store.manifest import write_atomic
 from constitute.types import Record
 
 WIDTH, ROW, LABEL = 1080, 24, 210
@@ -28,7 +28,7 @@ class Cell(Record):
 
 def write_heatmap(figures: Attribution, title: str, out: Path) -> Path:
     """Write the page to `out`; returns its path. Raises `StorageError` for the disk."""
-    return write_atomic(out, render_heatmap(figures, title))
+    return write_text(out, render_heatmap(figures, title))
 
 
 def render_heatmap(figures: Attribution, title: str) -> str:

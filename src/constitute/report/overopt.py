@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from constitute.errors import StorageError
+from constitute.files import write_text
 from constitute.report.charts import Tick, nice_ticks
 from constitute.report.page import render_page
-from constitute.store.manifest import write_atomic
 from constitute.types import Record
 
 WIDTH, HEIGHT = 520, 320
@@ -132,4 +132,4 @@ def write_overopt(page: OveroptPage, out: Path) -> Path:
         raise StorageError(
             f"cannot write {out}: {problem.strerror or problem}; give another --out"
         ) from problem
-    return write_atomic(out, render_overopt(page))
+    return write_text(out, render_overopt(page))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from constitute.files import write_text
 from constitute.report.build import build
 from constitute.report.page import render_page
 from constitute.report.read import read_run
 from constitute.report.view import Figure, Report
 from constitute.store import Store
-from constitute.store.manifest import write_atomic
 
 
 def write_report(run_dir: Path, out: Path | None = None, rows: int = 24) -> Path:
@@ -19,7 +19,7 @@ def write_report(run_dir: Path, out: Path | None = None, rows: int = 24) -> Path
     """
     with Store.open(run_dir, create=False, readonly=True) as store:
         report = build(store, read_run(run_dir), rows)
-    return write_atomic(out or run_dir / "report.html", render_report(report))
+    return write_text(out or run_dir / "report.html", render_report(report))
 
 
 def render_report(report: Report) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -16,7 +15,8 @@ from constitute.config import RunConfig
 from constitute.config.load import dump_config
 from constitute.config.stages import LAYOUTS
 from constitute.constitution.read import constitution_hash, principle_hash
-from constitute.errors import RunMismatch, StorageError
+from constitute.errors import RunMismatch
+from constitute.files import write_json, write_text
 from constitute.store import Store
 from constitute.templates import template_hash
 from constitute.types import Constitution, Record
@@ -75,7 +75,7 @@ def save_config(folder: Path, config: RunConfig) -> Path:
         if (value := getattr(config, name)) is not None and Path(value).exists()
     }
     anchored = config.model_copy(update={**files, "run": folder.resolve(), "limit": None})
-    return write_atomic(folder / CONFIG_FILE, dump_config(anchored))
+    return write_text(folder / CONFIG_FILE, dump_config(anchored))
 
 
 def write_manifest(store: Store, config: RunConfig, constitution: Constitution | None) -> Path:
@@ -98,9 +98,7 @@ def write_manifest(store: Store, config: RunConfig, constitution: Constitution |
         },
         "versions": versions(),
     }
-    return write_atomic(
-        store.folder / MANIFEST_FILE, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
-    )
+    return write_json(store.folder / MANIFEST_FILE, manifest)
 
 
 def versions() -> dict[str, str]:
@@ -112,22 +110,6 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def write_atomic(path: Path, text: str) -> Path:
-    """Write a whole file or nothing; raises `StorageError` where the disk refuses."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with part.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as problem:
-        raise StorageError(
-            f"cannot write {path}: {problem.strerror}; free some space and run again"
-        ) from None
-    return path
 
 
 def _constitution_entry(constitution: Constitution) -> dict[str, Any]:

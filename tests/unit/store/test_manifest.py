@@ -13,8 +13,9 @@ from constitute.config import load_config
 from constitute.constitution.read import constitution_hash, principle_hash
 from constitute.constitution.write import to_yaml
 from constitute.errors import RunMismatch, StorageError, UsageError
+from constitute.files import write_text
 from constitute.pipeline import run_stages
-from constitute.store.manifest import versions, write_atomic
+from constitute.store.manifest import versions
 from constitute.templates import template_hash
 
 
@@ -71,11 +72,11 @@ def test_a_given_engine_is_left_open(tmp_path: Path, sets: list[str]) -> None:
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = write_atomic(tmp_path / "a.json", "one")
-    write_atomic(path, "two")
+    path = write_text(tmp_path / "a.json", "one")
+    write_text(path, "two")
     assert path.read_text() == "two" and [p.name for p in tmp_path.iterdir()] == ["a.json"]
     with pytest.raises(StorageError, match="cannot write"):
-        write_atomic(tmp_path / "absent" / "a.json", "three")
+        write_text(path / "b.json", "three")  # its folder is a file
 
 
 async def test_a_session_runs_where_a_loop_is_running_already(tmp_path: Path, sets: list[str]) -> None:

@@ -50,9 +50,9 @@ def attribute(
     from constitute.editing.attribute.attribution import MARGIN
     from constitute.editing.attribute.run import attribute_run
     from constitute.errors import UsageError
+    from constitute.files import write_text
     from constitute.progress import open_progress
     from constitute.report.heatmap import as_csv, write_heatmap
-    from constitute.store.manifest import write_atomic
 
     if (model or constitution_file) and not fill:
         raise UsageError("--model and --constitution are for --fill, which asks for votes that are missing")
@@ -70,7 +70,7 @@ def attribute(
     if out is not None:
         say(f"wrote {write_heatmap(done.figures, run_dir.name or 'run', out)}")
     if csv_file is not None:
-        say(f"wrote {write_atomic(csv_file, as_csv(done.figures))}")
+        say(f"wrote {write_text(csv_file, as_csv(done.figures))}")
     if as_json:
         result = {"event": "result", "asked": done.asked, "reused": done.reused, "unfilled": done.unfilled}
         figures = done.figures.model_dump(mode="json")
