@@ -1,11 +1,11 @@
 """The algorithms by hand, how the KL enters, and that a further one is an entry and nothing else."""
 
-import importlib
 import json
 
 import pytest
 import torch
 from e2e.train.test_gibbs import END, PROMPT
+from registry_examples import add_module, example
 from train_models import CausalRollouts, tiny_causal, word_tokenizer
 
 from constitute.config import RunConfig
@@ -151,42 +151,19 @@ def learn(folder, reference=None, **changes):
     return [json.loads(line) for line in lines], summary
 
 
-GROUP_STANDARDISED = """
-import torch
-
-from constitute.train.ppo.algorithms import ALGORITHMS
-from constitute.train.ppo.experience import Algorithm
-
-
-def group_standardised(batch):
-    groups = batch.scores_B.view(-1, batch.group_size)
-    scores = (groups - groups.mean(1, keepdim=True)) / (groups.std(1, keepdim=True) + 1e-4)
-    return scores.flatten()[:, None] * batch.mask_BT, None
-
-
-ALGORITHMS["group-standardised"] = Algorithm(
-    group_standardised, needs_critic=False, needs_group=True, kl="loss"
-)
-"""
-
-
 def test_a_further_algorithm_is_a_module_and_an_entry(tmp_path, monkeypatch):
-    (tmp_path / "an_algorithm_of_the_tests.py").write_text(GROUP_STANDARDISED, encoding="utf-8")
-    monkeypatch.syspath_prepend(tmp_path)
-    for name, spec in dict(ALGORITHMS).items():
-        monkeypatch.setitem(ALGORITHMS, name, spec)
-    monkeypatch.setitem(ALGORITHMS, "group-standardised", None)
-    importlib.import_module("an_algorithm_of_the_tests")
+    module = add_module(monkeypatch, "grouped", example("An algorithm"))
+    monkeypatch.setitem(ALGORITHMS, "grouped", module.ALGORITHM)
     # Groups 1, 3 and 2, 2: deviation sqrt(2), and none.
-    config = PPOConfig(advantage="group-standardised", samples_per_prompt=2, batch_size=4)
+    config = PPOConfig(advantage="grouped", samples_per_prompt=2, batch_size=4)
     by_hand = experience(batch_of(find_algorithm(config), [1.0, 3.0, 2.0, 2.0], [[1.0]] * 4, config))
     assert by_hand.advantages_BT.flatten().tolist() == pytest.approx([-0.70706, 0.70706, 0.0, 0.0], rel=1e-4)
-    lines, summary = learn(tmp_path, advantage="group-standardised", samples_per_prompt=8, kl_coef=0.1)
+    lines, summary = learn(tmp_path, advantage="grouped", samples_per_prompt=8, kl_coef=0.1)
     # Uniform at first, 19 / 27 ones a response; no policy has more than 3.
     assert lines[0]["reward"] == pytest.approx(19 / 27, abs=0.35)
     assert lines[-1]["reward"] > lines[0]["reward"] + 1.0
     assert lines[0]["kl"] == pytest.approx(0.0, abs=1e-5) and lines[-1]["kl"] > 0.2
-    assert summary["critic_from"] == "none: group-standardised needs no critic"
+    assert summary["critic_from"] == "none: grouped needs no critic"
     assert lines[-1]["explained_variance"] is None and lines[-1]["value_mean"] is None
 
 
