@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from constitute.engines.base import ModelIdentity
-from constitute.engines.render import check_length
+from constitute.engines.base import ModelIdentity, check_length
 from constitute.errors import EngineError, RowError
 from constitute.types import Choice, Completion, FinishReason, Request
 
@@ -38,7 +37,7 @@ class Script:
 
 
 class FakeEngine:
-    """Keeps to `Engine`. One word is one token; token ids are places in `WORDS`."""
+    """Implements `Engine`. One word is one token; token ids are places in `WORDS`."""
 
     def __init__(self, model: str, config: EngineConfig, script: Script = Script()) -> None:
         self._config = config
@@ -53,6 +52,10 @@ class FakeEngine:
     @property
     def context_length(self) -> int | None:
         return self._config.context_length
+
+    def prompt_ids(self, request: Request) -> tuple[int, ...] | None:
+        """None: the words of a prompt are not in the vocabulary."""
+        return None
 
     def rendered(self, request: Request) -> bytes:
         """The messages and the prefill as canonical JSON."""

@@ -26,6 +26,11 @@ def control_ids(state: dict[str, Any], template: str) -> frozenset[int]:
     )
 
 
+def added_ids(state: dict[str, Any]) -> frozenset[int]:
+    """Ids of all added tokens: the only ones that a copy can be kept from producing."""
+    return frozenset(token["id"] for token in state["added_tokens"])
+
+
 def unknown_id(state: dict[str, Any]) -> int | None:
     """The id a tokenizer gives to characters it does not know, or None."""
     model = state["model"]

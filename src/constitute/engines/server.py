@@ -84,15 +84,16 @@ def command(options: ServeOptions, *, on_cpu: bool) -> list[str]:
     words += ["--model", model_path(options.model), "--served-model-name", options.model]
     words += ["--host", options.host, "--port", str(options.port)]
     words += ["--load-format", "safetensors", "--no-enable-log-requests"]
+    # The model's generation_config.json would set top_k and penalties that no request asks for.
+    words += ["--generation-config", "vllm"]
     if options.rollouts:
         words += ["--worker-extension-cls", "constitute.engines.vllm.worker.WeightSync"]
-    # Some projects' generation_config.json would change the sampling behind the user's back.
     if options.context_length is not None:
         words += ["--max-model-len", str(options.context_length)]
     if on_cpu:
         words += ["--dtype", "float32" if options.dtype == "auto" else options.dtype, "--enforce-eager"]
         words += ["--kv-cache-memory-bytes", str(int(options.kv_cache_gib * (1 << 30)))]
-        # A seeded request with a split prompt kills vLLM 0.31 on a CPU (see engines/vllm.py).
+        # A seeded request with a split prompt kills vLLM 0.31 on a CPU (see engines/vllm/engine.py).
         words += ["--no-enable-chunked-prefill"]
     else:
         words += ["--dtype", options.dtype]

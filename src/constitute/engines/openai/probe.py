@@ -33,6 +33,8 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 def base_url(url: str) -> str:
     """`url` without a trailing slash or /v1. Raises `UsageError` for one that cannot be used."""
+    if any(character.isspace() or not character.isprintable() for character in url):
+        raise UsageError(f"{url!r} holds a space or a control character; give a URL without them")
     try:
         parts = urlsplit(url)
         _ = parts.port

@@ -42,19 +42,6 @@ def load_model(auto: Any, name: str, *, new: Sequence[str] = (), **options: Any)
     return model.eval()
 
 
-def load_tokenizer(name: str) -> Any:
-    """The tokenizer of a local folder or Hub name; raises `UsageError` where there is none."""
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-    except (OSError, ValueError) as problem:
-        reason = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
-        raise UsageError(
-            f"cannot load the tokenizer of {name!r} ({reason}); give a folder that holds tokenizer.json"
-        ) from problem
-
-
 def disable_dropout(model: nn.Module) -> None:
     """Set every dropout to zero, those that attention takes as a number included."""
     for module in model.modules():

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from constitute.config.ppo import PPOConfig
+from constitute.engines.render import Renderer
 from constitute.errors import DataError
 from constitute.train.common.batching import TokenBatch, collate
 from constitute.train.common.data import read_conversations
-from constitute.train.common.render import conversation_ids
 from constitute.train.common.team import deal
 from constitute.train.ppo.update import Learner
 
@@ -28,7 +28,8 @@ def read_ptx(config: PPOConfig, tokenizer: Any, ends: frozenset[int], limit: int
     """
     if not config.ptx_coef or config.ptx_data is None:
         return []
-    rows = [conversation_ids(tokenizer, turns, ends) for turns in read_conversations(Path(config.ptx_data))]
+    renderer = Renderer(tokenizer, tokenizer.name_or_path, ends)
+    rows = [renderer.conversation_ids(turns) for turns in read_conversations(Path(config.ptx_data))]
     kept = [row for row in rows if limit is None or len(row[0]) <= limit]
     if not kept:
         raise DataError(f"all {len(rows)} conversations of {config.ptx_data} are longer than {limit} tokens")
