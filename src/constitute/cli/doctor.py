@@ -9,7 +9,7 @@ import click
 from constitute.cli import options
 
 
-@click.command()
+@options.command()
 @click.option("--run", "folder", type=click.Path(path_type=Path), default=Path(), help="Where runs will go.")
 @click.option("--model", help="Also examine this model: a local folder, a Hub name or 'pocket'.")
 @options.as_json
