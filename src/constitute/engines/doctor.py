@@ -1,4 +1,4 @@
-"""Examine this machine: what can run, what lacks, and the remedy; imports none of the heavy packages."""
+"""Examine this machine and a model: what can run, what is missing, and what to do about it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Check(Record):
 
 
 def examine(folder: Path, model: str | None = None) -> list[Check]:
-    """Every check, in the order in which a lack hurts; `folder` is where runs would be written.
+    """Every check, the most important first; `folder` is where runs would be written.
 
     With `model`, also whether the data stages and the trainers can use it; no weights are loaded.
     """
@@ -68,7 +68,7 @@ def examine(folder: Path, model: str | None = None) -> list[Check]:
 
 
 def can_run(checks: list[Check]) -> bool:
-    """Whether nothing essential lacks."""
+    """Whether no check failed."""
     return all(check.state != "fail" for check in checks)
 
 
@@ -142,7 +142,7 @@ def check_vision() -> Check:
 
 
 def check_bf16(torch: str | None) -> Check:
-    """Multiply bf16 matrices in a child process: some CPUs claim the instructions and die of them."""
+    """Multiply bf16 matrices in a child process: some CPUs claim the instructions and crash on them."""
     if torch is None:
         return Check(name="bf16", state="ok", found="not probed (no torch)")
     command = [sys.executable, "-c", _BF16]
@@ -154,7 +154,7 @@ def check_bf16(torch: str | None) -> Check:
 
 
 def judge_bf16(code: int, stdout: str, stderr: str) -> Check:
-    """Read the probe's outcome: 256 ones times 256 ones is 256."""
+    """What the probe's exit code and output say: 256 ones times 256 ones is 256."""
     if code == 0 and stdout.strip() == "256.0":
         return Check(name="bf16", state="ok", found="works on the CPU")
     if code in (-signal.SIGILL, 128 + signal.SIGILL):

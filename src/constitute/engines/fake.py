@@ -26,7 +26,7 @@ WORDS = _TEXT.split()
 
 @dataclass(frozen=True)
 class Script:
-    """Failures to play: rows whose prompt holds `fail_on`, an engine that dies, slowness.
+    """Scripted failures: of rows whose prompt holds `fail_on`, of the whole engine, and slowness.
 
     `die_after` answers the engine raises `EngineError` for ever; `delay_s` is slept before each answer.
     """
@@ -105,7 +105,7 @@ class FakeEngine:
         """Nothing is held."""
 
     async def _begin(self, request: Request) -> int:
-        """Play the script, then check the length; returns the prompt's tokens."""
+        """Follow the script, then check the length; returns the number of prompt tokens."""
         await asyncio.sleep(self._script.delay_s)
         if self._script.die_after is not None and self.answered >= self._script.die_after:
             raise EngineError(f"the fake engine died after {self.answered} answers, as scripted")

@@ -1,4 +1,4 @@
-"""Find out quickly whether a model's files can be had, before a library spends a minute on retries."""
+"""Check quickly whether a model's files are there and whole, before a library spends minutes on them."""
 
 from __future__ import annotations
 

@@ -276,7 +276,7 @@ class Renderer:
         return tuple(segments)
 
     def _check_plain_text(self) -> None:
-        """Compare with the tokenizer's own rendering once; a difference is told, for it costs quality."""
+        """Compare with the tokenizer's own rendering once, and warn of a difference: it costs quality."""
         words = ("Is 7 prime?", "Yes, it is.", "Thank you, why?")
         roles = ("user", "assistant", "user")
         plain = [{"role": role, "content": text} for role, text in zip(roles, words, strict=True)]
@@ -286,7 +286,7 @@ class Renderer:
             )
             ours = self._render(_messages(plain), "")
         except (TemplateError, RowError):
-            # What the template refuses is told of the row that needs it.
+            # A template that refuses such turns may take those that are asked.
             return
         if list(ours) != list(own):
             log.warning(

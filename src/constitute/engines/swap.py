@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def rollout_engine(engine: Engine) -> RolloutEngine:
-    """The engine as one that takes weights; raises `UsageError` for a server, which does not."""
+    """The engine, known to take weights; raises `UsageError` for one that cannot, such as a plain server."""
     if not isinstance(engine, RolloutEngine):
         raise UsageError(
             f"the engine of {engine.identity.name} cannot take new weights; use a local folder or Hub model "
@@ -41,7 +41,7 @@ def open_sampler(policy: str, config: EngineConfig) -> Engine:
     settings = config.model_copy(update={"tokenizer": config.tokenizer or policy})
     server = RolloutServer(config.rollout_url, settings)
     try:
-        # It may hold what an earlier run left there.
+        # The server may still hold the weights of an earlier run.
         load_folder(server, policy)
     except BaseException:
         server.stop()

@@ -168,7 +168,7 @@ class TransformersEngine:
             try:
                 answers = await asyncio.to_thread(work, [job for job, _ in live])
             except Exception as problem:
-                # Whoever waits must hear of it: of trouble as a sentence, of a bug as it is.
+                # Every waiting request must end. A RuntimeError, as of memory, becomes one sentence.
                 trouble = isinstance(problem, RuntimeError)
                 error = EngineError(f"transformers stopped: {problem}; lower engine.in_flight")
                 for _, future in live:
@@ -236,7 +236,7 @@ def _load(path: str, config: EngineConfig) -> Any:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     # bf16 matrix products die with SIGILL on CPUs that only claim to have them.
     dtype = "float32" if device == "cpu" and config.dtype == "auto" else config.dtype
-    # Nothing but talk on stderr; `--json` consumers and terminals with a live line want neither.
+    # Bars on stderr would mix with the progress line.
     disable_progress_bar()
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(

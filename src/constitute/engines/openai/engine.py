@@ -88,7 +88,7 @@ class OpenAIEngine:
         return wire.read_completion(await self._transport.post("/v1/completions", payload))
 
     async def choose(self, request: Request, labels: Sequence[str]) -> Choice:
-        """Exact where token ids are sent; else from the top log-probabilities, None for a label not there."""
+        """Exact where token ids are sent; else from the top log-probabilities, None for a missing label."""
         if self._renderer is None:
             payload = wire.chat_scoring_payload(self._server.model, self._messages(request))
             body = await self._transport.post("/v1/chat/completions", payload)
@@ -123,7 +123,10 @@ class OpenAIEngine:
 
 
 def _renderer(server: Server, config: EngineConfig) -> Renderer | None:
-    """A renderer for a vLLM server whose tokenizer is at hand; asked for by name, it must load."""
+    """A renderer for a vLLM server whose tokenizer can be loaded here, else None.
+
+    Raises `UsageError` where `engine.tokenizer` names one that cannot be loaded.
+    """
     if not server.is_vllm:
         return None
     if config.tokenizer:

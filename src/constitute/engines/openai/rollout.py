@@ -138,7 +138,7 @@ class RolloutServer:
         named = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in named_tensors}
         if fingerprint is None:
             fingerprint = weights_fingerprint((name, tensor_bytes(tensor)) for name, tensor in named.items())
-        # Until the new weights are whole nobody knows what answers.
+        # Until all new weights are loaded, it is unknown which ones answer.
         self._fingerprint = f"unfinished-{fingerprint}"
         with _folder_for(sum(tensor.nbytes for tensor in named.values()), self._config.sync_folder) as folder:
             _save(named, folder)
@@ -177,7 +177,7 @@ class RolloutServer:
             raise
 
     async def _all(self, one: Callable[[int], Awaitable[T]], count: int) -> list[T]:
-        """`one(0) ... one(count - 1)`, at most `engine.in_flight` at a time; the first problem ends all."""
+        """`one(0) ... one(count - 1)`, at most `engine.in_flight` at once; the first error cancels the rest."""
         # A request's time limit begins when it is sent, not while it waits for its turn.
         room = asyncio.Semaphore(self._config.in_flight)
 
@@ -191,7 +191,7 @@ class RolloutServer:
         except PromptTooLong:
             raise
         except RowError as problem:
-            # A batch of rollouts is whole or nothing.
+            # PPO needs every rollout of a batch.
             raise EngineError(f"a rollout failed: {problem}; continue from the last checkpoint") from problem
         finally:
             for task in tasks:
@@ -257,7 +257,7 @@ def _require_loaded(base: str, folder: Path, count: int, result: Any) -> None:
 
 @contextmanager
 def _folder_for(size: int, wanted: str | None) -> Iterator[Path]:
-    """A new folder for `size` bytes that only this user can read, gone after the block."""
+    """A new folder for `size` bytes that only this user can read; it is removed after the block."""
     parent = Path(wanted) if wanted else _roomy(size)
     try:
         parent.mkdir(parents=True, exist_ok=True)

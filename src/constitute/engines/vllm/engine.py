@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _GIB = 1 << 30
 # Enough for 256 short conversations with a small model; a larger one says what it needs at start.
 _CPU_CACHE_GIB = 1.0
-# Prefixes are shared by whole blocks; vLLM's 128 on a CPU is most of a short question.
+# Prefixes are shared in whole blocks, and vLLM's 128 tokens on a CPU are most of a short question.
 _CPU_BLOCK = 32
 _ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
@@ -38,7 +38,7 @@ _ENVIRONMENT = {
 
 
 class VLLMEngine:
-    """Implements `Engine` and `RolloutEngine`. One a process: start-up and warm-up take tens of seconds.
+    """Implements `Engine` and `RolloutEngine`. Open one per process: start and warm-up take tens of seconds.
 
     Log-probabilities are those of the model's own distribution (temperature 1, nothing cut off), whatever
     the sampling was.
@@ -166,7 +166,7 @@ def _start(path: str, config: EngineConfig) -> Any:
     # The stepping loop needs the engine in this process.
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
-    # vLLM's own uses of deprecated torch names; nothing a user can act on.
+    # vLLM uses deprecated torch names; users can do nothing about it.
     warnings.filterwarnings("ignore", category=FutureWarning, module="vllm")
     try:
         from vllm import LLM
