@@ -6,8 +6,9 @@ from pathlib import Path
 
 from pydantic import Field
 
+from constitute.config.data import ExportConfig, GenerateConfig, LabelConfig, ReviseConfig
+from constitute.config.engine import EngineConfig
 from constitute.config.evals import EvalsConfig
-from constitute.config.stages import EngineConfig, ExportConfig, GenerateConfig, LabelConfig, ReviseConfig
 from constitute.config.train import TrainConfig
 from constitute.types import Record
 

@@ -15,6 +15,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from constitute.config import RunConfig
 from constitute.errors import UsageError
 from constitute.packaged import find
 from constitute.strict_yaml import Node, Problem, fail, read_bytes, read_yaml, shorten
@@ -39,6 +40,17 @@ def load_constitution(path_or_name: str | Path, tags: Sequence[str] = ()) -> Con
     """
     path = find(path_or_name, "constitutions", ".yaml")
     return select(parse_constitution(read_bytes(path), path), tags)
+
+
+def load_configured(config: RunConfig, path_or_name: str | Path | None = None) -> Constitution:
+    """The constitution that `config` names, or `path_or_name` in its place: the principles of its tags.
+
+    Raises as `load_constitution` does, and `UsageError` where neither names one.
+    """
+    chosen = path_or_name if path_or_name is not None else config.constitution
+    if chosen is None:
+        raise UsageError("no constitution given; name one with --constitution FILE")
+    return load_constitution(chosen, config.tags)
 
 
 def select(constitution: Constitution, tags: Sequence[str]) -> Constitution:

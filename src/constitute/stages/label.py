@@ -13,7 +13,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
 from constitute.config import LabelConfig
-from constitute.config.stages import LAYOUTS
+from constitute.config.data import LAYOUTS
 from constitute.constitution.draw import draw
 from constitute.errors import Abstain, RowError
 from constitute.stages.base import Sample

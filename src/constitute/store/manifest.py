@@ -10,13 +10,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from constitute import __version__
 from constitute.config import RunConfig
+from constitute.config.data import LAYOUTS
 from constitute.config.load import dump_config
-from constitute.config.stages import LAYOUTS
 from constitute.constitution.read import constitution_hash, principle_hash
 from constitute.errors import RunMismatch
 from constitute.files import write_json, write_text
+from constitute.packaged import anchored
 from constitute.store import Store
 from constitute.templates import template_hash
 from constitute.types import Constitution, Record
@@ -67,19 +70,17 @@ def claim(store: Store, stage: str, settings: Mapping[str, Any]) -> None:
 def save_config(folder: Path, config: RunConfig) -> Path:
     """Write the resolved configuration; a later command on the same run starts from it.
 
-    Files are named in full, so that it may be read from anywhere, and `limit` is left to each command.
+    `limit` is left to each command.
     """
-    files = {
-        name: str(Path(value).resolve())
-        for name in ("constitution", "prompts")
-        if (value := getattr(config, name)) is not None and Path(value).exists()
-    }
-    anchored = config.model_copy(update={**files, "run": folder.resolve(), "limit": None})
-    return write_text(folder / CONFIG_FILE, dump_config(anchored))
+    kept = _anchored(config, folder).model_copy(update={"limit": None})
+    return write_text(folder / CONFIG_FILE, dump_config(kept))
 
 
 def write_manifest(store: Store, config: RunConfig, constitution: Constitution | None) -> Path:
-    """Write what made the run so far: hashes, models, settings, counts and versions."""
+    """Write what made the run so far: constitution, models, settings, counts and versions.
+
+    The manifest holds the constitution itself, so that no reader depends on its file.
+    """
     created = store.meta("created")
     now = datetime.now(UTC).isoformat(timespec="seconds")
     if created is None:
@@ -90,7 +91,7 @@ def write_manifest(store: Store, config: RunConfig, constitution: Constitution |
         "created": created,
         "updated": now,
         "seed": config.seed,
-        "config": config.model_dump(mode="json"),
+        "config": _anchored(config, store.folder).model_dump(mode="json"),
         "constitution": None if constitution is None else _constitution_entry(constitution),
         "stages": {
             stage: {"counts": store.counts(stage), "settings": store.meta(f"stage:{stage}")}
@@ -99,6 +100,18 @@ def write_manifest(store: Store, config: RunConfig, constitution: Constitution |
         "versions": versions(),
     }
     return write_json(store.folder / MANIFEST_FILE, manifest)
+
+
+def kept_constitution(manifest: Mapping[str, Any]) -> Constitution | None:
+    """The constitution that a manifest holds; None where it holds none, or another than its hash says."""
+    noted = manifest.get("constitution")
+    if not isinstance(noted, Mapping):
+        return None
+    try:
+        found = Constitution.model_validate(noted.get("document"))
+    except ValidationError:
+        return None
+    return found if constitution_hash(found) == noted.get("hash") else None
 
 
 def versions() -> dict[str, str]:
@@ -112,11 +125,27 @@ def versions() -> dict[str, str]:
     return found
 
 
+def _anchored(config: RunConfig, folder: Path) -> RunConfig:
+    """The configuration with its files named in full, so that it means the same from every directory.
+
+    A model keeps its name: it is a part of every cache key.
+    """
+    update: dict[str, Any] = {"run": folder.resolve()}
+    if config.constitution is not None:
+        update["constitution"] = anchored(config.constitution, "constitutions", ".yaml")
+    if config.prompts is not None and Path(config.prompts).exists():
+        update["prompts"] = str(Path(config.prompts).resolve())
+    if config.reuse is not None:
+        update["reuse"] = config.reuse.resolve()
+    return config.model_copy(update=update)
+
+
 def _constitution_entry(constitution: Constitution) -> dict[str, Any]:
     return {
         "name": constitution.name,
         "hash": constitution_hash(constitution),
         "principles": {principle.id: principle_hash(principle) for principle in constitution.principles},
+        "document": constitution.model_dump(mode="json"),
     }
 
 

@@ -19,8 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from constitute.config.dpo import DPOConfig
-from constitute.config.reward import RewardConfig
+from constitute.config.train import DPOConfig, RewardConfig
 from constitute.errors import DataError
 from constitute.progress import Progress
 from constitute.train.common import lora, sharding

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from constitute.config.sft import SFTConfig
+from constitute.config.train import SFTConfig
 from constitute.errors import DataError
 from constitute.progress import Progress, first_process
 from constitute.train.common import _compat, sharding

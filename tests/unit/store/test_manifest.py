@@ -15,7 +15,9 @@ from constitute.constitution.write import to_yaml
 from constitute.errors import RunMismatch, StorageError, UsageError
 from constitute.files import write_text
 from constitute.pipeline import run_stages
-from constitute.store.manifest import versions
+from constitute.report.read import read_run
+from constitute.store import Store
+from constitute.store.manifest import kept_constitution, save_config, versions, write_manifest
 from constitute.templates import template_hash
 
 
@@ -82,3 +84,49 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
 async def test_a_session_runs_where_a_loop_is_running_already(tmp_path: Path, sets: list[str]) -> None:
     counts = run_stages(load_config(None, sets), ["generate"], prompts=[prompt("a")], engine=ScriptedEngine())
     assert counts["generate"].ok == 2
+
+
+def test_a_report_finds_the_principles_from_every_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    (home / "constitutions").mkdir(parents=True)
+    elsewhere.mkdir()
+    (home / "mine.yaml").write_text(to_yaml(constitution()))
+    (home / "constitutions" / "named.yaml").write_text(to_yaml(constitution()))
+    (home / "earlier").mkdir()
+    for name in ("mine.yaml", "named"):
+        monkeypatch.chdir(home)
+        run = home / f"run-{name}"
+        config = load_config(None, [f"constitution={name}", f"run=run-{name}"])
+        run_stages(config, ["generate"], prompts=[prompt("a")], engine=ScriptedEngine())
+        monkeypatch.chdir(elsewhere)
+        manifest = json.loads((run / "manifest.json").read_text())
+        file = {"mine.yaml": home / "mine.yaml", "named": home / "constitutions" / "named.yaml"}[name]
+        assert manifest["config"]["constitution"] == str(file)
+        assert load_config(run / "config.yaml").constitution == str(file)
+        file.unlink()
+        found = read_run(run)
+        assert (found.constitution, found.constitution_note) == (constitution(), "")
+
+
+def test_a_packaged_constitution_keeps_its_name_and_other_files_are_named_in_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("p.jsonl").write_text("")
+    config = load_config(None, ["constitution=harmless", "prompts=p.jsonl", "reuse=old", "model=pocket"])
+    saved = load_config(save_config(tmp_path / "run", config))
+    assert (saved.constitution, saved.model) == ("harmless", "pocket")
+    assert (saved.prompts, saved.reuse) == (str(tmp_path / "p.jsonl"), tmp_path / "old")
+
+
+def test_a_kept_constitution_that_was_changed_is_none(tmp_path: Path) -> None:
+    with Store.open(tmp_path) as store:
+        write_manifest(store, load_config(), constitution())
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert kept_constitution(manifest) == constitution()
+    manifest["constitution"]["document"]["principles"][0]["text"] += " Or not."
+    assert kept_constitution(manifest) is None
+    for broken in ({}, {"constitution": None}, {"constitution": 3}, {"constitution": {"document": [1]}}):
+        assert kept_constitution(broken) is None
