@@ -70,9 +70,10 @@ class Stage:
         tried again only with `retry`.
         """
         desk = self.desk
-        before = desk.store.outcome(desk.stage, row.id)
-        if before is not None:
-            self._same_input(row, input_hash)
+        found = desk.store.ended(desk.stage, row.id)
+        if found is not None:
+            before, given = found
+            self._same_input(row, given, input_hash)
             if before.status != "failed" or not self._retry:
                 self._ended["resumed"] += 1
                 return self._count(before)
@@ -95,8 +96,7 @@ class Stage:
             return Outcome(row_id=row.id, position=position, status="abstain", reason=str(decline))
         return Outcome(row_id=row.id, position=position, status="ok", data=_plain(result))
 
-    def _same_input(self, row: Row, input_hash: str) -> None:
-        stored = self.desk.store.input_hash(self.desk.stage, row.id)
+    def _same_input(self, row: Row, stored: str, input_hash: str) -> None:
         if stored != input_hash:
             raise RunMismatch(
                 f"row {row.id!r} of {self.desk.stage} was given something else when it was first run in "

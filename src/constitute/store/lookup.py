@@ -9,8 +9,8 @@ from constitute.errors import UsageError
 from constitute.store.sqlite import Store
 from constitute.types import Outcome
 
-# The ids that generate, revise and label give: prompt/sample, prompt/sample-sample, prompt/sample-rev.
-_OF_SAMPLE = re.compile(r"(?P<prompt>.+)/\d+(-\w+)?")
+# A sample of a prompt is prompt/NUMBER; what a stage makes from a row has the row's id, or that id and -more.
+_OF_SAMPLE = re.compile(r"(?P<prompt>.+)/\d+(-.*)?", re.DOTALL)
 
 
 def chain_of(store: Store, wanted: str) -> list[tuple[str, Outcome]]:
@@ -36,10 +36,15 @@ def chain_of(store: Store, wanted: str) -> list[tuple[str, Outcome]]:
 
 
 def _made_from(store: Store, row_id: str) -> list[tuple[str, Outcome]]:
-    prefixes = [f"{row_id}/"]
-    if _OF_SAMPLE.fullmatch(row_id):
-        prefixes.append(f"{row_id}-")
-    return store.find(row_id, *prefixes)
+    found = store.find(row_id, f"{row_id}/", f"{row_id}-")
+    # A row of the same stage whose id goes on with a hyphen is a row beside this one, made from another.
+    own = {stage for stage, outcome in found if outcome.row_id == row_id}
+    beside = f"{row_id}-"
+    return [
+        (stage, outcome)
+        for stage, outcome in found
+        if not outcome.row_id.startswith(beside) or (own and stage not in own)
+    ]
 
 
 def _root(row_id: str, wanted: str) -> str:
