@@ -413,7 +413,10 @@ from constitute.constitution.formats.base import Draft, Format, Found, clean
 
 def read(source):
     title, *rows = source.text.strip().split("\\n")
-    drafts = [Draft(text=clean(t, source, "row"), id=i, weight=float(w)) for i, w, t in (r.split(";") for r in rows)]
+    drafts = [
+        Draft(text=clean(text, source, "row"), id=name, weight=float(weight))
+        for name, weight, text in (row.split(";") for row in rows)
+    ]
     return Found(drafts, title.removeprefix("!rules "), notes=[f"{source.path}: colours are left out"])
 
 def write(constitution):
@@ -454,9 +457,9 @@ def test_a_format_of_a_module_of_its_own_is_one_line_in_the_registry(tmp_path, m
     refused = str(run.invoke(command, ["import", str(odd)]).exception)
     assert refused == (
         f"{odd} has the ending '.bin' and is in no known format; known are constitution YAML, lists in "
-        "Markdown or plain text (.md, .txt), the Constitutional AI paper's CritiqueRevisionInstructions.json, "
-        "its RLMadisonInstructions.json, llm-swarm JSON, SALMON JSON, ICAI JSON, "
-        "the rules of our office (.rules)"
+        "Markdown or plain text (.md, .txt), the Constitutional AI paper's "
+        "CritiqueRevisionInstructions.json, its RLMadisonInstructions.json, llm-swarm JSON, SALMON JSON, "
+        "ICAI JSON, the rules of our office (.rules)"
     )
 
 
