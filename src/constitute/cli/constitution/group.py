@@ -84,7 +84,7 @@ def import_(files: tuple[Path, ...], output: Path | None, name: str, into: Path 
       constitute constitution import CritiqueRevisionInstructions.json RLMadisonInstructions.json -o cai.yaml
       constitute constitution import principles.md --into mine.yaml
     """
-    from constitute.constitution.edit_file import loadable
+    from constitute.constitution.edit import loadable
     from constitute.constitution.formats.convert import import_constitution
 
     if into is not None and (output is not None or name or force):
@@ -119,7 +119,7 @@ def export_(file: str, kind: str, output: Path | None, force: bool) -> None:
 
 
 def _append(into: Path, loaded: Constitution, notes: list[str]) -> None:
-    from constitute.constitution.edit_file import append_to_file
+    from constitute.constitution.edit import append_to_file
 
     added, skipped = append_to_file(into, loaded.principles)
     _notes(notes)
