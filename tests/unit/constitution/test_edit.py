@@ -172,7 +172,7 @@ def test_what_new_writes_comes_back_byte_for_byte():
         b"---\nname: n\nprinciples:\n- id: a\n  text: b\n...\n",
         b"# top\n---\nname: n\nprinciples:\n- id: a\n  text: b # beside\n",
         b"name: n\nprinciples:\n-   id: a\n    text: b\n    probes:\n    - prompt: p # one\n      # two\n",
-        b"name: n\nprinciples:\n  -\n    # inside\n    id: a\n    text: b\n    tags: [x, # beside\n      y]\n",
+        b"name: n\nprinciples:\n  -\n    # inside\n    id: a\n    text: b\n    tags: [x, # one\n      y]\n",
         b"{name: n, # one\nprinciples: [{id: a, # two\n text: b}]} # three\n",
         b"name: n\nprinciples:\n- id: a\n  text: # above the text\n    b\n",
         b"name: n\nprinciples:\n- id: a\n  text: 'b\n\n    c' # beside\n# below\n",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from constitute.config import EngineConfig
-from constitute.engines import open_engine, resolve_kind
+from constitute.engines import open_engine, resolve_kind, use_engine
 from constitute.engines.fake import FakeEngine, Script
 from constitute.errors import EngineError, RowError, UsageError
 from constitute.types import Message, Request, SamplingParams
@@ -59,3 +59,33 @@ def test_contradictions_between_model_and_kind_are_refused():
         resolve_kind("pocket", "openai")
     with pytest.raises(UsageError, match="no such engine: 'magic'"):
         resolve_kind("pocket", "magic")
+
+
+class _Closing(FakeEngine):
+    closed = 0
+
+    async def close(self) -> None:
+        self.closed += 1
+
+
+async def test_an_engine_opened_for_a_block_is_closed_and_a_given_one_is_left_open(monkeypatch):
+    opened = _Closing("fake", CONFIG)
+    monkeypatch.setattr("constitute.engines.open_engine", lambda model, config: opened)
+    async with use_engine("fake", CONFIG) as engine:
+        assert engine is opened
+        assert opened.closed == 0
+    assert opened.closed == 1
+    with pytest.raises(RowError):
+        async with use_engine("fake", CONFIG):
+            raise RowError("in the block")
+    assert opened.closed == 2
+    given = _Closing("given", CONFIG)
+    async with use_engine(None, CONFIG, given) as engine:
+        assert engine is given
+    assert given.closed == 0
+
+
+async def test_no_model_and_no_engine_is_one_sentence():
+    with pytest.raises(UsageError, match=r"^no model given; name one with --model, such as --model pocket$"):
+        async with use_engine(None, CONFIG):
+            pass

@@ -22,7 +22,7 @@ from constitute.train.best_of_n.choice import SAMPLES, Sampled, choose
 from constitute.train.common import _compat
 from constitute.train.common.artefact import check_recipe, recipe, versions, write_json
 from constitute.train.common.rollout import Rollouts, gather
-from constitute.train.ppo.inputs import input_hashes
+from constitute.train.ppo.setup import input_hashes
 from constitute.train.ppo.sync import Rollouter
 from constitute.train.rewards.total import Reward, RewardPart, as_parts, values_of, weighted_sum
 from constitute.types import Completion, Prompt, SamplingParams
@@ -119,7 +119,7 @@ def _sample_all(
         }
         total = weighted_sum(parts, values)
         _append(path, _lines(rollouts, completions, values, total, config.n))
-        progress.tokens(sum(len(completion.token_ids) for completion in completions))
+        progress.tokens("best of n", sum(len(completion.token_ids) for completion in completions))
         for place in range(0, len(rows), config.n):
             progress.advance("best of n", best=max(total[place : place + config.n]))
 
