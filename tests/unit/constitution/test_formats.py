@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from places import SHARED
+from registry_examples import add_module, example
 
 from constitute.cli.constitution.group import constitution as command
 from constitute.constitution.formats import FORMATS
@@ -408,34 +409,8 @@ def test_commands(tmp_path):
         assert "Be good." in run.invoke(command, ["export", out, "--format", kind]).output
 
 
-INVENTED = """
-from constitute.constitution.formats.base import Draft, Format, Found, clean
-
-def read(source):
-    title, *rows = source.text.strip().split("\\n")
-    drafts = [
-        Draft(text=clean(text, source, "row"), id=name, weight=float(weight))
-        for name, weight, text in (row.split(";") for row in rows)
-    ]
-    return Found(drafts, title.removeprefix("!rules "), notes=[f"{source.path}: colours are left out"])
-
-def write(constitution):
-    rows = [f"{p.id};{p.weight:g};{p.text}" for p in constitution.principles]
-    return "\\n".join([f"!rules {constitution.name}", *rows]) + "\\n"
-
-RULES = Format(
-    about="the rules of our office (.rules)",
-    detect=lambda source: source.path.suffix == ".rules" and source.data.startswith(b"!rules"),
-    read=read,
-    write=write,
-    holds=frozenset({"weight"}),
-)
-"""
-
-
 def test_a_format_of_a_module_of_its_own_is_one_line_in_the_registry(tmp_path, monkeypatch):
-    (tmp_path / "office_rules.py").write_text(INVENTED)
-    monkeypatch.syspath_prepend(tmp_path)
+    add_module(monkeypatch, "office_rules", example("A format of constitutions"))
     run, file, out = CliRunner(), tmp_path / "ours.rules", str(tmp_path / "ours.yaml")
     file.write_text("!rules Ours\nkind;2;Be kind.\nbrief;0.5;Be brief.\n")
     unknown = run.invoke(command, ["import", str(file)]).exception
