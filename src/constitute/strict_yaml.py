@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -55,6 +56,13 @@ class Node:
         if self.kind == "mapping":
             return {key: value.plain() for key, value in self.entries.items()}
         return self.scalar
+
+    def at(self, keys: Sequence[int | str]) -> Node:
+        """The node that a path of keys and positions leads to."""
+        node = self
+        for key in keys:
+            node = node.items[key] if isinstance(key, int) else node.entries[key]
+        return node
 
     def describe(self) -> str:
         """The value in the words of somebody who reads the file."""

@@ -271,18 +271,18 @@ class _Place(NamedTuple):
     def last(cls, container: Any) -> _Place:
         """The last value of a list or mapping, as deep as it goes: there stand the comments below it."""
         key = len(container) - 1 if isinstance(container, list) else next(reversed(container))
-        value = container[key]
-        deeper = isinstance(value, (list, dict)) and value and not value.fa.flow_style()
+        value: Any = container[key]
+        deeper = bool(value) and not isinstance(value, str | float | int) and not value.fa.flow_style()
         return cls.last(value) if deeper else cls(container, key)
 
     def tail(self) -> tuple[str, str]:
         """The comment on the value's own line, and the lines below it up to the next key."""
         slots = self.container.ca.items.get(self.key)
         token = slots[self._slot] if slots else None
-        text = token.value if token else ""
+        text: str = token.value if token else ""
         if self._is_block:
             # The first line below a block is held without its indentation.
-            indent = token.start_mark.column if text.startswith("#") else 0
+            indent = token.start_mark.column if token and text.startswith("#") else 0
             return (getattr(self.value, "comment", None) or "").strip(), " " * indent + text
         beside, _, below = text.partition("\n")
         return beside, below

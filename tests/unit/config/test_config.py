@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import random
+import re
 from pathlib import Path
 
 import pytest
 
 from constitute.config import RunConfig, load_config
 from constitute.config.load import dump_config, load_for_run
-from constitute.errors import DataError, UsageError
+from constitute.errors import ConstituteError, DataError, UsageError
 from constitute.strict_yaml import MAX_BYTES
 
 
@@ -170,3 +172,34 @@ def test_a_command_goes_on_with_the_run_s_own_configuration(tmp_path: Path) -> N
     config = load_for_run(tmp_path, None, (), {"seed": 3})
     assert (config.run, config.generate.n, config.seed) == (tmp_path, 4, 3)
     assert config.limit is None, "a limit belongs to one command"
+
+
+def test_a_damaged_configuration_of_a_run_is_told_with_its_place_or_harmless(tmp_path: Path) -> None:
+    whole = dump_config(load_config(None, ["generate.stop=[a, b]", "constitution=harmless"])).encode()
+    rng, told = random.Random(7), 0
+    pieces = [
+        b"\xff",
+        b"\x00",
+        b"[",
+        b"{",
+        b"'",
+        b'"',
+        b"*a",
+        b"&a ",
+        b"!!x ",
+        b": ",
+        b"\t",
+        b"- ",
+        b"9" * 99,
+    ]
+    for _ in range(60):
+        at, data = rng.randrange(len(whole)), whole
+        data = data[:at] + rng.choice([b"", *pieces]) + data[at + rng.choice((0, 1, 40, len(data))) :]
+        (tmp_path / "config.yaml").write_bytes(data)
+        try:
+            load_for_run(tmp_path, None)
+        except ConstituteError as problem:
+            told += 1
+            for line in str(problem).splitlines():
+                assert re.match(r".*config\.yaml:\d+:\d+: .+|[a-z_.]+: .+", line), line
+    assert told > 30
