@@ -1,7 +1,7 @@
 """Read strict YAML into nodes that know their line and column, for files that people write by hand.
 
 Aliases, tags, directives, several documents, duplicate keys, deep nesting and large files are refused:
-none of them has a use in such a file, and each has been used to break a loader.
+such a file needs none of them, and each has been used to break a loader.
 """
 
 from __future__ import annotations

@@ -55,8 +55,8 @@ def load_for_run(
 ) -> RunConfig:
     """`load_config` for a command on a run directory: without a file, the run's own configuration is used.
 
-    `run_dir` is None where the person gave none; then the file's `run`, or the default, names it. A
-    `limit` belongs to one command and is not taken over from an earlier one.
+    `run_dir` is None where the user gave none; then the file's `run`, or the default, names it. A `limit`
+    applies to one command and is not taken over from an earlier one.
     """
     overrides = dict(overrides or {})
     folder = run_dir or (RunConfig().run if path is None else None)
@@ -149,7 +149,7 @@ def _explain(problem: ValidationError, places: Mapping[tuple[str, ...], str], pa
         return f"{prefix}unknown key {shorten(keys[-1])!r}{where}; {hint}"
     message = error["msg"][0].lower() + error["msg"][1:]
     if isinstance(error["input"], Mapping) and error["type"] == "value_error":
-        # Settings that contradict each other: none of them is wrong alone, and all of them is no answer.
+        # Settings contradict each other: none is wrong alone, and the whole section is too much to show.
         return f"{'.'.join(known or keys)}: {message.removeprefix('value error, ')}"
     return f"{prefix}{'.'.join(known or keys)} cannot be {shorten(repr(error['input']))}: {message}"
 

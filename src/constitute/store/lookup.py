@@ -17,7 +17,7 @@ def chain_of(store: Store, wanted: str) -> list[tuple[str, Outcome]]:
     """(stage, outcome) of a row and of all that was made from it, by position and then age.
 
     `wanted` is the id of a prompt, a response or a pair, or the beginning of one. Raises `UsageError`
-    where it is nobody's, naming the nearest ids, and where several rows begin with it, naming some.
+    that names the nearest ids where there is no such row, and some rows where several begin with it.
     """
     rows = _made_from(store, wanted)
     if rows:
@@ -37,7 +37,7 @@ def chain_of(store: Store, wanted: str) -> list[tuple[str, Outcome]]:
 
 def _made_from(store: Store, row_id: str) -> list[tuple[str, Outcome]]:
     found = store.find(row_id, f"{row_id}/", f"{row_id}-")
-    # A row of the same stage whose id goes on with a hyphen is a row beside this one, made from another.
+    # "p/0-1" of another stage was made from "p/0"; "p/0-1" of the same stage is a row of its own.
     own = {stage for stage, outcome in found if outcome.row_id == row_id}
     beside = f"{row_id}-"
     return [

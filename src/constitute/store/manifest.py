@@ -31,7 +31,7 @@ _MOST_SHOWN = 8
 
 
 def claim(store: Store, stage: str, settings: Mapping[str, Any]) -> None:
-    """Note a stage's settings, or check that the stage goes on with the ones it began with.
+    """Note a stage's settings, or check that they are the ones that the stage began with.
 
     Raises `RunMismatch` with the old and new value of each setting that differs, before anything is asked.
     """
