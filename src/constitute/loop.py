@@ -15,8 +15,8 @@ from constitute.data.prompts import read_prompts
 from constitute.engines.base import Engine
 from constitute.engines.swap import load_folder, open_sampler, rollout_engine
 from constitute.errors import GateFailed, UsageError
-from constitute.evals.files import load_results, load_written
-from constitute.evals.run import run_sets, write_sets
+from constitute.evals.run import load_results, run_sets
+from constitute.evals.write import load_written, write_sets
 from constitute.packaged import model_path
 from constitute.pipeline import run_stages
 from constitute.progress import Progress, Silent
