@@ -24,7 +24,7 @@ _PUBLIC = {
     "run_best_of_n": "constitute.train.prefer",
     "write_sets": "constitute.evals.write",
     "run_sets": "constitute.evals.run",
-    "write_report": "constitute.report.render",
+    "write_report": "constitute.report.build",
     "Store": "constitute.store",
 }
 

@@ -20,7 +20,7 @@ from constitute.evals.write import load_written, write_sets
 from constitute.packaged import model_path
 from constitute.pipeline import run_stages
 from constitute.progress import Progress, Silent
-from constitute.report.render import write_report
+from constitute.report.build import write_report
 from constitute.stats import Estimate
 from constitute.train.run import run_ppo, run_reward, run_sft
 from constitute.types import Prompt

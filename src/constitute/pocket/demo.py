@@ -17,7 +17,7 @@ from constitute.pipeline import drive
 from constitute.pocket import world
 from constitute.pocket.measure import label_shares, policy_shares
 from constitute.progress import Progress
-from constitute.report.render import write_report
+from constitute.report.build import write_report
 from constitute.stages.base import Sample
 from constitute.stages.generate import generate
 from constitute.stats import Estimate, share_of
