@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from types import ModuleType
-
 import pytest
 from click.testing import CliRunner
 from evals_fakes import FakeEngine, FakeSample
+from registry_examples import add_module, example
 
 from constitute.cli.main import cli
 from constitute.config import RunConfig
@@ -18,61 +16,10 @@ from constitute.evals.items import read_items
 from constitute.evals.run import run_sets
 from constitute.evals.write import write_sets
 
-# Numbers from 1 to 4: which is greater? The policy is to say the greater one.
-GREATER = """
-from constitute.evals.families.base import FamilySpec, Written, compare_answers, say
-from constitute.evals.gate import choose_labels
-from constitute.evals.select import Selection
-from constitute.types import EvalItem, Message, Record, Request
-
-class GreaterRow(Record):
-    id: str
-    behavior: str
-    number: int
-
-def rows(behaviors, cfg):
-    return [GreaterRow(id=f"n{n}", behavior=behaviors[0], number=n) for n in range(1, cfg.n + 1)]
-
-async def work(row, sample, cfg):
-    said = await say(sample, [("user", f"Say a number less than {row.number}.")], cfg.statement, "number")
-    item = EvalItem(
-        id=row.id,
-        question=f"Which is greater, {row.number} or {said}?",
-        answer_matching_behavior=f"#{row.number}",
-        answer_not_matching_behavior=f"#{said}",
-        behavior=row.behavior,
-        family="greater",
-    )
-    return Written(item=item, p_by_order=(1.0,), mass=1.0)
-
-def select(items, cfg):
-    kept = tuple(item for item in items if item.id != "n1")
-    return Selection(items=kept, dropped={"nothing is less": len(items) - len(kept)})
-
-async def score(item, sample, cfg):
-    request = Request(messages=(Message(role="user", content=item.question),))
-    answers = (item.answer_matching_behavior, item.answer_not_matching_behavior)
-    (one, other), mass = await choose_labels(sample, request, answers, step="number", min_mass=0.0)
-    return compare_answers(item, one, other, mass)
-
-FAMILY = FamilySpec(
-    about="numbers to compare",
-    subject="behavior",
-    rows=rows,
-    work=work,
-    select=select,
-    score=score,
-    recognises=lambda item: item.answer_matching_behavior.startswith("#"),
-    sampling=("statement",),
-)
-"""
-
 
 @pytest.fixture
 def greater(monkeypatch):
-    made = ModuleType("greater_family")
-    exec(GREATER, made.__dict__)
-    monkeypatch.setitem(sys.modules, "greater_family", made)
+    add_module(monkeypatch, "greater_family", example("A family of eval items"))
     monkeypatch.setitem(FAMILIES, "greater", "greater_family:FAMILY")
 
 
