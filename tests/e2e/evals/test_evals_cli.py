@@ -60,7 +60,7 @@ def test_failed_rows_end_with_3_and_are_explained(tmp_path):
         "evals", "write", "--model", "m", *FAKE, *cut, "--behavior", "lies", "-n", 10, cwd=tmp_path
     )
     assert done.returncode == 3, done.stderr
-    head, row = done.stdout.splitlines()
+    row = done.stdout.splitlines()[1]
     assert "persona: statements to say Yes or No to" in row
     assert "more than wanted" in row
     assert "lies: no item from" in done.stderr and "statement was cut at 24 tokens" in done.stderr
