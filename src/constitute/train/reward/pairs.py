@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from constitute.config.train import RewardConfig
+from constitute.data.pairs import PreferencePair
 from constitute.errors import DataError
-from constitute.train.common.data import Pair
+from constitute.train.common.data import turns
 from constitute.train.common.render import answer_ids, prompt_ids
 
 _CLAMP = (0.4, 0.6)
@@ -25,7 +26,7 @@ class TokenPair:
     chosen: list[int]
     rejected: list[int]
     prompt_length: int
-    row: Pair
+    row: PreferencePair
 
     @property
     def tokens(self) -> int:
@@ -45,7 +46,7 @@ class Split:
 
 
 def split_pairs(
-    pairs: Sequence[Pair], tokenizer: Any, ends: frozenset[int], config: RewardConfig, seed: int
+    pairs: Sequence[PreferencePair], tokenizer: Any, ends: frozenset[int], config: RewardConfig, seed: int
 ) -> Split:
     """Tokenise the pairs and hold out a share of the prompts; a prompt is on one side only.
 
@@ -64,9 +65,10 @@ def split_pairs(
     split = Split([], [], 0, len(pairs) - len(weighty), len(weighty) - len(decided))
     too_long = 0
     for pair in decided:
-        start = prompt_ids(tokenizer, pair.prompt)
+        prompt = turns(pair.prompt)
+        start = prompt_ids(tokenizer, prompt)
         chosen, rejected = (
-            start + answer_ids(tokenizer, pair.prompt, text, ends) for text in (pair.chosen, pair.rejected)
+            start + answer_ids(tokenizer, prompt, text, ends) for text in (pair.chosen, pair.rejected)
         )
         if max(len(chosen), len(rejected)) > config.max_length:
             too_long += 1
@@ -76,11 +78,11 @@ def split_pairs(
     return replace(split, too_long=too_long)
 
 
-def _prompt_key(pair: Pair, seed: int) -> str:
-    return hashlib.sha256(f"{seed}:{json.dumps(pair.prompt)}".encode()).hexdigest()
+def _prompt_key(pair: PreferencePair, seed: int) -> str:
+    return hashlib.sha256(f"{seed}:{json.dumps(turns(pair.prompt))}".encode()).hexdigest()
 
 
-def _held_out_prompts(pairs: Sequence[Pair], share: float, seed: int) -> set[str]:
+def _held_out_prompts(pairs: Sequence[PreferencePair], share: float, seed: int) -> set[str]:
     keys = sorted({_prompt_key(pair, seed) for pair in pairs})
     return set(keys[: round(share * len(keys))])
 
@@ -92,7 +94,7 @@ def target(chosen_prob: float, labels: str) -> float:
     return min(max(chosen_prob, _CLAMP[0]), _CLAMP[1]) if labels == "clamped" else chosen_prob
 
 
-def margin(pair: Pair) -> float:
+def margin(pair: PreferencePair) -> float:
     """The row's margin as an amount of r_chosen - r_rejected: negative where rejected is the likelier."""
     size = pair.margin or 0.0
     return size if pair.chosen_prob >= 0.5 else -size
