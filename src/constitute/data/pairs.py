@@ -7,7 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from constitute.data.prompts import Names, clean, content_id, conversation, ending_with_user, transcript
+from constitute.data.prompts import (
+    Names,
+    clean,
+    content_id,
+    conversation,
+    ending_with_user,
+    keys_of,
+    transcript,
+)
 from constitute.data.rows import Sources, Unusable, read_records, source_names
 from constitute.files import BadLine, Row
 from constitute.hh import is_hh, split_answer
@@ -126,8 +134,7 @@ def _sides(value: dict[str, Any]) -> tuple[str, str]:
     for first, second in SIDES:
         if value.get(first) is not None and value.get(second) is not None:
             return first, second
-    found = ", ".join(map(repr, value)) or "no key"
-    raise Unusable(f"two answers are needed, a and b or chosen and rejected; found {found}")
+    raise Unusable(f"two answers are needed, a and b or chosen and rejected; found {keys_of(value)}")
 
 
 def _preference(value: dict[str, Any]) -> PreferencePair:

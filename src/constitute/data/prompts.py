@@ -70,13 +70,18 @@ def prompt_messages(value: dict[str, Any]) -> tuple[Message, ...]:
     """The conversation up to the user's turn that a row asks to answer. Raises `Unusable`."""
     key = next((key for key in KEYS if value.get(key) is not None), None)
     if key is None:
-        raise Unusable(f"none of the keys {', '.join(KEYS)}; found {', '.join(map(repr, value)) or 'no key'}")
+        raise Unusable(f"none of the keys {', '.join(KEYS)}; found {keys_of(value)}")
     messages = (conversation if key == "prompt" else transcript)(value[key], key)
     given_as_prompt = key == "prompt" and not isinstance(value[key], str)
     if not given_as_prompt:
         # Transcripts and stored conversations end with the answer that is to be sampled anew.
         messages, _ = split_answer(messages)
     return ending_with_user(messages, key)
+
+
+def keys_of(value: dict[str, Any]) -> str:
+    """The keys of a row, as words of a message."""
+    return shorten(", ".join(map(repr, value))) or "no key"
 
 
 def ending_with_user(messages: tuple[Message, ...], key: str) -> tuple[Message, ...]:

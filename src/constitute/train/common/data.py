@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from constitute.data.pairs import answers
+from constitute.data.prompts import keys_of
 from constitute.data.rows import Sources, Unusable, read_records, source_list
 from constitute.files import Row
 from constitute.types import Message
@@ -41,8 +42,7 @@ def read_conversations(sources: Sources) -> list[Turns]:
 def _conversation(row: Row, file: str) -> Turns:
     key = next((key for key in _KEYS if row.value.get(key) not in (None, [])), None)
     if key is None:
-        found = ", ".join(map(repr, row.value)) or "no key"
-        raise Unusable(f"none of the keys {', '.join(_KEYS)}; found {found}")
+        raise Unusable(f"none of the keys {', '.join(_KEYS)}; found {keys_of(row.value)}")
     prompt, (answer,) = answers({key: row.value[key]} if key in _WHOLE else row.value, key)
     return [*turns(prompt), {"role": "assistant", "content": answer}]
 
