@@ -10,6 +10,7 @@ from typing import Any
 
 from constitute.config import ExportConfig
 from constitute.data.formats import Kind, export_format
+from constitute.text import harmless
 from constitute.types import Record, Status
 
 Reasons = Sequence[tuple[Status, str, int]]
@@ -123,7 +124,7 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 def _code(value: Any) -> str:
     """`value` as a code span that its own text cannot end: text on one line, other values as JSON."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
-    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    text = " ".join(harmless(text).split())
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
     # Blanks keep backticks of the text apart from the fence; a renderer takes them away again.
     return (

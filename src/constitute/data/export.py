@@ -32,7 +32,6 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 CARD_FILE = "README.md"
 # Which file of each kind the last export wrote.
 SETS_FILE = "sets.json"
-_CHAIN = ("generate", "revise", "label")
 
 
 class EmptySet(UsageError):
@@ -169,7 +168,6 @@ def _export(store: Store, kind: Kind, config: ExportConfig, folder: Path) -> Exp
                 f"{store.folder} holds no label of a revision, so export.revisions=best cannot choose; run "
                 "`label` with --set label.pairs=revision, or export --revisions last"
             )
-    before = _CHAIN[: _CHAIN.index(stage) + 1]
     return Exported(
         kind=kind,
         path=path,
@@ -178,8 +176,18 @@ def _export(store: Store, kind: Kind, config: ExportConfig, folder: Path) -> Exp
         counts=counts,
         left_out=dict(left_out),
         unlabelled=dict(unlabelled),
-        unfinished=tuple(name for name in before if store.meta(f"{UNFINISHED}{name}")),
+        unfinished=tuple(_unfinished(store, stage, config)),
     )
+
+
+def _unfinished(store: Store, stage: str, config: ExportConfig) -> Iterator[str]:
+    """The stages behind a set that stopped before they had seen every row."""
+    later = {"generate": {"revise", "label"}, "revise": {"label"}}.get(stage, set())
+    if config.revisions == "best":
+        later = set()
+    for name in store.stages():
+        if name not in later and store.meta(UNFINISHED + name):
+            yield name
 
 
 def _empty(store: Store, kind: Kind, stage: str, counts: dict[str, int], left_out: Counter[str]) -> str:

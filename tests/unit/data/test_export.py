@@ -8,14 +8,18 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from markdown_it import MarkdownIt
+from registry_examples import add_module, example
+from scripted import ScriptedEngine
 
 from constitute.cli.export import export as command
-from constitute.config import ExportConfig, load_config
-from constitute.config.stages import EXPORT_FORMATS
+from constitute.config import ExportConfig, RunConfig, load_config
+from constitute.config.stages import EXPORT_FORMATS, GenerateConfig
 from constitute.data.export import export_run, exported_file
 from constitute.data.formats import HH, NotExportable, preference_row, sft_rows
 from constitute.data.pairs import read_preferences
 from constitute.errors import DataError, UsageError
+from constitute.pipeline import run_stages
+from constitute.progress import Silent
 from constitute.store import Store
 from constitute.train.common.data import read_conversations
 from constitute.types import (
@@ -313,30 +317,16 @@ def test_training_takes_the_set_that_was_written_last(run):
             exported_file(run, "sft")
 
 
-def test_a_new_format_is_one_module_and_one_line(run, tmp_path, monkeypatch):
-    (tmp_path / "pipes.py").write_text(
-        """
-from constitute.data.formats import ExportFormat
-
-def write(stream, rows, kind):
-    number = 0
-    for number, row in enumerate(rows, 1):
-        stream.write(f"{row['id']}|{kind}\\n".encode())
-    return number
-
-PIPES = ExportFormat("-pipes.txt", write)
-"""
-    )
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(EXPORT_FORMATS, "pipes", "pipes:PIPES")
-    done = CliRunner().invoke(command, ["--run", str(run), "--format", "pipes"])
+def test_a_new_format_is_one_module_and_one_line(run, monkeypatch):
+    add_module(monkeypatch, "chat_format", example("A format of training sets"))
+    monkeypatch.setitem(EXPORT_FORMATS, "chat", "chat_format:FORMAT")
+    done = CliRunner().invoke(command, ["--run", str(run), "--format", "chat"])
     assert done.exit_code == 0, done.output
     path = exported_file(run, "sft")
-    assert path.name == "sft-pipes.txt" and path.read_text() == "p/0|sft\np/1a|sft\np/1b|sft\np/2|sft\n"
-    with pytest.raises(
-        UsageError, match=r"export.format cannot be 'pipe': did you mean 'pipes'\? known are jsonl"
-    ):
-        load_config(None, ["export.format=pipe"])
+    assert path.name == "sft-chat.txt" and path.read_text() == "p/0: b\np/1a: d\np/1b: e\np/2: c\n"
+    assert exported_file(run, "preferences").read_text() == "q0: right\nq1: right\n"
+    with pytest.raises(UsageError, match=r"format cannot be 'chad': did you mean 'chat'\? known are jsonl"):
+        load_config(None, ["export.format=chad"])
 
 
 def test_an_export_of_an_unfinished_run_says_so(run):
@@ -349,6 +339,22 @@ def test_an_export_of_an_unfinished_run_says_so(run):
     assert "- unfinished: revise had not seen every row; rows are missing" in text
     done = CliRunner().invoke(command, ["--run", str(run), "--what", "sft"])
     assert "sft is not complete: revise stopped before the last row" in done.stderr
+
+
+def test_a_run_that_stops_is_unfinished_until_it_is_continued(tmp_path):
+    class Interrupts(Silent):
+        def advance(self, stage, status="ok", **figures):
+            raise RuntimeError("stopped")
+
+    config = RunConfig(run=tmp_path / "run", generate=GenerateConfig(n=1))
+    prompts = [Prompt(id=f"p{at}", messages=PROMPT.messages) for at in range(3)]
+    with pytest.raises(RuntimeError, match="stopped"):
+        run_stages(config, ["generate"], prompts=prompts, engine=ScriptedEngine(), progress=Interrupts())
+    (part,) = export_run(config.run, ExportConfig(revisions="none"))
+    assert part.rows < 3 and part.unfinished == ("generate",)
+    run_stages(config, ["generate"], prompts=prompts, engine=ScriptedEngine())
+    (part,) = export_run(config.run, ExportConfig(revisions="none"))
+    assert (part.rows, part.unfinished) == (3, ())
 
 
 HOSTILE = "# x\n\n![a](http://b) <script> `` ` | \x1b]0;t\x07 [c](d)"

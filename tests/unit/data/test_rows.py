@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
-import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from registry_examples import add_module, example
 
+from constitute.cli.main import cli
 from constitute.data import rows
 from constitute.data.pairs import read_pairs, read_preferences
 from constitute.data.prompts import read_prompts
@@ -26,34 +27,18 @@ def write(tmp_path: Path, *values, name: str = "a.jsonl") -> Path:
     return path
 
 
-BARS = '''
-from constitute.files import BadLine, Row
-
-def read(path):
-    """Lines of `key: value | key: value`."""
-    for number, line in enumerate(path.read_text().splitlines(), 1):
-        parts = [part.partition(": ") for part in line.split(" | ")]
-        if all(middle for _, middle, _ in parts):
-            yield Row(f"{path}:{number}", {key: value for key, _, value in parts})
-        else:
-            yield BadLine(where=f"{path}:{number}", reason="a part without a colon")
-'''
-
-
 @pytest.fixture
-def bars(tmp_path, monkeypatch) -> Path:
-    """A reader from a module of its own, given one line in the registry; returns a file for it."""
-    (tmp_path / "reads_bars.py").write_text(BARS)
-    monkeypatch.syspath_prepend(tmp_path)
-    import reads_bars
-
-    monkeypatch.setitem(rows.READERS, ".bars", reads_bars.read)
+def bars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file of a new kind, whose reader has one line in the registry."""
+    made = add_module(monkeypatch, "bars", example("A kind of file"))
+    monkeypatch.setitem(rows.READERS, ".bars", made.read)
     path = tmp_path / "pairs.bars"
-    path.write_text(
-        "id: one | prompt: Q | chosen: yes | rejected: no\nid: two | prompt: R | chosen: a | rejected: b"
+    lines = (
+        "id: one | prompt: Q | chosen: yes | rejected: no",
+        "id: two | prompt: R | chosen: a | rejected: b",
     )
-    yield path
-    del sys.modules["reads_bars"]
+    path.write_text("\n".join(lines))
+    return path
 
 
 def test_a_new_reader_serves_the_data_stages_and_the_trainers(bars):
@@ -62,18 +47,19 @@ def test_a_new_reader_serves_the_data_stages_and_the_trainers(bars):
     assert [(p.a, p.b) for p in read_pairs(bars)[0]] == [("yes", "no"), ("a", "b")]
     assert [p.chosen_prob for p in read_preferences(bars, print)] == [1.0, 1.0]
     assert read_conversations(bars)[1][-1] == {"role": "assistant", "content": "a"}
+    packed = bars.with_name("pairs.bars.gz")
+    packed.write_bytes(gzip.compress(bars.read_bytes()))
+    assert len(read_prompts([bars.rename(bars.with_name("b.bars")), packed], skip_bad=True)[0]) == 2
     bars.write_text("prompt: Q\nnothing")
     with pytest.raises(DataError, match=r"pairs\.bars:2: a part without a colon"):
         read_prompts(bars)
 
 
 def test_a_new_reader_serves_generate(bars, tmp_path):
-    from constitute.cli.stages import generate
-
     run = tmp_path / "run"
-    arguments = ["--run", str(run), "--model", "any", "--set", "engine.kind=fake", "--prompts", str(bars)]
-    done = CliRunner().invoke(generate, arguments)
-    assert done.exit_code == 0, done.output
+    words = ["generate", "--run", str(run), "--model", "any", "--set", "engine.kind=fake"]
+    done = CliRunner().invoke(cli, [*words, "--prompts", str(bars)], standalone_mode=False)
+    assert (done.exception, done.return_value) == (None, 0), done.output
     with Store.open(run, readonly=True) as store:
         assert store.row_ids() == ["one/0", "two/0"]
 
