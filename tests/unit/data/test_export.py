@@ -13,7 +13,7 @@ from scripted import ScriptedEngine
 
 from constitute.cli.export import export as command
 from constitute.config import ExportConfig, RunConfig, load_config
-from constitute.config.stages import EXPORT_FORMATS, GenerateConfig
+from constitute.config.stages import EXPORT_FORMATS, EngineConfig
 from constitute.data.export import export_run, exported_file
 from constitute.data.formats import HH, NotExportable, preference_row, sft_rows
 from constitute.data.pairs import read_preferences
@@ -346,12 +346,12 @@ def test_a_run_that_stops_is_unfinished_until_it_is_continued(tmp_path):
         def advance(self, stage, status="ok", **figures):
             raise RuntimeError("stopped")
 
-    config = RunConfig(run=tmp_path / "run", generate=GenerateConfig(n=1))
+    config = RunConfig(run=tmp_path / "run", engine=EngineConfig(in_flight=1))
     prompts = [Prompt(id=f"p{at}", messages=PROMPT.messages) for at in range(3)]
     with pytest.raises(RuntimeError, match="stopped"):
         run_stages(config, ["generate"], prompts=prompts, engine=ScriptedEngine(), progress=Interrupts())
     (part,) = export_run(config.run, ExportConfig(revisions="none"))
-    assert part.rows < 3 and part.unfinished == ("generate",)
+    assert (part.rows, part.unfinished) == (1, ("generate",))
     run_stages(config, ["generate"], prompts=prompts, engine=ScriptedEngine())
     (part,) = export_run(config.run, ExportConfig(revisions="none"))
     assert (part.rows, part.unfinished) == (3, ())
