@@ -121,3 +121,15 @@ def test_what_is_no_file_of_a_known_kind(tmp_path):
     (tmp_path / "a.doc").touch()
     with pytest.raises(UsageError, match=r"unknown ending; known are \.jsonl, .*\.csv"):
         read_rows(tmp_path / "a.doc")
+
+
+def test_label_adds_up_the_files_of_a_repeated_option(tmp_path):
+    row = {"prompt": "Q", "a": "yes", "b": "no"}
+    one, two = write(tmp_path, row, name="one.jsonl"), write(tmp_path, row, row, name="two.jsonl")
+    run = tmp_path / "run"
+    words = ["label", "--run", str(run), "--model", "any", "--set", "engine.kind=fake"]
+    words += ["--constitution", "harmless", "--pairs", str(one), "--pairs", str(two)]
+    done = CliRunner().invoke(cli, words, standalone_mode=False)
+    assert done.exception is None, done.output
+    with Store.open(run, readonly=True) as store:
+        assert sum(store.counts("label").values()) == 3
