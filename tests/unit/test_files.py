@@ -21,6 +21,7 @@ from constitute.errors import DataError, StorageError, UsageError
 from constitute.files import (
     BadLine,
     Row,
+    append_log,
     atomic,
     atomic_folder,
     json_lines,
@@ -95,6 +96,10 @@ def test_a_file_cut_anywhere_gives_its_whole_lines_and_names_the_rest(rows, data
 def test_a_log_leaves_out_a_last_line_that_is_still_being_written(tmp_path):
     path = tmp_path / "log.jsonl"
     assert read_log(path) == []
+    append_log(path, ['{"a": 1}', '{"a": 2}'])
+    append_log(path, [])
+    append_log(path, ['{"a": 3}'])
+    assert read_log(path) == [{"a": 1}, {"a": 2}, {"a": 3}]
     path.write_text('{"a": 1}\n{"a": 2}\n{"a"')
     assert read_log(path) == [{"a": 1}, {"a": 2}]
     path.write_text('{"a": 1}\nbroken\n{"a": 2}\n')
@@ -159,6 +164,10 @@ def test_nothing_is_written_through_a_link(tmp_path, monkeypatch, place):
         (target.parent / f".a.txt.{'0' * 16}.tmp").symlink_to(victim)
         with pytest.raises(StorageError, match="File exists"):
             write_text(target, "new")
+    log = target.with_name("log.jsonl")
+    log.symlink_to(victim)
+    with pytest.raises(StorageError, match=r"cannot write .*log\.jsonl: Too many levels of symbolic links"):
+        append_log(log, ["{}"])
     assert victim.read_text() == "mine"
 
 
