@@ -285,7 +285,8 @@ def test_nothing_to_export_is_one_sentence(tmp_path, run):
 def test_training_reads_what_was_exported_whatever_the_format(run, name):
     export_run(run, ExportConfig(format=name))
     sft = read_conversations(exported_file(run, "sft"))
-    assert sft == [[*TURNS, said(text)] for text in ("b", "d", "e", "c")]
+    assert [turns[:-1] for turns in sft] == [PROMPT.messages] * 4
+    assert [turns[-1] for turns in sft] == [Message(**said(text)) for text in ("b", "d", "e", "c")]
     notes: list[str] = []
     pairs = read_preferences(exported_file(run, "preferences"), notes.append)
     wanted = [(PROMPT.messages, "right", "left", prob, ("c0",)) for prob in (1 - 1 / 3, 0.9)]

@@ -157,9 +157,8 @@ def test_public_shapes_are_pairs_to_label_to_train_on_and_to_imitate(tmp_path, s
     (labelled,) = read_preferences(path, notes.append)
     (turns,) = read_conversations(path)
     system = [{"role": "system", "content": "Be brief."}] if "system" in shape else []
-    assert turns == [*system, user("Q"), *said("one")]
-    assert [m.model_dump() for m in pair.prompt.messages] == turns[:-1]
-    assert labelled.prompt == pair.prompt.messages
+    assert [turn.model_dump() for turn in turns] == [*system, user("Q"), *said("one")]
+    assert labelled.prompt == pair.prompt.messages == turns[:-1]
     assert (pair.a, pair.b) == (labelled.chosen, labelled.rejected) == ("one", "two")
     assert (labelled.chosen_prob, labelled.weight, labelled.margin) == (1.0, 1.0, None)
     assert labelled.source == row.get("source")

@@ -11,6 +11,7 @@ from places import SHARED
 
 from constitute.errors import DataError
 from constitute.train.common.data import data_hash, read_conversations
+from constitute.types import Message
 
 HH = SHARED / "hh-rlhf" / "harmless-base-test-even.jsonl.gz"
 USER, SAID = {"role": "user", "content": "Q"}, {"role": "assistant", "content": "yes"}
@@ -37,7 +38,7 @@ def write(tmp_path: Path, *rows, name: str = "sft.jsonl") -> Path:
     ],
 )
 def test_forms(tmp_path, row):
-    assert read_conversations(write(tmp_path, row)) == [TURNS]
+    assert read_conversations(write(tmp_path, row)) == [tuple(map(Message.model_validate, TURNS))]
 
 
 @pytest.mark.parametrize(
@@ -68,5 +69,5 @@ def test_the_hash_is_that_of_the_bytes(tmp_path):
 @pytest.mark.skipif(not HH.is_file(), reason="hh-rlhf is not at ../shared/data/hh-rlhf")
 def test_all_of_hh_rlhf():
     found = read_conversations(HH)
-    assert len(found) == 1156 and {turns[-1]["role"] for turns in found} == {"assistant"}
-    assert found[0][-1]["content"].startswith("Sounds like alcohol")
+    assert len(found) == 1156 and {turns[-1].role for turns in found} == {"assistant"}
+    assert found[0][-1].content.startswith("Sounds like alcohol")

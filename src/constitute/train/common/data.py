@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from pathlib import Path
 
 from constitute.data.pairs import answers
@@ -12,7 +11,7 @@ from constitute.data.rows import Sources, Unusable, read_records, source_list
 from constitute.files import Row
 from constitute.types import Message
 
-Turns = list[dict[str, str]]
+Turns = tuple[Message, ...]
 # A row's conversation is under the first of these that it has; the answer alone may stand beside a prompt.
 _WHOLE = ("messages", "text")
 _KEYS = ("messages", "completion", "text", "chosen")
@@ -22,11 +21,6 @@ def data_hash(sources: Sources) -> str:
     """SHA-256 in hexadecimal of a file's bytes or a Hub data set's name; of several, that of their hashes."""
     found = [_hash(Path(source)) for source in source_list(sources)]
     return found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()
-
-
-def turns(messages: Iterable[Message]) -> Turns:
-    """A conversation in the form that chat templates take."""
-    return [{"role": message.role, "content": message.content} for message in messages]
 
 
 def read_conversations(sources: Sources) -> list[Turns]:
@@ -44,7 +38,7 @@ def _conversation(row: Row, file: str) -> Turns:
     if key is None:
         raise Unusable(f"none of the keys {', '.join(_KEYS)}; found {keys_of(row.value)}")
     prompt, (answer,) = answers({key: row.value[key]} if key in _WHOLE else row.value, key)
-    return [*turns(prompt), {"role": "assistant", "content": answer}]
+    return (*prompt, Message(role="assistant", content=answer))
 
 
 def _hash(path: Path) -> str:

@@ -8,13 +8,11 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from constitute.config.train import RewardConfig
 from constitute.data.pairs import PreferencePair
+from constitute.engines.render import Renderer
 from constitute.errors import DataError
-from constitute.train.common.data import turns
-from constitute.train.common.render import answer_ids, prompt_ids
 
 _CLAMP = (0.4, 0.6)
 
@@ -46,7 +44,7 @@ class Split:
 
 
 def split_pairs(
-    pairs: Sequence[PreferencePair], tokenizer: Any, ends: frozenset[int], config: RewardConfig, seed: int
+    pairs: Sequence[PreferencePair], renderer: Renderer, config: RewardConfig, seed: int
 ) -> Split:
     """Tokenise the pairs and hold out a share of the prompts; a prompt is on one side only.
 
@@ -65,10 +63,9 @@ def split_pairs(
     split = Split([], [], 0, len(pairs) - len(weighty), len(weighty) - len(decided))
     too_long = 0
     for pair in decided:
-        prompt = turns(pair.prompt)
-        start = prompt_ids(tokenizer, prompt)
+        start = renderer.prompt_ids(pair.prompt)
         chosen, rejected = (
-            start + answer_ids(tokenizer, prompt, text, ends) for text in (pair.chosen, pair.rejected)
+            start + renderer.answer_ids(pair.prompt, text) for text in (pair.chosen, pair.rejected)
         )
         if max(len(chosen), len(rejected)) > config.max_length:
             too_long += 1
@@ -79,7 +76,9 @@ def split_pairs(
 
 
 def _prompt_key(pair: PreferencePair, seed: int) -> str:
-    return hashlib.sha256(f"{seed}:{json.dumps(turns(pair.prompt))}".encode()).hexdigest()
+    return hashlib.sha256(
+        f"{seed}:{json.dumps([turn.model_dump() for turn in pair.prompt])}".encode()
+    ).hexdigest()
 
 
 def _held_out_prompts(pairs: Sequence[PreferencePair], share: float, seed: int) -> set[str]:
