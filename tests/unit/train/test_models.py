@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tolerance import FIGURE, FORMULA, GRADIENT, LOGPROB, assert_weights, tensors
 from train_models import tiny_causal
 
 from constitute.config.train import PPOConfig
@@ -58,11 +59,11 @@ def test_logprobs_values_and_entropy_equal_the_plain_computation(actor_critic):
             for at in range(start, len(row)):
                 spread = torch.distributions.Categorical(logits=logits[at - 1])
                 assert logprobs_N[place].item() == pytest.approx(
-                    spread.log_prob(torch.tensor(row[at])).item(), abs=1e-5
+                    spread.log_prob(torch.tensor(row[at])).item(), **LOGPROB
                 )
-                assert entropy_N[place].item() == pytest.approx(spread.entropy().item(), abs=1e-5)
+                assert entropy_N[place].item() == pytest.approx(spread.entropy().item(), **LOGPROB)
                 value = actor_critic.value_head(states[at - 1]).item()
-                assert values_N[place].item() == pytest.approx(value, abs=1e-5)
+                assert values_N[place].item() == pytest.approx(value, **LOGPROB)
                 place += 1
     assert place == len(logprobs_N)
 
@@ -79,7 +80,7 @@ def test_left_and_right_padding_agree(actor_critic):
             0, padding:
         ]
     left = logits.log_softmax(-1)[torch.arange(2), SEQUENCES[1][1:]]
-    assert torch.allclose(left, right, atol=1e-5)
+    torch.testing.assert_close(left, right, **tensors(LOGPROB))
 
 
 def test_large_vocabularies_go_piece_by_piece_with_the_same_gradient(actor_critic, monkeypatch):
@@ -93,9 +94,9 @@ def test_large_vocabularies_go_piece_by_piece_with_the_same_gradient(actor_criti
     monkeypatch.setattr(models, "_LOGIT_ELEMENTS", 22)
     pieces = actor_critic.actor(batch, 1.0)[0]
     pieces.sum().backward()
-    assert torch.allclose(whole, pieces, atol=1e-6)
+    torch.testing.assert_close(whole, pieces, **tensors(LOGPROB))
     for gradient, parameter in zip(gradients, actor_critic.actor.parameters(), strict=True):
-        assert torch.allclose(gradient, parameter.grad, atol=1e-5)
+        torch.testing.assert_close(gradient, parameter.grad, **tensors(GRADIENT))
 
 
 def test_micro_batches_keep_the_budget_and_every_row():
@@ -152,9 +153,8 @@ def test_micro_batching_does_not_change_the_update(actor_critic, budget):
     learned = experience_of(actor_critic, large)
     pieces, whole = learner_of(actor_critic), learner_of(actor_critic)
     found, expected = update(pieces, learned, small, 0).means(), update(whole, learned, large, 0).means()
-    assert found == pytest.approx(expected, abs=1e-5)
-    for one, other in zip(pieces.model.parameters(), whole.model.parameters(), strict=True):
-        assert torch.allclose(one, other, atol=1e-5)
+    assert found == pytest.approx(expected, **FIGURE)
+    assert_weights(pieces.model.parameters(), whole.model.parameters(), rate=1e-2, steps=2)
 
 
 def test_first_pass_starts_at_ratio_one(actor_critic):
@@ -188,9 +188,9 @@ def test_experience_by_hand():
     values = torch.tensor([[0.2, 0.4]])
     config = PPOConfig(lam=1.0)
     learned = experience(rollouts, [1.0], logprobs, logprobs - 0.1, values, 0.5, config)
-    assert learned.returns_BT[0].tolist() == pytest.approx([0.9, 0.95])
+    assert learned.returns_BT[0].tolist() == pytest.approx([0.9, 0.95], **FORMULA)
     # Advantages 0.7 and 0.55 whiten to plus and minus one.
-    assert learned.advantages_BT[0].tolist() == pytest.approx([1.0, -1.0], abs=1e-4)
+    assert learned.advantages_BT[0].tolist() == pytest.approx([1.0, -1.0], **FORMULA)
 
 
 def test_cut_off_responses_score_the_penalty():
