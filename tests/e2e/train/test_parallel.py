@@ -42,7 +42,7 @@ def launch(folder, processes, *arguments):
         "CUDA_VISIBLE_DEVICES": "",
         "ACCELERATE_USE_CPU": "true",
     }
-    return subprocess.run(words, capture_output=True, text=True, timeout=200, env=environment)
+    return subprocess.run(words, capture_output=True, text=True, timeout=280, env=environment)
 
 
 def result(folder):

@@ -96,7 +96,7 @@ def test_two_sharded_processes_learn_what_one_does(one, two, case):
     assert moved(one, case, check_same(one, two, case))
 
 
-def test_each_process_holds_its_part_alone(one, two):
+def test_each_process_holds_its_part_alone_between_steps(one, two):
     whole = json.loads((one / "separate" / "held-0.json").read_text())
     parts = [json.loads((two / "separate" / f"held-{rank}.json").read_text()) for rank in (0, 1)]
     assert whole["moments"] == 2 * whole["weights"]
