@@ -22,7 +22,7 @@ from constitute.train.best_of_n.choice import SAMPLES, Sampled, choose
 from constitute.train.common import _compat
 from constitute.train.common.artefact import check_recipe, recipe, versions, write_json
 from constitute.train.common.rollout import Rollouts, gather
-from constitute.train.ppo.inputs import input_hashes
+from constitute.train.ppo.setup import input_hashes
 from constitute.train.ppo.sync import Rollouter
 from constitute.train.rewards.total import Reward, RewardPart, as_parts, values_of, weighted_sum
 from constitute.types import Completion, Prompt, SamplingParams
@@ -85,7 +85,7 @@ def _sample_all(
 ) -> None:
     import torch
 
-    from constitute.train.common.models import load_tokenizer
+    from constitute.engines.tokenizer import load_tokenizer
     from constitute.train.reward.scorer import open_reward_model
 
     _compat.quiet()
@@ -150,7 +150,7 @@ def _ends(policy: str, tokenizer: Any) -> frozenset[int]:
     """All ids that end a turn of `policy`, read from its configurations alone."""
     from transformers import AutoConfig, GenerationConfig
 
-    from constitute.train.common.render import eos_ids
+    from constitute.engines.tokenizer import eos_ids
 
     configs = [AutoConfig.from_pretrained(policy, trust_remote_code=False)]
     with suppress(OSError):
