@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tolerance import FIGURE, FORMULA, GRADIENT, LOGPROB, assert_weights, tensors
+from tolerance import FIGURE, FORMULA, GRADIENT, LOGPROB, assert_weights, decimals, tensors
 from train_models import tiny_causal
 
 from constitute.config.train import PPOConfig
@@ -284,7 +284,7 @@ def test_the_gap_between_engine_and_trainer_is_measured_and_judged(actor_critic,
     prompts = [row[:start] for row, start in zip(SEQUENCES, STARTS, strict=True)]
     completions = [row[start:] for row, start in zip(SEQUENCES, STARTS, strict=True)]
     gap = logprob_gap(Shifted(actor, shift), actor, prompts, completions, 0, budget)
-    assert gap == pytest.approx(abs(shift), abs=1e-5, nan_ok=True)
+    assert gap == pytest.approx(abs(shift), **LOGPROB, nan_ok=True)
     if does == "stop":
         with pytest.raises(EngineError, match=r"differ by (0\.300|nan) nats per token \(limit 0\.2\)"):
             check_gap(gap)
@@ -308,7 +308,7 @@ def test_preference_metrics_by_hand():
     assert (figures["accuracy"]["value"], figures["accuracy"]["n"]) == (pytest.approx(1 / 3), 3)
     assert figures["margin"]["value"] == pytest.approx((1 - 1 + 2 - 0.5) / 4)
     nll = (0.413262, 1.113262, 1.126928, 0.874077)
-    assert figures["nll"]["value"] == pytest.approx(sum(nll) / 4, abs=1e-5)
+    assert figures["nll"]["value"] == pytest.approx(sum(nll) / 4, **decimals(6))
     brier = [(0.731059 - 0.9) ** 2, (0.268941 - 0.8) ** 2, (0.880797 - 0.5) ** 2, (0.622459 - 0.2) ** 2]
-    assert figures["brier"]["value"] == pytest.approx(sum(brier) / 4, abs=1e-5)
+    assert figures["brier"]["value"] == pytest.approx(sum(brier) / 4, **decimals(6))
     assert preference_metrics([], [], seed=0) == {}
