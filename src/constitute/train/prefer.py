@@ -15,6 +15,7 @@ from constitute.engines.swap import open_sampler
 from constitute.errors import DataError, UsageError
 from constitute.progress import Progress, Silent
 from constitute.stages.generate import conversation
+from constitute.threads import use_threads
 from constitute.train.rewards.sources import Reward, open_rewards
 from constitute.train.run import policy_of, rendered_prompts
 from constitute.types import Prompt
@@ -34,9 +35,11 @@ def run_dpo(
     """
     from constitute.train.dpo import train_dpo
 
+    start = policy_of(config, model)
+    use_threads(start, config.engine.threads)
     return train_dpo(
         data or exported_file(config.run, "preferences"),
-        policy_of(config, model),
+        start,
         out or config.run / "dpo",
         config.train.dpo,
         seed=config.seed,
@@ -66,6 +69,7 @@ def run_best_of_n(
     from constitute.train.best_of_n.run import sample_best
 
     policy, folder, progress = policy_of(config, model), out or config.run / "best-of-n", progress or Silent()
+    use_threads(policy, config.engine.threads)
     settings = _settings(config, n)
     asked = [
         prompt.model_copy(update={"messages": conversation(prompt, config.generate.system)})

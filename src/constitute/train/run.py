@@ -17,6 +17,7 @@ from constitute.errors import RowError, UsageError
 from constitute.packaged import model_path
 from constitute.progress import Progress, Silent, first_process, process_count
 from constitute.stages.generate import conversation
+from constitute.threads import use_threads
 from constitute.train.rewards.sources import Reward, open_rewards, used_rewards
 from constitute.types import Prompt, Request
 
@@ -30,9 +31,11 @@ def run_sft(
     """Fine-tune `config.model` on `data` (RUN/export/sft.*) into `out` (RUN/sft); returns the summary."""
     from constitute.train.sft import train_sft
 
+    model = _model(config)
+    use_threads(model, config.engine.threads)
     return train_sft(
         data or exported_file(config.run, "sft"),
-        _model(config),
+        model,
         out or config.run / "sft",
         config.train.sft,
         seed=config.seed,
@@ -54,9 +57,11 @@ def run_reward(
     """
     from constitute.train.reward.run import train_reward
 
+    start = policy_of(config, model)
+    use_threads(start, config.engine.threads)
     return train_reward(
         data or exported_file(config.run, "preferences"),
-        policy_of(config, model),
+        start,
         out or config.run / "reward",
         config.train.reward,
         seed=config.seed,
@@ -88,6 +93,7 @@ def run_ppo(
 
     find_algorithm(config.train.ppo)
     name = policy_of(config, policy)
+    use_threads(name, config.engine.threads)
     progress = progress or Silent()
     settings = config.train.ppo.model_copy(update={"rewards": used_rewards(config, reward)})
     with (
