@@ -203,11 +203,18 @@ def _start(path: str, config: EngineConfig) -> Any:
             worker_extension_cls="constitute.engines.vllm.worker.WeightSync",
         )
     except (ValueError, OSError) as problem:
-        raise UsageError(f"vLLM cannot load {path!r}: {reason_of(problem)}") from problem
+        raise UsageError(f"vLLM cannot load {path!r}: {_our_words(reason_of(problem))}") from problem
     except (RuntimeError, NotImplementedError) as problem:
         raise EngineError(
             f"vLLM cannot start with {path!r}: {reason_of(problem)}; run `constitute doctor`"
         ) from problem
+
+
+def _our_words(reason: str) -> str:
+    """vLLM's reason; where it is about the length of the context, its first sentence and our setting."""
+    if "max_model_len" not in reason:
+        return reason
+    return f"{reason.split('. ')[0]}; lower engine.context_length, or leave it out for the model's own"
 
 
 def _sampling(sampling: SamplingParams, *, logprobs: bool) -> Any:
