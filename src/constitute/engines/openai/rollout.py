@@ -177,7 +177,7 @@ class RolloutServer:
             raise
 
     async def _all(self, one: Callable[[int], Awaitable[T]], count: int) -> list[T]:
-        """`one(0) ... one(count - 1)`, `engine.in_flight` at most at once; the first error cancels all."""
+        """`one(0) ... one(count - 1)`, `engine.in_flight` at once; the first error cancels the rest."""
         # A request's time limit begins when it is sent, not while it waits for its turn.
         room = asyncio.Semaphore(self._config.in_flight)
 
