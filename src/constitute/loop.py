@@ -13,6 +13,7 @@ from constitute.config import RunConfig
 from constitute.data.export import export_run
 from constitute.data.prompts import read_prompts
 from constitute.engines.base import Engine
+from constitute.engines.doctor import require_trainable
 from constitute.engines.swap import load_folder, open_sampler, rollout_engine
 from constitute.errors import GateFailed, UsageError
 from constitute.evals.files import load_results, load_written
@@ -100,6 +101,8 @@ def run_loop(loop: Loop, until: str = STEPS[-1]) -> dict[str, Any]:
     """
     if until not in STEPS:
         raise UsageError(f"no such step: {until!r}; known: {', '.join(STEPS)}")
+    if STEPS.index(until) >= STEPS.index("sft"):
+        require_trainable(str(loop.config.model))
     for step in STEPS[: STEPS.index(until) + 1]:
         with loop.timed(step):
             loop.found[step] = _STEPS[step](loop)

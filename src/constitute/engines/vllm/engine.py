@@ -103,8 +103,7 @@ class VLLMEngine:
     ) -> list[Completion]:
         """Block for one completion a prompt; prompt i is seeded with `sampling.seed + i`.
 
-        `logprobs` are of the sampled tokens at temperature 1: divide by nothing, or recompute them in the
-        trainer where the sampling temperature differs.
+        `logprobs` are of the sampled tokens at temperature 1, whatever the sampling temperature.
         """
         for prompt in prompts:
             check_length(len(prompt), self._limit)
