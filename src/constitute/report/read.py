@@ -8,6 +8,7 @@ from typing import Any
 
 from constitute.constitution.read import constitution_hash, load_constitution
 from constitute.errors import ConstituteError, DataError
+from constitute.store.manifest import kept_constitution
 from constitute.types import Constitution, Record
 
 TRAINERS = ("sft", "reward", "ppo")
@@ -44,7 +45,10 @@ def read_run(run_dir: Path) -> RunFiles:
 
 
 def _constitution(manifest: dict[str, Any], run_dir: Path) -> tuple[Constitution | None, str]:
-    """The constitution's text from its file, if the file is still what the manifest says it was."""
+    """The constitution from the manifest, else from its file if that is still what the manifest says."""
+    kept = kept_constitution(manifest)
+    if kept is not None:
+        return kept, ""
     noted = manifest.get("constitution")
     config = manifest.get("config") or {}
     name = config.get("constitution")
