@@ -19,8 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from constitute.config.dpo import DPOConfig
-from constitute.config.reward import RewardConfig
+from constitute.config.train import DPOConfig, RewardConfig
 from constitute.data.pairs import read_preferences
 from constitute.engines.render import Renderer
 from constitute.engines.tokenizer import check_trainable, eos_ids, load_tokenizer

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from constitute.config import RunConfig
-from constitute.config.best_of_n import BestOfNConfig
+from constitute.config.train import BestOfNConfig
 from constitute.data.export import exported_file
 from constitute.engines.base import Engine, RolloutEngine
 from constitute.engines.swap import open_sampler

@@ -8,8 +8,7 @@ from click.testing import CliRunner
 
 from constitute.cli.train.best_of_n import best_of_n
 from constitute.cli.train.dpo import dpo
-from constitute.config import RunConfig
-from constitute.config.stages import EngineConfig
+from constitute.config import EngineConfig, RunConfig
 from constitute.train.best_of_n.choice import read_samples
 from constitute.train.common.data import read_conversations
 from constitute.train.prefer import run_best_of_n

@@ -9,7 +9,7 @@ import pytest
 from tiny_models import chatml_tokenizer
 from train_models import tiny_causal
 
-from constitute.config.best_of_n import BestOfNConfig
+from constitute.config.train import BestOfNConfig
 from constitute.errors import DataError, RunMismatch
 from constitute.progress import Silent
 from constitute.train.best_of_n.choice import Sampled, argmax, best_of, read_samples, reward_curve, sizes

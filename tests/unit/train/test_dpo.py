@@ -7,7 +7,7 @@ import pytest
 import torch
 from train_models import tiny_causal
 
-from constitute.config.dpo import DPOConfig
+from constitute.config.train import DPOConfig
 from constitute.data.pairs import PreferencePair
 from constitute.train.common.models import Actor
 from constitute.train.dpo import PairLogprobs, answer_logprobs, dpo_losses, implicit_rewards
