@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import click
+
+from constitute.text import harmless
 from constitute.stages.card import LabelCard
 from constitute.types import LabelledPair, Outcome, Response
 
 _FIGURES = ("p_a", "margin", "flip_rate", "p_first", "mass", "least_mass")
-# CSI, OSC and other escape sequences, whole; then what is left of control and direction characters.
-_ESCAPES = re.compile(
-    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b\]|\x9d)[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?|\x1b[@-Z\\-_]"
-)
-_CONTROLS = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
-)
 
 
-def harmless(text: str) -> str:
-    """Text without anything a terminal would act on; line ends and tabs stay."""
-    return _CONTROLS.sub("", _ESCAPES.sub("", text.replace("\r\n", "\n")))
+def coloured() -> bool:
+    """Whether stdout is a terminal that wants colours (https://no-color.org)."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def say(text: str) -> None:
+    """Print a sentence for a person to stderr."""
+    click.echo(harmless(text), err=True)
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 file` or `2 files`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

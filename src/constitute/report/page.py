@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from constitute import __version__
-from constitute.report.text import clean
+from constitute.text import harmless
 
 _HERE = Path(__file__).parent
 
@@ -27,7 +27,7 @@ def render_page(
         loader=FileSystemLoader(_HERE),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=lambda value: clean(value) if type(value) is str else value,
+        finalize=lambda value: harmless(value) if type(value) is str else value,
         trim_blocks=True,
         lstrip_blocks=True,
     )

@@ -7,8 +7,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from constitute.editing.words import word_diff
 from constitute.report.charts import histogram
-from constitute.report.text import clip, share_changed, word_diff
+from constitute.report.text import clip, share_changed
 from constitute.report.view import (
     ChainView,
     Fact,
@@ -140,7 +141,7 @@ def _chain(row: Response, labelled: Sequence[Outcome]) -> ChainView:
     for step in row.steps:
         diff = word_diff(clip(before), clip(step.revision))
         steps.append(
-            StepView(principle_id=clip(step.principle_id, 80), critique=clip(step.critique), diff=diff)
+            StepView(principle_id=clip(step.principle_id, 80), critique=clip(step.critique), diff=tuple(diff))
         )
         before = step.revision
     return ChainView(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from constitute.editing.words import Stretch
 from constitute.report.charts import Curve, Histogram
-from constitute.report.text import Span
 from constitute.types import Message, Record
 
 
@@ -120,7 +120,7 @@ class StepView(Record):
 
     principle_id: str
     critique: str
-    diff: tuple[Span, ...]
+    diff: tuple[Stretch, ...]
 
 
 class ChainView(Record):
