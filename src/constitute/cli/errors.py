@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -10,6 +11,7 @@ import traceback
 import click
 
 from constitute.errors import ConstituteError, ExitCode
+from constitute.text import harmless
 
 
 def run_and_exit(command: click.Command) -> int:
@@ -28,7 +30,9 @@ def run_and_exit(command: click.Command) -> int:
     except (click.exceptions.Abort, KeyboardInterrupt):
         return _say("interrupted; run the same command again to continue", ExitCode.INTERRUPTED)
     except click.ClickException as problem:
-        problem.show()
+        said = io.StringIO()
+        problem.show(file=said)
+        click.echo(harmless(said.getvalue()), err=True, nl=False)
         return problem.exit_code if problem.exit_code != 1 else ExitCode.USAGE
     except ConstituteError as problem:
         if debug:
@@ -47,5 +51,5 @@ def run_and_exit(command: click.Command) -> int:
 
 
 def _say(sentence: str, code: int) -> int:
-    click.echo(f"constitute: {sentence}", err=True)
+    click.echo(f"constitute: {harmless(sentence)}", err=True)
     return code

@@ -1,4 +1,4 @@
-"""Text for a terminal: model text made harmless, tables, counts, and one row's chain."""
+"""Text for a terminal: tables, counts, and one row's chain."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 
 import click
 
-from constitute.text import harmless
 from constitute.stages.card import LabelCard
+from constitute.text import harmless
 from constitute.types import LabelledPair, Outcome, Response
 
 _FIGURES = ("p_a", "margin", "flip_rate", "p_first", "mass", "least_mass")
@@ -98,9 +98,9 @@ def chain_text(rows: Iterable[tuple[str, Outcome]]) -> str:
         )
         if outcome.data is None:
             continue
-        if stage in ("generate", "revise"):
+        if "steps" in outcome.data:
             parts += _response(Response.model_validate(outcome.data), shown)
-        elif stage == "label":
+        elif "comparison" in outcome.data:
             parts += _label(LabelledPair.model_validate(outcome.data))
         else:
             parts += [f"{key}: {value}" for key, value in outcome.data.items()]
@@ -123,7 +123,7 @@ def _response(row: Response, shown: set[str]) -> list[str]:
 def _label(row: LabelledPair) -> list[str]:
     pair = row.comparison
     parts = [_turn(f"A, {pair.a_source}", pair.a), _turn(f"B, {pair.b_source}", pair.b)]
-    head = ("principle", "weight", "P(A) order AB", "P(A) order BA", "P(A)", "mass AB", "mass BA")
+    head = ("principle", "weight", "P(A), A first", "P(A), B first", "P(A)", "mass, A first", "mass, B first")
     votes: list[tuple[Any, ...]] = [
         (v.principle_id, v.weight, v.p_ab, v.p_ba, v.p_a, v.mass_ab, v.mass_ba) for v in row.label.votes
     ]

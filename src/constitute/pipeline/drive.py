@@ -16,14 +16,14 @@ from pydantic import BaseModel
 
 from constitute.engines.base import Engine
 from constitute.errors import ConstituteError
-from constitute.pipeline.stage_run import Counts, Row, StageRun, Work
+from constitute.pipeline.stage_run import Counts, Identified, StageRun, Work
 from constitute.progress import Progress, Silent
 from constitute.store import Store
 
 
 async def drive(
     stage: str,
-    rows: Iterable[Row],
+    rows: Iterable[Identified],
     work: Work,
     *,
     engine: Engine,
@@ -44,7 +44,7 @@ async def drive(
     progress = progress or Silent()
     run = StageRun(stage, engine, store, seed, progress, keep_truncated, retry)
 
-    async def one(job: tuple[int, Row]) -> None:
+    async def one(job: tuple[int, Identified]) -> None:
         position, row = job
         await run.row(position, row, work, input_hash(row))
 

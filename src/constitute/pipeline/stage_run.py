@@ -26,7 +26,7 @@ from constitute.types import Choice, Completion, Outcome, Principle, Record, Req
 KEY_VERSION = 1
 
 
-class Row(Protocol):
+class Identified(Protocol):
     """Anything with an id that is stable from run to run."""
 
     @property
@@ -105,7 +105,7 @@ class StageRun:
     ended: Counter[str] = field(default_factory=Counter)
     in_flight: dict[str, asyncio.Future[dict[str, Any]]] = field(default_factory=dict)
 
-    async def row(self, position: int, row: Row, work: Work, input_hash: str = "") -> Outcome:
+    async def row(self, position: int, row: Identified, work: Work, input_hash: str = "") -> Outcome:
         """Run `work` on a row, or return how the row ended before; either is counted.
 
         Raises `RunMismatch` for a row of the same id that was given something else.
@@ -127,7 +127,7 @@ class StageRun:
         """The rows that have ended so far."""
         return Counts(stage=self.stage, asked=self.asked, reused=self.reused, **self.ended)
 
-    async def _run(self, position: int, row: Row, work: Work) -> Outcome:
+    async def _run(self, position: int, row: Identified, work: Work) -> Outcome:
         try:
             result = await work(row, Sampler(self, row.id))
         except RowError as problem:
@@ -136,7 +136,7 @@ class StageRun:
             return Outcome(row_id=row.id, position=position, status="abstain", reason=str(decline))
         return Outcome(row_id=row.id, position=position, status="ok", data=_plain(result))
 
-    def _same_input(self, row: Row, input_hash: str) -> None:
+    def _same_input(self, row: Identified, input_hash: str) -> None:
         stored = self.store.input_hash(self.stage, row.id)
         if stored != input_hash:
             raise RunMismatch(
@@ -168,7 +168,7 @@ class Sampler:
 
         async def ask() -> tuple[dict[str, Any], str]:
             completion = await run.engine.generate(request)
-            run.progress.tokens(len(completion.token_ids))
+            run.progress.tokens(run.stage, len(completion.token_ids))
             return completion.model_dump(mode="json"), cut if refused(completion) else ""
 
         def refused(completion: Completion) -> bool:

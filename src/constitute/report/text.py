@@ -9,7 +9,7 @@ from constitute.text import harmless
 
 def clip(text: object, limit: int = 4000) -> str:
     """Harmless text of at most `limit` characters; what is cut is counted in its place."""
-    shown = harmless(text)
+    shown = harmless(str(text))
     return shown if len(shown) <= limit else f"{shown[:limit]}… ({len(shown) - limit} more characters)"
 
 

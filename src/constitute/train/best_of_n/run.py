@@ -119,7 +119,7 @@ def _sample_all(
         }
         total = weighted_sum(parts, values)
         _append(path, _lines(rollouts, completions, values, total, config.n))
-        progress.tokens(sum(len(completion.token_ids) for completion in completions))
+        progress.tokens("best of n", sum(len(completion.token_ids) for completion in completions))
         for place in range(0, len(rows), config.n):
             progress.advance("best of n", best=max(total[place : place + config.n]))
 

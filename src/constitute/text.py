@@ -1,0 +1,20 @@
+"""Text from elsewhere, made fit for a terminal or a page."""
+
+from __future__ import annotations
+
+import re
+
+# CSI, OSC and other escape sequences, whole; then what is left of control characters, and the characters
+# that reorder or hide text.
+_ESCAPES = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b\]|\x9d)[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?|\x1b[@-Z\\-_]"
+)
+_CONTROLS = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufffe\uffff]"
+)
+
+
+def harmless(text: str) -> str:
+    """Text without what a terminal acts on or a reader cannot see; line ends and tabs stay, lone surrogates become `?`."""
+    clean = _CONTROLS.sub("", _ESCAPES.sub("", text.replace("\r\n", "\n")))
+    return clean.encode("utf-8", "replace").decode("utf-8")
