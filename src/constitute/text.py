@@ -15,6 +15,9 @@ _CONTROLS = re.compile(
 
 
 def harmless(text: str) -> str:
-    """Text without what a terminal acts on or a reader cannot see; line ends and tabs stay, lone surrogates become `?`."""
+    """Text without what a terminal acts on or a reader cannot see; line ends and tabs stay.
+
+    Lone surrogates become `?`.
+    """
     clean = _CONTROLS.sub("", _ESCAPES.sub("", text.replace("\r\n", "\n")))
     return clean.encode("utf-8", "replace").decode("utf-8")

@@ -1,4 +1,4 @@
-"""Votes on given pairs under any constitution: those that a run holds already, and those that are asked for."""
+"""Votes on given pairs under any constitution: those a run holds already, and those asked for."""
 
 from __future__ import annotations
 

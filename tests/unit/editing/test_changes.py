@@ -9,7 +9,7 @@ import pytest
 from scripted import constitution, principle
 
 from constitute.constitution.draw import draw
-from constitute.editing.changes import changes_between
+from constitute.editing.diff.changes import changes_between
 from constitute.editing.words import Stretch, ansi, brief, plain, word_diff
 from constitute.types import Constitution, Probe
 

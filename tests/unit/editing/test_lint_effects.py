@@ -10,7 +10,6 @@ from constitute.editing.lint.effects import (
     Column,
     between,
     contradictions,
-    correlation,
     decided,
     negation,
     order_bias,
@@ -19,7 +18,7 @@ from constitute.editing.lint.effects import (
     silence,
     wording,
 )
-from constitute.stats import wilson
+from constitute.stats import correlation, wilson
 
 
 def column(text: str) -> list[tuple[float, float] | None]:
@@ -191,12 +190,12 @@ def test_a_negation_that_ends_undecided_has_not_turned() -> None:
 
 def test_order_bias_by_hand() -> None:
     # 8 of 16 pairs go by place, always to the first: P(first) is 0.9 there and 0.5 elsewhere.
-    found = order_bias("x", column("<" * 8 + HALF[:8] + "====.."), rng=random.Random(1))
+    found = order_bias("x", column("<" * 8 + HALF[:8] + "====.."), seed=1)
     assert found is not None and found.severity == "warning"  # the lower end of 8/16 is 0.28
     assert (found.figure["differ"], found.figure["n"], found.figure["first_n"]) == (8, 16, 20)
     assert found.figure["first"] == pytest.approx((8 * 0.9 + 12 * 0.5) / 20)
     assert found.figure["first_low"] < found.figure["first"] < found.figure["first_high"]
-    other = order_bias("x", column(">" * 8 + HALF[:8]), rng=random.Random(1))
+    other = order_bias("x", column(">" * 8 + HALF[:8]), seed=1)
     assert other is not None and other.figure["first"] == pytest.approx(0.3)
 
 

@@ -12,11 +12,11 @@ from constitute.report.read import read_run
 from constitute.report.render import show_figure, show_interval, write_report
 from constitute.report.rows import spaced
 from constitute.report.scores import training_of
-from constitute.text import harmless
 from constitute.report.text import clip, share_changed
 from constitute.report.view import Figure
 from constitute.stats import wilson
 from constitute.store import Store
+from constitute.text import harmless
 
 
 @pytest.fixture

@@ -66,8 +66,8 @@ class Conflict(Record):
 class Attribution(Record):
     """The matrix and its figures. `columns` go by falling P(A), `influences` by group, then id.
 
-    `missing` votes were not cast, and `undecided` pairs have no vote that decides them. `subset` is None where
-    no pair is decided.
+    `missing` votes were not cast, and no vote decides the `undecided` pairs. `subset` is None where no pair
+    is decided.
     """
 
     margin: float
@@ -189,5 +189,7 @@ def _conflicts(
             for a, b in both
         )
         if against:
-            found.append(Conflict(first=first, second=second, against=share_of(against, len(both))))
+            found.append(
+                Conflict(first=first, second=second, count=against, against=share_of(against, len(both)))
+            )
     return sorted(found, key=lambda c: (-c.count, c.first, c.second))

@@ -22,7 +22,7 @@ from constitute.types import Constitution, LabelledPair, Outcome
 
 @dataclass(frozen=True)
 class Attributed:
-    """The figures, the number of rows without a label, and how filling went; `unfilled` pairs got no votes."""
+    """The figures, how many rows have no label, and how filling went; `unfilled` pairs got no votes."""
 
     figures: Attribution
     without_label: int

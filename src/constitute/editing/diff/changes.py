@@ -1,4 +1,4 @@
-"""What differs between two constitutions in words: principles added, removed, renamed, reworded, reweighted."""
+"""What differs between two constitutions in words: principles added, removed, renamed, changed."""
 
 from __future__ import annotations
 

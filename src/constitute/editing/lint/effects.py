@@ -141,7 +141,7 @@ def order_bias(name: str, column: Column, bounds: Bounds = BOUNDS, seed: int = 0
     differ = sum(side((p, p)) != side((q, q)) for p, q in clear)
     first = mean_of([(p_ab + 1.0 - p_ba) / 2 for p_ab, p_ba in voted], seed)
     said = (
-        f"the two orders disagree on {_share(differ, len(clear), 'pairs that either decides')}; "
+        f"the two orders disagree on {_share(differ, len(clear), 'pairs that either decides')} and "
         f"P(what is shown first) is {first.text(2)} on average"
     )
     bad = wilson(differ, len(clear))[0] > bounds.order
@@ -152,6 +152,7 @@ def order_bias(name: str, column: Column, bounds: Bounds = BOUNDS, seed: int = 0
         else ""
     )
     figure = _figure(differ, len(clear)) | {
+        "differ": differ,
         "first": first.value or 0.0,
         "first_low": first.low or 0.0,
         "first_high": first.high or 0.0,
@@ -230,7 +231,7 @@ def _alike(row: Between, bounds: Bounds) -> bool:
 def _contradiction(row: Between, p: float) -> Finding:
     said = (
         f"{row.first} and {row.second} pull opposite ways on "
-        f"{_share(row.opposite, row.n, 'pairs that both decide')}, Holm-adjusted p {p:.2g}"
+        f"{_share(row.opposite, row.n, 'pairs that both decide')} Holm-adjusted p {p:.2g}"
     )
     fix = "say in one of them when it yields to the other, or remove one"
     figure = _figure(row.opposite, row.n) | {"p": p}
@@ -243,7 +244,7 @@ def _redundancy(names: Sequence[str], rows: Sequence[Between]) -> Finding:
     least = min(row.correlation if row.correlation is not None else 0.0 for row in rows)
     said = (
         f"{', '.join(names[:-1])} and {names[-1]} cast the same votes: the least alike two agree on "
-        f"{_share(same, weakest.n, 'pairs that both decide')}, lowest correlation {least:.2f}"
+        f"{_share(same, weakest.n, 'pairs that both decide')} lowest correlation {least:.2f}"
     )
     fix = f"keep the clearest, or let their weights add up to one's: together they count {len(names)} times"
     figure = _figure(same, weakest.n) | {"correlation": least, "size": len(names)}
@@ -263,10 +264,8 @@ def _figure(count: int, n: int) -> dict[str, float]:
 
 
 def _share(count: int, n: int, what: str) -> str:
-    """`24 of 26 pairs that both decide, 92 % (76 to 98, n = 26)`."""
-    return (
-        f"{count} of {n} {what}, in % {share_of(count, n).text(0, percent=True)}" if n else f"0 of 0 {what}"
-    )
+    """`24 of 26 pairs that both decide, a share of 0.92 (0.76 to 0.98, n = 26),`."""
+    return f"{count} of {n} {what}, a share of {share_of(count, n).text(2)}," if n else f"0 of 0 {what}"
 
 
 def _pairs(n: int) -> str:

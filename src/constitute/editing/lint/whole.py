@@ -1,4 +1,4 @@
-"""Rules that read a constitution file as a whole: principles that are alike, lengths, tags, weights, errors."""
+"""Rules that read a constitution file as a whole: alike principles, lengths, tags, weights, errors."""
 
 from __future__ import annotations
 

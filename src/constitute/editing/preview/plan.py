@@ -23,7 +23,7 @@ class ChosenProbe(Record):
 
 
 class Assigned(Record):
-    """A probe, the principle it is shown under, and a digest of all in the file that its result depends on."""
+    """A probe, the principle it is shown under, and a digest of what its result depends on."""
 
     probe: ChosenProbe
     principle: Principle
@@ -163,7 +163,7 @@ def assign(
 
 
 def fingerprint(assigned: Assigned, voters: Sequence[tuple[Principle, float]]) -> str:
-    """A digest of what a probe's result depends on: prompt, its principle, and who votes with which weight."""
+    """A digest of what a probe's result depends on: prompt, principle, and who votes with which weight."""
     turns = [[message.role, message.content] for message in assigned.probe.prompt.messages]
     votes = [[principle.id, principle_hash(principle), weight] for principle, weight in voters]
     own = assigned.principle
