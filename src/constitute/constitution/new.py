@@ -15,11 +15,11 @@ from constitute.types import Principle
 MAX_AIM = 2000
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
 # Words that begin a phrase and so do not end one.
-_OPENERS = frozenset(
-    "a an the this that these those its his her their your my our any some no every each all and or but nor "
+_OPENERS = (
+    " a an the this that these those its his her their your my our any some no every each all and or but nor "
     "of to in on at by for with without from as into about over under than like if when whenever where while "
     "unless until because since so not never is are was were be being who whom whose which what how it they "
-    "you he she we very more most less least only even also such should must may can will would could".split()
+    "you he she we very more most less least only even also such should must can may will would could "
 )
 _HEAD = """\
 # A constitution: what a model should do, principle by principle. Keys of a principle:
@@ -152,7 +152,7 @@ def _short_name(text: str) -> str:
     words = re.split(r"(?<=[,;:.])\s", " ".join(text.split()), maxsplit=1)[0].split()
     name = words[:6]
     if len(words) > 6:
-        while len(name) > 1 and name[-1].lower() in _OPENERS:
+        while len(name) > 1 and f" {name[-1].lower()} " in _OPENERS:
             name.pop()
     return " ".join(name)
 

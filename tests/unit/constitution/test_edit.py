@@ -6,10 +6,10 @@ import re
 
 import pytest
 from click.testing import CliRunner
-from constitute.cli.constitution.set import set_
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from constitute.cli.constitution.group import set_
 from constitute.constitution.edit import KEYS, append, set_name, set_value
 from constitute.constitution.read import FORMS, fill_form, load_constitution, parse_constitution
 from constitute.errors import DataError, UsageError

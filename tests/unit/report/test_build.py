@@ -66,9 +66,9 @@ def test_chains_hold_diff_and_both_orders(view):
     first = view.chains[0]
     assert (first.id, first.response) == ("p0/0", "a b c d")
     assert [(span.kind, span.text) for span in first.steps[0].diff] == [
-        ("same", "a b "),
-        ("del", "c d"),
-        ("ins", "d e"),
+        ("kept", "a b "),
+        ("gone", "c d"),
+        ("new", "d e"),
     ]
     assert [(vote.p_ab, vote.p_ba, vote.mass) for vote in first.pairs[0].votes] == [(0.2, 0.4, 0.8)]
     unlabelled = [chain.unlabelled for chain in view.chains if chain.unlabelled]
@@ -134,7 +134,7 @@ def test_long_runs_make_short_reports(tmp_path):
 
 def test_text_is_cleaned_and_clipped():
     assert harmless("\x1b[31mred\x1b[0m \x1b]0;title\x07bell\x07 a\tb\r\nc\x00\x9b") == "red bell a\tb\nc"
-    assert harmless("abc\u202egnp.exe\u2066 \ud800x") == "abcgnp.exe x"
+    assert harmless("abc\u202egnp.exe\u2066 \ud800x") == "abcgnp.exe ?x"
     assert clip("x" * 12, 10) == "x" * 10 + "… (2 more characters)"
     assert harmless("family 👨\u200d👩\u200d👧") == "family 👨\u200d👩\u200d👧"
 
