@@ -146,10 +146,10 @@ FAULTS = [
     ),
     Fault(
         "leave-one-out includes the sample itself",
-        "train/ppo/rloo.py",
+        "train/ppo/algorithms.py",
         "others_PK = (groups_PK.sum(dim=1, keepdim=True) - groups_PK) / (samples - 1)",
         "others_PK = groups_PK.mean(dim=1, keepdim=True)",
-        "tests/unit/train/test_parts.py::test_leave_one_out_by_hand",
+        "tests/unit/train/test_algorithms.py::test_leave_one_out_by_hand",
     ),
     Fault(
         "the engine keeps tensors that are freed during a sync",

@@ -83,8 +83,10 @@ def run_ppo(
     names a run whose stored rollouts and prompts take the place of an engine and of `prompts`. Of several
     processes that train together the first alone samples and asks for rewards.
     """
+    from constitute.train.ppo.algorithms import find_algorithm
     from constitute.train.ppo.run import train_ppo
 
+    find_algorithm(config.train.ppo)
     name = policy_of(config, policy)
     progress = progress or Silent()
     settings = config.train.ppo.model_copy(update={"rewards": used_rewards(config, reward)})

@@ -7,12 +7,12 @@ import math
 import os
 import random
 from collections.abc import Iterator, Sequence
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from constitute.train.common.metrics import Figure, mean_figure
-from constitute.train.overopt.points import best_of_n_kl
 from constitute.types import Prompt, Record
 
 SAMPLES, BEST = "samples.jsonl", "best.jsonl"
@@ -39,25 +39,42 @@ class Sampled(Record):
         return self.ended and bool(self.text.strip())
 
 
-def best_of(scores: Sequence[float], k: int, ineligible: int = 0) -> float:
-    """Unbiased estimate of the expected greatest of k scores, from n >= k independent samples.
+@cache
+def rank_weights(n: int, k: int, ineligible: int = 0) -> tuple[float, ...]:
+    """Chance of each of n samples, ranked from the lowest, to be the best of k drawn without replacement.
 
-    The mean of the maximum over all subsets of k: sum over i of C(i - 1, k - 1) / C(n, k) * s_(i), with
-    s_(1) <= ... <= s_(n) (arXiv 2112.09332; 2210.10760, section 2). Of the n samples, `ineligible` more than
-    there are `scores` are never chosen: they count as the lowest, and subsets of them alone not at all.
-    Raises `ValueError` for no scores or k out of 1..n.
+    Unbiased for best-of-k of the policy that drew them: the sample of rank i from below is the best of
+    C(i - 1, k - 1) of the C(n, k) subsets (arXiv 2112.09332, appendix I; 2210.10760, section 2). The
+    `ineligible` lowest have no weight, and subsets of them alone do not count. Raises `ValueError` unless
+    1 <= k <= n and one sample is eligible.
     """
-    n = len(scores) + ineligible
-    if not scores or not 1 <= k <= n:
-        raise ValueError(f"the best of {k} cannot be estimated from {len(scores)} scores of {n} samples")
+    if not 1 <= k <= n or ineligible >= n:
+        raise ValueError(f"the best of {k} cannot be estimated from {n - ineligible} scores of {n} samples")
     subsets = math.comb(n, k) - math.comb(ineligible, k)
-    ranked = enumerate(sorted(scores), ineligible)
-    return math.fsum(math.comb(below, k - 1) / subsets * score for below, score in ranked)
+    return tuple(math.comb(below, k - 1) / subsets for below in range(ineligible, n))
+
+
+def best_of(scores: Sequence[float], k: int, ineligible: int = 0) -> float:
+    """Unbiased estimate of the expected greatest of k scores, from at least k independent samples.
+
+    `ineligible` more samples than there are `scores` are never chosen. Raises `ValueError` for no scores or
+    too few samples.
+    """
+    weights = rank_weights(len(scores) + ineligible, k, ineligible)
+    return math.fsum(weight * score for weight, score in zip(weights, sorted(scores), strict=True))
+
+
+def best_of_n_kl(n: int) -> float:
+    """KL of best-of-n from the policy it samples, in nats: ln n - (n - 1)/n (arXiv 2009.01325, appendix G.3).
+
+    An upper bound for a finite set of responses (arXiv 2401.01879).
+    """
+    return math.log(n) - (n - 1) / n
 
 
 def sizes(n: int) -> list[int]:
     """1, 2, 4, ... and n itself."""
-    return sorted({2**power for power in range(n.bit_length()) if 2**power <= n} | {n})
+    return sorted({2**power for power in range(n.bit_length())} | {n})
 
 
 def reward_curve(scores: Sequence[Sequence[float]], n: int, seed: int) -> dict[str, Figure]:

@@ -22,7 +22,7 @@ from constitute.train.best_of_n.choice import SAMPLES, Sampled, choose
 from constitute.train.common import _compat
 from constitute.train.common.artefact import check_recipe, recipe, versions, write_json
 from constitute.train.common.rollout import Rollouts, gather
-from constitute.train.ppo.inputs import input_hashes
+from constitute.train.ppo.setup import input_hashes
 from constitute.train.ppo.sync import Rollouter
 from constitute.train.rewards.total import Reward, RewardPart, as_parts, values_of, weighted_sum
 from constitute.types import Completion, Prompt, SamplingParams
