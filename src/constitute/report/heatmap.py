@@ -116,18 +116,20 @@ def sentences(figures: Attribution) -> list[str]:
     for group in figures.groups:
         if len(group.members) > 1 and group.same.n:
             names = ", ".join(group.members)
-            same = f"{group.same.text(1, percent=True)} % of the pairs with a confident vote"
-            said.append(f"{names} say the same on {same}")
+            said.append(
+                f"{names} prefer the same answer on a share of {group.same.text(2)} of the pairs with a "
+                "confident vote"
+            )
     nobody = sum(not column.confident for column in figures.columns)
     conflicts = sum(column.conflict for column in figures.columns)
     said.append(f"no confident vote on {nobody} pairs, confident votes both ways on {conflicts}")
     if figures.undecided:
         said.append(f"no principle decides {figures.undecided} of {pairs} pairs")
     if (subset := figures.subset) is not None:
-        how = "the fewest, exact" if subset.exact else "greedy, an upper bound"
+        how = "no fewer do" if subset.exact else "fewer may do"
         members = ", ".join(subset.members)
         said.append(
             f"{len(subset.members)} of {width} principles ({members}) keep {subset.kept} of {subset.n} "
-            f"decisions, in % {subset.share.text(1, percent=True)}; {how}"
+            f"decisions, a share of {subset.share.text(2)}; {how}"
         )
     return said

@@ -36,7 +36,7 @@ def test_the_table_the_page_and_the_matrix_are_written(tmp_path: Path) -> None:
     done = CliRunner().invoke(attribute, [str(run), "--out", str(page), "--csv", str(matrix)])
     assert done.exception is None or done.exit_code == 0, done.output
     assert (
-        "x, y say the same on 100.0 (43.9 to 100.0, n = 3) % of the pairs with a confident vote"
+        "x, y prefer the same answer on a share of 1.00 (0.44 to 1.00, n = 3) of the pairs with a confident vote"
         in done.stdout
     )
     assert "2 of 3 principles (x, z) keep 2 of 2 decisions" in done.stdout
