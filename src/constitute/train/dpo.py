@@ -21,6 +21,8 @@ from torch import Tensor
 
 from constitute.config.dpo import DPOConfig
 from constitute.config.reward import RewardConfig
+from constitute.engines.render import Renderer
+from constitute.engines.tokenizer import check_trainable, eos_ids, load_tokenizer
 from constitute.errors import DataError
 from constitute.progress import Progress
 from constitute.train.common import lora, sharding
@@ -31,8 +33,7 @@ from constitute.train.common.fit import drop_checkpoints, fit
 from constitute.train.common.losses import soft_label_loss
 from constitute.train.common.memory import memory_advice
 from constitute.train.common.metrics import Figure, mean_figure, preference_metrics
-from constitute.train.common.models import Actor, check_actor, load_model, load_tokenizer
-from constitute.train.common.render import check_template, eos_ids
+from constitute.train.common.models import Actor, check_actor, load_model
 from constitute.train.common.team import Team, gather_team
 from constitute.train.common.trainer import loss_figures, save_into
 from constitute.train.reward.pairs import Split, TokenPair, consecutive, split_pairs, target
@@ -66,11 +67,11 @@ def train_dpo(
     team = gather_team()
     start = time.perf_counter()
     tokenizer = load_tokenizer(model)
-    check_template(tokenizer, model)
+    check_trainable(tokenizer, model)
     actor = _actor(model, config, seed, team)
     network = actor.model
     ends = eos_ids(tokenizer, network.config, network.generation_config)
-    split = split_pairs(pairs, tokenizer, ends, _pair_settings(config), seed)
+    split = split_pairs(pairs, Renderer(tokenizer, model, ends), _pair_settings(config), seed)
     if not split.train:
         raise DataError(_nothing_left(data, len(pairs), split, config))
     # Lengths say what is padding, so any valid id does where a model has no pad token.

@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from constitute.config.sft import SFTConfig
+from constitute.engines.render import Renderer
+from constitute.engines.tokenizer import check_trainable, eos_ids, load_tokenizer
 from constitute.errors import DataError
 from constitute.progress import Progress, first_process
 from constitute.train.common import _compat, sharding
@@ -17,8 +18,7 @@ from constitute.train.common.artefact import finished, model_fingerprint, publis
 from constitute.train.common.data import Turns, data_hash, read_conversations
 from constitute.train.common.fit import drop_checkpoints
 from constitute.train.common.memory import memory_advice
-from constitute.train.common.models import load_model, load_tokenizer
-from constitute.train.common.render import check_template, conversation_ids, eos_ids
+from constitute.train.common.models import load_model
 from constitute.train.common.trainer import (
     by_length_each_epoch,
     last_whole,
@@ -62,10 +62,10 @@ def train_sft(
     _compat.quiet()
     start = time.perf_counter()
     tokenizer = load_tokenizer(model)
-    check_template(tokenizer, model)
+    check_trainable(tokenizer, model)
     network = _network(model, seed)
     ends = eos_ids(tokenizer, network.config, network.generation_config)
-    render = partial(conversation_ids, tokenizer, ends=ends)
+    render = Renderer(tokenizer, model, ends).conversation_ids
     own, too_long = _fitting(conversations, len(conversations), render, config.max_length)
     if not own:
         raise DataError(

@@ -35,10 +35,7 @@ def test_the_table_the_page_and_the_matrix_are_written(tmp_path: Path) -> None:
     run, page, matrix = stored(tmp_path / "run"), tmp_path / "page.html", tmp_path / "votes.csv"
     done = CliRunner().invoke(attribute, [str(run), "--out", str(page), "--csv", str(matrix)])
     assert done.exception is None or done.exit_code == 0, done.output
-    assert (
-        "x, y prefer the same answer on a share of 1.00 (0.44 to 1.00, n = 3) of the pairs with a confident vote"
-        in done.stdout
-    )
+    assert "x, y prefer the same answer on a share of 1.00 (0.44 to 1.00, n = 3)" in done.stdout
     assert "2 of 3 principles (x, z) keep 2 of 2 decisions" in done.stdout
     assert page.stat().st_size > 2000 and len(matrix.read_text().splitlines()) == 5
     told = CliRunner().invoke(attribute, [str(run), "--json"])

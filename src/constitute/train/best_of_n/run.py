@@ -85,7 +85,7 @@ def _sample_all(
 ) -> None:
     import torch
 
-    from constitute.train.common.models import load_tokenizer
+    from constitute.engines.tokenizer import load_tokenizer
     from constitute.train.reward.scorer import open_reward_model
 
     _compat.quiet()
@@ -150,7 +150,7 @@ def _ends(policy: str, tokenizer: Any) -> frozenset[int]:
     """All ids that end a turn of `policy`, read from its configurations alone."""
     from transformers import AutoConfig, GenerationConfig
 
-    from constitute.train.common.render import eos_ids
+    from constitute.engines.tokenizer import eos_ids
 
     configs = [AutoConfig.from_pretrained(policy, trust_remote_code=False)]
     with suppress(OSError):

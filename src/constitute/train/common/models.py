@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from constitute.engines.locate import reason_of, require
 from constitute.errors import UsageError
 from constitute.train.common import lora
 from constitute.train.common.batching import TokenBatch, collate
@@ -23,14 +24,15 @@ def load_model(auto: Any, name: str, *, new: Sequence[str] = (), **options: Any)
     `new` names the weights that may be absent and start at random. Raises `UsageError` where there is no
     such model or where it lacks others.
     """
+    require(name)
     try:
         model, loading = auto.from_pretrained(
             name, trust_remote_code=False, use_safetensors=True, output_loading_info=True, **options
         )
     except (OSError, ValueError) as problem:
-        reason = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
         raise UsageError(
-            f"cannot load the model {name!r} ({reason}); give a local folder with safetensors or a Hub name"
+            f"cannot load the model {name!r} ({reason_of(problem)}); give a local folder with safetensors "
+            "or a Hub name"
         ) from problem
     lacking = sorted(set(loading["missing_keys"]) - set(new))
     if lacking:
@@ -40,19 +42,6 @@ def load_model(auto: Any, name: str, *, new: Sequence[str] = (), **options: Any)
         )
     disable_dropout(model)
     return model.eval()
-
-
-def load_tokenizer(name: str) -> Any:
-    """The tokenizer of a local folder or Hub name; raises `UsageError` where there is none."""
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-    except (OSError, ValueError) as problem:
-        reason = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
-        raise UsageError(
-            f"cannot load the tokenizer of {name!r} ({reason}); give a folder that holds tokenizer.json"
-        ) from problem
 
 
 def disable_dropout(model: nn.Module) -> None:

@@ -8,12 +8,11 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from constitute.config.train import RewardConfig
+from constitute.engines.render import Renderer
 from constitute.errors import DataError
 from constitute.train.common.data import Pair
-from constitute.train.common.render import answer_ids, prompt_ids
 
 _CLAMP = (0.4, 0.6)
 
@@ -44,9 +43,7 @@ class Split:
     undecided: int = 0
 
 
-def split_pairs(
-    pairs: Sequence[Pair], tokenizer: Any, ends: frozenset[int], config: RewardConfig, seed: int
-) -> Split:
+def split_pairs(pairs: Sequence[Pair], renderer: Renderer, config: RewardConfig, seed: int) -> Split:
     """Tokenise the pairs and hold out a share of the prompts; a prompt is on one side only.
 
     Left out and counted: pairs with a side over `max_length`, of weight 0, and, under hard labels, of
@@ -64,9 +61,9 @@ def split_pairs(
     split = Split([], [], 0, len(pairs) - len(weighty), len(weighty) - len(decided))
     too_long = 0
     for pair in decided:
-        start = prompt_ids(tokenizer, pair.prompt)
+        start = renderer.prompt_ids(pair.prompt)
         chosen, rejected = (
-            start + answer_ids(tokenizer, pair.prompt, text, ends) for text in (pair.chosen, pair.rejected)
+            start + renderer.answer_ids(pair.prompt, text) for text in (pair.chosen, pair.rejected)
         )
         if max(len(chosen), len(rejected)) > config.max_length:
             too_long += 1

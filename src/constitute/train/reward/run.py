@@ -23,6 +23,8 @@ import torch
 from torch import Tensor
 
 from constitute.config.train import RewardConfig
+from constitute.engines.render import Renderer
+from constitute.engines.tokenizer import check_trainable, eos_ids, load_tokenizer, pad_of
 from constitute.errors import DataError, GateFailed, UsageError
 from constitute.progress import Progress
 from constitute.train.common import sharding
@@ -32,8 +34,7 @@ from constitute.train.common.data import data_hash, read_pairs
 from constitute.train.common.fit import drop_checkpoints, fit
 from constitute.train.common.losses import soft_label_loss
 from constitute.train.common.memory import memory_advice
-from constitute.train.common.models import load_model, load_tokenizer
-from constitute.train.common.render import check_pad, check_template, eos_ids
+from constitute.train.common.models import load_model
 from constitute.train.common.team import Team, gather_team
 from constitute.train.common.trainer import loss_figures, save_into
 from constitute.train.reward.evaluate import evaluate
@@ -74,14 +75,14 @@ def train_reward(
     team = gather_team()
     start = time.perf_counter()
     tokenizer = load_tokenizer(model)
-    check_template(tokenizer, model)
-    check_pad(tokenizer, model)
+    check_trainable(tokenizer, model)
+    pad_id = pad_of(tokenizer, model)
     network, head = _network(model, tokenizer, config.heads, seed)
     _place(team, network, head)
-    split = split_pairs(pairs, tokenizer, eos_ids(tokenizer, network.config), config, seed)
+    renderer = Renderer(tokenizer, model, eos_ids(tokenizer, network.config))
+    split = split_pairs(pairs, renderer, config, seed)
     if not split.train:
         raise DataError(_nothing_left(data, len(pairs), split, config))
-    pad_id = tokenizer.pad_token_id
     with memory_advice(_KNOBS), team.phase("train reward"):
         losses = fit(
             network,
