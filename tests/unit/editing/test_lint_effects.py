@@ -13,8 +13,8 @@ from constitute.editing.lint.effects import (
     decided,
     negation,
     order_bias,
+    preferred,
     redundancies,
-    side,
     silence,
     wording,
 )
@@ -47,10 +47,10 @@ HALF = "AB" * 16
 
 
 def test_a_side_needs_the_margin_and_reaches_it_exactly() -> None:
-    assert [side(v) for v in ((0.9, 0.9), (0.1, 0.1), (0.5, 0.5), (0.9, 0.1))] == [1, -1, 0, 0]
+    assert [preferred(v) for v in ((0.9, 0.9), (0.1, 0.1), (0.5, 0.5), (0.9, 0.1))] == [1, -1, 0, 0]
     # P(A) = 0.6 is |2 P - 1| = 0.2, whose floating point falls short of it; 0.599 is not enough.
-    assert side((0.6, 0.6), 0.2) == 1 and side((0.4, 0.4), 0.2) == -1
-    assert side((0.599, 0.6), 0.2) == 0 and side((0.7, 0.5), 0.2) == 1
+    assert preferred((0.6, 0.6), 0.2) == 1 and preferred((0.4, 0.4), 0.2) == -1
+    assert preferred((0.599, 0.6), 0.2) == 0 and preferred((0.7, 0.5), 0.2) == 1
     assert decided(column("A.b=B"), 0.2) == [0, 4] and decided(column("A.b=B"), 0.05) == [0, 2, 4]
 
 

@@ -214,7 +214,7 @@ class _Comparer:
 
 
 async def neutral_vote(pair: Comparison, sample: Sample, cfg: LabelConfig) -> PrincipleVote:
-    """P(A) of a judge that is told of no principle (`prompts/compare_neutral.j2`), in both orders.
+    """P(A) of a judge that is given no principle (`prompts/compare_neutral.j2`), in both orders.
 
     Raises `Abstain` for a label that was not scored and for label mass under `cfg.min_mass`.
     """

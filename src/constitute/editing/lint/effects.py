@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
+from constitute.editing.attribute.alike import side
 from constitute.editing.lint.findings import Finding, Severity
 from constitute.stats import correlation, holm, mcnemar_exact, mean, mean_of, share_of, wilson
 from constitute.types import Record
@@ -57,16 +58,16 @@ class Between(Record):
     correlation: float | None
 
 
-def side(vote: Vote, margin: float = 0.0) -> int:
+def preferred(vote: Vote, margin: float = 0.0) -> int:
     """1 where A is preferred, -1 where B is, 0 where |2 P(A) - 1| is 0 or below `margin`."""
     lean = sum(vote) - 1.0
     # A small tolerance, so that P(A) of 0.6 reaches a margin of 0.2 in floating point.
-    return 0 if lean == 0.0 or abs(lean) < margin - 1e-9 else (1 if lean > 0 else -1)
+    return side(lean) if abs(lean) >= margin - 1e-9 else 0
 
 
 def decided(column: Column, margin: float) -> list[int]:
     """The places of the pairs that a principle decides."""
-    return [at for at, vote in enumerate(column) if vote is not None and side(vote, margin)]
+    return [at for at, vote in enumerate(column) if vote is not None and preferred(vote, margin)]
 
 
 def between(votes: Mapping[str, Column], margin: float) -> list[Between]:
@@ -135,10 +136,10 @@ def order_bias(name: str, column: Column, bounds: Bounds = BOUNDS, seed: int = 0
     mean of P(what is shown first) is over all pairs voted on, with a bootstrap interval over pairs.
     """
     voted = [vote for vote in column if vote is not None]
-    clear = [v for v in voted if any(side((p, p), bounds.margin) for p in v)]
+    clear = [v for v in voted if any(preferred((p, p), bounds.margin) for p in v)]
     if not clear:
         return None
-    differ = sum(side((p, p)) != side((q, q)) for p, q in clear)
+    differ = sum(preferred((p, p)) != preferred((q, q)) for p, q in clear)
     first = mean_of([(p_ab + 1.0 - p_ba) / 2 for p_ab, p_ba in voted], seed)
     said = (
         f"the two orders disagree on {_share(differ, len(clear), 'pairs that either decides')} and "
@@ -179,7 +180,7 @@ def wording(
         return _finding("note", "wording-unstable", name, said, fix, counts | {"n": 0})
     shown = [at for at in decided(column, bounds.margin) if all(other[at] is not None for other in others)]
     kept = [[_known(column[at]), *(_known(other[at]) for other in others)] for at in shown]
-    flipped = sum(len({side(vote) for vote in row}) > 1 for row in kept)
+    flipped = sum(len({preferred(vote) for vote in row}) > 1 for row in kept)
     moved = [abs(sum(vote) - sum(row[0])) / 2 for row in kept for vote in row[1:]]
     change = mean(moved) if moved else 0.0
     said = (
@@ -200,7 +201,7 @@ def negation(name: str, column: Column, negated: Column, bounds: Bounds = BOUNDS
     A warning where even the upper end of the interval is below `negation`, else a note.
     """
     kept = [at for at in decided(column, bounds.margin) if negated[at] is not None]
-    turned = sum(side(_known(negated[at])) == -side(_known(column[at])) for at in kept)
+    turned = sum(preferred(_known(negated[at])) == -preferred(_known(column[at])) for at in kept)
     said = f"{_share(turned, len(kept), 'decided pairs')} turn round when the principle is negated"
     bad = wilson(turned, len(kept))[1] < bounds.negation
     fix = (
@@ -215,7 +216,7 @@ def negation(name: str, column: Column, negated: Column, bounds: Bounds = BOUNDS
 
 def _between(a: str, b: str, first: Column, second: Column, margin: float) -> Between:
     both = [(x, y) for x, y in zip(first, second, strict=True) if x is not None and y is not None]
-    sides = [(side(x, margin), side(y, margin)) for x, y in both]
+    sides = [(preferred(x, margin), preferred(y, margin)) for x, y in both]
     clear = [s * t for s, t in sides if s and t]
     r = correlation([sum(x) / 2 for x, _ in both], [sum(y) / 2 for _, y in both])
     return Between(first=a, second=b, n=len(clear), opposite=clear.count(-1), correlation=r)
