@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @options.compose(options.model, options.limit)
 @click.option("--dry-run", is_flag=True, help="Say how many questions would be asked, and ask none.")
 @click.option("--out", type=click.Path(path_type=Path), help="JSONL file to write, a row a pair.")
-@click.option("--force", is_flag=True, help="Replace the output file.")
+@options.force
 @options.compose(options.config_file, options.sets, options.seed, options.as_json, options.debug)
 def diff(
     first: str,

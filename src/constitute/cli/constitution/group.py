@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 output = click.option(
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="File to write; stdout if absent."
 )
-force = click.option("--force", is_flag=True, help="Replace the output file.")
 
 
 @options.group()
@@ -143,7 +142,7 @@ def set_(file: Path, principle_id: str, key: str, value: str) -> None:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Constitution to append to, comments kept.",
 )
-@force
+@options.force
 @options.debug
 def import_(files: tuple[Path, ...], output: Path | None, name: str, into: Path | None, force: bool) -> None:
     """Read FILES in a public format and write one constitution as YAML.
@@ -173,7 +172,7 @@ def import_(files: tuple[Path, ...], output: Path | None, name: str, into: Path 
 @click.argument("file")
 @click.option("--format", "kind", type=click.Choice(list(WRITERS)), required=True, help="Format to write.")
 @output
-@force
+@options.force
 @options.debug
 def export_(file: str, kind: str, output: Path | None, force: bool) -> None:
     """Write the constitution FILE in a public format.

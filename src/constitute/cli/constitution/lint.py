@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,10 +77,10 @@ def lint(
       constitute constitution lint my.yaml --strict
       constitute constitution lint harmless my.yaml --model pocket --json
     """
-    from constitute.editing.lint.findings import lint_file
+    from constitute.editing.lint.findings import check_allowed, lint_file
     from constitute.errors import ExitCode, UsageError
 
-    _check_names(allow)
+    check_allowed(allow)
     wanted = {"model": model, "prompts": prompts_file, "seed": seed}
     config = options.configured(cache_dir, config_file, sets, wanted)
     if config.model is None and (prompts_file or pairs_file):
@@ -102,19 +101,6 @@ def lint(
     _print(findings, counts, len(files), sum(each.silenced for each in results), as_json)
     failed = counts["error"] or (strict and counts["warning"])
     return ExitCode.GATE_FAILED if failed else ExitCode.OK
-
-
-def _check_names(allow: Sequence[str]) -> None:
-    from constitute.editing.lint.findings import ERRORS, FILE_RULE, names
-    from constitute.errors import UsageError
-
-    for name in allow:
-        if name in ERRORS or name in FILE_RULE:
-            raise UsageError(f"--allow {name}: what cannot be loaded cannot be allowed; mend what it names")
-        if name not in names():
-            near = get_close_matches(name, names(), n=1)
-            hint = f"did you mean {near[0]!r}?" if near else "lint --rules lists them"
-            raise UsageError(f"--allow {name}: there is no such rule; {hint}")
 
 
 def _with_model(

@@ -23,7 +23,7 @@ QUESTION = "What should the model do or not do? (empty line ends)"
 @click.option("--aim", "aims", multiple=True, help="What the model should do or not do; may be repeated.")
 @click.option("--ask", is_flag=True, help="Ask for the aims on the terminal.")
 @click.option("--name", default="", help="Name of the constitution; that of the file if absent.")
-@click.option("--force", is_flag=True, help="Replace OUT.yaml.")
+@options.force
 @options.compose(options.model, options.cache, options.config_file, options.sets, options.debug)
 def new(
     output: Path,

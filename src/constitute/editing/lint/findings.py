@@ -7,6 +7,7 @@ of its principle or just above its `- id:`. What the loader refuses cannot be si
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -16,7 +17,7 @@ from constitute.constitution.read import select
 from constitute.editing.lint import whole
 from constitute.editing.lint.document import Document, Found, quoted, read_document
 from constitute.editing.lint.rules import WORDING, Rule
-from constitute.errors import ConstituteError
+from constitute.errors import ConstituteError, UsageError
 from constitute.packaged import find
 from constitute.strict_yaml import read_bytes
 from constitute.types import Constitution, Record
@@ -111,6 +112,17 @@ def sentences() -> dict[str, str]:
     """What each rule finds, in one sentence."""
     documented = {name: (rule.__doc__ or "").strip().split("\n")[0] for name, rule in RULES.items()}
     return {**FILE_RULE, **documented, **MODEL_RULES}
+
+
+def check_allowed(allow: Collection[str]) -> None:
+    """Raise `UsageError` for a name that is no rule, or a rule that cannot be allowed."""
+    for name in allow:
+        if name in ERRORS or name in FILE_RULE:
+            raise UsageError(f"--allow {name}: what cannot be loaded cannot be allowed; mend what it names")
+        if name not in names():
+            near = get_close_matches(name, names(), n=1)
+            hint = f"did you mean {near[0]!r}?" if near else "lint --rules lists them"
+            raise UsageError(f"--allow {name}: there is no such rule; {hint}")
 
 
 def severity(rule: str) -> Severity:
