@@ -22,9 +22,9 @@ _PUBLIC = {
     "run_ppo": "constitute.train.run",
     "run_dpo": "constitute.train.prefer",
     "run_best_of_n": "constitute.train.prefer",
-    "write_sets": "constitute.evals.run",
+    "write_sets": "constitute.evals.write",
     "run_sets": "constitute.evals.run",
-    "write_report": "constitute.report.render",
+    "write_report": "constitute.report.build",
     "Store": "constitute.store",
 }
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-# CSI, OSC and other escape sequences, whole; then what is left of control characters, and the characters
-# that reorder or hide text.
+# CSI, OSC and other escape sequences, whole; then what is left of control characters, and the characters that
+# reorder or hide text.
 _ESCAPES = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b\]|\x9d)[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?|\x1b[@-Z\\-_]"
 )
@@ -15,9 +15,6 @@ _CONTROLS = re.compile(
 
 
 def harmless(text: str) -> str:
-    """Text without what a terminal acts on or a reader cannot see; line ends and tabs stay.
-
-    Lone surrogates become `?`.
-    """
+    """Text without anything a terminal would act on; line ends and tabs stay, lone surrogates become `?`."""
     clean = _CONTROLS.sub("", _ESCAPES.sub("", text.replace("\r\n", "\n")))
     return clean.encode("utf-8", "replace").decode("utf-8")

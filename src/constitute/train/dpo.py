@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from constitute.config.dpo import DPOConfig
-from constitute.config.reward import RewardConfig
+from constitute.config.train import DPOConfig, RewardConfig
+from constitute.data.pairs import read_preferences
 from constitute.engines.render import Renderer
 from constitute.engines.tokenizer import check_trainable, eos_ids, load_tokenizer
 from constitute.errors import DataError
@@ -28,7 +28,7 @@ from constitute.progress import Progress
 from constitute.train.common import lora, sharding
 from constitute.train.common.artefact import finished, model_fingerprint, publish, recipe
 from constitute.train.common.batching import collate, micro_batches
-from constitute.train.common.data import data_hash, read_pairs
+from constitute.train.common.data import data_hash
 from constitute.train.common.fit import drop_checkpoints, fit
 from constitute.train.common.losses import soft_label_loss
 from constitute.train.common.memory import memory_advice
@@ -58,7 +58,7 @@ def train_dpo(
     over the first and the last tenth of the steps, and the figures of `implicit_rewards` on held-out
     prompts. Raises `UsageError`, `DataError`, `RunMismatch`, `GateFailed`.
     """
-    pairs = read_pairs(data)
+    pairs = read_preferences(data, progress.note)
     made_by = recipe("dpo", config, seed, data=data_hash(data), model=model_fingerprint(model))
     done = finished(out, made_by)
     if done is not None:

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from constitute.config import RunConfig
-from constitute.config.best_of_n import BestOfNConfig
+from constitute.config.train import BestOfNConfig
+from constitute.data.export import exported_file
 from constitute.engines.base import Engine, RolloutEngine
 from constitute.engines.swap import open_sampler
 from constitute.errors import DataError, UsageError
 from constitute.progress import Progress, Silent
 from constitute.stages.generate import conversation
 from constitute.train.rewards.sources import Reward, open_rewards
-from constitute.train.run import exported_file, policy_of, rendered_prompts
+from constitute.train.run import policy_of, rendered_prompts
 from constitute.types import Prompt
 
 

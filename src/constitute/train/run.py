@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from constitute.config import RunConfig
+from constitute.data.export import exported_file
 from constitute.engines import resolve_kind
 from constitute.engines.base import Engine, RolloutEngine
 from constitute.engines.swap import open_sampler
@@ -186,15 +187,3 @@ def policy_of(config: RunConfig, given: str | None) -> str:
     if given is not None:
         return model_path(given)
     return str(tuned) if (tuned / "training.json").is_file() else _model(config)
-
-
-def exported_file(run: Path, kind: str) -> Path:
-    """The run's export of `kind`; raises `UsageError` where there is none."""
-    for suffix in (".jsonl", ".parquet"):
-        path = run / "export" / f"{kind}{suffix}"
-        if path.is_file():
-            return path
-    raise UsageError(
-        f"no {kind} set in {run / 'export'}; write it with `constitute export --run {run}` or give "
-        "--data FILE"
-    )

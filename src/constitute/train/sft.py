@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from constitute.config.sft import SFTConfig
+from constitute.config.train import SFTConfig
 from constitute.engines.render import Renderer
 from constitute.engines.tokenizer import check_trainable, eos_ids, load_tokenizer
 from constitute.errors import DataError

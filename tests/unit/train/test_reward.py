@@ -10,8 +10,8 @@ import torch
 from train_models import tiny_causal
 
 from constitute.config.train import RewardConfig
+from constitute.data.pairs import PreferencePair
 from constitute.errors import UsageError
-from constitute.train.common.data import Pair
 from constitute.train.reward.pairs import (
     TokenPair,
     bootstrap_counts,
@@ -28,8 +28,9 @@ from constitute.train.reward.scorer import (
     score_head,
     value_head_of,
 )
+from constitute.types import Message
 
-TURN = [{"role": "user", "content": "ask"}]
+TURN = (Message(role="user", content="ask"),)
 
 
 def classifier(heads=1, seed=0):
@@ -44,7 +45,7 @@ def classifier(heads=1, seed=0):
 
 
 def row(prob=0.9, **changes):
-    return Pair(TURN, "good", "bad", prob, **changes)
+    return PreferencePair(TURN, "good", "bad", prob, **changes)
 
 
 def token_pairs(n, probs=None, seed=0, **changes):

@@ -53,14 +53,14 @@ def compare(
       constitute constitution compare old.yaml new.yaml --model pocket --set label.principles=all
     """
     from constitute.cli.text import coloured
-    from constitute.constitution.read import load_constitution
+    from constitute.constitution.read import load_configured
     from constitute.editing.compare.run import compare_constitutions, prompts_for
     from constitute.errors import ExitCode
     from constitute.progress import open_progress
 
     wanted = {"model": model, "judge": judge, "prompts": prompts_file, "limit": limit, "seed": seed}
     config = options.configured(cache_dir, config_file, sets, wanted)
-    a, b = (load_constitution(name, config.tags) for name in (first, second))
+    a, b = (load_configured(config, name) for name in (first, second))
     prompts = prompts_for(config, a, b)
     with open_progress(as_json) as progress:
         done = compare_constitutions(config, a, b, prompts, progress=progress)

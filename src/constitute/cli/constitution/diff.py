@@ -60,7 +60,7 @@ def diff(
     from constitute.cli.constitution.diff_text import changes_json, changes_text
     from constitute.cli.text import coloured
     from constitute.config import load_config
-    from constitute.constitution.read import load_constitution
+    from constitute.constitution.read import load_configured
     from constitute.editing.diff.changes import changes_between
     from constitute.errors import ExitCode, UsageError
 
@@ -72,7 +72,7 @@ def diff(
         config = load_config(config_file, sets, {"seed": seed})
     else:
         config = options.configured(run_dir, config_file, sets, {"seed": seed})
-    a, b = (load_constitution(name, config.tags) for name in (first, second))
+    a, b = (load_configured(config, name) for name in (first, second))
     changes = changes_between(a, b)
     if not as_json:
         click.echo(changes_text(changes, coloured()))

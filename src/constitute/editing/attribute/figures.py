@@ -164,7 +164,7 @@ def _influence(
         principle_id=name,
         weight=mean([vote.weight for vote in cast]) if cast else 0.0,
         decides=share_of(sum(name in column.deciders for _, column in own), n),
-        change=mean_of(changes),
+        change=mean_of(changes, resamples=1000),
         without=share_of(turned, len(changes)),
         agrees=share_of(agrees, n),
         confidence=mean([abs(2 * vote.p_a - 1) for vote in cast]) if cast else None,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from constitute.blocking import block
 from constitute.config import RunConfig
-from constitute.constitution.read import constitution_hash, load_constitution
+from constitute.constitution.read import constitution_hash, load_configured
 from constitute.editing.attribute.figures import MARGIN, Attribution, attribute
 from constitute.editing.votes import Votes, other_model, vote
 from constitute.engines import named_model, use_engine
@@ -67,11 +67,9 @@ def attribute_run(
         left_out = counts["abstain"] + counts["failed"]
         if not fill:
             return Attributed(attribute(rows, margin=margin), left_out)
-        if config.constitution is None:
-            raise UsageError("no constitution to fill votes from; name it with --constitution FILE")
         if engine is None:
             named_model(config.judge or config.model)
-        constitution = load_constitution(config.constitution, config.tags)
+        constitution = load_configured(config)
         done = block(_fill(config, constitution, rows, store, engine, progress))
     new = {row.id: row for row in done.labelled}
     full = [new.get(row.id, row) for row in rows]

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from constitute.config.best_of_n import BestOfNConfig
+from constitute.config.train import BestOfNConfig
 from constitute.errors import DataError, RunMismatch, StorageError
 from constitute.progress import Progress
 from constitute.train.best_of_n.choice import SAMPLES, Sampled, choose

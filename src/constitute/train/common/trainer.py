@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from constitute.config.sft import SFTConfig
+from constitute.config.train import SFTConfig
 from constitute.progress import Progress
 from constitute.stats import mean
 from constitute.train.common.artefact import check_recipe, write_json

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from constitute.config.train import RewardConfig
+from constitute.data.pairs import PreferencePair
 from constitute.engines.render import Renderer
 from constitute.errors import DataError
-from constitute.train.common.data import Pair
 
 _CLAMP = (0.4, 0.6)
 
@@ -24,7 +24,7 @@ class TokenPair:
     chosen: list[int]
     rejected: list[int]
     prompt_length: int
-    row: Pair
+    row: PreferencePair
 
     @property
     def tokens(self) -> int:
@@ -43,7 +43,9 @@ class Split:
     undecided: int = 0
 
 
-def split_pairs(pairs: Sequence[Pair], renderer: Renderer, config: RewardConfig, seed: int) -> Split:
+def split_pairs(
+    pairs: Sequence[PreferencePair], renderer: Renderer, config: RewardConfig, seed: int
+) -> Split:
     """Tokenise the pairs and hold out a share of the prompts; a prompt is on one side only.
 
     Left out and counted: pairs with a side over `max_length`, of weight 0, and, under hard labels, of
@@ -73,11 +75,13 @@ def split_pairs(pairs: Sequence[Pair], renderer: Renderer, config: RewardConfig,
     return replace(split, too_long=too_long)
 
 
-def _prompt_key(pair: Pair, seed: int) -> str:
-    return hashlib.sha256(f"{seed}:{json.dumps(pair.prompt)}".encode()).hexdigest()
+def _prompt_key(pair: PreferencePair, seed: int) -> str:
+    return hashlib.sha256(
+        f"{seed}:{json.dumps([turn.model_dump() for turn in pair.prompt])}".encode()
+    ).hexdigest()
 
 
-def _held_out_prompts(pairs: Sequence[Pair], share: float, seed: int) -> set[str]:
+def _held_out_prompts(pairs: Sequence[PreferencePair], share: float, seed: int) -> set[str]:
     keys = sorted({_prompt_key(pair, seed) for pair in pairs})
     return set(keys[: round(share * len(keys))])
 
@@ -89,7 +93,7 @@ def target(chosen_prob: float, labels: str) -> float:
     return min(max(chosen_prob, _CLAMP[0]), _CLAMP[1]) if labels == "clamped" else chosen_prob
 
 
-def margin(pair: Pair) -> float:
+def margin(pair: PreferencePair) -> float:
     """The row's margin as an amount of r_chosen - r_rejected: negative where rejected is the likelier."""
     size = pair.margin or 0.0
     return size if pair.chosen_prob >= 0.5 else -size

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from constitute.config.train import RewardConfig
+from constitute.data.pairs import read_preferences
 from constitute.engines.render import Renderer
 from constitute.engines.tokenizer import check_trainable, eos_ids, load_tokenizer, pad_of
 from constitute.errors import DataError, GateFailed, UsageError
@@ -30,7 +31,7 @@ from constitute.progress import Progress
 from constitute.train.common import sharding
 from constitute.train.common.artefact import finished, model_fingerprint, publish, recipe
 from constitute.train.common.batching import micro_batches
-from constitute.train.common.data import data_hash, read_pairs
+from constitute.train.common.data import data_hash
 from constitute.train.common.fit import drop_checkpoints, fit
 from constitute.train.common.losses import soft_label_loss
 from constitute.train.common.memory import memory_advice
@@ -66,7 +67,7 @@ def train_reward(
     answers, by which PPO normalises. Started again, it goes on from its last checkpoint. Returns the
     summary with the held-out figures. Raises `UsageError`, `DataError`, `RunMismatch`, `GateFailed`.
     """
-    pairs = read_pairs(data)
+    pairs = read_preferences(data, progress.note)
     made_by = recipe("reward", config, seed, data=data_hash(data), model=model_fingerprint(model))
     done = finished(out, made_by)
     if done is not None:
