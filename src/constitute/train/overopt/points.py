@@ -6,13 +6,13 @@ import math
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import groupby
 from operator import itemgetter
 from statistics import NormalDist
 from typing import NamedTuple
 
 from constitute.stats import mean, quantile, stderr
+from constitute.train.common.best_of import best_of_n_kl, rank_weights
 from constitute.types import Record
 
 RESAMPLES = 1000
@@ -78,14 +78,6 @@ def normal(value: float, error: float) -> Measure:
     return Measure(value=value, stderr=error, low=value - _Z * error, high=value + _Z * error)
 
 
-def best_of_n_kl(n: int) -> float:
-    """KL of best-of-n from the policy it samples, in nats: ln n - (n - 1)/n (arXiv 2009.01325, appendix G.3).
-
-    An upper bound for a finite set of responses (arXiv 2401.01879).
-    """
-    return math.log(n) - (n - 1) / n
-
-
 def best_of_n_rewards(samples: Sequence[Scored], n: int) -> tuple[float, float]:
     """Proxy and gold expected of the highest-proxy response among n of these, drawn without replacement.
 
@@ -93,10 +85,8 @@ def best_of_n_rewards(samples: Sequence[Scored], n: int) -> tuple[float, float]:
     the sample of rank i from below is the best of C(i - 1, n - 1) of the C(N, n) subsets. Of tied samples
     each is as likely to be taken. Raises `ValueError` unless 1 <= n <= N.
     """
-    if not 1 <= n <= len(samples):
-        raise ValueError(f"best of {n} needs from 1 to {len(samples)}, the number of samples")
     ordered = _ties_averaged(samples)
-    weights = _rank_weights(len(samples), n)
+    weights = rank_weights(len(samples), n)
     return (
         math.fsum(weight * proxy for weight, (proxy, _) in zip(weights, ordered, strict=True)),
         math.fsum(weight * gold for weight, (_, gold) in zip(weights, ordered, strict=True)),
@@ -111,18 +101,6 @@ def _ties_averaged(samples: Iterable[Scored]) -> list[tuple[float, float]]:
         golds = [one.gold for one in tied]
         ordered += [(proxy, mean(golds))] * len(golds)
     return ordered
-
-
-@cache
-def _rank_weights(total: int, n: int) -> tuple[float, ...]:
-    subsets = math.comb(total, n)
-    return tuple(math.comb(rank, n - 1) / subsets for rank in range(total))
-
-
-def sizes_up_to(largest: int) -> list[int]:
-    """1, 2, 4 and so on, and `largest` itself."""
-    powers = [2**power for power in range(largest.bit_length())]
-    return powers if powers[-1] == largest else [*powers, largest]
 
 
 def best_of_n_points(

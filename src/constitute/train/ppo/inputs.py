@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 from constitute.config.ppo import PPOConfig
 from constitute.errors import DataError
-from constitute.train.common.artefact import model_fingerprint
+from constitute.train.common.artefact import model_identity
 from constitute.train.common.rollout import Rollouts
 from constitute.train.ppo.sync import PROBE_ROWS
-from constitute.train.rewards.total import RewardPart
+from constitute.train.rewards.parts import RewardPart
 from constitute.types import Prompt
 
 
@@ -22,11 +22,11 @@ def input_hashes(
     rendered = hashlib.sha256(json.dumps([list(ids) for ids in prompt_ids]).encode()).hexdigest()[:16]
     found = {
         "prompts": rendered,
-        "policy": model_fingerprint(policy),
-        "reference": model_fingerprint(reference or policy),
+        "policy": model_identity(policy),
+        "reference": model_identity(reference or policy),
     }
     for part in parts:
-        known = model_fingerprint(part.source) if isinstance(part.source, str) else part.identity
+        known = model_identity(part.source) if isinstance(part.source, str) else part.identity
         found[f"reward/{part.name}"] = f"{part.weight:g}*{part.identity or known}"
     return found
 

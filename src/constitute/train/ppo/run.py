@@ -22,7 +22,7 @@ from constitute.errors import UsageError
 from constitute.progress import Progress, Silent
 from constitute.train.common import losses, rollout
 from constitute.train.common.artefact import finished, publish, recipe
-from constitute.train.common.batching import prompt_order
+from constitute.train.common.batching import Batching, prompt_order
 from constitute.train.common.memory import memory_advice
 from constitute.train.common.team import Team, deal, gather_team
 from constitute.train.common.trackers import check_trackers
@@ -43,7 +43,7 @@ from constitute.train.ppo.sync import (
 )
 from constitute.train.ppo.update import update
 from constitute.train.ppo.watch import open_watch, shown
-from constitute.train.rewards.total import (
+from constitute.train.rewards.parts import (
     Reward,
     RewardPart,
     Scorer,
@@ -217,10 +217,10 @@ class _Run:
 
     def _reward(self, rollouts: rollout.Rollouts) -> dict[str, list[float]]:
         """Every part's rewards; all processes run a sharded model, and the first alone asks the others."""
-        pad, budget = self.players.learner.pad_id, self.config.microbatch_tokens
+        batching = Batching(self.players.learner.pad_id, self.config.microbatch_tokens)
         with self._timed("reward"):
             found = {
-                name: values_of(source, name, rollouts, pad, budget)
+                name: values_of(source, name, rollouts, batching)
                 for name, source in self.players.rewards.items()
                 if self.team.main or (self.team.saves and isinstance(source, Scorer))
             }
@@ -231,7 +231,7 @@ class _Run:
         """Old log-probabilities, entropies, values; the reference's log-probabilities; a graph to reuse."""
         config, model, team = self.config, self.players.learner.model, self.team
         mine = deal(rollouts.lengths, team.size)[team.rank]
-        args = (rollouts, mine, self.players.learner.pad_id, config.microbatch_tokens)
+        args = (rollouts, mine, Batching(self.players.learner.pad_id, config.microbatch_tokens))
         run = partial(rollout.forward_all, cut=team.cut)
         from_engine = config.old_logprobs == "engine"
         with team.accelerator.autocast():

@@ -26,8 +26,8 @@ from constitute.train.common.models import (
 from constitute.train.common.render import check_pad, eos_ids
 from constitute.train.common.team import Team
 from constitute.train.ppo.update import Learner
-from constitute.train.reward.scorer import RewardModel, open_reward_model, value_head_of
-from constitute.train.rewards.total import RewardFunction, RewardPart, Scorer
+from constitute.train.reward.model import RewardModel, open_reward_model, value_head_of
+from constitute.train.rewards.parts import RewardFunction, RewardPart, Scorer
 
 Forward = Callable[[TokenBatch], tuple[Tensor, ...]]
 

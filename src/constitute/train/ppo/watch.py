@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from constitute.config.ppo import PPOConfig
 from constitute.errors import StorageError, UsageError
 from constitute.progress import Progress
-from constitute.train.common.trackers import Tracker, open_trackers, scalars
+from constitute.train.common.trackers import close_trackers, open_trackers, scalars
 from constitute.train.doctor.diagnose import diagnose
 from constitute.train.doctor.findings import Finding, Line, Sample
 from constitute.types import Prompt, Record
@@ -62,7 +62,7 @@ class Watch:
     seed: int
     watched: tuple[str, ...]
     progress: Progress
-    trackers: list[Tracker]
+    trackers: list[Any]
     lines: list[Line] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     noted: list[Noted] = field(default_factory=list)
@@ -96,8 +96,7 @@ class Watch:
 
     def close(self) -> None:
         """Hand what is still held to the trackers."""
-        for tracker in self.trackers:
-            tracker.close()
+        close_trackers(self.trackers)
 
     def __enter__(self) -> Watch:
         return self

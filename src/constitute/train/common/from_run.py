@@ -1,0 +1,83 @@
+"""What training takes from a run directory: its models, its exports, and an engine that samples."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from constitute.blocking import block
+from constitute.config import RunConfig
+from constitute.engines import named_model
+from constitute.engines.base import Engine, RolloutEngine
+from constitute.engines.swap import open_sampler, rollout_engine
+from constitute.errors import RowError, UsageError
+from constitute.packaged import model_path
+from constitute.progress import Progress
+from constitute.stages.generate import conversation
+from constitute.types import Prompt, Request
+
+
+def trainable_model(config: RunConfig) -> str:
+    """The model of the configuration as a folder or Hub name; raises `UsageError` for a server or none."""
+    model = named_model(config.model)
+    if model.startswith(("http://", "https://")):
+        raise UsageError(f"{model} is a server; training needs weights: a local folder or a Hub name")
+    return model_path(model)
+
+
+def policy_of(config: RunConfig, given: str | None) -> str:
+    """The model `given`, else the run's fine-tuned one, else the model of the configuration."""
+    tuned = config.run / "sft"
+    if given is not None:
+        return model_path(given)
+    return str(tuned) if (tuned / "training.json").is_file() else trainable_model(config)
+
+
+def exported_file(run: Path, kind: str) -> Path:
+    """The run's export of `kind`; raises `UsageError` where there is none."""
+    for suffix in (".jsonl", ".parquet"):
+        path = run / "export" / f"{kind}{suffix}"
+        if path.is_file():
+            return path
+    raise UsageError(
+        f"no {kind} set in {run / 'export'}; write it with `constitute export --run {run}` or give "
+        "--data FILE"
+    )
+
+
+def paths_of(data: Path | Sequence[Path]) -> tuple[Path, ...]:
+    """One training file or several, as a tuple."""
+    return (data,) if isinstance(data, Path) else tuple(data)
+
+
+@contextmanager
+def sampling_engine(config: RunConfig, policy: str, given: Engine | None) -> Iterator[RolloutEngine]:
+    """Yield `given` and leave it open; without it, open what samples for `policy` and close it afterwards.
+
+    Raises `UsageError` for an engine that takes no token ids and no new weights.
+    """
+    engine = given or open_sampler(policy, config.engine)
+    try:
+        yield rollout_engine(engine)
+    finally:
+        if given is None:
+            block(engine.close())
+
+
+def rendered_prompts(
+    prompts: Sequence[Prompt], system: str, engine: Engine, progress: Progress
+) -> tuple[list[Prompt], list[list[int]]]:
+    """Token ids of each prompt as the data stages render it; a note names each prompt that is left out."""
+    kept: list[Prompt] = []
+    ids: list[list[int]] = []
+    for prompt in prompts:
+        try:
+            words = array("I", engine.rendered(Request(messages=conversation(prompt, system))))
+        except RowError as problem:
+            progress.note(f"prompt {prompt.id} is left out: {problem}")
+            continue
+        kept.append(prompt)
+        ids.append(list(words))
+    return kept, ids
