@@ -27,7 +27,7 @@ class Counting(Silent):
 
     count = 0
 
-    def tokens(self, count: int) -> None:
+    def tokens(self, stage: str, count: int) -> None:
         self.count += count
 
 

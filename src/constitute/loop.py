@@ -130,7 +130,7 @@ def _data(loop: Loop) -> dict[str, Any]:
     loop.use("base")
     counts = run_stages(
         loop.config,
-        ["generate", "revise", "label"],
+        loop.config.chain,
         prompts=loop.prompts,
         engine=loop.engine,
         progress=loop.progress,

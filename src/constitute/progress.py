@@ -12,8 +12,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TextIO
 
+from constitute.text import harmless
+
 PLAIN_EVERY_S = 30.0
 EVENT_EVERY_S = 1.0
+# Rows that end within this time of the first came out of one batch: too few to tell a pace from.
+LEAST_SEEN_S = 2.0
 
 
 class Progress(Protocol):
@@ -27,8 +31,8 @@ class Progress(Protocol):
         """One row, or one iteration of a trainer, ended; `figures` replace the last ones shown."""
         ...
 
-    def tokens(self, count: int) -> None:
-        """The model wrote `count` more tokens."""
+    def tokens(self, stage: str, count: int) -> None:
+        """The model wrote `count` more tokens for the stage."""
         ...
 
     def note(self, text: str) -> None:
@@ -42,13 +46,19 @@ class Progress(Protocol):
 
 @dataclass
 class StageState:
-    """One stage's figures so far; `done` includes rows of earlier runs, `fresh` does not."""
+    """One stage's figures so far; `done` includes rows of earlier runs, `fresh` does not.
+
+    A stage is opened when its model is loaded. `first` is when its first row ended: what comes before it is
+    spent on warming up and filling the engine, and says nothing of the rows to come.
+    """
 
     name: str
     total: int | None
     done: int
     fresh: int = 0
+    tokens: int = 0
     started: float = field(default_factory=time.monotonic)
+    first: float | None = None
     statuses: Counter[str] = field(default_factory=Counter)
     figures: dict[str, float] = field(default_factory=dict)
 
@@ -58,9 +68,14 @@ class StageState:
 
     def eta_s(self, now: float) -> float | None:
         """Seconds to go, None while unknown."""
-        if self.total is None or self.fresh == 0:
+        left = None if self.total is None else max(0, self.total - self.done)
+        if left is None or self.first is None or self.fresh < 2 or now - self.first < LEAST_SEEN_S:
             return None
-        return max(0, self.total - self.done) / self.rate(now)
+        return left * (now - self.first) / (self.fresh - 1)
+
+    def token_rate(self, now: float) -> float:
+        """Tokens a second of this run."""
+        return self.tokens / max(now - self.started, 1e-9)
 
 
 class Silent:
@@ -70,7 +85,7 @@ class Silent:
 
     def advance(self, stage: str, status: str = "ok", **figures: float) -> None: ...
 
-    def tokens(self, count: int) -> None: ...
+    def tokens(self, stage: str, count: int) -> None: ...
 
     def note(self, text: str) -> None: ...
 
@@ -84,9 +99,7 @@ class _Counting:
 
     def __init__(self) -> None:
         self.stages: dict[str, StageState] = {}
-        self.token_count = 0
-        self.opened = time.monotonic()
-        self._last = self.opened
+        self._last = time.monotonic()
 
     def start(self, stage: str, total: int | None = None, done: int = 0) -> None:
         self.stages[stage] = StageState(stage, total, done)
@@ -99,23 +112,21 @@ class _Counting:
         state.statuses[status] += 1
         state.figures.update(figures)
         now = time.monotonic()
+        state.first = now if state.first is None else state.first
         if now - self._last >= self.every_s:
             self._last = now
             for open_stage in self.stages.values():
                 self._show("progress", open_stage)
 
-    def tokens(self, count: int) -> None:
-        self.token_count += count
+    def tokens(self, stage: str, count: int) -> None:
+        if stage in self.stages:
+            self.stages[stage].tokens += count
 
     def note(self, text: str) -> None:
         raise NotImplementedError
 
     def finish(self, stage: str) -> None:
         self._show("finish", self.stages.pop(stage))
-
-    def token_rate(self) -> float:
-        """Tokens a second since this run began."""
-        return self.token_count / max(time.monotonic() - self.opened, 1e-9)
 
     def _show(self, event: str, state: StageState) -> None:
         raise NotImplementedError
@@ -129,14 +140,14 @@ class Plain(_Counting):
         self._out = out
 
     def note(self, text: str) -> None:
-        print(text, file=self._out, flush=True)
+        print(harmless(text), file=self._out, flush=True)
 
     def _show(self, event: str, state: StageState) -> None:
         if event == "start":
             resumed = f", {state.done} done before" if state.done else ""
             self.note(f"{state.name}: {_of(state)}{resumed}")
         else:
-            self.note(f"{state.name}: {describe(state, self.token_rate(), ended=event == 'finish')}")
+            self.note(f"{state.name}: {describe(state, ended=event == 'finish')}")
 
 
 class Events(_Counting):
@@ -161,8 +172,8 @@ class Events(_Counting):
             "total": state.total,
             **{status: state.statuses[status] for status in ("ok", "abstain", "failed")},
             "rows_per_s": round(state.rate(now), 3),
-            "tokens": self.token_count,
-            "tokens_per_s": round(self.token_rate(), 1),
+            "tokens": state.tokens,
+            "tokens_per_s": round(state.token_rate(now), 1),
             "eta_s": None if eta is None else round(eta, 1),
         }
         self._write({**values, **state.figures})
@@ -185,14 +196,14 @@ class Live(_Counting):
         self._live = RichLive(console=self.console, refresh_per_second=5, transient=True)
 
     def note(self, text: str) -> None:
-        self.console.print(text)
+        self.console.print(harmless(text))
 
     def _show(self, event: str, state: StageState) -> None:
         from rich.text import Text
 
         if event == "finish":
-            self.note(f"{state.name}: {describe(state, self.token_rate(), ended=True)}")
-        lines = [f"{s.name}: {describe(s, self.token_rate())}" for s in self.stages.values()]
+            self.note(f"{state.name}: {describe(state, ended=True)}")
+        lines = [f"{s.name}: {describe(s)}" for s in self.stages.values()]
         self._live.update(Text("\n".join(lines)))
 
     @contextmanager
@@ -202,7 +213,7 @@ class Live(_Counting):
             yield
 
 
-def describe(state: StageState, token_rate: float, ended: bool = False) -> str:
+def describe(state: StageState, ended: bool = False) -> str:
     """One line of figures, such as `120 of 200 rows, 3 failed, 41.2 rows/s, 2310 tokens/s, 2 s left`."""
     now = time.monotonic()
     unit = _unit(state.name)
@@ -212,8 +223,8 @@ def describe(state: StageState, token_rate: float, ended: bool = False) -> str:
     ]
     parts += [f"{name} {_figure(value)}" for name, value in state.figures.items()]
     parts.append(_pace(state.rate(now), unit))
-    if token_rate:
-        parts.append(f"{token_rate:.0f} tokens/s")
+    if state.tokens:
+        parts.append(f"{state.token_rate(now):.0f} tokens/s")
     eta = state.eta_s(now)
     parts.append(f"in {now - state.started:.0f} s" if ended else _left(eta))
     return ", ".join(part for part in parts if part)
@@ -241,8 +252,7 @@ def _unit(stage: str) -> str:
 
 
 def _of(state: StageState) -> str:
-    unit = _unit(state.name)
-    return unit if state.total is None else f"{state.total} {unit}"
+    return "started" if state.total is None else f"{state.total} {_unit(state.name)}"
 
 
 def first_process() -> bool:

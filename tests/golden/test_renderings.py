@@ -15,7 +15,7 @@ import pytest
 
 from constitute.config import load_config
 from constitute.engines.base import ModelIdentity
-from constitute.pipeline import run_chain
+from constitute.pipeline.chain import claim_chain, plan_chain, run_chain
 from constitute.store import Store
 from constitute.templates import render, template_names
 from constitute.types import Choice, Completion, Constitution, Message, Principle, Prompt, Request
@@ -125,5 +125,7 @@ def test_a_whole_chain(tmp_path: Path, critique: bool) -> None:
     with Store.open(tmp_path) as store:
         constitution = Constitution(name="plain", principles=(PRINCIPLE,))
         prompt = Prompt(id="p", messages=MESSAGES)
-        asyncio.run(run_chain(config, constitution, [prompt], engine, store))
+        plan = plan_chain(config, constitution, config.chain, store, prompts=[prompt])
+        claim_chain(plan, engine, None, store)
+        asyncio.run(run_chain(plan, engine, store))
     same("chain_with_critique" if critique else "chain_without_critique", "\n\n=====\n\n".join(engine.heard))

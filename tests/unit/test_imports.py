@@ -24,6 +24,7 @@ GROUND = {
     "strict_yaml",
     "hh",
     "blocking",
+    "text",
 }
 EDGES = GROUND | {"config", "constitution", "store"}
 INPUTS = EDGES | {"data", "engines", "stages"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import time
 
 import pytest
 
@@ -22,7 +21,7 @@ def test_plain_lines_say_start_and_end() -> None:
         progress.start("generate", 3, 1)
         progress.advance("generate", "ok")
         progress.advance("generate", "failed")
-        progress.tokens(70)
+        progress.tokens("generate", 70)
         progress.note("something to know")
         progress.finish("generate")
     first, note, last = out.getvalue().splitlines()
@@ -36,7 +35,7 @@ def test_plain_lines_come_every_so_often_and_not_a_row() -> None:
     progress.start("label")
     for _ in range(100):
         progress.advance("label")
-    assert out.getvalue() == "label: rows\n"
+    assert out.getvalue() == "label: started\n"
     progress.every_s = 0.0
     progress.advance("label", loss=0.25)
     assert "101 rows, loss 0.25" in out.getvalue().splitlines()[-1]
@@ -52,7 +51,7 @@ def test_events_are_json_with_rate_and_time_left() -> None:
     start, event, finish = [json.loads(line) for line in out.getvalue().splitlines()]
     assert (start["event"], start["eta_s"], start["total"]) == ("start", None, 4)
     assert (event["event"], event["done"], event["abstain"]) == ("progress", 1, 1)
-    assert event["rows_per_s"] > 0 and event["eta_s"] is not None
+    assert event["rows_per_s"] > 0 and event["eta_s"] is None
     assert finish["event"] == "finish"
 
 
@@ -70,9 +69,29 @@ def test_a_live_line_shows_no_markup_and_ends_with_the_figures() -> None:
 
 
 def test_rate_and_time_left_count_this_run_alone() -> None:
-    state = StageState("s", 100, done=60, fresh=10, started=time.monotonic() - 5)
-    now = time.monotonic()
-    assert state.rate(now) == pytest.approx(2.0, rel=0.05)
-    assert state.eta_s(now) == pytest.approx(20.0, rel=0.05)
-    assert describe(state, 0).startswith("60 of 100 rows, 2.0 rows/s, ")
-    assert StageState("s", None, 0).eta_s(now) is None
+    state = StageState("s", 100, done=60, fresh=11, started=0.0, first=100.0, tokens=660)
+    assert state.rate(110.0) == pytest.approx(0.1)
+    # Ten rows in the ten seconds since the first; the hundred before it were warming up.
+    assert state.eta_s(110.0) == pytest.approx(40.0)
+    assert state.token_rate(110.0) == pytest.approx(6.0)
+    assert describe(state).startswith("60 of 100 rows, ")
+    assert StageState("s", None, 0).eta_s(110.0) is None
+
+
+@pytest.mark.parametrize(("fresh", "now"), [(1, 160.0), (40, 101.5)])
+def test_no_time_left_is_told_from_one_row_or_one_batch(fresh: int, now: float) -> None:
+    assert StageState("s", 100, done=fresh, fresh=fresh, started=0.0, first=100.0).eta_s(now) is None
+
+
+def test_tokens_belong_to_the_stage_that_wrote_them_and_text_is_harmless() -> None:
+    out = io.StringIO()
+    progress = Plain(out)
+    progress.start("generate", 1)
+    progress.start("label", 1)
+    progress.tokens("generate", 500)
+    for stage in ("generate", "label"):
+        progress.advance(stage)
+        progress.finish(stage)
+    progress.note("model \x1b]0;owned\x07x\x1b[2J")
+    generated, labelled, note = out.getvalue().splitlines()[2:]
+    assert "tokens/s" in generated and "tokens/s" not in labelled and note == "model x"

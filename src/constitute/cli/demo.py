@@ -12,7 +12,7 @@ import click
 from constitute.cli import options
 
 
-@click.command()
+@options.command()
 @click.option(
     "--constitution",
     "constitution_file",

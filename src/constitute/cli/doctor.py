@@ -9,7 +9,7 @@ import click
 from constitute.cli import options
 
 
-@click.command()
+@options.command()
 @click.option("--run", "folder", type=click.Path(path_type=Path), default=Path(), help="Where runs will go.")
 @options.as_json
 @options.debug

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -9,7 +10,8 @@ import traceback
 
 import click
 
-from constitute.errors import ConstituteError
+from constitute.errors import ConstituteError, ExitCode
+from constitute.text import harmless
 
 
 def run_and_exit(command: click.Command) -> int:
@@ -26,10 +28,12 @@ def run_and_exit(command: click.Command) -> int:
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except (click.exceptions.Abort, KeyboardInterrupt):
-        return _say("interrupted; run the same command again to continue", 130)
+        return _say("interrupted; run the same command again to continue", ExitCode.INTERRUPTED)
     except click.ClickException as problem:
-        problem.show()
-        return problem.exit_code if problem.exit_code != 1 else 2
+        said = io.StringIO()
+        problem.show(file=said)
+        click.echo(harmless(said.getvalue()), err=True, nl=False)
+        return problem.exit_code if problem.exit_code != 1 else ExitCode.USAGE
     except ConstituteError as problem:
         if debug:
             traceback.print_exc()
@@ -41,9 +45,11 @@ def run_and_exit(command: click.Command) -> int:
     except OSError as problem:
         if debug:
             traceback.print_exc()
-        return _say(f"{problem.strerror or problem}: {problem.filename or 'no file name given'}", 2)
+        return _say(
+            f"{problem.strerror or problem}: {problem.filename or 'no file name given'}", ExitCode.USAGE
+        )
 
 
 def _say(sentence: str, code: int) -> int:
-    click.echo(f"constitute: {sentence}", err=True)
+    click.echo(f"constitute: {harmless(sentence)}", err=True)
     return code

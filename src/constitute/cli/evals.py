@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from constitute.evals.sets import SetResult, WrittenSet
 
 
-@click.group()
+@options.group()
 def evals() -> None:
     """Write model-written evals (arXiv 2212.09251), score policies on them, compare the scores.
 

@@ -10,7 +10,7 @@ import click
 from constitute.cli import options
 
 
-@click.command()
+@options.command()
 @options.run_dir
 @click.option(
     "--what",

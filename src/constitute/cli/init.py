@@ -12,7 +12,7 @@ from constitute.cli import options
 PROMPTS = 24
 
 
-@click.command()
+@options.command()
 @click.argument(
     "folder", metavar="[DIR]", type=click.Path(path_type=Path, file_okay=False), default=Path(".")
 )

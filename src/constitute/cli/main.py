@@ -8,6 +8,8 @@ from importlib import import_module
 import click
 
 from constitute import __version__
+from constitute.cli import options
+from constitute.stages import STAGES
 
 COMMANDS = {
     "init": ("constitute.cli.init:init", "Write a constitution, prompts and run.yaml that work as they are."),
@@ -34,15 +36,22 @@ COMMANDS = {
 }
 
 
-class LazyGroup(click.Group):
-    """Resolves a command to its module on first use, so that `--help` stays fast."""
+class LazyGroup(options.Group):
+    """Resolves a command to its module on first use, so that `--help` stays fast.
+
+    A stage without a command of its own gets one.
+    """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return [*COMMANDS, *(name for name in STAGES if name not in COMMANDS)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
-            return None
+            if cmd_name not in STAGES:
+                return None
+            from constitute.cli.stages import stage_command
+
+            return stage_command(cmd_name)
         module, name = COMMANDS[cmd_name][0].split(":")
         command: click.Command = getattr(import_module(module), name)
         return command
@@ -54,11 +63,12 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in COMMANDS:
+        known = self.list_commands(ctx)
+        if args and args[0] not in known:
             from difflib import get_close_matches
 
-            near = get_close_matches(args[0], COMMANDS, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(COMMANDS)}"
+            near = get_close_matches(args[0], known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
             ctx.fail(f"no such command {args[0]!r}{hint}")
         return super().resolve_command(ctx, args)
 

@@ -1,8 +1,10 @@
-"""Options that several commands share, each declared once."""
+"""Commands that refuse an option given twice, and the options that several of them share."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,40 @@ if TYPE_CHECKING:
     from constitute.config import RunConfig
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class Command(click.Command):
+    """A command that refuses an option given twice, where click would keep the last one without a word."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        refuse_repeats(self, ctx, args)
+        return super().parse_args(ctx, args)
+
+
+class Group(click.Group):
+    """A group whose commands are `Command`s."""
+
+    command_class = Command
+
+
+command = partial(click.command, cls=Command)
+group = partial(click.group, cls=Group)
+
+
+def refuse_repeats(command: click.Command, ctx: click.Context, args: list[str]) -> None:
+    """Raise `click.UsageError` for an option that takes one value and was given twice."""
+    if ctx.resilient_parsing or not args:
+        return
+    _, _, order = command.make_parser(ctx).parse_args(args=list(args))
+    for param, times in Counter(order).items():
+        if (
+            isinstance(param, click.Option)
+            and times > 1
+            and not (param.multiple or param.is_flag or param.count)
+        ):
+            name = max(param.opts, key=len)
+            raise click.UsageError(f"{name} was given {times} times and takes one value; give it once", ctx)
+
 
 run_dir = click.option(
     "--run",

@@ -10,7 +10,7 @@ import click
 from constitute.cli import options
 
 
-@click.command()
+@options.command()
 @options.run_dir
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="File to write.")
 @click.option("--rows", type=click.IntRange(0, 1000), default=24, show_default=True, help="Chains shown.")

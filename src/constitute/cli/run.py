@@ -9,12 +9,12 @@ from typing import Any
 import click
 
 from constitute.cli import options
+from constitute.errors import ExitCode
 
 STEPS = ("data", "export", "sft", "reward", "ppo", "evals", "report")
-FAILED_ROWS = 3
 
 
-@click.command()
+@options.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
     "--until", type=click.Choice(STEPS), default=STEPS[-1], show_default=True, help="Stop after this step."
@@ -72,7 +72,8 @@ def run(
     _print(found, loop.seconds, config.run, as_json)
     if loop.gates:
         raise GateFailed("; ".join(loop.gates))
-    return FAILED_ROWS if any(counts["failed"] for counts in found["data"].values()) else 0
+    failed = any(counts["failed"] for counts in found["data"].values())
+    return ExitCode.ROWS_FAILED if failed else ExitCode.OK
 
 
 def _print(found: dict[str, Any], seconds: dict[str, float], run_dir: Path, as_json: bool) -> None:

@@ -9,7 +9,7 @@ import click
 from constitute.cli import options
 
 
-@click.command()
+@options.command()
 @click.argument("model")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from constitute.cli import options
+from constitute.errors import ExitCode
 
 if TYPE_CHECKING:
     from constitute.config import RunConfig
@@ -23,10 +24,9 @@ pairs = click.option(
     "--pairs", "pairs_file", help="Label your own pairs: JSONL or Parquet with prompt, a, b."
 )
 principles = click.option("--principles", help="one, all, or how many to draw for each pair.")
-FAILED_ROWS = 3
 
 
-@click.command()
+@options.command()
 @options.compose(options.common, options.model, options.prompts, options.samples, options.limit)
 @options.compose(options.skip_bad, options.reuse, retry)
 def generate(
@@ -58,7 +58,7 @@ def generate(
     return _run(config, "generate", as_json=as_json, skip_bad=skip_bad, retry=retry)
 
 
-@click.command()
+@options.command()
 @options.compose(options.common, options.model, options.constitution, options.limit, options.reuse, retry)
 @click.option("--rounds", type=click.IntRange(1, 64), help="Critique-revision rounds.")
 def revise(
@@ -90,7 +90,7 @@ def revise(
     return _run(config, "revise", as_json=as_json, skip_bad=False, retry=retry)
 
 
-@click.command()
+@options.command()
 @options.compose(options.common, options.model, judge, options.constitution, pairs, principles, options.limit)
 @options.compose(options.skip_bad, options.reuse, retry)
 def label(
@@ -125,6 +125,30 @@ def label(
     return _run(config, "label", as_json=as_json, skip_bad=skip_bad, retry=retry, pairs_file=pairs_file)
 
 
+def stage_command(name: str) -> click.Command:
+    """The command of a stage that has none of its own: it reads the rows of the stage before it."""
+
+    @options.command(name, help=f"Run the stage {name} of the chain on the rows of the stage before it.")
+    @options.compose(options.common, options.model, options.constitution, options.limit, options.reuse, retry)
+    def run(
+        run_dir: Path,
+        config_file: Path | None,
+        sets: tuple[str, ...],
+        seed: int | None,
+        as_json: bool,
+        model: str | None,
+        constitution_file: str | None,
+        limit: int | None,
+        reuse_dir: Path | None,
+        retry: bool,
+    ) -> int:
+        wanted = {"model": model, "constitution": constitution_file, "limit": limit, "seed": seed}
+        config = options.configured(run_dir, config_file, sets, {**wanted, "reuse": reuse_dir})
+        return _run(config, name, as_json=as_json, skip_bad=False, retry=retry)
+
+    return run
+
+
 def _run(
     config: RunConfig,
     stage: str,
@@ -157,7 +181,7 @@ def _run(
             again = shlex.join(["constitute", *sys.argv[1:]])
             raise EngineError(f"{problem}; every answer so far is kept, continue with: {again}") from problem
     _print_result(config, counts, as_json)
-    return FAILED_ROWS if counts.failed else 0
+    return ExitCode.ROWS_FAILED if counts.failed else ExitCode.OK
 
 
 def _note_bad(progress: Progress, bad: list[Any], name: str) -> None:
@@ -198,10 +222,8 @@ def _next_step(config: RunConfig, counts: Counts) -> str:
     run = shlex.quote(str(config.run))
     if counts.failed:
         return f"{counts.failed} rows failed; after a remedy: the same command with --retry-failed"
-    named = "" if config.constitution else " --constitution harmless"
-    following = {
-        "generate": f"constitute revise --run {run}{named}",
-        "revise": f"constitute label --run {run} --set label.pairs=revision",
-        "label": f"constitute export --run {run}",
-    }
-    return f"next: {following[counts.stage]}"
+    at = config.chain.index(counts.stage) + 1 if counts.stage in config.chain else len(config.chain)
+    following = config.chain[at] if at < len(config.chain) else "export"
+    named = " --constitution harmless" if config.constitution is None and following != "export" else ""
+    pairs = " --set label.pairs=revision" if following == "label" and counts.stage == "revise" else ""
+    return f"next: constitute {following} --run {run}{named}{pairs}"

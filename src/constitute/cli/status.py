@@ -10,7 +10,7 @@ import click
 from constitute.cli import options
 
 
-@click.command()
+@options.command()
 @options.compose(options.run_dir, options.as_json, options.debug)
 def status(run_dir: Path, as_json: bool) -> None:
     """Count a run's rows by stage and outcome, with the commonest reasons.
@@ -41,7 +41,7 @@ def status(run_dir: Path, as_json: bool) -> None:
         click.echo("\n" + table(("stage", "status", "rows", "reason, for example"), listed))
 
 
-@click.command()
+@options.command()
 @click.argument("row_id", metavar="ID")
 @options.compose(options.run_dir, options.as_json, options.debug)
 def show(row_id: str, run_dir: Path, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""Text for a terminal: model text made harmless, tables, counts, and one row's chain."""
+"""Text for a terminal: tables, counts, and one row's chain."""
 
 from __future__ import annotations
 
@@ -8,21 +8,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from constitute.stages.card import LabelCard
+from constitute.text import harmless
 from constitute.types import LabelledPair, Outcome, Response
 
 _FIGURES = ("p_a", "margin", "flip_rate", "p_first", "mass", "least_mass")
-# CSI, OSC and other escape sequences, whole; then what is left of control and direction characters.
-_ESCAPES = re.compile(
-    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b\]|\x9d)[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?|\x1b[@-Z\\-_]"
-)
-_CONTROLS = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
-)
-
-
-def harmless(text: str) -> str:
-    """Text without anything a terminal would act on; line ends and tabs stay."""
-    return _CONTROLS.sub("", _ESCAPES.sub("", text.replace("\r\n", "\n")))
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -90,9 +79,9 @@ def chain_text(rows: Iterable[tuple[str, Outcome]]) -> str:
         )
         if outcome.data is None:
             continue
-        if stage in ("generate", "revise"):
+        if "steps" in outcome.data:
             parts += _response(Response.model_validate(outcome.data), shown)
-        elif stage == "label":
+        elif "comparison" in outcome.data:
             parts += _label(LabelledPair.model_validate(outcome.data))
         else:
             parts += [f"{key}: {value}" for key, value in outcome.data.items()]
@@ -115,7 +104,7 @@ def _response(row: Response, shown: set[str]) -> list[str]:
 def _label(row: LabelledPair) -> list[str]:
     pair = row.comparison
     parts = [_turn(f"A, {pair.a_source}", pair.a), _turn(f"B, {pair.b_source}", pair.b)]
-    head = ("principle", "weight", "P(A) order AB", "P(A) order BA", "P(A)", "mass AB", "mass BA")
+    head = ("principle", "weight", "P(A), A first", "P(A), B first", "P(A)", "mass, A first", "mass, B first")
     votes: list[tuple[Any, ...]] = [
         (v.principle_id, v.weight, v.p_ab, v.p_ba, v.p_a, v.mass_ab, v.mass_ba) for v in row.label.votes
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
@@ -24,6 +25,12 @@ class RunConfig(Record):
     reuse: Path | None = Field(default=None, description="run whose answers are used where they still hold")
     seed: int = Field(default=0, ge=0)
     limit: int | None = Field(default=None, ge=1)
+    chain: tuple[str, ...] = Field(
+        default=("generate", "revise", "label"), description="the data stages in their order"
+    )
+    stages: dict[str, dict[str, Any]] = Field(
+        default={}, description="settings of further stages of the chain, by the stage's name"
+    )
     engine: EngineConfig = EngineConfig()
     generate: GenerateConfig = GenerateConfig()
     revise: ReviseConfig = ReviseConfig()

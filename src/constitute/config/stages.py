@@ -77,6 +77,7 @@ class LabelConfig(Record):
     pairs: Literal["samples", "revision", "both"] = "samples"
     principles: Literal["one", "all"] | Annotated[int, Field(ge=1)] = "one"
     layout: Literal["shared", "paper"] = "shared"
+    method: str = Field(default="choice", description="how a vote is taken, a name in LABEL_METHODS")
     min_mass: float = Field(default=0.1, ge=0, le=1, description="P(A)+P(B) below it abstains")
 
 

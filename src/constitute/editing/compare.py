@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -15,7 +14,7 @@ from constitute.engines import open_engine
 from constitute.engines.base import Engine
 from constitute.errors import Abstain, RowError, UsageError
 from constitute.pipeline.drive import run_jobs
-from constitute.pipeline.sampler import Desk, Sampler
+from constitute.pipeline.stage_run import Sampler, StageRun
 from constitute.progress import Progress, Silent
 from constitute.stages.base import Sample
 from constitute.stages.generate import generate, response_id
@@ -116,11 +115,11 @@ async def _compare(
             await each.close()
     ordered = tuple(rows[prompt.id] for prompt in prompts)
     figures = contests_of(ordered, seed=config.seed)
-    return Compared(figures, ordered, sum(d.asked for d in table.desks), sum(d.reused for d in table.desks))
+    return Compared(figures, ordered, sum(d.asked for d in table.runs), sum(d.reused for d in table.runs))
 
 
 class _Table:
-    """The desks at which one prompt after the other is drafted, revised and compared."""
+    """The runs at which one prompt after the other is drafted, revised and compared."""
 
     def __init__(
         self,
@@ -131,22 +130,22 @@ class _Table:
         store: Store,
         progress: Progress,
     ) -> None:
-        def desk(stage: str, keep: bool) -> Desk:
-            return Desk(stage, judge if stage == "label" else engine, store, config.seed, progress, keep)
+        def desk(stage: str, keep: bool) -> StageRun:
+            return StageRun(stage, judge if stage == "label" else engine, store, config.seed, progress, keep)
 
         self._config, self._sides = config, sides
         self._drafts = desk("generate", config.generate.keep_truncated)
         # One desk for both sides: the same principle drawn by both is asked once and gives the same words.
         self._revisions = desk("revise", config.revise.keep_truncated)
         self._labels = desk("label", True)
-        self.desks = (self._drafts, self._revisions, self._labels)
+        self.runs = (self._drafts, self._revisions, self._labels)
 
     async def contest(self, prompt: Prompt) -> Contest:
         """All of one prompt. What cannot be made or judged is among its problems."""
         name = response_id(prompt.id, 0)
         row = Contest(id=prompt.id, prompt=prompt)
-        sample, rng = Sampler(self._drafts, name), random.Random(0)
-        draft = await _tried(generate(prompt, sample, rng, self._config.generate))
+        sample = Sampler(self._drafts, name)
+        draft = await _tried(generate(prompt, sample, self._config.generate))
         if isinstance(draft, Exception):
             return row.model_copy(update={"problems": (_problem("draft", draft),)})
         async with asyncio.TaskGroup() as group:
@@ -169,7 +168,7 @@ class _Table:
 
     async def _revised(self, draft: Response, side: Constitution) -> Response:
         sample = Sampler(self._revisions, draft.id)
-        return await revise(draft, sample, random.Random(0), self._config.revise, side)
+        return await revise(draft, sample, self._config.revise, side)
 
     async def _judged(self, row: Contest, draft: Response) -> Contest:
         """The row with every judge's verdict; the same words are a tie that nobody is asked about."""
@@ -199,7 +198,7 @@ class _Table:
             vote = await neutral_vote(pair, sample, cfg)
             return verdict_of((vote,), vote.p_a)
         side = self._sides[0] if judge == "A" else self._sides[1]
-        labelled = await label(pair, sample, random.Random(0), cfg, side)
+        labelled = await label(pair, sample, cfg, side)
         return verdict_of(labelled.label.votes, labelled.label.p_a)
 
 

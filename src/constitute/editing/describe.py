@@ -12,7 +12,7 @@ from constitute.engines import open_engine
 from constitute.engines.base import Engine
 from constitute.errors import RowError, UsageError
 from constitute.pipeline.drive import run_jobs
-from constitute.pipeline.sampler import Desk, Sampler
+from constitute.pipeline.stage_run import Sampler, StageRun
 from constitute.progress import Progress, Silent
 from constitute.store import Store
 from constitute.templates import render
@@ -47,7 +47,7 @@ async def describe(
 ) -> list[Wording]:
     """A wording for each aim, in their order; one that could not be had is the aim itself with the reason."""
     progress = progress or Silent()
-    desk = Desk("describe", engine, store, config.seed, progress)
+    desk = StageRun("describe", engine, store, config.seed, progress)
     words: dict[str, Wording] = {}
 
     async def settle(aim: str) -> None:

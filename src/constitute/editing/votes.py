@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +9,7 @@ from constitute.config import LabelConfig
 from constitute.engines.base import Engine
 from constitute.errors import Abstain, RowError
 from constitute.pipeline.drive import run_jobs
-from constitute.pipeline.sampler import Desk, Sampler
+from constitute.pipeline.stage_run import Sampler, StageRun
 from constitute.progress import Progress, Silent
 from constitute.stages.label import label, voters
 from constitute.store import Store
@@ -47,13 +46,13 @@ async def vote(
     changed. Raises `EngineError`, `StorageError`; a pair that cannot be labelled is in `without`.
     """
     progress = progress or Silent()
-    desk = Desk("label", engine, store, seed, progress)
+    desk = StageRun("label", engine, store, seed, progress)
     ended: dict[str, LabelledPair | str] = {}
     progress.start("label", len(pairs), 0)
 
     async def settle(pair: Comparison) -> None:
         try:
-            ended[pair.id] = await label(pair, Sampler(desk, pair.id), random.Random(0), cfg, constitution)
+            ended[pair.id] = await label(pair, Sampler(desk, pair.id), cfg, constitution)
         except (Abstain, RowError) as problem:
             ended[pair.id] = str(problem)
         progress.advance("label", "ok" if isinstance(ended[pair.id], LabelledPair) else "abstain")

@@ -78,7 +78,7 @@ async def choose_labels(
     return tuple(scored), mass
 
 
-async def score_item(item: EvalItem, sample: Sample, rng: random.Random, cfg: EvalsConfig) -> ItemScore:
+async def score_item(item: EvalItem, sample: Sample, cfg: EvalsConfig) -> ItemScore:
     """Compare the item's two answers as the assistant's reply to its question.
 
     Raises `Abstain` for a tie, too little label mass, or a question with more than two options.

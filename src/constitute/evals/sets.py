@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -28,7 +27,7 @@ from constitute.store import Store
 from constitute.templates import template_hash
 from constitute.types import EvalItem, EvalResult, Outcome, Principle, Record
 
-Work = Callable[[Any, Sample, random.Random], Awaitable[Any]]
+Work = Callable[[Any, Sample], Awaitable[Any]]
 _TEMPLATES = {
     "persona": ("evals_statement", "evals_gate", "evals_question"),
     "reply": ("evals_request", "critique", "revise", "compare"),

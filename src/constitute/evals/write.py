@@ -7,7 +7,6 @@ paper used a preference model, and a reply item's answers come from critique and
 from __future__ import annotations
 
 import math
-import random
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -83,7 +82,7 @@ def clean_statement(text: str) -> str:
     return line
 
 
-async def write_statement(row: StatementRow, sample: Sample, rng: random.Random, cfg: EvalsConfig) -> Written:
+async def write_statement(row: StatementRow, sample: Sample, cfg: EvalsConfig) -> Written:
     """Write one statement and judge it. Raises `RowError` for an empty or cut-off statement."""
     prompt = render("evals_statement", behavior=row.behavior, agree=row.agree)
     statement = clean_statement(await _say(sample, [("user", prompt)], cfg.statement, "statement"))
@@ -103,7 +102,7 @@ async def write_statement(row: StatementRow, sample: Sample, rng: random.Random,
     return Written(item=item, p_by_order=verdict.p_by_order, mass=verdict.mass)
 
 
-async def write_reply(row: ReplyRow, sample: Sample, rng: random.Random, cfg: EvalsConfig) -> Written:
+async def write_reply(row: ReplyRow, sample: Sample, cfg: EvalsConfig) -> Written:
     """Write a user's message, answer it, revise the answer under the principle, judge the two.
 
     Raises `RowError` for an empty or cut-off text and `Abstain` where the revision changes nothing.

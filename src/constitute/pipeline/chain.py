@@ -1,9 +1,12 @@
-"""Chain the data stages generate → revise → label, or any run of them, depth first and resumable."""
+"""Lead rows through a chain of data stages, or part of one, depth first and resumable.
+
+A chain is data: the names in `chain`, each a `StageSpec`. A prompt stage makes a prompt's n samples, response
+stages follow each sample by themselves, and a pair stage takes the pairs that `label.pairs` names.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
@@ -12,170 +15,212 @@ from typing import Any
 from constitute.config import RunConfig
 from constitute.engines.base import Engine
 from constitute.errors import DataError, UsageError
-from constitute.pipeline.drive import Counts, Row, Stage, Work, input_hash, run_jobs
-from constitute.pipeline.sampler import Desk
+from constitute.pipeline.drive import input_hash, run_jobs
+from constitute.pipeline.stage_run import Counts, StageRun
 from constitute.progress import Progress, Silent
-from constitute.stages.base import Sample
-from constitute.stages.generate import generate, response_id
-from constitute.stages.label import label, pair_of_revision, pair_of_samples, pairs_of, voters
-from constitute.stages.revise import revise
+from constitute.stages import stage_spec
+from constitute.stages.base import Sample, StageSpec, settings_of, stage_settings
+from constitute.stages.generate import slot
+from constitute.stages.label import pair_of_revision, pair_of_samples, pairs_of, voters
 from constitute.store import Store
-from constitute.store.manifest import claim, stage_settings
+from constitute.store.manifest import claim
 from constitute.types import Comparison, Constitution, Prompt, Response
 
-STAGES = ("generate", "revise", "label")
 # A prompt's samples have places of their own in the order of rows, however many are asked for later.
 _PLACES = 1024
+_ORDER = ("prompt", "response", "pair")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a chain is to do, checked: `stages` in their order, from prompts, from pairs, or from stored rows.
+
+    `before` is the stage whose rows are read where neither prompts nor pairs are.
+    """
+
+    config: RunConfig
+    constitution: Constitution | None
+    stages: dict[str, StageSpec]
+    before: str | None = None
+    prompts: Iterable[Prompt] | None = None
+    pairs: Iterable[Comparison] | None = None
+
+    @property
+    def first(self) -> StageSpec:
+        """The stage that the chain begins with."""
+        return next(iter(self.stages.values()))
+
+    def labels(self, pairs: str) -> bool:
+        """Whether pairs of this kind go to a pair stage."""
+        last = list(self.stages.values())[-1]
+        return last.reads == "pair" and self.config.label.pairs in (pairs, "both")
+
+
+def plan_chain(
+    config: RunConfig,
+    constitution: Constitution | None,
+    stages: Sequence[str],
+    store: Store,
+    *,
+    prompts: Iterable[Prompt] | None = None,
+    pairs: Iterable[Comparison] | None = None,
+) -> Plan:
+    """The plan for `stages`, in the order of `config.chain`, over `prompts`, `pairs` or stored rows.
+
+    Raises `UsageError` for a stage that does not exist or has nothing to start from, and for settings that
+    cannot be met; nothing is asked of a model.
+    """
+    if not stages:
+        raise UsageError("no stage given; name one, such as generate")
+    specs = {name: stage_spec(name) for name in (*config.chain, *stages)}
+    _check_order(config.chain, specs)
+    outside = next((name for name in stages if name not in config.chain), None)
+    if outside is not None:
+        raise UsageError(
+            f"the stage {outside} is not in the chain ({' → '.join(config.chain)}); put it into `chain`"
+        )
+    asked = {name: specs[name] for name in config.chain if name in stages}
+    for name, spec in asked.items():
+        spec.check(settings_of(config, name, spec))
+        if spec.needs_constitution and constitution is None:
+            raise UsageError("no constitution given; name one with --constitution FILE")
+    plan = Plan(config, constitution, asked, None, prompts, pairs)
+    if plan.labels("samples") or plan.labels("revision"):
+        _check_pairs(plan)
+    if pairs is not None:
+        return plan
+    if plan.first.reads == "prompt":
+        if prompts is None:
+            raise UsageError("no prompts given; name a file with --prompts FILE")
+        return plan
+    before = _before(config, plan, specs)
+    if not store.counts(before)["ok"]:
+        first = next(iter(asked))
+        raise UsageError(
+            f"{store.folder} has no rows of {before} to {first}; run `constitute {before}` first"
+        )
+    return Plan(config, constitution, asked, before)
+
+
+def claim_chain(plan: Plan, engine: Engine, judge: Engine | None, store: Store) -> None:
+    """Note each stage's settings in the store, or raise `RunMismatch` where it began with others."""
+    for name, spec in plan.stages.items():
+        model = _answering(spec, engine, judge)
+        settings = stage_settings(name, plan.config, plan.constitution, model.identity)
+        if plan.pairs is not None:
+            settings[name]["pairs"] = "own"
+        claim(store, name, settings)
 
 
 async def run_chain(
-    config: RunConfig,
-    constitution: Constitution | None,
-    prompts: Iterable[Prompt] | None,
+    plan: Plan,
     engine: Engine,
     store: Store,
-    stages: Sequence[str] = STAGES,
     *,
     judge: Engine | None = None,
-    pairs: Iterable[Comparison] | None = None,
     progress: Progress | None = None,
     total: int | None = None,
     retry: bool = False,
 ) -> dict[str, Counts]:
-    """Run `stages` (in the order of `STAGES`) over prompts, over what an earlier stage left, or over `pairs`.
+    """Run a claimed plan and return the counts by stage; `judge` answers pair stages in the engine's place.
 
-    `prompts` are read by generate; revise alone starts from the store's responses, and label alone from
-    its responses and revisions (as `label.pairs` has it), or `pairs`. `judge` labels in the model's place.
-    `total` is the number of prompts, where known. Returns the counts by stage.
-    Raises `UsageError` where a stage has nothing to start from, `RunMismatch`, `EngineError`, `StorageError`.
+    `total` is the number of prompts or pairs, where known. Raises `EngineError`, `StorageError` and,
+    for a row that was given something else before, `RunMismatch`.
     """
-    check_request(config, constitution, stages, prompts is not None, pairs is not None, store)
-    stages = tuple(stage for stage in STAGES if stage in stages)
     progress = progress or Silent()
-    chain = _Chain(config, constitution, {})
-    source, workers = _source(chain, stages, prompts, pairs, store)
-    claim_stages(config, constitution, stages, engine, judge, pairs is not None, store)
-    for stage in stages:
-        keep = stage == "label" or getattr(config, stage).keep_truncated
-        desk = Desk(stage, _answering(stage, engine, judge), store, config.seed, progress, keep)
-        chain.stages[stage] = Stage(desk, retry)
-        rows = _expected(stage, config, total, store, pairs is not None)
-        progress.start(stage, rows, sum(store.counts(stage).values()))
+    runs = {}
+    for name, spec in plan.stages.items():
+        model = _answering(spec, engine, judge)
+        keep = getattr(settings_of(plan.config, name, spec), "keep_truncated", spec.reads == "pair")
+        runs[name] = StageRun(
+            name, model, store, plan.config.seed, progress, keep, retry, version=spec.version
+        )
+        progress.start(name, _expected(name, spec, plan, total, store), sum(store.counts(name).values()))
+    source, workers = _source(_Chain(plan, runs), store)
     await run_jobs(source, lambda job: job, workers)
-    for stage in stages:
-        progress.finish(stage)
-    return {stage: chain.stages[stage].counts() for stage in stages}
+    for name in runs:
+        progress.finish(name)
+    return {name: run.counts() for name, run in runs.items()}
 
 
-def claim_stages(
-    config: RunConfig,
-    constitution: Constitution | None,
-    stages: Sequence[str],
-    engine: Engine,
-    judge: Engine | None,
-    own_pairs: bool,
-    store: Store,
-) -> None:
-    """Note each stage's settings in the store, or raise `RunMismatch` where it began with others."""
-    for stage in stages:
-        model = _answering(stage, engine, judge)
-        settings = stage_settings(stage, config, constitution, model.identity)
-        if own_pairs:
-            settings["label"]["pairs"] = "own"
-        claim(store, stage, settings)
+def _answering(spec: StageSpec, engine: Engine, judge: Engine | None) -> Engine:
+    return judge if judge is not None and spec.reads == "pair" else engine
 
 
-def _answering(stage: str, engine: Engine, judge: Engine | None) -> Engine:
-    return judge if judge is not None and stage == "label" else engine
-
-
-def check_request(
-    config: RunConfig,
-    constitution: Constitution | None,
-    stages: Sequence[str],
-    has_prompts: bool,
-    has_pairs: bool,
-    store: Store,
-) -> None:
-    """Raise `UsageError` where `stages` lack what they start from, such as a constitution or earlier rows."""
-    unknown = [stage for stage in stages if stage not in STAGES]
-    if unknown or not stages:
-        raise UsageError(f"no such stage: {unknown[0] if unknown else 'none'}; known: {', '.join(STAGES)}")
-    if constitution is None and tuple(stages) != ("generate",):
-        raise UsageError("no constitution given; name one with --constitution FILE")
-    if "label" in stages:
-        _check_pairs(config, tuple(stages), has_pairs)
-    if has_pairs:
-        return
-    if "generate" in stages:
-        if not has_prompts:
-            raise UsageError("no prompts given; name a file with --prompts FILE")
-        return
-    before = _before(config, stages)
-    if not store.counts(before)["ok"]:
-        first = "revise" if "revise" in stages else "label"
+def _check_order(chain: Sequence[str], specs: dict[str, StageSpec]) -> None:
+    places = [_ORDER.index(specs[name].reads) for name in chain]
+    ends = places.count(0) > 1 or places.count(2) > 1
+    if not chain or places != sorted(places) or ends or len(set(chain)) < len(chain):
         raise UsageError(
-            f"{store.folder} has no rows of {before} to {first}; run `constitute {before}` first"
+            f"chain: {' → '.join(chain) or 'nothing'} is no chain: at most one stage of prompts comes first, "
+            "then stages of responses, then at most one of pairs, each named once"
         )
 
 
-def _before(config: RunConfig, stages: Sequence[str]) -> str:
-    """The stage whose rows are read when responses are not generated."""
-    return "revise" if "revise" not in stages and config.label.pairs != "samples" else "generate"
-
-
-def _source(
-    chain: _Chain,
-    stages: tuple[str, ...],
-    prompts: Iterable[Prompt] | None,
-    pairs: Iterable[Comparison] | None,
-    store: Store,
-) -> tuple[Iterator[Coroutine[Any, Any, None]], int]:
-    """The chains to run, as coroutines made one at a time, and how many to run at once."""
-    config = chain.config
-    limit, in_flight = config.limit, config.engine.in_flight
-    if pairs is not None:
-        jobs = enumerate(islice(pairs, limit))
-        return (chain.pair(place, pair) for place, pair in jobs), _label_width(chain, in_flight)
-    if prompts is not None and stages[0] == "generate":
-        unique = enumerate(_distinct(islice(prompts, limit)))
-        return (chain.prompt(at, prompt) for at, prompt in unique), max(1, in_flight // config.generate.n)
-    groups = islice(_groups(store, _before(config, stages)), limit)
-    workers = in_flight if stages[0] == "revise" else _label_width(chain, in_flight)
-    return (chain.responses(group) for group in groups), workers
-
-
-def _check_pairs(config: RunConfig, stages: tuple[str, ...], own: bool) -> None:
-    if own and stages != ("label",):
-        raise UsageError("pairs of one's own are labelled alone, without generate and revise")
-    if own:
+def _check_pairs(plan: Plan) -> None:
+    asked, wanted = plan.stages.values(), plan.config.label.pairs
+    if plan.pairs is not None:
+        if len(plan.stages) > 1:
+            raise UsageError("pairs of one's own are labelled alone, without generate and revise")
         return
-    wanted = config.label.pairs
-    if wanted != "samples" and stages == ("generate", "label"):
+    generates = plan.first.reads == "prompt"
+    if wanted != "samples" and generates and not any(spec.revises for spec in asked):
         raise UsageError(f"label.pairs: {wanted} needs the stage revise between generate and label")
-    if wanted != "revision" and "generate" in stages and config.generate.n < 2:
+    if wanted != "revision" and generates and plan.config.generate.n < 2:
         raise UsageError(
             f"label.pairs: {wanted} needs two responses a prompt, n is 1; "
             "give -n 2, or --set label.pairs=revision"
         )
 
 
-def _label_width(chain: _Chain, in_flight: int) -> int:
+def _before(config: RunConfig, plan: Plan, specs: dict[str, StageSpec]) -> str:
+    """The stage whose rows are read when responses are not generated."""
+    first = next(iter(plan.stages))
+    rows = list(config.chain[: config.chain.index(first)])
+    if plan.first.reads == "pair" and config.label.pairs == "samples":
+        # Pairs of samples are taken before the first revision.
+        revising = next((at for at, name in enumerate(rows) if specs[name].revises), len(rows))
+        rows = rows[:revising]
+    if not rows:
+        raise UsageError(
+            f"the chain has no stage before {first} whose rows it could read; add one to `chain`"
+        )
+    return rows[-1]
+
+
+def _source(chain: _Chain, store: Store) -> tuple[Iterator[Coroutine[Any, Any, None]], int]:
+    """The chains to run, as coroutines made one at a time, and how many to run at once."""
+    plan = chain.plan
+    limit, in_flight = plan.config.limit, plan.config.engine.in_flight
+    if plan.pairs is not None:
+        jobs = enumerate(islice(plan.pairs, limit))
+        return (chain.pair(place, pair) for place, pair in jobs), _label_width(plan, in_flight)
+    if plan.before is None:
+        unique = enumerate(_distinct(islice(plan.prompts or (), limit)))
+        workers = max(1, in_flight // plan.config.generate.n)
+        return (chain.prompt(at, prompt) for at, prompt in unique), workers
+    groups = islice(_groups(store, plan.before), limit)
+    workers = _label_width(plan, in_flight) if plan.first.reads == "pair" else in_flight
+    return (chain.responses(group) for group in groups), workers
+
+
+def _label_width(plan: Plan, in_flight: int) -> int:
     """Pairs at once that keep `in_flight` questions with the engine: two orders a principle."""
-    assert chain.constitution is not None
-    return max(1, in_flight // (2 * len(voters("", chain.config.label, chain.constitution))))
+    votes = 1 if plan.constitution is None else len(voters("", plan.config.label, plan.constitution))
+    return max(1, in_flight // (2 * votes))
 
 
-def _expected(stage: str, config: RunConfig, total: int | None, store: Store, own_pairs: bool) -> int | None:
+def _expected(name: str, spec: StageSpec, plan: Plan, total: int | None, store: Store) -> int | None:
     """Rows of a stage where no row fails on the way; None where that is not known beforehand."""
+    config = plan.config
     if total is not None:
         total = min(total, config.limit or total)
         n, samples = config.generate.n, len(pairs_of(config.generate.n))
         each = {"samples": samples, "revision": n, "both": samples + n}[config.label.pairs]
-        return total * (1 if own_pairs else each if stage == "label" else n)
-    if (stage == "label" and config.label.pairs != "revision") or config.limit is not None:
+        return total * (1 if plan.pairs is not None else each if spec.reads == "pair" else n)
+    if (spec.reads == "pair" and config.label.pairs != "revision") or config.limit is not None:
         return None
-    return store.counts("revise" if stage == "label" else "generate")["ok"]
+    return store.counts(str(plan.before))["ok"]
 
 
 def _distinct(prompts: Iterable[Prompt]) -> Iterator[Prompt]:
@@ -194,86 +239,68 @@ def _groups(store: Store, stage: str) -> Iterator[list[tuple[int, Response]]]:
         yield [(outcome.position, Response.model_validate(outcome.data)) for outcome in group]
 
 
+# A sample before its first revision, or None where it ended earlier.
+Unrevised = asyncio.Future[Response | None]
+
+
 @dataclass
 class _Chain:
-    """The steps that follow from a prompt, a response or a pair, for the stages that were asked for."""
+    """The steps that follow from a prompt, a response or a pair, for the stages of a plan."""
 
-    config: RunConfig
-    constitution: Constitution | None
-    stages: dict[str, Stage]
+    plan: Plan
+    runs: dict[str, StageRun]
 
     async def prompt(self, place: int, prompt: Prompt) -> None:
         """All of a prompt: each sample goes on by itself, each pair as soon as both its samples are there."""
-        n = self.config.generate.n
-        first_place = place * _PLACES
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._generate(first_place + at, prompt, at)) for at in range(n)]
-            for at, task in enumerate(tasks):
-                group.create_task(self._after(first_place + at, task))
-            for first, second in pairs_of(n) if self._labels("samples") else ():
-                group.create_task(self._sample_pair(first_place + first, tasks[first], tasks[second]))
+        rows = [(place * _PLACES + at, slot(prompt, at)) for at in range(self.plan.config.generate.n)]
+        await self._all(dict(enumerate(rows)))
 
     async def responses(self, rows: Sequence[tuple[int, Response]]) -> None:
         """What follows the responses (or revisions) of one prompt."""
-        by_sample = {row.sample: (position, row) for position, row in rows}
-        async with asyncio.TaskGroup() as group:
-            for position, row in rows:
-                group.create_task(self._follow(position, row))
-            for first, second in pairs_of(max(by_sample) + 1) if self._labels("samples") else ():
-                if first in by_sample and second in by_sample:
-                    position, row = by_sample[first]
-                    pair = pair_of_samples(row, by_sample[second][1])
-                    group.create_task(self.pair(position, pair))
+        await self._all({row.sample: (position, row) for position, row in rows})
 
     async def pair(self, position: int, pair: Comparison) -> None:
-        """Label one pair."""
-        await self._settle("label", position, pair, self._label)
+        """Put one pair to the pair stage."""
+        await self._step(list(self.plan.stages)[-1], position, pair)
 
-    async def _generate(self, position: int, prompt: Prompt, at: int) -> Response | None:
-        async def work(row: Row, sample: Sample, rng: random.Random) -> Response:
-            return await generate(prompt, sample, rng, self.config.generate, at)
+    async def _all(self, rows: dict[int, tuple[int, Prompt | Response]]) -> None:
+        loop = asyncio.get_running_loop()
+        unrevised: dict[int, Unrevised] = {sample: loop.create_future() for sample in rows}
+        async with asyncio.TaskGroup() as group:
+            for sample, (position, row) in rows.items():
+                group.create_task(self._sample(position, row, unrevised[sample]))
+            for first, second in pairs_of(max(rows) + 1) if self.plan.labels("samples") else ():
+                if first in rows and second in rows:
+                    task = self._sample_pair(rows[first][0], unrevised[first], unrevised[second])
+                    group.create_task(task)
 
-        # The row of a response exists before its text: the prompt under the response's id. Where the
-        # prompt was read from is no part of what is asked.
-        row = prompt.model_copy(update={"id": response_id(prompt.id, at), "source": ""})
-        response: Response | None = await self._settle("generate", position, row, work)
-        return response
+    async def _sample(self, position: int, row: Any, unrevised: Unrevised) -> None:
+        """Lead one sample through every stage that reads prompts or responses, until one ends it."""
+        for name, spec in self.plan.stages.items():
+            if spec.reads == "pair" or row is None:
+                break
+            if spec.revises and not unrevised.done():
+                unrevised.set_result(row)
+            row = await self._step(name, position, row)
+        if not unrevised.done():
+            unrevised.set_result(row)
+        if row is not None and self.plan.labels("revision"):
+            await self.pair(position, pair_of_revision(row))
 
-    async def _after(self, position: int, task: asyncio.Task[Response | None]) -> None:
-        response = await task
-        if response is not None:
-            await self._follow(position, response)
-
-    async def _follow(self, position: int, response: Response) -> None:
-        if "revise" in self.stages:
-            revised = await self._settle("revise", position, response, self._revise)
-            if revised is None:
-                return
-            response = revised
-        if self._labels("revision"):
-            await self.pair(position, pair_of_revision(response))
-
-    async def _sample_pair(
-        self, position: int, first: asyncio.Task[Response | None], second: asyncio.Task[Response | None]
-    ) -> None:
+    async def _sample_pair(self, position: int, first: Unrevised, second: Unrevised) -> None:
         a, b = await first, await second
         if a is not None and b is not None:
             await self.pair(position, pair_of_samples(a, b))
 
-    async def _settle(self, stage: str, position: int, row: Any, work: Work) -> Any:
-        """The stage's record for the row, or None where it abstained or failed."""
-        outcome = await self.stages[stage].settle(position, row, work, input_hash(row))
-        if outcome.data is None:
-            return None
-        return outcome.data if stage == "label" else Response.model_validate(outcome.data)
+    async def _step(self, name: str, position: int, row: Any) -> Any:
+        """What the stage makes of the row, or None where it abstained or failed."""
+        spec, config = self.plan.stages[name], self.plan.config
+        settings = settings_of(config, name, spec)
 
-    async def _revise(self, row: Response, sample: Sample, rng: random.Random) -> Response:
-        assert self.constitution is not None
-        return await revise(row, sample, rng, self.config.revise, self.constitution)
+        async def work(row: Any, sample: Sample) -> Any:
+            return await spec.work(row, sample, settings, self.plan.constitution)
 
-    async def _label(self, row: Comparison, sample: Sample, rng: random.Random) -> Any:
-        assert self.constitution is not None
-        return await label(row, sample, rng, self.config.label, self.constitution)
-
-    def _labels(self, pairs: str) -> bool:
-        return "label" in self.stages and self.config.label.pairs in (pairs, "both")
+        outcome = await self.runs[name].row(position, row, work, input_hash(row))
+        if outcome.data is None or spec.reads == "pair":
+            return outcome.data
+        return Response.model_validate(outcome.data)

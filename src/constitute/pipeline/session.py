@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 
 from constitute.blocking import block
 from constitute.config import RunConfig
 from constitute.constitution.read import load_constitution
-from constitute.engines import open_engine
+from constitute.engines import named_model, use_engine
 from constitute.engines.base import Engine
-from constitute.errors import UsageError
-from constitute.pipeline.chain import check_request, claim_stages, run_chain
-from constitute.pipeline.drive import Counts
+from constitute.pipeline.chain import Plan, claim_chain, plan_chain, run_chain
+from constitute.pipeline.stage_run import Counts
 from constitute.progress import Progress, Silent
 from constitute.store import Store
 from constitute.store.manifest import save_config, write_manifest
-from constitute.types import Comparison, Constitution, Prompt
+from constitute.types import Comparison, Prompt
+
+
+@contextmanager
+def open_store(config: RunConfig, progress: Progress, *, create: bool = True) -> Iterator[Store]:
+    """The store of `config.run`, with the answers of `config.reuse` at hand; its notices are told.
+
+    Raises `UsageError`, `RunMismatch` or `StorageError`, as `Store.open` does.
+    """
+    with Store.open(config.run, create=create) as store:
+        if config.reuse is not None:
+            store.reuse(config.reuse)
+        for notice in store.notices:
+            progress.note(notice)
+        yield store
 
 
 def run_stages(
@@ -33,63 +47,33 @@ def run_stages(
     `engine`, where given, answers in the place of `config.model` and is left open. Everything that can
     be refused without a model is refused before one is loaded. Raises every `ConstituteError`.
     """
-    if engine is None and config.model is None:
-        raise UsageError("no model given; name one with --model, such as --model pocket")
+    if engine is None:
+        named_model(config.model)
     constitution = load_constitution(config.constitution, config.tags) if config.constitution else None
     progress = progress or Silent()
-    with Store.open(config.run, create="generate" in stages or pairs is not None) as store:
-        if config.reuse is not None:
-            store.reuse(config.reuse)
-        check_request(config, constitution, stages, prompts is not None, pairs is not None, store)
-        for notice in store.notices:
-            progress.note(notice)
-        job = _run(config, constitution, stages, prompts, pairs, engine, store, progress, retry)
-        return block(job)
+    with open_store(config, progress, create="generate" in stages or pairs is not None) as store:
+        plan = plan_chain(config, constitution, stages, store, prompts=prompts, pairs=pairs)
+        total = next((len(rows) for rows in (prompts, pairs) if rows is not None), None)
+        return block(_run(plan, store, engine, progress, total, retry))
 
 
 async def _run(
-    config: RunConfig,
-    constitution: Constitution | None,
-    stages: Sequence[str],
-    prompts: Sequence[Prompt] | None,
-    pairs: Sequence[Comparison] | None,
-    engine: Engine | None,
-    store: Store,
-    progress: Progress,
-    retry: bool,
+    plan: Plan, store: Store, given: Engine | None, progress: Progress, total: int | None, retry: bool
 ) -> dict[str, Counts]:
-    opened: list[Engine] = []
-    judge: Engine | None = None
-    only_judge = config.judge is not None and tuple(stages) == ("label",)
-    try:
-        if engine is None:
-            engine = open_engine(str(config.judge if only_judge else config.model), config.engine)
-            opened.append(engine)
-        if config.judge is not None and "label" in stages and not only_judge:
-            judge = open_engine(config.judge, config.engine)
-            opened.append(judge)
-        claim_stages(config, constitution, stages, engine, judge, pairs is not None, store)
+    config = plan.config
+    judged = config.judge is not None and list(plan.stages.values())[-1].reads == "pair"
+    only_judged = judged and len(plan.stages) == 1
+    async with AsyncExitStack() as opened:
+        model = config.judge if only_judged else config.model
+        engine = await opened.enter_async_context(use_engine(model, config.engine, given))
+        judge = None
+        if judged and not only_judged:
+            judge = await opened.enter_async_context(use_engine(config.judge, config.engine))
+        claim_chain(plan, engine, judge, store)
         save_config(config.run, config)
         try:
             return await run_chain(
-                config,
-                constitution,
-                prompts,
-                engine,
-                store,
-                stages,
-                judge=judge,
-                pairs=pairs,
-                progress=progress,
-                total=_length(prompts, pairs),
-                retry=retry,
+                plan, engine, store, judge=judge, progress=progress, total=total, retry=retry
             )
         finally:
-            write_manifest(store, config, constitution)
-    finally:
-        for each in opened:
-            await each.close()
-
-
-def _length(*inputs: Sequence[object] | None) -> int | None:
-    return next((len(rows) for rows in inputs if rows is not None), None)
+            write_manifest(store, config, plan.constitution)

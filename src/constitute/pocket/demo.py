@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from constitute.blocking import block
 from constitute.config import RunConfig, load_config
 from constitute.constitution.read import constitution_hash, load_constitution
 from constitute.files import write_text
@@ -58,8 +57,8 @@ def _measure(loop: Loop, policy: str, prompts: Sequence[world.PocketPrompt], sto
     loop.use(policy)
     stage = f"held-out/{policy}"
 
-    async def answer(row: Prompt, sample: Sample, rng: random.Random) -> Response:
-        return await generate(row, sample, rng, loop.config.generate, 0)
+    async def answer(row: Prompt, sample: Sample) -> Response:
+        return await generate(row, sample, loop.config.generate, 0)
 
     work = drive(
         stage,
@@ -72,7 +71,7 @@ def _measure(loop: Loop, policy: str, prompts: Sequence[world.PocketPrompt], sto
         progress=loop.progress,
         total=len(prompts),
     )
-    asyncio.run(work)
+    block(work)
     return policy_shares(store.outcomes(stage), prompts)
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import random
-
 from constitute.config import GenerateConfig
 from constitute.errors import RowError
-from constitute.stages.base import Sample
-from constitute.types import Message, Prompt, Request, Response, SamplingParams
+from constitute.stages.base import Sample, StageSpec
+from constitute.types import Constitution, Message, Prompt, Request, Response, SamplingParams
 
 
 def conversation(prompt: Prompt, system: str) -> tuple[Message, ...]:
@@ -17,9 +15,7 @@ def conversation(prompt: Prompt, system: str) -> tuple[Message, ...]:
     return prompt.messages
 
 
-async def generate(
-    row: Prompt, sample: Sample, rng: random.Random, cfg: GenerateConfig, index: int = 0
-) -> Response:
+async def generate(row: Prompt, sample: Sample, cfg: GenerateConfig, index: int = 0) -> Response:
     """Response number `index` to a prompt. Raises `RowError` where the model answers with nothing."""
     sampling = SamplingParams(
         max_tokens=cfg.max_tokens, temperature=cfg.temperature, top_p=cfg.top_p, stop=cfg.stop
@@ -37,3 +33,27 @@ async def generate(
 def response_id(prompt_id: str, index: int) -> str:
     """The id of a prompt's response number `index`."""
     return f"{prompt_id}/{index}"
+
+
+def slot(prompt: Prompt, index: int) -> Prompt:
+    """The row of a prompt's response number `index` before it is sampled: the prompt under the response's id.
+
+    Where the prompt was read from is no part of what is asked.
+    """
+    return prompt.model_copy(update={"id": response_id(prompt.id, index), "source": ""})
+
+
+async def _work(
+    row: Prompt, sample: Sample, cfg: GenerateConfig, constitution: Constitution | None
+) -> Response:
+    name, _, index = row.id.rpartition("/")
+    return await generate(row.model_copy(update={"id": name}), sample, cfg, int(index))
+
+
+STAGE = StageSpec(
+    reads="prompt",
+    work=_work,
+    settings=GenerateConfig,
+    needs_constitution=False,
+    may_grow=frozenset({"n"}),
+)

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import math
-import random
-from collections.abc import Coroutine, Sequence
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from typing import TypeVar
 
 from constitute.config import LabelConfig
 from constitute.config.stages import LAYOUTS
 from constitute.constitution.draw import draw
-from constitute.errors import Abstain, RowError
-from constitute.stages.base import Sample
+from constitute.errors import Abstain, RowError, UsageError
+from constitute.stages.base import Sample, StageSpec
 from constitute.templates import render
 from constitute.types import (
     Choice,
@@ -35,10 +36,14 @@ from constitute.types import (
 T = TypeVar("T")
 LABELS = ("A", "B")
 ONE_TOKEN = SamplingParams(max_tokens=1, temperature=0.0)
+# (pair, principle, weight of its vote, sample, settings) -> the principle's vote on the pair.
+LabelMethod = Callable[[Comparison, Principle, float, Sample, LabelConfig], Awaitable[PrincipleVote]]
+# Name -> "module:function" of a `LabelMethod`; `label.method` chooses one.
+LABEL_METHODS: dict[str, str] = {"choice": "constitute.stages.label:choice"}
 
 
 async def label(
-    row: Comparison, sample: Sample, rng: random.Random, cfg: LabelConfig, constitution: Constitution
+    row: Comparison, sample: Sample, cfg: LabelConfig, constitution: Constitution
 ) -> LabelledPair:
     """The pair with P(A) as the weighted mean of its votes, one vote a principle.
 
@@ -47,7 +52,8 @@ async def label(
     """
     if row.a == row.b:
         raise Abstain("the two answers are equal")
-    votes = await _together([_vote(row, sample, cfg, p, w) for p, w in voters(row.id, cfg, constitution)])
+    vote = label_method(cfg.method)
+    votes = await _together([vote(row, p, w, sample, cfg) for p, w in voters(row.id, cfg, constitution)])
     total = math.fsum(vote.weight for vote in votes)
     p_a = math.fsum(vote.weight * vote.p_a for vote in votes) / total
     return LabelledPair(id=row.id, comparison=row, label=PreferenceLabel(p_a=p_a, votes=tuple(votes)))
@@ -77,9 +83,24 @@ def comparison_turn(row: Comparison, principle: Principle, layout: str = "shared
     return (Message(role="user", content=text),)
 
 
-async def _vote(
-    row: Comparison, sample: Sample, cfg: LabelConfig, principle: Principle, weight: float
+def label_method(name: str) -> LabelMethod:
+    """The method of that name; raises `UsageError` naming the nearest one that exists."""
+    if name not in LABEL_METHODS:
+        near = get_close_matches(name, LABEL_METHODS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(LABEL_METHODS)}"
+        raise UsageError(f"label.method: no such method: {name!r}; {hint}")
+    module, attribute = LABEL_METHODS[name].split(":")
+    method: LabelMethod = getattr(import_module(module), attribute)
+    return method
+
+
+async def choice(
+    row: Comparison, principle: Principle, weight: float, sample: Sample, cfg: LabelConfig
 ) -> PrincipleVote:
+    """Ask which answer is better, A or B, in both orders, and read the log-probabilities of both labels.
+
+    Raises `Abstain` as `check_mass` does.
+    """
     choices = await _together(
         [
             sample.choose(
@@ -123,7 +144,7 @@ def check_mass(choice: Choice, where: str, min_mass: float) -> None:
         raise Abstain(f"P(A) + P(B) = {choice.mass:.3g} is below {min_mass:g} {where}")
 
 
-async def _together(questions: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+async def _together(questions: Sequence[Awaitable[T]]) -> list[T]:
     """Ask at once and wait for all; the first failure in order is raised, so that reasons repeat."""
     results = await asyncio.gather(*questions, return_exceptions=True)
     problems = [result for result in results if isinstance(result, BaseException)]
@@ -159,3 +180,14 @@ def pair_of_revision(row: Response) -> Comparison:
         a_source="response",
         b_source=f"revision {len(row.steps)}",
     )
+
+
+def _templates(cfg: LabelConfig) -> tuple[str, ...]:
+    return (LAYOUTS[cfg.layout],)
+
+
+def _check(cfg: LabelConfig) -> None:
+    label_method(cfg.method)
+
+
+STAGE = StageSpec(reads="pair", work=label, settings=LabelConfig, templates=_templates, check=_check)

@@ -5,31 +5,63 @@ A round starts from the prompt and the latest answer; earlier critiques are not 
 
 from __future__ import annotations
 
-import random
-
 from constitute.config import ReviseConfig
 from constitute.constitution.draw import draw
 from constitute.errors import RowError
-from constitute.stages.base import Sample
-from constitute.stages.critique import critique, critique_turn, opening, sampling
+from constitute.stages.base import Sample, StageSpec
 from constitute.templates import render
-from constitute.types import Constitution, CritiqueRevision, Message, Principle, Request, Response
+from constitute.types import (
+    Constitution,
+    CritiqueRevision,
+    Message,
+    Principle,
+    Request,
+    Response,
+    SamplingParams,
+)
 
 
-async def revise(
-    row: Response, sample: Sample, rng: random.Random, cfg: ReviseConfig, constitution: Constitution
-) -> Response:
+async def revise(row: Response, sample: Sample, cfg: ReviseConfig, constitution: Constitution) -> Response:
     """The row with one step a round, each under a principle drawn for (row, round).
 
     Raises `RowError` where a critique or a revision is empty or cut short.
     """
     for round_ in range(cfg.rounds):
         principle = draw(constitution, row.id, round_)
-        said = await critique(row, sample, rng, cfg, principle) if cfg.critique else ""
+        said = await critique(row, sample, cfg, principle) if cfg.critique else ""
         text = await _revision(row, said, sample, cfg, principle)
         step = CritiqueRevision(principle_id=principle.id, critique=said, revision=text)
         row = row.model_copy(update={"steps": (*row.steps, step)})
     return row
+
+
+def sampling(cfg: ReviseConfig) -> SamplingParams:
+    """How critiques and revisions are sampled."""
+    return SamplingParams(
+        max_tokens=cfg.max_tokens, temperature=cfg.temperature, top_p=cfg.top_p, stop=cfg.stop
+    )
+
+
+def opening(row: Response) -> tuple[Message, ...]:
+    """The conversation with its latest answer: the part that critique and revision share."""
+    return (*row.prompt.messages, Message(role="assistant", content=row.final))
+
+
+def critique_turn(row: Response, principle: Principle) -> tuple[Message, ...]:
+    """The conversation up to the critique request."""
+    request = render("critique", principle=principle, messages=row.prompt.messages, answer=row.final)
+    return (*opening(row), Message(role="user", content=request))
+
+
+async def critique(row: Response, sample: Sample, cfg: ReviseConfig, principle: Principle) -> str:
+    """What the critic says of the latest answer. Raises `RowError` where it says nothing."""
+    round_ = len(row.steps)
+    request = Request(messages=critique_turn(row, principle), sampling=sampling(cfg))
+    completion = await sample.generate(request, step="critique", index=round_, principle=principle)
+    text = completion.text.strip()
+    if not text:
+        raise RowError(f"the critique of round {round_ + 1} is empty")
+    return text
 
 
 def revision_turn(row: Response, said: str, principle: Principle) -> tuple[Message, ...]:
@@ -49,3 +81,10 @@ async def _revision(row: Response, said: str, sample: Sample, cfg: ReviseConfig,
     if not text:
         raise RowError(f"the revision of round {round_ + 1} is empty")
     return text
+
+
+def _templates(cfg: ReviseConfig) -> tuple[str, ...]:
+    return ("critique", "revise")
+
+
+STAGE = StageSpec(reads="response", work=revise, settings=ReviseConfig, revises=True, templates=_templates)

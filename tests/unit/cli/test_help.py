@@ -7,12 +7,15 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 from places import ROOT
 
+from constitute.cli import options
 from constitute.cli.main import COMMANDS, cli
 
 DOCUMENTS = [
@@ -90,3 +93,21 @@ def _seconds_of_help() -> float:
     start = time.perf_counter()
     subprocess.run([sys.executable, "-m", "constitute", "--help"], check=True, capture_output=True)
     return time.perf_counter() - start
+
+
+def test_an_option_given_twice_is_refused_unless_it_adds_up() -> None:
+    done = CliRunner().invoke(cli, ["generate", "--run", "a", "--run", "b", "--set", "x=1", "--set", "y=2"])
+    assert done.exit_code == 2
+    assert "--run was given 2 times and takes one value; give it once" in done.output
+
+
+def test_every_command_refuses_repeats() -> None:
+    def leaves(command: click.Command, ctx: click.Context) -> Iterator[click.Command]:
+        if not isinstance(command, click.Group):
+            yield command
+            return
+        for name in command.list_commands(ctx):
+            yield from leaves(command.get_command(ctx, name), ctx)
+
+    found = list(leaves(cli, click.Context(cli)))
+    assert len(found) > 25 and all(isinstance(command, options.Command) for command in found)

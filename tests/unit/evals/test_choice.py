@@ -1,7 +1,6 @@
 """Scores of items and sets, worked out by hand from the probabilities a fake model gives."""
 
 import math
-import random
 
 import pytest
 from evals_fakes import FakeSample
@@ -17,7 +16,6 @@ from constitute.types import Choice, EvalItem
 DATA = SHARED / "model-written-evals"
 needs_data = pytest.mark.skipif(not DATA.exists(), reason=f"real eval sets are not at {DATA}")
 CFG = EvalsConfig()
-RNG = random.Random(0)
 
 
 def yes_no(question="Do you?", matching=" Yes", identifier="1"):
@@ -39,7 +37,7 @@ def reply(matching, other, question="Help me."):
 async def test_both_spellings_of_a_label_count():
     table = {"Yes": 0.5, " Yes": 0.1, "No": 0.15, " No": 0.05}
     sample = FakeSample(rate=lambda request, step, label: table[label])
-    score = await score_item(yes_no(), sample, RNG, CFG)
+    score = await score_item(yes_no(), sample, CFG)
     assert score.p_matching == pytest.approx(0.6 / 0.8)
     assert score.mass == pytest.approx(0.8)
     assert score.logprob_matching == pytest.approx(math.log(0.6))
@@ -52,9 +50,7 @@ async def test_both_spellings_of_a_label_count():
 async def test_equal_spellings_count_once():
     # A tokenizer that writes " Yes" and "Yes" with the same tokens gives both the same score.
     table = {"Yes": 0.6, " Yes": 0.6, "No": 0.3, " No": 0.3}
-    score = await score_item(
-        yes_no(matching=" No"), FakeSample(rate=lambda r, s, label: table[label]), RNG, CFG
-    )
+    score = await score_item(yes_no(matching=" No"), FakeSample(rate=lambda r, s, label: table[label]), CFG)
     assert score.mass == pytest.approx(0.9)
     assert score.p_matching == pytest.approx(1 / 3)
     assert score.matching is False
@@ -76,13 +72,13 @@ def test_an_unscored_spelling_is_left_out_and_an_unscored_label_is_none():
 )
 async def test_no_score_is_ever_guessed(table, reason):
     with pytest.raises(Abstain, match=reason):
-        await score_item(yes_no(), FakeSample(rate=lambda r, s, label: table[label]), RNG, CFG)
+        await score_item(yes_no(), FakeSample(rate=lambda r, s, label: table[label]), CFG)
 
 
 async def test_a_question_with_three_options_is_left_out():
     item = reply(" (A)", " (B)", "Which?\n\nChoices:\n (A) one\n (B) two\n (C) three")
     with pytest.raises(Abstain, match="3 options"):
-        await score_item(item, FakeSample(), RNG, CFG)
+        await score_item(item, FakeSample(), CFG)
 
 
 async def test_replies_are_compared_by_sum_or_per_byte():
@@ -90,18 +86,18 @@ async def test_replies_are_compared_by_sum_or_per_byte():
     item = reply(" Sure", " I cannot do.")
     table = {"Sure": math.exp(-2), "I cannot do.": math.exp(-3)}
     sample = FakeSample(rate=lambda r, s, label: table[label])
-    by_sum = await score_item(item, sample, RNG, CFG)
+    by_sum = await score_item(item, sample, CFG)
     assert by_sum.matching is True
     assert by_sum.p_matching == pytest.approx(1 / (1 + math.exp(-1)))
     assert by_sum.mass is None
-    by_byte = await score_item(item, sample, RNG, CFG.model_copy(update={"reply_score": "per_byte"}))
+    by_byte = await score_item(item, sample, CFG.model_copy(update={"reply_score": "per_byte"}))
     assert (by_byte.logprob_matching, by_byte.logprob_not_matching) == pytest.approx((-0.5, -0.25))
     assert by_byte.matching is False
 
 
 async def scored(items, rate):
     sample = FakeSample(rate=rate)
-    return [await score_item(item, sample, RNG, CFG) for item in items]
+    return [await score_item(item, sample, CFG) for item in items]
 
 
 async def test_a_set_by_hand():
@@ -171,7 +167,7 @@ async def test_real_sets_are_scored_whole(name):
     scores, ties = [], 0
     for item in items:
         try:
-            scores.append(await score_item(item, FakeSample(rate=rate), RNG, CFG))
+            scores.append(await score_item(item, FakeSample(rate=rate), CFG))
         except Abstain as reason:
             # The same question with both labels wanted, in the sets that repeat questions.
             assert str(reason) == "tie"

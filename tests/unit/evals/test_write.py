@@ -1,7 +1,5 @@
 """Items as a fake model writes them: what it is asked, in which words, and what becomes of its answers."""
 
-import random
-
 import pytest
 from evals_fakes import FakeSample
 
@@ -21,7 +19,6 @@ from constitute.evals.write import (
 from constitute.types import Completion, Principle
 
 CFG = EvalsConfig()
-RNG = random.Random(0)
 KIND = Principle(
     id="kind",
     text="Be kind.",
@@ -78,7 +75,7 @@ async def test_a_statement_is_written_judged_and_put_in_the_released_form():
         rate=lambda request, step, label: {"Yes": 0.2, "No": 0.6}.get(label, 0.0),
     )
     row = StatementRow(id="lies-no-0", behavior="tells lies", agree=False)
-    written = await write_statement(row, sample, RNG, CFG)
+    written = await write_statement(row, sample, CFG)
     (step, asked, _), (gate_step, gate, _) = sample.asked
     assert (step, gate_step) == ("statement", "gate")
     assert asked.messages[0].content == (
@@ -111,13 +108,13 @@ async def test_a_statement_is_written_judged_and_put_in_the_released_form():
 async def test_an_empty_or_cut_statement_fails_its_row(answer, reason):
     row = StatementRow(id="x", behavior="tells lies", agree=True)
     with pytest.raises(RowError, match=reason):
-        await write_statement(row, FakeSample(say=lambda request, step: answer), RNG, CFG)
+        await write_statement(row, FakeSample(say=lambda request, step: answer), CFG)
 
 
 async def test_a_gate_without_label_mass_abstains():
     sample = FakeSample(say=lambda request, step: "I lie", rate=lambda request, step, label: 0.01)
     with pytest.raises(Abstain, match=r"label mass below 0\.1"):
-        await write_statement(StatementRow(id="x", behavior="lies", agree=True), sample, RNG, CFG)
+        await write_statement(StatementRow(id="x", behavior="lies", agree=True), sample, CFG)
 
 
 SAID = {
@@ -140,7 +137,7 @@ def judge(first, second):
 
 async def test_a_reply_item_is_written_in_one_growing_conversation():
     sample = FakeSample(say=lambda request, step: SAID[step], rate=judge(0.9, 0.7))
-    written = await write_reply(ReplyRow(id="kind-0", principle=KIND), sample, RNG, CFG)
+    written = await write_reply(ReplyRow(id="kind-0", principle=KIND), sample, CFG)
     by_step = {step: request for step, request, _ in sample.asked}
     assert list(by_step) == [
         "request",
@@ -172,7 +169,7 @@ async def test_a_reply_item_is_written_in_one_growing_conversation():
 
 async def test_a_judge_that_likes_one_place_gives_no_confidence():
     sample = FakeSample(say=lambda request, step: SAID[step], rate=judge(0.9, 0.3))
-    written = await write_reply(ReplyRow(id="kind-0", principle=KIND), sample, RNG, CFG)
+    written = await write_reply(ReplyRow(id="kind-0", principle=KIND), sample, CFG)
     assert written.p_by_order == (pytest.approx(0.9), pytest.approx(0.3))
     assert written.item.label_confidence is None
 
@@ -180,7 +177,7 @@ async def test_a_judge_that_likes_one_place_gives_no_confidence():
 async def test_a_revision_that_changes_nothing_abstains():
     sample = FakeSample(say=lambda request, step: "Same." if step != "request" else "Hello?")
     with pytest.raises(Abstain, match="the revision equals the response"):
-        await write_reply(ReplyRow(id="kind-0", principle=KIND), sample, RNG, CFG)
+        await write_reply(ReplyRow(id="kind-0", principle=KIND), sample, CFG)
 
 
 async def test_a_cut_reply_names_its_step():
@@ -188,4 +185,4 @@ async def test_a_cut_reply_names_its_step():
         return Completion(text="The", finish_reason="length") if step == "critique" else SAID[step]
 
     with pytest.raises(RowError, match="the critique was cut off at 256 tokens"):
-        await write_reply(ReplyRow(id="kind-0", principle=KIND), FakeSample(say=say), RNG, CFG)
+        await write_reply(ReplyRow(id="kind-0", principle=KIND), FakeSample(say=say), CFG)

@@ -10,9 +10,10 @@ from scripted import ScriptedEngine, constitution, prompt
 
 from constitute.config import RunConfig, load_config
 from constitute.errors import DataError, EngineError, RunMismatch, UsageError
-from constitute.pipeline import Counts, run_chain
+from constitute.pipeline import Counts
+from constitute.pipeline.chain import claim_chain, plan_chain, run_chain
 from constitute.store import Store
-from constitute.types import Comparison, LabelledPair, Prompt, Response
+from constitute.types import Comparison, Constitution, LabelledPair, Prompt, Response
 
 CONSTITUTION = constitution()
 
@@ -26,12 +27,21 @@ def configured(*sets: str) -> RunConfig:
 
 
 async def chain(
-    folder: Path, stages: str, given: list[Prompt] | None, *sets: str, engine: Any = None, **more: Any
+    folder: Path,
+    stages: str,
+    given: list[Prompt] | None,
+    *sets: str,
+    engine: Any = None,
+    judge: Any = None,
+    pairs: list[Comparison] | None = None,
+    under: Constitution = CONSTITUTION,
+    **more: Any,
 ) -> dict[str, Counts]:
+    engine = engine or ScriptedEngine()
     with Store.open(folder) as store:
-        return await run_chain(
-            configured(*sets), CONSTITUTION, given, engine or ScriptedEngine(), store, stages.split(), **more
-        )
+        plan = plan_chain(configured(*sets), under, stages.split(), store, prompts=given, pairs=pairs)
+        claim_chain(plan, engine, judge, store)
+        return await run_chain(plan, engine, store, judge=judge, **more)
 
 
 def outcomes(folder: Path) -> dict[str, list[Any]]:
@@ -144,12 +154,9 @@ async def test_another_model_or_constitution_is_refused(tmp_path: Path) -> None:
     await chain(tmp_path, "generate revise", prompts(2))
     with pytest.raises(RunMismatch, match=r'model\.name was "scripted", now "other"'):
         await chain(tmp_path, "generate", prompts(2), engine=ScriptedEngine("other"))
-    with Store.open(tmp_path) as store:
-        with pytest.raises(RunMismatch, match="constitution was"):
-            await run_chain(configured(), constitution("odd"), None, ScriptedEngine(), store, ["revise"])
-        await run_chain(
-            configured(), constitution("safe", "brief", "kind"), None, ScriptedEngine(), store, ["revise"]
-        )
+    with pytest.raises(RunMismatch, match="constitution was"):
+        await chain(tmp_path, "revise", None, under=constitution("odd"))
+    await chain(tmp_path, "revise", None, under=constitution("safe", "brief", "kind"))
 
 
 async def test_another_text_under_a_known_id_is_refused(tmp_path: Path) -> None:
@@ -192,7 +199,7 @@ async def test_own_pairs_are_labelled_alone_and_not_mixed_with_samples(tmp_path:
         ("label", None, ("label.pairs=revision",), "no rows of revise to label"),
         ("generate label", [], ("generate.n=1",), "needs two responses a prompt, n is 1; give -n 2"),
         ("generate label", [], ("label.pairs=revision",), "needs the stage revise"),
-        ("distil", [], (), "no such stage: distil; known: generate, revise, label"),
+        ("distil", [], (), "no such stage: 'distil'; known: generate, revise, label"),
     ],
 )
 async def test_a_stage_without_what_it_starts_from_says_so(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,11 +22,11 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield opened
 
 
-async def reply(row: Prompt, sample: Sample, rng: random.Random) -> Response:
+async def reply(row: Prompt, sample: Sample) -> Response:
     if "[abstain]" in row.messages[0].content:
         raise Abstain("not mine to say")
     completion = await sample.generate(Request(messages=row.messages), step="reply")
-    return Response(id=row.id, prompt=row, sample=0, response=f"{completion.text} {rng.random():.6f}")
+    return Response(id=row.id, prompt=row, sample=0, response=f"{completion.text}")
 
 
 def rows(*texts: str) -> list[Prompt]:
@@ -70,7 +69,7 @@ async def test_a_second_run_asks_nothing(store: Store) -> None:
 
 
 async def test_failed_rows_are_tried_again_only_when_told_to(store: Store) -> None:
-    async def broken(row: Prompt, sample: Sample, rng: random.Random) -> Response:
+    async def broken(row: Prompt, sample: Sample) -> Response:
         raise RowError("the server was busy")
 
     given = rows("one", "two")
@@ -102,7 +101,7 @@ async def test_a_row_of_another_content_is_refused(store: Store) -> None:
 
 
 async def test_the_same_question_in_flight_is_asked_once(store: Store) -> None:
-    async def judge(row: Prompt, sample: Sample, rng: random.Random) -> list[float]:
+    async def judge(row: Prompt, sample: Sample) -> list[float]:
         request = Request(messages=prompt("same").messages, sampling=SamplingParams(max_tokens=1))
         choice = await sample.choose(request, ("A", "B"), step="compare-ab")
         return [value for value in choice.logprobs if value is not None]
@@ -135,8 +134,8 @@ async def test_rows_are_read_as_they_are_needed(store: Store) -> None:
 
 
 async def test_a_dead_engine_stops_everything_at_once_and_keeps_what_was_answered(store: Store) -> None:
-    async def slow(row: Prompt, sample: Sample, rng: random.Random) -> Response:
-        result = await reply(row, sample, rng)
+    async def slow(row: Prompt, sample: Sample) -> Response:
+        result = await reply(row, sample)
         if row.id != "r0":
             await asyncio.sleep(60)
         return result
@@ -150,7 +149,7 @@ async def test_a_dead_engine_stops_everything_at_once_and_keeps_what_was_answere
 
 
 async def test_a_bug_stops_the_run_as_itself(store: Store) -> None:
-    async def buggy(row: Prompt, sample: Sample, rng: random.Random) -> Response:
+    async def buggy(row: Prompt, sample: Sample) -> Response:
         if row.id == "r1":
             raise KeyError("a bug")
         await asyncio.sleep(30)
@@ -161,7 +160,7 @@ async def test_a_bug_stops_the_run_as_itself(store: Store) -> None:
 
 
 async def test_a_label_the_server_did_not_score_is_an_attempt(store: Store) -> None:
-    async def judge(row: Prompt, sample: Sample, rng: random.Random) -> list[float | None]:
+    async def judge(row: Prompt, sample: Sample) -> list[float | None]:
         choice = await sample.choose(Request(messages=row.messages), ("A", "B"), step="compare-ab")
         return list(choice.logprobs)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -58,7 +57,7 @@ async def labelled(
     under: Constitution | None = None,
 ) -> LabelledPair:
     cfg = cfg or LabelConfig()
-    return await label(row, Judge(rate), random.Random(0), cfg, under or constitution("kind"))
+    return await label(row, Judge(rate), cfg, under or constitution("kind"))
 
 
 async def test_a_label_is_the_mean_over_both_orders() -> None:
@@ -78,7 +77,7 @@ async def test_a_judge_who_always_takes_the_first_says_nothing() -> None:
 
 async def test_both_orders_show_the_answers_swapped() -> None:
     judge = Judge(lambda *_: (0.5, 0.5))
-    await label(PAIR, judge, random.Random(0), LabelConfig(), constitution("kind"))
+    await label(PAIR, judge, LabelConfig(), constitution("kind"))
     texts = {step: request.messages[0].content for step, request in judge.requests}
     assert texts["compare-ab"] == (
         "Here are a conversation and two replies to it.\n\nuser: Hello?\n\n(A) Hi.\n\n(B) Go away.\n\n"
@@ -142,9 +141,7 @@ async def test_no_mass_at_all_abstains_whatever_is_allowed() -> None:
             return Choice(labels=("A", "B"), logprobs=(-math.inf, -math.inf))
 
     with pytest.raises(Abstain, match="is below 0 under kind"):
-        await label(
-            PAIR, Empty(lambda *_: (1, 1)), random.Random(0), LabelConfig(min_mass=0), constitution("kind")
-        )
+        await label(PAIR, Empty(lambda *_: (1, 1)), LabelConfig(min_mass=0), constitution("kind"))
 
 
 async def test_an_impossible_option_is_certain_and_not_an_error() -> None:
@@ -153,7 +150,7 @@ async def test_an_impossible_option_is_certain_and_not_an_error() -> None:
             logprobs = (0.0, -math.inf) if step == "compare-ab" else (-math.inf, 0.0)
             return Choice(labels=("A", "B"), logprobs=logprobs)
 
-    row = await label(PAIR, Sure(lambda *_: (1, 1)), random.Random(0), LabelConfig(), constitution("kind"))
+    row = await label(PAIR, Sure(lambda *_: (1, 1)), LabelConfig(), constitution("kind"))
     assert row.label.p_a == pytest.approx(1.0)
 
 
@@ -163,7 +160,6 @@ async def test_equal_answers_abstain_before_anything_is_asked() -> None:
         await label(
             PAIR.model_copy(update={"b": PAIR.a}),
             judge,
-            random.Random(0),
             LabelConfig(),
             constitution("kind"),
         )

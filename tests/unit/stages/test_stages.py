@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 
 import pytest
@@ -14,8 +13,6 @@ from constitute.errors import RowError
 from constitute.stages.generate import generate
 from constitute.stages.revise import revise
 from constitute.types import Choice, Completion, Message, Principle, Request, Response
-
-RNG = random.Random(0)
 
 
 class Asked:
@@ -49,7 +46,7 @@ ROW = Response(id="p/0", prompt=prompt("p", "Hello?"), sample=0, response="Go aw
 async def test_generate_asks_the_prompt_and_strips_the_answer() -> None:
     sample = Asked("  Hi there.\n")
     config = GenerateConfig(max_tokens=9, temperature=0.3, top_p=0.8, stop=("END",), system="Be terse.")
-    row = await generate(prompt("p", "Hello?"), sample, RNG, config, 3)
+    row = await generate(prompt("p", "Hello?"), sample, config, 3)
     asked = (Message(role="system", content="Be terse."), Message(role="user", content="Hello?"))
     kept = prompt("p", "Hello?").model_copy(update={"messages": asked})
     assert row == Response(id="p/3", prompt=kept, sample=3, response="Hi there.")
@@ -69,18 +66,18 @@ async def test_a_prompt_s_own_system_message_stands() -> None:
         update={"messages": (Message(role="system", content="mine"), Message(role="user", content="Hello?"))}
     )
     sample = Asked("Hi.")
-    await generate(own, sample, RNG, GenerateConfig(system="Be terse."))
+    await generate(own, sample, GenerateConfig(system="Be terse."))
     assert said(sample.requests[0]) == [("system", "mine"), ("user", "Hello?")]
 
 
 async def test_an_empty_response_fails_the_row() -> None:
     with pytest.raises(RowError, match="the response is empty"):
-        await generate(prompt("p"), Asked(" \n"), RNG, GenerateConfig())
+        await generate(prompt("p"), Asked(" \n"), GenerateConfig())
 
 
 async def test_a_round_appends_turns_and_the_next_starts_from_the_revision() -> None:
     sample = Asked("Rude.", "Hello.", "Cold.", "Hello, friend.")
-    row = await revise(ROW, sample, RNG, ReviseConfig(rounds=2), constitution("kind"))
+    row = await revise(ROW, sample, ReviseConfig(rounds=2), constitution("kind"))
     assert [(s.critique, s.revision, s.principle_id) for s in row.steps] == [
         ("Rude.", "Hello.", "kind"),
         ("Cold.", "Hello, friend.", "kind"),
@@ -99,7 +96,7 @@ async def test_a_round_appends_turns_and_the_next_starts_from_the_revision() -> 
 
 async def test_without_critique_the_revision_is_asked_at_once() -> None:
     sample = Asked("Hello.")
-    row = await revise(ROW, sample, RNG, ReviseConfig(critique=False), constitution("kind"))
+    row = await revise(ROW, sample, ReviseConfig(critique=False), constitution("kind"))
     assert row.steps[0].critique == ""
     assert said(sample.requests[0])[-1] == ("user", "Make it kind.\nWrite only the new reply.")
     assert len(sample.requests[0].messages) == 3
@@ -108,7 +105,7 @@ async def test_without_critique_the_revision_is_asked_at_once() -> None:
 async def test_each_round_draws_its_principle_by_row_and_round() -> None:
     whole = constitution("kind", "brief", "safe", "calm")
     sample = Asked(*["said"] * 16)
-    row = await revise(ROW, sample, RNG, ReviseConfig(rounds=8), whole)
+    row = await revise(ROW, sample, ReviseConfig(rounds=8), whole)
     drawn = [step.principle_id for step in row.steps]
     assert drawn == [draw(whole, "p/0", n).id for n in range(8)]
     assert len(set(drawn)) > 1
@@ -119,14 +116,14 @@ async def test_each_round_draws_its_principle_by_row_and_round() -> None:
 )
 async def test_an_empty_step_fails_the_row(answers: list[str], reason: str) -> None:
     with pytest.raises(RowError, match=reason):
-        await revise(ROW, Asked(*answers), RNG, ReviseConfig(), constitution("kind"))
+        await revise(ROW, Asked(*answers), ReviseConfig(), constitution("kind"))
 
 
 async def test_braces_in_texts_stay_as_they_are() -> None:
     odd = principle("kind").model_copy(update={"critique": "Is {{ it }} {% kind %}?", "revise": "{{ row }}"})
     sample = Asked("{{ critique }}", "{{ 7 * 7 }}")
     row = await revise(
-        ROW, sample, RNG, ReviseConfig(), constitution("kind").model_copy(update={"principles": (odd,)})
+        ROW, sample, ReviseConfig(), constitution("kind").model_copy(update={"principles": (odd,)})
     )
     assert said(sample.requests[0])[-1][1].startswith("Is {{ it }} {% kind %}?")
     assert said(sample.requests[1])[-2:] == [

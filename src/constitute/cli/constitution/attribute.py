@@ -17,7 +17,7 @@ FAILED_ROWS = 3
 file_out = click.Path(path_type=Path, dir_okay=False)
 
 
-@click.command()
+@options.command()
 @click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("--fill", is_flag=True, help="Ask the model for votes that are missing.")
 @options.compose(options.model, options.constitution, options.limit)

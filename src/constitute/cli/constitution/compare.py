@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 FAILED_ROWS = 3
 
 
-@click.command()
+@options.command()
 @click.argument("first", metavar="A")
 @click.argument("second", metavar="B")
 @options.compose(options.model, options.prompts)

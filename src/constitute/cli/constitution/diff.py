@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from constitute.types import Constitution
 
 
-@click.command()
+@options.command()
 @click.argument("first", metavar="A")
 @click.argument("second", metavar="B")
 @click.option(

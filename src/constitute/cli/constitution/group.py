@@ -28,7 +28,7 @@ output = click.option(
 force = click.option("--force", is_flag=True, help="Replace the output file.")
 
 
-@click.group()
+@options.group()
 def constitution() -> None:
     """Write constitutions, check them, and see what an edit changes.
 

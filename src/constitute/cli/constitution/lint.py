@@ -46,7 +46,7 @@ def _print_rules(context: click.Context, _: click.Parameter, wanted: bool) -> No
     context.exit()
 
 
-@click.command()
+@options.command()
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option("--strict", is_flag=True, help="Let warnings fail the check too.")
 @click.option("--allow", multiple=True, metavar="RULE", help="Leave out what a rule finds; may be repeated.")

@@ -17,7 +17,7 @@ FAILED_ROWS = 3
 QUESTION = "What should the model do or not do? (empty line ends)"
 
 
-@click.command()
+@options.command()
 @click.argument("output", metavar="OUT.yaml", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--from", "source", metavar="FILE", help="Start from this file or packaged constitution.")
 @click.option("--aim", "aims", multiple=True, help="What the model should do or not do; may be repeated.")

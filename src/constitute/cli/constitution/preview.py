@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 FAILED_ROWS, INTERRUPTED = 3, 130
 
 
-@click.command()
+@options.command()
 @click.argument("file")
 @click.option("--watch", "watching", is_flag=True, help="Show each save's effect until q is pressed.")
 @options.compose(options.model, options.prompts)

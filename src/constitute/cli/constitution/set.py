@@ -9,7 +9,7 @@ import click
 from constitute.cli import options
 
 
-@click.command(name="set", context_settings={"ignore_unknown_options": True})
+@options.command(name="set", context_settings={"ignore_unknown_options": True})
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.argument("principle_id")
 @click.argument("key")

@@ -12,7 +12,7 @@ from constitute.cli import options
 Count = Callable[[str], int]
 
 
-@click.command()
+@options.command()
 @click.argument("file")
 @click.option("--principle", "ids", multiple=True, metavar="ID", help="Only this principle; may be repeated.")
 @click.option("--tag", "tags", multiple=True, help="Only principles with this tag; may be repeated.")

@@ -28,7 +28,7 @@ reward = click.option(
 )
 
 
-@click.command("best-of-n")
+@options.command("best-of-n")
 @options.compose(options.common, options.prompts, options.limit, options.skip_bad, samples, out)
 @click.option("--model", help="Model to sample; the run's fine-tuned one if absent.")
 @options.compose(reward, options.constitution)

@@ -10,7 +10,7 @@ import click
 from constitute.cli import options
 
 
-@click.command()
+@options.command()
 @click.argument("out", type=click.Path(path_type=Path))
 @options.compose(options.as_json, options.debug)
 def doctor(out: Path, as_json: bool) -> None:

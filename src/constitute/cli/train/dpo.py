@@ -17,7 +17,7 @@ out = click.option(
 )
 
 
-@click.command()
+@options.command()
 @options.compose(options.common, data, out)
 @click.option("--model", help="Model to start from, and the reference; the run's fine-tuned one if absent.")
 def dpo(

@@ -22,7 +22,7 @@ out = click.option(
 )
 
 
-@click.group()
+@options.group()
 def train() -> None:
     """Train with AI feedback: supervised on revisions, then a reward model, then PPO; or DPO, or best of n.
 

@@ -12,7 +12,7 @@ from constitute.cli import options
 _folder = click.Path(path_type=Path, file_okay=False)
 
 
-@click.command()
+@options.command()
 @options.run_dir
 @click.option(
     "--ppo", multiple=True, type=_folder, help="Folder of `train ppo`; repeat to compare. RUN/ppo if absent."

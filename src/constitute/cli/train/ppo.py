@@ -33,7 +33,7 @@ replay = click.option(
 )
 
 
-@click.command()
+@options.command()
 @options.compose(options.common, options.prompts, options.limit, options.skip_bad, out)
 @click.option("--model", help="Policy to start from; the run's fine-tuned one if absent.")
 @click.option("--reference", help="Model the KL is measured from; the policy itself if absent.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +11,7 @@ from constitute.editing.preview.plan import choose_probes
 from constitute.engines.base import Engine
 from constitute.errors import Abstain, RowError, UsageError
 from constitute.pipeline.drive import run_jobs
-from constitute.pipeline.sampler import Desk, Sampler
+from constitute.pipeline.stage_run import Sampler, StageRun
 from constitute.progress import Progress
 from constitute.stages.generate import generate, response_id
 from constitute.stages.label import label, pair_of_samples
@@ -37,17 +36,17 @@ SAID = SamplingParams(max_tokens=256, temperature=1.0)
 class Desks:
     """Where each kind of question is asked; `width` jobs are under way at once."""
 
-    generate: Desk
-    label: Desk
-    say: Desk
+    generate: StageRun
+    label: StageRun
+    say: StageRun
     width: int
 
 
 def open_desks(config: RunConfig, engine: Engine, store: Store, progress: Progress) -> Desks:
-    """The desks of one lint."""
+    """The runs of one lint."""
 
-    def desk(stage: str, keep_truncated: bool) -> Desk:
-        return Desk(stage, engine, store, config.seed, progress, keep_truncated)
+    def desk(stage: str, keep_truncated: bool) -> StageRun:
+        return StageRun(stage, engine, store, config.seed, progress, keep_truncated)
 
     return Desks(
         generate=desk("generate", config.generate.keep_truncated),
@@ -62,7 +61,7 @@ async def ask_votes(
     jobs: Sequence[tuple[str, Principle, Sequence[int]]],
     pairs: Sequence[Comparison],
     config: RunConfig,
-    desks: Desks,
+    runs: Desks,
 ) -> tuple[dict[str, list[Vote | None]], dict[str, tuple[str, int]]]:
     """A column for each (name, principle, places of the pairs to ask); by name, the first reason and how many
     of its votes could not be had. One principle's failure leaves the others' votes on the pair standing.
@@ -70,20 +69,20 @@ async def ask_votes(
     columns: dict[str, list[Vote | None]] = {name: [None] * len(pairs) for name, _, _ in jobs}
     reasons: dict[tuple[str, int], str] = {}
     cfg = config.label.model_copy(update={"principles": "all"})
-    progress = desks.label.progress
+    progress = runs.label.progress
 
     async def settle(job: tuple[str, Principle, int]) -> None:
         name, principle, at = job
         alone = Constitution(name="alone", principles=(principle.model_copy(update={"weight": 1.0}),))
         try:
-            row = await label(pairs[at], Sampler(desks.label, pairs[at].id), random.Random(0), cfg, alone)
+            row = await label(pairs[at], Sampler(runs.label, pairs[at].id), cfg, alone)
             columns[name][at] = (row.label.votes[0].p_ab, row.label.votes[0].p_ba)
         except (Abstain, RowError) as problem:
             reasons[name, at] = str(problem)
         progress.advance("label", "abstain" if columns[name][at] is None else "ok")
 
     progress.start("label", sum(len(places) for _, _, places in jobs))
-    await run_jobs([(name, p, at) for name, p, places in jobs for at in places], settle, desks.width)
+    await run_jobs([(name, p, at) for name, p, places in jobs for at in places], settle, runs.width)
     progress.finish("label")
     lost: dict[str, tuple[str, int]] = {}
     for (name, _), reason in sorted(reasons.items()):
@@ -92,7 +91,7 @@ async def ask_votes(
     return columns, lost
 
 
-async def ask_paraphrases(principles: Sequence[Principle], desks: Desks) -> dict[str, tuple[list[str], int]]:
+async def ask_paraphrases(principles: Sequence[Principle], runs: Desks) -> dict[str, tuple[list[str], int]]:
     """By principle: up to `PARAPHRASES` other wordings of its compare form, and the answers not usable."""
     said: dict[str, tuple[list[str], int]] = {}
 
@@ -103,7 +102,7 @@ async def ask_paraphrases(principles: Sequence[Principle], desks: Desks) -> dict
         for index in range(TRIES):
             if len(kept) == PARAPHRASES:
                 break
-            request, sampler = Request(messages=messages, sampling=SAID), Sampler(desks.say, principle.id)
+            request, sampler = Request(messages=messages, sampling=SAID), Sampler(runs.say, principle.id)
             try:
                 answer = await sampler.generate(request, step="paraphrase", index=index, principle=principle)
             except RowError:
@@ -114,11 +113,11 @@ async def ask_paraphrases(principles: Sequence[Principle], desks: Desks) -> dict
             else:
                 failed += 1
         said[principle.id] = (kept, failed)
-        desks.say.progress.advance("paraphrase", "ok" if kept else "failed")
+        runs.say.progress.advance("paraphrase", "ok" if kept else "failed")
 
-    desks.say.progress.start("paraphrase", len(principles))
-    await run_jobs(principles, settle, desks.width)
-    desks.say.progress.finish("paraphrase")
+    runs.say.progress.start("paraphrase", len(principles))
+    await run_jobs(principles, settle, runs.width)
+    runs.say.progress.finish("paraphrase")
     return said
 
 
@@ -130,7 +129,7 @@ def usable(answer: Completion, original: str, earlier: Sequence[str]) -> bool:
 
 
 async def make_pairs(
-    constitution: Constitution, config: RunConfig, desks: Desks, probes: Sequence[Prompt], most: int
+    constitution: Constitution, config: RunConfig, runs: Desks, probes: Sequence[Prompt], most: int
 ) -> tuple[list[Comparison], int]:
     """Two responses to each of at most `most` probes, as pairs; and the probes that could not be answered."""
     chosen, _ = choose_probes(constitution, probes, most)
@@ -140,15 +139,14 @@ async def make_pairs(
             "add probes to the principles, or give --prompts FILE"
         )
     made: dict[str, Comparison] = {}
-    progress = desks.generate.progress
+    progress = runs.generate.progress
 
     async def settle(prompt: Prompt) -> None:
         try:
             first, second = [
                 await generate(
                     prompt,
-                    Sampler(desks.generate, response_id(prompt.id, at)),
-                    random.Random(0),
+                    Sampler(runs.generate, response_id(prompt.id, at)),
                     config.generate,
                     at,
                 )
@@ -160,7 +158,7 @@ async def make_pairs(
         progress.advance("generate", "ok" if prompt.id in made else "failed")
 
     progress.start("generate", len(chosen))
-    await run_jobs([probe.prompt for probe in chosen], settle, desks.width)
+    await run_jobs([probe.prompt for probe in chosen], settle, runs.width)
     progress.finish("generate")
     pairs = [made[probe.prompt.id] for probe in chosen if probe.prompt.id in made]
     return pairs, len(chosen) - len(pairs)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,13 +31,13 @@ from constitute.editing.preview.plan import (
 from constitute.engines.base import Engine
 from constitute.errors import Abstain, RowError
 from constitute.pipeline.drive import run_jobs
-from constitute.pipeline.sampler import Desk, Sampler
+from constitute.pipeline.stage_run import Sampler, StageRun
 from constitute.progress import Silent
+from constitute.stages.base import stage_settings
 from constitute.stages.generate import generate, response_id
 from constitute.stages.label import label, pair_of_revision, voters
 from constitute.stages.revise import revise
 from constitute.store import Store
-from constitute.store.manifest import stage_settings
 from constitute.types import Constitution, LabelledPair, Prompt, Response
 
 LEAST, MOST, USUAL = 8, 32, 16
@@ -138,8 +137,8 @@ async def run_round(
 
     async def settle(each: Assigned) -> None:
         nonlocal moved
-        desks = {
-            stage: Desk(
+        runs = {
+            stage: StageRun(
                 stage,
                 judge if judge is not None and stage == "label" else engine,
                 store,
@@ -150,10 +149,10 @@ async def run_round(
             )
             for stage in STAGES
         }
-        result = await _show(each, config, plan.constitution, desks)
+        result = await _show(each, config, plan.constitution, runs)
         change = Moved(before=earlier.get(result.id), after=result)
         shown[result.id] = result
-        asked.append(sum(desk.asked for desk in desks.values()))
+        asked.append(sum(desk.asked for desk in runs.values()))
         moved += not change.same
         times.append(time.perf_counter() - started)
         tell(change)
@@ -201,21 +200,21 @@ def keep_preview(store: Store, file: Path, preview: Preview) -> None:
 
 
 async def _show(
-    each: Assigned, config: RunConfig, constitution: Constitution, desks: dict[str, Desk]
+    each: Assigned, config: RunConfig, constitution: Constitution, runs: dict[str, StageRun]
 ) -> ShownProbe:
     """One probe through the stages' own functions: response, critique and revision, label."""
     alone = constitution.model_copy(update={"principles": (each.principle,)})
     jury = alone if config.label.principles == "one" else constitution
-    name, rng = _row_id(each.probe.prompt.id), random.Random(0)
+    name = _row_id(each.probe.prompt.id)
     row: Response | None = None
     labelled: LabelledPair | None = None
     problem, failed = "", False
     try:
         prompt = each.probe.prompt
-        row = await generate(prompt, Sampler(desks["generate"], name), rng, config.generate)
-        row = await revise(row, Sampler(desks["revise"], row.id), rng, config.revise, alone)
+        row = await generate(prompt, Sampler(runs["generate"], name), config.generate)
+        row = await revise(row, Sampler(runs["revise"], row.id), config.revise, alone)
         pair = pair_of_revision(row)
-        labelled = await label(pair, Sampler(desks["label"], pair.id), rng, config.label, jury)
+        labelled = await label(pair, Sampler(runs["label"], pair.id), config.label, jury)
     except (RowError, Abstain) as reason:
         problem, failed = str(reason), isinstance(reason, RowError)
     return ShownProbe(
@@ -229,7 +228,7 @@ async def _show(
         p_revision=None if labelled is None else 1.0 - labelled.label.p_a,
         problem=problem,
         failed=failed,
-        questions=sum(desk.asked + desk.reused for desk in desks.values()),
+        questions=sum(desk.asked + desk.reused for desk in runs.values()),
     )
 
 

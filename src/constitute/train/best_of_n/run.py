@@ -177,7 +177,7 @@ def _sample_all(kept: Sequence[tuple[Prompt, list[int]]], done: int, path: Path,
         values = {name: values_of(scorer, name, rollouts, batching) for name, scorer in scorers.items()}
         total = weighted_sum(by.parts, values)
         _append(path, _lines(rollouts, completions, values, total, config.n))
-        by.progress.tokens(sum(len(completion.token_ids) for completion in completions))
+        by.progress.tokens(_STAGE, sum(len(completion.token_ids) for completion in completions))
         for place in range(0, len(rows), config.n):
             by.progress.advance(_STAGE, best=max(total[place : place + config.n]))
 

@@ -1,4 +1,4 @@
-"""Ask a model for one row: seeds, the cache key, the journal, and each question asked once.
+"""One stage at work: its rows and how they end, and each question with its seed, cache key and journal.
 
 Every answer is committed to the store before it is returned. An error, a truncation or a label the
 server did not score is kept as an attempt and never as an answer.
@@ -9,19 +9,52 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
+
+from pydantic import BaseModel
 
 from constitute.engines.base import Engine, ModelIdentity
-from constitute.errors import RowError
+from constitute.errors import Abstain, RowError, RunMismatch
 from constitute.progress import Progress
+from constitute.stages.base import Sample
 from constitute.store import Store
-from constitute.types import Choice, Completion, Principle, Record, Request, SamplingParams
+from constitute.types import Choice, Completion, Outcome, Principle, Record, Request, SamplingParams
 
 KEY_VERSION = 1
-# The version of each stage's code: raise it when the same request would be put together another way.
-STAGE_VERSIONS = {"generate": 1, "revise": 1, "label": 1}
+
+
+class Identified(Protocol):
+    """Anything with an id that is stable from run to run."""
+
+    @property
+    def id(self) -> str: ...
+
+
+Result = BaseModel | list[Any]
+# (row, sample) -> what the stage makes of the row.
+Work = Callable[[Any, Sample], Awaitable[Result]]
+
+
+class Counts(Record):
+    """How a stage's rows ended, over all runs of the store; the three add up to the input.
+
+    `resumed` rows had ended before this run; `asked` and `reused` count this run's questions.
+    """
+
+    stage: str
+    ok: int = 0
+    abstain: int = 0
+    failed: int = 0
+    resumed: int = 0
+    asked: int = 0
+    reused: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.ok + self.abstain + self.failed
 
 
 class Question(Record):
@@ -52,8 +85,12 @@ def derive_seed(*parts: object) -> int:
 
 
 @dataclass
-class Desk:
-    """What all samplers of one stage share: the engine, the store and the questions in flight."""
+class StageRun:
+    """One stage at work: its engine and store, the questions on their way, and how its rows ended so far.
+
+    `resumed` rows had ended before; `asked` and `reused` count questions. With `retry`, failed rows are
+    tried again.
+    """
 
     stage: str
     engine: Engine
@@ -61,16 +98,58 @@ class Desk:
     seed: int
     progress: Progress
     keep_truncated: bool = False
+    retry: bool = False
+    version: int = 1
     asked: int = 0
     reused: int = 0
+    ended: Counter[str] = field(default_factory=Counter)
     in_flight: dict[str, asyncio.Future[dict[str, Any]]] = field(default_factory=dict)
+
+    async def row(self, position: int, row: Identified, work: Work, input_hash: str = "") -> Outcome:
+        """Run `work` on a row, or return how the row ended before; either is counted.
+
+        Raises `RunMismatch` for a row of the same id that was given something else.
+        """
+        before = self.store.outcome(self.stage, row.id)
+        if before is not None:
+            self._same_input(row, input_hash)
+            if before.status != "failed" or not self.retry:
+                self.ended["resumed"] += 1
+                self.ended[before.status] += 1
+                return before
+        outcome = await self._run(position, row, work)
+        self.store.put_outcome(self.stage, outcome, input_hash)
+        self.progress.advance(self.stage, outcome.status)
+        self.ended[outcome.status] += 1
+        return outcome
+
+    def counts(self) -> Counts:
+        """The rows that have ended so far."""
+        return Counts(stage=self.stage, asked=self.asked, reused=self.reused, **self.ended)
+
+    async def _run(self, position: int, row: Identified, work: Work) -> Outcome:
+        try:
+            result = await work(row, Sampler(self, row.id))
+        except RowError as problem:
+            return Outcome(row_id=row.id, position=position, status="failed", reason=str(problem))
+        except Abstain as decline:
+            return Outcome(row_id=row.id, position=position, status="abstain", reason=str(decline))
+        return Outcome(row_id=row.id, position=position, status="ok", data=_plain(result))
+
+    def _same_input(self, row: Identified, input_hash: str) -> None:
+        stored = self.store.input_hash(self.stage, row.id)
+        if stored != input_hash:
+            raise RunMismatch(
+                f"row {row.id!r} of {self.stage} was given something else when it was first run in "
+                f"{self.store.folder}; give the same input, or another --run DIR"
+            )
 
 
 class Sampler:
     """The `Sample` of one row; see `constitute.stages.base`."""
 
-    def __init__(self, desk: Desk, row_id: str) -> None:
-        self._desk = desk
+    def __init__(self, run: StageRun, row_id: str) -> None:
+        self._run = run
         self._row_id = row_id
 
     async def generate(
@@ -80,20 +159,20 @@ class Sampler:
 
         Raises `RowError` for a completion cut at `max_tokens`, unless the stage keeps those.
         """
-        desk = self._desk
-        seed = derive_seed(desk.seed, desk.stage, self._row_id, step, index)
+        run = self._run
+        seed = derive_seed(run.seed, run.stage, self._row_id, step, index)
         request = request.model_copy(update={"sampling": request.sampling.model_copy(update={"seed": seed})})
         question = self._question(request, step=step, index=index, principle=principle, labels=())
 
         cut = f"{step} was cut at {request.sampling.max_tokens} tokens"
 
         async def ask() -> tuple[dict[str, Any], str]:
-            completion = await desk.engine.generate(request)
-            desk.progress.tokens(len(completion.token_ids))
+            completion = await run.engine.generate(request)
+            run.progress.tokens(run.stage, len(completion.token_ids))
             return completion.model_dump(mode="json"), cut if refused(completion) else ""
 
         def refused(completion: Completion) -> bool:
-            return completion.finish_reason == "length" and not desk.keep_truncated
+            return completion.finish_reason == "length" and not run.keep_truncated
 
         completion = Completion.model_validate(await self._answer(question, request, ask))
         if refused(completion):
@@ -107,11 +186,11 @@ class Sampler:
 
         The same question of two rows is asked once.
         """
-        desk = self._desk
+        run = self._run
         question = self._question(request, step=step, index=0, principle=principle, labels=tuple(labels))
 
         async def ask() -> tuple[dict[str, Any], str]:
-            choice = await desk.engine.choose(request, labels)
+            choice = await run.engine.choose(request, labels)
             missing = [label for label, value in zip(labels, choice.logprobs, strict=True) if value is None]
             reason = f"{step}: the server did not score {', '.join(missing)}" if missing else ""
             return choice.model_dump(mode="json"), reason
@@ -121,12 +200,12 @@ class Sampler:
     def _question(
         self, request: Request, *, step: str, index: int, principle: Principle | None, labels: tuple[str, ...]
     ) -> Question:
-        desk = self._desk
+        run = self._run
         return Question(
-            stage=desk.stage,
-            stage_version=STAGE_VERSIONS.get(desk.stage, 1),
-            prompt_sha256=hashlib.sha256(desk.engine.rendered(request)).hexdigest(),
-            model=desk.engine.identity,
+            stage=run.stage,
+            stage_version=run.version,
+            prompt_sha256=hashlib.sha256(run.engine.rendered(request)).hexdigest(),
+            model=run.engine.identity,
             sampling=request.sampling,
             step=step,
             index=index,
@@ -142,31 +221,31 @@ class Sampler:
 
         `ask` returns an answer and, where it may not be used again, the reason to keep it as an attempt.
         """
-        desk, key = self._desk, question.key()
-        stored = desk.store.answer(key)
+        run, key = self._run, question.key()
+        stored = run.store.answer(key)
         if stored is not None:
-            desk.reused += 1
+            run.reused += 1
             return stored
-        if key in desk.in_flight:
-            desk.reused += 1
-            return await asyncio.shield(desk.in_flight[key])
+        if key in run.in_flight:
+            run.reused += 1
+            return await asyncio.shield(run.in_flight[key])
         future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        desk.in_flight[key] = future
+        run.in_flight[key] = future
         try:
-            desk.asked += 1
+            run.asked += 1
             answer, unusable = await ask()
             if unusable:
-                desk.store.add_attempt(key, desk.stage, self._row_id, unusable, answer)
+                run.store.add_attempt(key, run.stage, self._row_id, unusable, answer)
             else:
-                desk.store.put_answer(key, desk.stage, self._row_id, _note(question, request), answer)
+                run.store.put_answer(key, run.stage, self._row_id, _note(question, request), answer)
             future.set_result(answer)
         except RowError as problem:
-            desk.store.add_attempt(key, desk.stage, self._row_id, str(problem))
+            run.store.add_attempt(key, run.stage, self._row_id, str(problem))
             future.set_exception(problem)
             future.exception()  # read here, as nobody else may be waiting for it
             raise
         finally:
-            del desk.in_flight[key]
+            del run.in_flight[key]
             future.cancel()
         return answer
 
@@ -175,3 +254,11 @@ def _note(question: Question, request: Request) -> dict[str, Any]:
     """The request as it is kept beside its answer, readable without the key."""
     asked = question.model_dump(mode="json", include={"step", "index", "principle_id", "labels"})
     return {**asked, **request.model_dump(mode="json")}
+
+
+def _plain(result: Result) -> dict[str, Any]:
+    if isinstance(result, BaseModel):
+        return result.model_dump(mode="json")
+    return {
+        "items": [item.model_dump(mode="json") if isinstance(item, BaseModel) else item for item in result]
+    }

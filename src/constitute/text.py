@@ -1,0 +1,19 @@
+"""Text from elsewhere, made fit for a terminal."""
+
+from __future__ import annotations
+
+import re
+
+# CSI, OSC and other escape sequences, whole; then what is left of control and direction characters.
+_ESCAPES = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b\]|\x9d)[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?|\x1b[@-Z\\-_]"
+)
+_CONTROLS = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
+)
+
+
+def harmless(text: str) -> str:
+    """Text without anything a terminal would act on; line ends and tabs stay, lone surrogates become `?`."""
+    clean = _CONTROLS.sub("", _ESCAPES.sub("", text.replace("\r\n", "\n")))
+    return clean.encode("utf-8", "replace").decode("utf-8")
