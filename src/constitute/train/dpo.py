@@ -37,7 +37,7 @@ from constitute.train.common.artefact import (
 from constitute.train.common.batching import Batching, collate, micro_batches
 from constitute.train.common.data import read_pairs
 from constitute.train.common.fit import Job, drop_checkpoints, fit
-from constitute.train.common.from_run import exported_file, paths_of, policy_of
+from constitute.train.common.from_run import exported_file, keep_settings, paths_of, policy_of
 from constitute.train.common.losses import soft_label_loss
 from constitute.train.common.memory import memory_advice
 from constitute.train.common.metrics import preference_metrics
@@ -69,7 +69,7 @@ def run_dpo(
 
     Saves it to `out` (RUN/dpo) and returns the summary.
     """
-    return train_dpo(
+    summary = train_dpo(
         data or exported_file(config.run, "preferences"),
         policy_of(config, model),
         out or config.run / "dpo",
@@ -77,6 +77,9 @@ def run_dpo(
         seed=config.seed,
         progress=progress or Silent(),
     )
+    if out is None:
+        keep_settings(config, "dpo")
+    return summary
 
 
 def train_dpo(

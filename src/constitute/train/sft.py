@@ -30,7 +30,7 @@ from constitute.train.common.artefact import (
 )
 from constitute.train.common.data import Turns, read_conversations
 from constitute.train.common.fit import Job, drop_checkpoints, note_single_step
-from constitute.train.common.from_run import exported_file, paths_of, trainable_model
+from constitute.train.common.from_run import exported_file, keep_settings, paths_of, trainable_model
 from constitute.train.common.memory import memory_advice
 from constitute.train.common.models import load_model, load_tokenizer, turn_ends
 from constitute.train.common.render import check_template, conversation_ids
@@ -49,7 +49,7 @@ def run_sft(
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Fine-tune `config.model` on `data` (RUN/export/sft.*) into `out` (RUN/sft); returns the summary."""
-    return train_sft(
+    summary = train_sft(
         data or exported_file(config.run, "sft"),
         trainable_model(config),
         out or config.run / "sft",
@@ -57,6 +57,9 @@ def run_sft(
         seed=config.seed,
         progress=progress or Silent(),
     )
+    if out is None:
+        keep_settings(config, "sft")
+    return summary
 
 
 def train_sft(
@@ -221,15 +224,15 @@ def trainer_arguments(config: SFTConfig, checkpoints: Path, seed: int) -> dict[s
 
 
 def rows_and_passes(batch_size: int, device_batch_size: int, devices: int) -> tuple[int, int]:
-    """Rows per pass and passes per update of each device, so that all devices together take `batch_size` rows.
+    """Rows per pass and passes per update of each device; all devices together take `batch_size` rows.
 
     Rows per pass are at most `device_batch_size`. Raises `UsageError` where the devices cannot share equally.
     """
     own, rest = divmod(batch_size, devices)
     if rest:
         raise UsageError(
-            f"train.sft.batch_size is {batch_size}, which {devices} devices cannot share equally; set it to a "
-            f"multiple of {devices}"
+            f"train.sft.batch_size is {batch_size}, which {devices} devices cannot share equally; set it to "
+            f"a multiple of {devices}"
         )
     rows = max(size for size in range(1, min(own, device_batch_size) + 1) if own % size == 0)
     return rows, own // rows

@@ -13,10 +13,11 @@ from transformers import AutoModelForSequenceClassification
 from constitute.config.train import RewardConfig, SFTConfig
 from constitute.errors import DataError, RunMismatch, UsageError
 from constitute.progress import Silent
+from constitute.train.common.batching import Batching
 from constitute.train.common.data import read_pairs
 from constitute.train.common.render import answer_ids, conversation_ids, prompt_ids
-from constitute.train.reward.run import train_reward
-from constitute.train.reward.scorer import RewardModel
+from constitute.train.reward.model import RewardModel
+from constitute.train.reward.train import train_reward
 from constitute.train.sft import train_sft
 
 
@@ -245,7 +246,7 @@ def test_an_ensemble_of_heads_end_to_end(tmp_path, model):
         tokenizer, rows[0]["prompt"], rows[0]["chosen"][0]["content"], frozenset({tokenizer.eos_token_id})
     )
     network = AutoModelForSequenceClassification.from_pretrained(out)
-    ours = RewardModel(network, str(out), torch.device("cpu")).scores([side], 0, 100)[0]
+    ours = RewardModel(network, str(out), torch.device("cpu")).scores([side], Batching(0, 100))[0]
     by_hand = min(
         (raw - mean) / std
         for raw, mean, std in zip(

@@ -10,18 +10,17 @@ import pytest
 from constitute.errors import DataError, UsageError
 from constitute.report.overopt import Mark, Trace, plot, render_overopt
 from constitute.report.overopt_page import page_of
+from constitute.train.common.best_of import best_of_n_kl, sizes_up_to
 from constitute.train.overopt.fit import Fit, fit_gold, gold_at
 from constitute.train.overopt.points import (
     Observation,
     Point,
     Scored,
     advise,
-    best_of_n_kl,
     best_of_n_points,
     best_of_n_rewards,
     normal,
     pooled,
-    sizes_up_to,
 )
 from constitute.train.overopt.run import measure_overopt
 

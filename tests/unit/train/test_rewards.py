@@ -1,6 +1,7 @@
 """What a policy is rewarded by: reading sources, calling Python functions, and how each goes wrong."""
 
 import math
+from importlib import import_module
 from itertools import count
 
 import pytest
@@ -10,8 +11,8 @@ pytest.importorskip("torch")
 from constitute.config import RunConfig, load_config
 from constitute.config.ppo import RewardSource
 from constitute.errors import DataError, UsageError
-from constitute.train.rewards.sources import open_rewards, parse_reward, reward_name, used_rewards
-from constitute.train.rewards.total import as_parts, weighted_sum
+from constitute.train.rewards.parts import as_parts, weighted_sum
+from constitute.train.rewards.sources import KINDS, kind_of, open_rewards, parse_reward, used_rewards
 from constitute.types import Completion, Message, Prompt
 
 PROMPTS = [Prompt(id=name, messages=(Message(role="user", content="ask"),)) for name in ("one", "two")]
@@ -71,7 +72,7 @@ def test_a_weight_that_is_no_number(text):
     ],
 )
 def test_names_come_from_sources(source, name):
-    assert reward_name(source) == name
+    assert kind_of(source).name(source) == name
 
 
 def test_the_command_line_goes_before_the_configuration():
@@ -218,3 +219,28 @@ def test_the_fake_judge_scores_from_blocking_code(tmp_path):
         expected.append((mean - 5.5) / 4.5)
     assert all(values == pytest.approx(expected) for values in found)
     assert not math.isclose(*expected)
+
+
+def test_a_kind_of_source_is_one_entry(module, monkeypatch, tmp_path):
+    """A kind from a module of its own is parsed, named, opened and closed; nothing else is touched."""
+    name = module(
+        "from constitute.train.rewards.parts import SourceKind\n"
+        "closed = []\n"
+        "def open_words(source, opening):\n"
+        "    opening.closing.callback(lambda: closed.append(source))\n"
+        "    most = int(source.partition('~')[2])\n"
+        "    return lambda prompts, found: [min(most, len(c.text.split())) for c in found], source\n"
+        "KIND = SourceKind('words~MOST', lambda s: s.startswith('words~'), lambda s: 'words', open_words)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    added = import_module(name)
+    monkeypatch.setitem(KINDS, "words", added.KIND)
+    with open_rewards(RunConfig(), ("0.5*words~2", "words~9")) as parts:
+        assert [(part.name, part.weight, part.identity) for part in parts] == [
+            ("words", 0.5, "words~2"), ("words-2", 1.0, "words~9"),
+        ]  # fmt: skip
+        assert [part.source(PROMPTS, COMPLETIONS) for part in parts] == [[2, 1], [3, 1]]
+        assert added.closed == []
+    assert added.closed == ["words~9", "words~2"]
+    with pytest.raises(UsageError, match="URL, judge, or words~MOST"):
+        scores("./nowhere")

@@ -27,7 +27,7 @@ from constitute.train.best_of_n.choice import BEST, SAMPLES, Sampled, choose
 from constitute.train.common import _compat
 from constitute.train.common.artefact import check_recipe, recipe, write_record
 from constitute.train.common.batching import Batching
-from constitute.train.common.from_run import policy_of, rendered_prompts, sampling_engine
+from constitute.train.common.from_run import keep_settings, policy_of, rendered_prompts, sampling_engine
 from constitute.train.common.models import load_tokenizer, turn_ends
 from constitute.train.common.rollout import Rollouts, gather
 from constitute.train.ppo.inputs import input_hashes
@@ -84,6 +84,8 @@ def run_best_of_n(
         summary = sample_best(
             kept, ids, policy, parts, folder, settings, engine=used, seed=config.seed, progress=progress
         )
+    if out is None:
+        keep_settings(config, "best_of_n")
     summary = summary | {"prompts_refused": len(prompts) - len(kept)}
     if not sft:
         return summary
@@ -102,7 +104,6 @@ def run_best_of_n(
         kind="best-of-n",
     )
     return summary | {"sft": tuned}
-
 
 
 def sample_best(

@@ -67,7 +67,7 @@ def finished(out: Path, made_by: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def check_recipe(out: Path, stored: dict[str, Any], made_by: dict[str, Any]) -> None:
-    """Raise `RunMismatch`, with the old and the new value of what differs, unless both recipes are the same."""
+    """Raise `RunMismatch`, with old and new value of all that differs, unless both recipes are the same."""
     changed = differences(stored, made_by)
     if changed:
         raise RunMismatch(

@@ -16,7 +16,7 @@ _LIKE_LENGTH = 0.9
 
 @dataclass(frozen=True)
 class Batching:
-    """How sequences become forward passes: the token that fills them up, and the padded tokens of one pass."""
+    """How sequences become forward passes: the token that pads them, and the padded tokens of one pass."""
 
     pad_id: int
     token_budget: int

@@ -8,14 +8,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from constitute.blocking import block
-from constitute.config import RunConfig
+from constitute.config import RunConfig, load_config
 from constitute.engines import named_model
 from constitute.engines.base import Engine, RolloutEngine
 from constitute.engines.swap import open_sampler, rollout_engine
 from constitute.errors import RowError, UsageError
 from constitute.packaged import model_path
-from constitute.progress import Progress
+from constitute.progress import Progress, first_process
 from constitute.stages.generate import conversation
+from constitute.store.manifest import CONFIG_FILE, save_config
 from constitute.types import Prompt, Request
 
 
@@ -50,6 +51,16 @@ def exported_file(run: Path, kind: str) -> Path:
 def paths_of(data: Path | Sequence[Path]) -> tuple[Path, ...]:
     """One training file or several, as a tuple."""
     return (data,) if isinstance(data, Path) else tuple(data)
+
+
+def keep_settings(config: RunConfig, section: str) -> None:
+    """Write `train.<section>` into the run's own configuration, from which later commands on it start."""
+    path = config.run / CONFIG_FILE
+    if not path.is_file() or not first_process():
+        return
+    own = load_config(path)
+    train = own.train.model_copy(update={section: getattr(config.train, section)})
+    save_config(config.run, own.model_copy(update={"train": train}))
 
 
 @contextmanager

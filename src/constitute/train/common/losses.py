@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """Mean of `values` where `mask` is 1; 0.0 for an empty mask."""
     return (values * mask).sum() / mask.sum().clamp(min=1.0)
 
 
 def whiten(values: Tensor, mask: Tensor) -> Tensor:
-    """Bring to mean 0 and variance 1 over the mask (biased variance, arXiv 1909.08593's code); 0 elsewhere."""
+    """Bring to mean 0 and (biased) variance 1 over the mask; 0 elsewhere. As in arXiv 1909.08593's code."""
     mean = masked_mean(values, mask)
     variance = masked_mean((values - mean) ** 2, mask)
     return (values - mean) * torch.rsqrt(variance + 1e-8) * mask

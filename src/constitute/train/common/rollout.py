@@ -103,7 +103,9 @@ def forward_all(
     With `keep`, the first piece runs last and keeps its graph: `update` starts with it.
     """
     lengths = rollouts.lengths
-    groups = [[rows[place] for place in part] for part in cut([lengths[r] for r in rows], batching.token_budget)]
+    groups = [
+        [rows[place] for place in part] for part in cut([lengths[r] for r in rows], batching.token_budget)
+    ]
     outputs = [torch.zeros_like(rollouts.mask_BT) for _ in range(count)]
     kept = None
     for group in reversed(groups):

@@ -171,7 +171,7 @@ def _refused(kind: str) -> UsageError:
 
 
 def deal(lengths: Sequence[int], size: int) -> list[list[int]]:
-    """Rows of each process, shared out from the longest on so that all get about the same number of tokens."""
+    """Rows of each process, shared out from the longest on, so that all get about as many tokens."""
     order = sorted(range(len(lengths)), key=lambda row: (-lengths[row], row))
     hands: list[list[int]] = [[] for _ in range(size)]
     for place, row in enumerate(order):

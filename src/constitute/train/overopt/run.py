@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from constitute.errors import UsageError
+from constitute.train.common.best_of import sizes_up_to
 from constitute.train.overopt.fit import Fit, Method, fit_gold
 from constitute.train.overopt.points import (
     Advice,
@@ -16,7 +17,6 @@ from constitute.train.overopt.points import (
     advise,
     best_of_n_points,
     pooled,
-    sizes_up_to,
 )
 from constitute.train.overopt.read import (
     PROXY,

@@ -13,7 +13,7 @@ from constitute.engines.base import Engine
 from constitute.errors import UsageError
 from constitute.packaged import model_path
 from constitute.progress import Progress, Silent, first_process, process_count
-from constitute.train.common.from_run import policy_of, rendered_prompts, sampling_engine
+from constitute.train.common.from_run import keep_settings, policy_of, rendered_prompts, sampling_engine
 from constitute.train.rewards.sources import Reward, open_rewards, used_rewards
 from constitute.types import Prompt
 
@@ -49,7 +49,7 @@ def run_ppo(
         open_rewards(config, reward, asks=first_process()) as parts,
         _rollouts(config, name, prompts, engine, replay, progress) as (sampler, kept, ids),
     ):
-        return train_ppo(
+        summary = train_ppo(
             kept,
             ids,
             name,
@@ -61,6 +61,9 @@ def run_ppo(
             progress=progress,
             reference=model_path(reference) if reference else None,
         )
+    if out is None:
+        keep_settings(config, "ppo")
+    return summary
 
 
 @contextmanager

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from constitute.stats import Estimate, mean_of, share_of
 from constitute.train.common.metrics import accuracy_of, preference_metrics, reliability
-from constitute.train.reward.pairs import TokenPair
 from constitute.train.reward.model import Normalisation, combined
+from constitute.train.reward.pairs import TokenPair
 
 # By how much the longer answer exceeds the shorter; the last bucket holds the rest.
 _LENGTH_STEPS = ((0.1, "under 10 %"), (0.5, "10-50 %"), (1.0, "50-100 %"))
@@ -57,8 +57,7 @@ def _by(
             for key in keys(pair):
                 groups.setdefault(key, []).append((margin, pair.row.chosen_prob))
     return {
-        key: accuracy_of([m for m, _ in groups[key]], [p for _, p in groups[key]])
-        for key in sorted(groups)
+        key: accuracy_of([m for m, _ in groups[key]], [p for _, p in groups[key]]) for key in sorted(groups)
     }
 
 

@@ -100,9 +100,7 @@ def head_scores(model: Any, head: nn.Linear, batch: TokenBatch) -> Tensor:
 
 
 @torch.no_grad()
-def raw_scores(
-    model: Any, head: nn.Linear, sequences: Sequence[Sequence[int]], batching: Batching
-) -> Tensor:
+def raw_scores(model: Any, head: nn.Linear, sequences: Sequence[Sequence[int]], batching: Batching) -> Tensor:
     """Raw scores (N, k) of whole conversations, on the CPU in the order given."""
     scores_Nk = torch.zeros(len(sequences), head.out_features)
     for rows in micro_batches([len(sequence) for sequence in sequences], batching.token_budget):

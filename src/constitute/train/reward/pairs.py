@@ -101,9 +101,9 @@ def _held_out_prompts(pairs: Sequence[Pair], share: float, seed: int) -> set[str
 def nothing_left(name: str, n: int, split: Split, settings: PairSettings) -> str:
     """The sentence for a split of `n` pairs that leaves none to train on; `name` is the trainer's section."""
     return (
-        f"no pair is left to train on: of {n}, {split.too_long} are longer than {settings.max_length} tokens, "
-        f"{split.weightless} have weight 0, {split.undecided} name no better side and {len(split.held_out)} "
-        f"are held out; raise train.{name}.max_length or lower train.{name}.held_out"
+        f"no pair is left to train on: of {n}, {split.too_long} are longer than {settings.max_length} "
+        f"tokens, {split.weightless} have weight 0, {split.undecided} name no better side and "
+        f"{len(split.held_out)} are held out; raise train.{name}.max_length or lower train.{name}.held_out"
     )
 
 
@@ -135,7 +135,7 @@ def bootstrap_counts(n: int, heads: int, seed: int) -> list[list[int]]:
 
 
 def consecutive(costs: Sequence[int], budget: int) -> list[list[int]]:
-    """Places of `costs` in order, each group within `budget`; a cost above the budget is a group of its own."""
+    """Places of `costs` in order, each group within `budget`; a cost above it is alone in its group."""
     groups: list[list[int]] = []
     filled = 0
     for place, cost in enumerate(costs):

@@ -40,7 +40,7 @@ from constitute.train.common.artefact import (
 from constitute.train.common.batching import Batching, micro_batches
 from constitute.train.common.data import read_pairs
 from constitute.train.common.fit import Job, drop_checkpoints, fit
-from constitute.train.common.from_run import exported_file, paths_of, policy_of
+from constitute.train.common.from_run import exported_file, keep_settings, paths_of, policy_of
 from constitute.train.common.losses import soft_label_loss
 from constitute.train.common.memory import memory_advice
 from constitute.train.common.models import load_model, load_tokenizer, turn_ends
@@ -78,7 +78,7 @@ def run_reward(
 
     Saves it to `out` (RUN/reward) and returns the summary.
     """
-    return train_reward(
+    summary = train_reward(
         data or exported_file(config.run, "preferences"),
         policy_of(config, model),
         out or config.run / "reward",
@@ -86,6 +86,9 @@ def run_reward(
         seed=config.seed,
         progress=progress or Silent(),
     )
+    if out is None:
+        keep_settings(config, "reward")
+    return summary
 
 
 def train_reward(
@@ -120,7 +123,7 @@ def train_reward(
     split = split_pairs(pairs, tokenizer, turn_ends(model, tokenizer), config, seed)
     if not split.train:
         raise DataError(nothing_left("reward", len(pairs), split, config))
-    _check_margins([*split.train, *split.held_out], config)
+    check_margins([*split.train, *split.held_out], config)
     batching = Batching(tokenizer.pad_token_id, config.microbatch_tokens)
     with memory_advice(_KNOBS), team.phase("train reward"):
         losses = fit(
@@ -152,7 +155,8 @@ def train_reward(
     return summary
 
 
-def _check_margins(pairs: Sequence[TokenPair], config: RewardConfig) -> None:
+def check_margins(pairs: Sequence[TokenPair], config: RewardConfig) -> None:
+    """Raise `DataError` where `train.reward.margin` is on and a row has none."""
     without = sum(pair.row.margin is None for pair in pairs)
     if config.margin and without:
         raise DataError(

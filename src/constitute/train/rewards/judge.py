@@ -77,7 +77,11 @@ def open_judge(config: RunConfig, *, asks: bool = True) -> Judge:
     settings = config.engine.model_copy(update={"kind": kind})
     engine = open_engine(name, settings) if asks or is_url(name) else None
     # A server's URL does not say what is behind it; the server does.
-    model = engine.identity.model_dump_json() if engine is not None and is_url(name) else model_identity(model_path(name))
+    model = (
+        engine.identity.model_dump_json()
+        if engine is not None and is_url(name)
+        else model_identity(model_path(name))
+    )
     return Judge(engine, constitution, judge_identity(model, constitution, config.label))
 
 

@@ -1,7 +1,7 @@
 """Ask an HTTP service for rewards, in the shape of OpenRLHF's remote reward models.
 
 A request is POSTed as {"query": [...], "prompts": [...], "responses": [...], "messages": [...]} and answered
-as {"rewards": [...]} or {"scores": [...]}, one number a response. A reward that is missing is an error, never None.
+as {"rewards": [...]} or {"scores": [...]}, one number a response. A missing reward is an error, never None.
 """
 
 from __future__ import annotations
@@ -40,9 +40,7 @@ def host_of(url: str) -> str:
 def open_service(url: str, opening: Opening) -> tuple[RewardFunction, str]:
     """A function that asks the service at `url`, which is its identity too."""
     if not urlsplit(url).hostname:
-        raise UsageError(
-            f"reward {url!r} names no host; give a URL such as http://127.0.0.1:5000/get_reward"
-        )
+        raise UsageError(f"reward {url!r} names no host; give a URL such as http://127.0.0.1:5000/get_reward")
 
     def rewards(prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[float]:
         return opening.runner.run(service_rewards(url, prompts, completions, opening.config.engine))
