@@ -17,7 +17,7 @@ import secrets
 import shutil
 import stat
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -29,6 +29,7 @@ COMPRESSIONS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.ope
 _BROKEN = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, OSError)
 # A longer line is no row of text; reading it whole would fill the memory.
 LONGEST_LINE = 64 * 2**20
+_CUT_OFF = "; the file's last line is cut off"
 
 
 class BadLine(Record):
@@ -165,7 +166,8 @@ def text_lines(path: Path) -> Iterator[tuple[str, str, bool] | BadLine]:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as problem:
             byte = line[problem.start]
-            yield BadLine(where=where, reason=f"byte {problem.start + 1} (0x{byte:02x}) is not UTF-8")
+            torn = "" if line.endswith(b"\n") else _CUT_OFF
+            yield BadLine(where=where, reason=f"byte {problem.start + 1} (0x{byte:02x}) is not UTF-8{torn}")
             continue
         if text.strip():
             yield where, text.rstrip("\r\n"), text.endswith("\n")
@@ -181,7 +183,7 @@ def json_lines(path: Path) -> Iterator[Row | BadLine]:
         try:
             value = json.loads(text)
         except json.JSONDecodeError as problem:
-            torn = "" if ended else "; the file's last line is cut off"
+            torn = "" if ended else _CUT_OFF
             yield BadLine(where=where, reason=f"not JSON at column {problem.colno} ({problem.msg}){torn}")
             continue
         except (RecursionError, ValueError) as problem:
@@ -206,12 +208,23 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     found = list(json_lines(path))
-    if found and isinstance(found[-1], BadLine) and "cut off" in found[-1].reason:
+    if found and isinstance(found[-1], BadLine) and found[-1].reason.endswith(_CUT_OFF):
         found.pop()
     for row in found:
         if isinstance(row, BadLine):
             raise DataError(f"{row.where}: {row.reason}; restore the file, or start the run anew")
     return [row.value for row in found if isinstance(row, Row)]
+
+
+def append_log(path: Path, lines: Sequence[str]) -> None:
+    """Add lines to a JSONL log, and return when the disk has them. Raises `StorageError`."""
+    if lines:
+        with _storage(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("ab") as stream:
+                stream.write("".join(f"{line}\n" for line in lines).encode("utf-8"))
+                stream.flush()
+                os.fsync(stream.fileno())
 
 
 def opens_with(path: Path) -> bytes:

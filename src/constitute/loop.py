@@ -120,6 +120,9 @@ def _check(config: RunConfig, prompts_given: bool) -> None:
             f"the loop trains {config.model}, which is a server; set model to a local folder or Hub name, "
             "or run the data stages against the server one by one"
         )
+    from constitute.train.ppo.algorithms import find_algorithm
+
+    find_algorithm(config.train.ppo)
 
 
 def _opened(config: RunConfig) -> Engine:

@@ -15,7 +15,8 @@ import pytest
 
 from constitute.config import load_config
 from constitute.engines.base import ModelIdentity
-from constitute.pipeline.chain import claim_chain, plan_chain, run_chain
+from constitute.pipeline.chain import run_chain
+from constitute.pipeline.plan import claim_chain, plan_chain
 from constitute.store import Store
 from constitute.templates import render, template_names
 from constitute.types import Choice, Completion, Constitution, Message, Principle, Prompt, Request

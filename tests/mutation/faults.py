@@ -63,8 +63,8 @@ FAULTS = [
     Fault(
         "each process whitens by its own rows",
         "train/ppo/run.py",
-        "[team.sum(tensor) for tensor in old]",
-        "list(old)",
+        "(team.sum(tensor) for tensor in found)",
+        "found",
         "tests/e2e/train/test_parallel.py::test_two_processes_learn_what_one_does[7]",
     ),
     Fault(
@@ -146,10 +146,10 @@ FAULTS = [
     ),
     Fault(
         "leave-one-out includes the sample itself",
-        "train/ppo/rloo.py",
+        "train/ppo/algorithms.py",
         "others_PK = (groups_PK.sum(dim=1, keepdim=True) - groups_PK) / (samples - 1)",
         "others_PK = groups_PK.mean(dim=1, keepdim=True)",
-        "tests/unit/train/test_parts.py::test_leave_one_out_by_hand",
+        "tests/unit/train/test_algorithms.py::test_leave_one_out_by_hand",
     ),
     Fault(
         "the engine keeps tensors that are freed during a sync",

@@ -51,7 +51,8 @@ class PPOConfig(Record):
     value_coef: float = Field(default=0.1, gt=0)
     """Weight of the value loss (arXiv 1909.08593); matters with the shared critic."""
     kl_coef: float = Field(default=0.05, ge=0)
-    """Per-token KL penalty in the reward (arXiv 2009.01325); with a target, the starting value."""
+    """Per-token KL penalty in the reward (arXiv 2009.01325); with a target, the starting value. At 0 no
+    reference is loaded and no KL is measured; 1e-9 measures it without effect."""
     kl_target: float | None = Field(default=None, gt=0)
     """Nats per response; None keeps the coefficient fixed (arXiv 1909.08593 uses 6)."""
     kl_horizon: int = Field(default=10_000, ge=1)
@@ -66,9 +67,9 @@ class PPOConfig(Record):
     gradient_checkpointing: bool = False
     rewards: tuple[RewardSource, ...] = ()
     """What is maximised: the weighted sum of these; the run's own reward model where there is none."""
-    advantage: Literal["gae", "rloo"] = "gae"
-    """`gae` needs a critic (arXiv 1506.02438); `rloo` takes the other samples of a prompt as the baseline
-    (arXiv 2402.14740) and needs none."""
+    advantage: str = "gae"
+    """An algorithm by its name in `train.ppo.algorithms`: `gae` needs a critic (arXiv 1506.02438); `rloo`
+    takes the other samples of a prompt as the baseline (arXiv 2402.14740) and needs none."""
     samples_per_prompt: int = Field(default=1, ge=1)
     """Responses to each prompt of a batch; `rloo` needs at least 2."""
     score_clip: float | None = Field(default=None, gt=0)
@@ -109,8 +110,8 @@ class PPOConfig(Record):
     def _fits_together(self) -> PPOConfig:
         for wrong, problem in (
             (
-                self.advantage == "rloo" and self.samples_per_prompt < 2,
-                "advantage=rloo compares samples of one prompt; set samples_per_prompt to 2 or more",
+                self.kl_target is not None and not self.kl_coef,
+                "kl_target multiplies kl_coef, and 0 stays 0; set kl_coef above 0, or remove kl_target",
             ),
             (
                 self.batch_size % self.samples_per_prompt != 0,

@@ -12,104 +12,20 @@ from dataclasses import dataclass
 from itertools import groupby, islice
 from typing import Any
 
-from constitute.config import RunConfig
 from constitute.engines.base import Engine
-from constitute.errors import DataError, UsageError
+from constitute.errors import DataError
 from constitute.pipeline.drive import input_hash, run_jobs
+from constitute.pipeline.plan import Plan, answering
 from constitute.pipeline.stage_run import Counts, StageRun
 from constitute.progress import Progress, Silent
-from constitute.stages import stage_spec
-from constitute.stages.base import Sample, StageSpec, settings_of, stage_settings
+from constitute.stages.base import Sample, StageSpec
 from constitute.stages.generate import slot
 from constitute.stages.label import pair_of_revision, pair_of_samples, pairs_of, voters
 from constitute.store import Store
-from constitute.store.manifest import claim
-from constitute.types import Comparison, Constitution, Prompt, Response
+from constitute.types import Comparison, Prompt, Response
 
 # A prompt's samples have places of their own in the order of rows, however many are asked for later.
 _PLACES = 1024
-_ORDER = ("prompt", "response", "pair")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a chain is to do, checked: `stages` in their order, from prompts, from pairs, or from stored rows.
-
-    `before` is the stage whose rows are read where neither prompts nor pairs are.
-    """
-
-    config: RunConfig
-    constitution: Constitution | None
-    stages: dict[str, StageSpec]
-    before: str | None = None
-    prompts: Iterable[Prompt] | None = None
-    pairs: Iterable[Comparison] | None = None
-
-    @property
-    def first(self) -> StageSpec:
-        """The stage that the chain begins with."""
-        return next(iter(self.stages.values()))
-
-    def labels(self, pairs: str) -> bool:
-        """Whether pairs of this kind go to a pair stage."""
-        last = list(self.stages.values())[-1]
-        return last.reads == "pair" and self.config.label.pairs in (pairs, "both")
-
-
-def plan_chain(
-    config: RunConfig,
-    constitution: Constitution | None,
-    stages: Sequence[str],
-    store: Store,
-    *,
-    prompts: Iterable[Prompt] | None = None,
-    pairs: Iterable[Comparison] | None = None,
-) -> Plan:
-    """The plan for `stages`, in the order of `config.chain`, over `prompts`, `pairs` or stored rows.
-
-    Raises `UsageError` for a stage that does not exist or has nothing to start from, and for settings that
-    cannot be met; nothing is asked of a model.
-    """
-    if not stages:
-        raise UsageError("no stage given; name one, such as generate")
-    specs = {name: stage_spec(name) for name in (*config.chain, *stages)}
-    _check_order(config.chain, specs)
-    outside = next((name for name in stages if name not in config.chain), None)
-    if outside is not None:
-        raise UsageError(
-            f"the stage {outside} is not in the chain ({' → '.join(config.chain)}); put it into `chain`"
-        )
-    asked = {name: specs[name] for name in config.chain if name in stages}
-    for name, spec in asked.items():
-        spec.check(settings_of(config, name, spec))
-        if spec.needs_constitution and constitution is None:
-            raise UsageError("no constitution given; name one with --constitution FILE")
-    plan = Plan(config, constitution, asked, None, prompts, pairs)
-    if plan.labels("samples") or plan.labels("revision"):
-        _check_pairs(plan)
-    if pairs is not None:
-        return plan
-    if plan.first.reads == "prompt":
-        if prompts is None:
-            raise UsageError("no prompts given; name a file with --prompts FILE")
-        return plan
-    before = _before(config, plan, specs)
-    if not store.counts(before)["ok"]:
-        first = next(iter(asked))
-        raise UsageError(
-            f"{store.folder} has no rows of {before} to {first}; run `constitute {before}` first"
-        )
-    return Plan(config, constitution, asked, before)
-
-
-def claim_chain(plan: Plan, engine: Engine, judge: Engine | None, store: Store) -> None:
-    """Note each stage's settings in the store, or raise `RunMismatch` where it began with others."""
-    for name, spec in plan.stages.items():
-        model = _answering(spec, engine, judge)
-        settings = stage_settings(name, plan.config, plan.constitution, model.identity)
-        if plan.pairs is not None:
-            settings[name]["pairs"] = "own"
-        claim(store, name, settings)
 
 
 async def run_chain(
@@ -129,9 +45,10 @@ async def run_chain(
     """
     progress = progress or Silent()
     runs = {}
-    for name, spec in plan.stages.items():
-        model = _answering(spec, engine, judge)
-        keep = getattr(settings_of(plan.config, name, spec), "keep_truncated", spec.reads == "pair")
+    for name, step in plan.steps.items():
+        spec = step.spec
+        model = answering(spec, engine, judge)
+        keep = getattr(step.settings, "keep_truncated", spec.reads == "pair")
         runs[name] = StageRun(
             name, model, store, plan.config.seed, progress, keep, retry, version=spec.version
         )
@@ -141,51 +58,6 @@ async def run_chain(
     for name in runs:
         progress.finish(name)
     return {name: run.counts() for name, run in runs.items()}
-
-
-def _answering(spec: StageSpec, engine: Engine, judge: Engine | None) -> Engine:
-    return judge if judge is not None and spec.reads == "pair" else engine
-
-
-def _check_order(chain: Sequence[str], specs: dict[str, StageSpec]) -> None:
-    places = [_ORDER.index(specs[name].reads) for name in chain]
-    ends = places.count(0) > 1 or places.count(2) > 1
-    if not chain or places != sorted(places) or ends or len(set(chain)) < len(chain):
-        raise UsageError(
-            f"chain: {' → '.join(chain) or 'nothing'} is no chain: at most one stage of prompts comes first, "
-            "then stages of responses, then at most one of pairs, each named once"
-        )
-
-
-def _check_pairs(plan: Plan) -> None:
-    asked, wanted = plan.stages.values(), plan.config.label.pairs
-    if plan.pairs is not None:
-        if len(plan.stages) > 1:
-            raise UsageError("pairs of one's own are labelled alone, without generate and revise")
-        return
-    generates = plan.first.reads == "prompt"
-    if wanted != "samples" and generates and not any(spec.revises for spec in asked):
-        raise UsageError(f"label.pairs: {wanted} needs the stage revise between generate and label")
-    if wanted != "revision" and generates and plan.config.generate.n < 2:
-        raise UsageError(
-            f"label.pairs: {wanted} needs two responses a prompt, n is 1; "
-            "give -n 2, or --set label.pairs=revision"
-        )
-
-
-def _before(config: RunConfig, plan: Plan, specs: dict[str, StageSpec]) -> str:
-    """The stage whose rows are read when responses are not generated."""
-    first = next(iter(plan.stages))
-    rows = list(config.chain[: config.chain.index(first)])
-    if plan.first.reads == "pair" and config.label.pairs == "samples":
-        # Pairs of samples are taken before the first revision.
-        revising = next((at for at, name in enumerate(rows) if specs[name].revises), len(rows))
-        rows = rows[:revising]
-    if not rows:
-        raise UsageError(
-            f"the chain has no stage before {first} whose rows it could read; add one to `chain`"
-        )
-    return rows[-1]
 
 
 def _source(chain: _Chain, store: Store) -> tuple[Iterator[Coroutine[Any, Any, None]], int]:
@@ -261,7 +133,7 @@ class _Chain:
 
     async def pair(self, position: int, pair: Comparison) -> None:
         """Put one pair to the pair stage."""
-        await self._step(list(self.plan.stages)[-1], position, pair)
+        await self._step(list(self.plan.steps)[-1], position, pair)
 
     async def _all(self, rows: dict[int, tuple[int, Prompt | Response]]) -> None:
         loop = asyncio.get_running_loop()
@@ -276,10 +148,10 @@ class _Chain:
 
     async def _sample(self, position: int, row: Any, unrevised: Unrevised) -> None:
         """Lead one sample through every stage that reads prompts or responses, until one ends it."""
-        for name, spec in self.plan.stages.items():
-            if spec.reads == "pair" or row is None:
+        for name, step in self.plan.steps.items():
+            if step.spec.reads == "pair" or row is None:
                 break
-            if spec.revises and not unrevised.done():
+            if step.spec.revises and not unrevised.done():
                 unrevised.set_result(row)
             row = await self._step(name, position, row)
         if not unrevised.done():
@@ -294,13 +166,12 @@ class _Chain:
 
     async def _step(self, name: str, position: int, row: Any) -> Any:
         """What the stage makes of the row, or None where it abstained or failed."""
-        spec, config = self.plan.stages[name], self.plan.config
-        settings = settings_of(config, name, spec)
+        step = self.plan.steps[name]
 
         async def work(row: Any, sample: Sample) -> Any:
-            return await spec.work(row, sample, settings, self.plan.constitution)
+            return await step.spec.work(row, sample, step.settings, self.plan.constitution)
 
         outcome = await self.runs[name].row(position, row, work, input_hash(row))
-        if outcome.data is None or spec.reads == "pair":
+        if outcome.data is None or step.spec.reads == "pair":
             return outcome.data
         return Response.model_validate(outcome.data)

@@ -10,7 +10,8 @@ from constitute.config import RunConfig
 from constitute.constitution.read import load_constitution
 from constitute.engines import named_model, use_engine
 from constitute.engines.base import Engine
-from constitute.pipeline.chain import Plan, claim_chain, plan_chain, run_chain
+from constitute.pipeline.chain import run_chain
+from constitute.pipeline.plan import Plan, claim_chain, plan_chain
 from constitute.pipeline.stage_run import Counts
 from constitute.progress import Progress, Silent
 from constitute.store import Store
@@ -61,8 +62,8 @@ async def _run(
     plan: Plan, store: Store, given: Engine | None, progress: Progress, total: int | None, retry: bool
 ) -> dict[str, Counts]:
     config = plan.config
-    judged = config.judge is not None and list(plan.stages.values())[-1].reads == "pair"
-    only_judged = judged and len(plan.stages) == 1
+    judged = config.judge is not None and plan.last.reads == "pair"
+    only_judged = judged and len(plan.steps) == 1
     async with AsyncExitStack() as opened:
         model = config.judge if only_judged else config.model
         engine = await opened.enter_async_context(use_engine(model, config.engine, given))

@@ -1,66 +1,23 @@
-"""Draw proxy and gold rewards over the distance from the reference, as one HTML file that runs nothing."""
+"""The page of the over-optimisation comparison: plots and tables, as one HTML file that runs nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from constitute.errors import StorageError
 from constitute.files import write_text
-from constitute.report.charts import Tick, nice_ticks
+from constitute.report.charts import COLOURS, LARGE, Mark, Plot, Trace, plot
 from constitute.report.page import render_page
+from constitute.train.overopt.fit import Fit, gold_at
+from constitute.train.overopt.points import Point
+from constitute.train.overopt.run import Overopt, Series
 from constitute.types import Record
 
-WIDTH, HEIGHT = 520, 320
-LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 40
-COLOURS = 4
-
-
-class Mark(Record):
-    """A measured value at `x` with its interval, and what it is of, in data units."""
-
-    x: float
-    y: float
-    low: float
-    high: float
-    label: str
-
-
-class Trace(Record):
-    """One method in a plot: its marks and the points of its fitted curve, in data units."""
-
-    name: str
-    marks: tuple[Mark, ...]
-    line: tuple[tuple[float, float], ...] = ()
-
-
-class Whisker(Record):
-    """A mark in pixels."""
-
-    x: float
-    y: float
-    low: float
-    high: float
-    label: str
-
-
-class Drawn(Record):
-    """A trace in pixels; `colour` counts from 0."""
-
-    name: str
-    colour: int
-    whiskers: tuple[Whisker, ...]
-    points: str
-
-
-class Plot(Record):
-    """A plot in pixels: traces that share both axes."""
-
-    title: str
-    traces: tuple[Drawn, ...]
-    x_ticks: tuple[Tick, ...]
-    y_ticks: tuple[Tick, ...]
+# Points of a fitted line.
+_STEPS = 60
+# Root mean square residual, in standard errors, beyond which a fitted curve is called poor.
+_POOR = 2.0
 
 
 class Table(Record):
@@ -81,55 +38,112 @@ class OveroptPage(Record):
     tables: tuple[Table, ...]
 
 
-def plot(title: str, traces: Sequence[Trace]) -> Plot:
-    """Lay traces out on common axes. Raises `ValueError` where there is no mark."""
-    marks = [mark for trace in traces for mark in trace.marks]
-    if not marks:
-        raise ValueError(f"the plot {title!r} has no mark")
-    x_marks = nice_ticks(0.0, max(max(mark.x for mark in marks), 1e-9), 5)
-    y_marks = nice_ticks(min(mark.low for mark in marks), max(mark.high for mark in marks), 5)
-    (x_high, y_low, y_high) = x_marks[-1], y_marks[0], y_marks[-1]
-
-    def across(x: float) -> float:
-        return round(LEFT + x / x_high * (WIDTH - LEFT - RIGHT), 1)
-
-    def up(y: float) -> float:
-        # A fitted curve may leave the frame; it ends at the edge.
-        share = (min(max(y, y_low), y_high) - y_low) / (y_high - y_low)
-        return round(HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM), 1)
-
-    drawn = tuple(
-        Drawn(
-            name=trace.name,
-            colour=place % COLOURS,
-            whiskers=tuple(
-                Whisker(x=across(m.x), y=up(m.y), low=up(m.low), high=up(m.high), label=m.label)
-                for m in trace.marks
-            ),
-            points=" ".join(f"{across(x)},{up(y)}" for x, y in trace.line),
-        )
-        for place, trace in enumerate(traces)
-    )
-    return Plot(
-        title=title,
-        traces=drawn,
-        x_ticks=tuple(Tick(at=across(x), text=f"{x:g}") for x in x_marks),
-        y_ticks=tuple(Tick(at=up(y), text=f"{y:.4g}") for y in y_marks),
-    )
+def write_overopt(page: OveroptPage, out: Path) -> Path:
+    """Write the page to `out`; returns its path. Raises `StorageError` for the disk."""
+    return write_text(out, render_overopt(page))
 
 
 def render_overopt(page: OveroptPage) -> str:
     """The page. Every text is escaped; the only style allowed to apply is our own, by its hash."""
-    frame: dict[str, Any] = {"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": WIDTH - RIGHT}
-    return render_page("overopt.html.j2", ["report.css", "overopt.css"], {}, page=page, frame=frame)
+    styles = ["report.css", "overopt.css"]
+    return render_page("overopt.html.j2", styles, {}, page=page, frame=LARGE, colours=COLOURS)
 
 
-def write_overopt(page: OveroptPage, out: Path) -> Path:
-    """Write the page to `out`; returns its path. Raises `StorageError` for the disk."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise StorageError(
-            f"cannot write {out}: {problem.strerror or problem}; give another --out"
-        ) from problem
-    return write_text(out, render_overopt(page))
+def page_of(found: Overopt, title: str) -> OveroptPage:
+    """Plots of gold and proxy, a table a method, and one of the fitted curves."""
+    drawn = [one for one in found.series if one.points]
+    return OveroptPage(
+        title=title,
+        sentences=found.sentences,
+        plots=tuple(_plots(drawn, found.gold)),
+        tables=(*(_points(one) for one in drawn), *_fits(found)),
+    )
+
+
+def _plots(drawn: list[Series], gold: str | None) -> Iterator[Plot]:
+    if gold is not None and any(point.gold is not None for one in drawn for point in one.points):
+        yield plot(f"Gold: {gold}", [_trace(one, gold=True) for one in drawn])
+    if drawn:
+        yield plot("Proxy: what is maximised", [_trace(one, gold=False) for one in drawn])
+
+
+def _trace(one: Series, *, gold: bool) -> Trace:
+    marks = []
+    for point in one.points:
+        measure = point.gold if gold else point.proxy
+        if measure is not None:
+            label = f"{_at(one, point)}: {measure.text()} at KL {point.kl:.3g}"
+            marks.append(
+                Mark(x=_root(point.kl), y=measure.value, low=measure.low, high=measure.high, label=label)
+            )
+    line = _line(one.fit, max(mark.x for mark in marks)) if gold and one.fit is not None else ()
+    return Trace(name=f"{one.name} ({one.method})", marks=tuple(marks), line=line)
+
+
+def _line(fit: Fit, furthest: float) -> tuple[tuple[float, float], ...]:
+    ds = [furthest * step / _STEPS for step in range(_STEPS + 1)]
+    values = (fit.offset.value, fit.alpha.value, fit.beta.value)
+    return tuple((d, gold_at(fit.method, *values, d)) for d in ds)
+
+
+def _points(one: Series) -> Table:
+    first = "iteration" if one.method == "ppo" else "n"
+    rows = tuple(
+        (
+            str(point.at),
+            f"{point.kl:.3f}",
+            point.proxy.text(),
+            "-" if point.gold is None else point.gold.text(),
+        )
+        for point in one.points
+    )
+    return Table(
+        title=f"{one.name} ({one.method})",
+        head=(first, "KL", "proxy (95 %)", "gold (95 %)"),
+        rows=rows,
+        note="; ".join(one.notes),
+    )
+
+
+def _fits(found: Overopt) -> Iterator[Table]:
+    rows = [
+        (
+            one.name,
+            one.fit.alpha.text(),
+            one.fit.beta.text(),
+            _peak(one.fit),
+            f"{one.fit.misfit:.1f}",
+        )
+        for one in found.series
+        if one.fit is not None
+    ]
+    missing = [f"{one.name}: {one.no_fit}" for one in found.series if one.no_fit]
+    missing += [
+        f"{one.name}: the curve misses the points by {one.fit.misfit:.1f} standard errors; go by the points, "
+        "not by its peak"
+        for one in found.series
+        if one.fit is not None and one.fit.misfit > _POOR
+    ]
+    if rows or missing:
+        yield Table(
+            title="Fitted curves of the gold",
+            head=("method", "alpha", "beta", "KL at the peak", "misfit"),
+            rows=tuple(rows),
+            note="; ".join(missing),
+        )
+
+
+def _peak(fit: Fit) -> str:
+    if fit.peak_kl is None:
+        return "none: still rising"
+    ends = ("unbounded" if end is None else f"{end:.3g}" for end in (fit.peak_low, fit.peak_high))
+    beyond = "" if fit.within else ", beyond what was measured"
+    return f"{fit.peak_kl:.3g} ({' to '.join(ends)}){beyond}"
+
+
+def _at(one: Series, point: Point) -> str:
+    return f"iteration {point.at}" if one.method == "ppo" else f"best of {point.at}"
+
+
+def _root(kl: float) -> float:
+    return math.sqrt(max(kl, 0.0))

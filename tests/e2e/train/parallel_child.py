@@ -12,8 +12,8 @@ from train_models import CausalRollouts
 from constitute.config.train import PPOConfig
 from constitute.errors import ConstituteError
 from constitute.progress import Silent
-from constitute.train.ppo.run import run as ppo
-from constitute.train.ppo.run import update
+from constitute.train.ppo import run as ppo
+from constitute.train.ppo import update
 from constitute.types import Message, Prompt
 
 END = 2

@@ -7,6 +7,7 @@ from places import ROOT
 
 from constitute.config.best_of_n import BestOfNConfig
 from constitute.config.train import DPOConfig, PPOConfig, RewardConfig, SFTConfig
+from constitute.train.ppo.algorithms import ALGORITHMS
 
 TEXT = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
 CONFIGS = {
@@ -40,6 +41,19 @@ def test_options_and_defaults(section):
     for name, default in found:
         expected = written(fields[name].default)
         assert (float(default) if isinstance(expected, float) else default) == expected, name
+
+
+def test_every_algorithm_has_a_row():
+    (table,) = re.findall(r"^\| `advantage=` \|.*\n\|---.*\n((?:\|.*\n?)+)", TEXT, flags=re.M)
+    rows = [[cell.strip(" `") for cell in line.split("|")[1:-1]] for line in table.splitlines()]
+    assert {row[0]: row[2:] for row in rows} == {
+        name: [
+            "yes" if one.needs_critic else "no",
+            "2 or more" if one.needs_group else "1 or more",
+            f"in the {one.kl}",
+        ]
+        for name, one in ALGORITHMS.items()
+    }
 
 
 @pytest.mark.parametrize(

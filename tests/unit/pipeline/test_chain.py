@@ -11,7 +11,8 @@ from scripted import ScriptedEngine, constitution, prompt
 from constitute.config import RunConfig, load_config
 from constitute.errors import DataError, EngineError, RunMismatch, UsageError
 from constitute.pipeline import Counts
-from constitute.pipeline.chain import claim_chain, plan_chain, run_chain
+from constitute.pipeline.chain import run_chain
+from constitute.pipeline.plan import claim_chain, plan_chain
 from constitute.store import Store
 from constitute.types import Comparison, Constitution, LabelledPair, Prompt, Response
 

@@ -12,7 +12,7 @@ from train_models import tiny_causal
 from constitute.config.best_of_n import BestOfNConfig
 from constitute.errors import DataError, RunMismatch
 from constitute.progress import Silent
-from constitute.train.best_of_n.choice import Sampled, argmax, best_of, read_samples, reward_curve
+from constitute.train.best_of_n.choice import Sampled, argmax, best_of, read_samples, reward_curve, sizes
 from constitute.train.best_of_n.run import sample_best
 from constitute.train.common.data import read_conversations
 from constitute.train.rewards.parts import RewardPart
@@ -48,14 +48,13 @@ def test_the_estimate_by_hand():
     # With one that cannot be chosen, pairs of x, 1, 3 have the maxima 1, 3, 3; of x, y, 5 the pair x, y none.
     assert best_of([1, 3], 2, ineligible=1) == pytest.approx(7 / 3)
     assert best_of([5], 2, ineligible=2) == 5.0
-    with pytest.raises(ValueError, match="cannot be estimated"):
-        best_of([], 1)
-    for k in (0, 2):
-        with pytest.raises(ValueError, match="needs from 1 to 1"):
-            best_of([1.0], k)
+    for scores, k in (([], 1), ([1.0], 2), ([1.0], 0)):
+        with pytest.raises(ValueError, match="cannot be estimated"):
+            best_of(scores, k)
 
 
-def test_the_curve_by_hand():
+def test_sizes_and_curve():
+    assert sizes(16) == [1, 2, 4, 8, 16] and sizes(6) == [1, 2, 4, 6] and sizes(1) == [1]
     curve = reward_curve([[1.0, 3.0], [5.0], []], 2, seed=0)
     assert {name: (figure.value, figure.n) for name, figure in curve.items()} == {
         "best of 1": (3.5, 2),

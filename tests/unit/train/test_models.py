@@ -1,6 +1,7 @@
 """Log-probabilities, values, micro-batches and updates of the real modules, against plain computation."""
 
 import copy
+import math
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -15,8 +16,9 @@ from constitute.train.common.batching import Batching, collate, micro_batches, p
 from constitute.train.common.metrics import preference_metrics
 from constitute.train.common.models import Actor, ActorCritic, check_actor, turn_ends, zero_value_head
 from constitute.train.common.team import Team
-from constitute.train.ppo.advantages import experience
-from constitute.train.ppo.sync import check_gap, named_weights
+from constitute.train.ppo.algorithms import ALGORITHMS
+from constitute.train.ppo.experience import ScoredBatch, experience
+from constitute.train.ppo.sync import check_gap, logprob_gap, named_weights
 from constitute.train.ppo.update import Learner, update
 from constitute.train.rewards.parts import final_scores, values_of
 from constitute.types import Completion, Message, Prompt
@@ -114,6 +116,20 @@ def test_micro_batches_pad_little():
     assert min(len(group) * lengths[group[0]] for group in groups[:-1]) >= 1024
 
 
+def test_lengths_of_4096_rows_are_counted_once():
+    counted = []
+
+    class Row(list):
+        def __len__(self):
+            counted.append(self)
+            return super().__len__()
+
+    rows = [Row([1] * (1 + number % 7)) for number in range(4096)]
+    rollouts = rollout.Rollouts([], [], rows, [1] * 4096, [True] * 4096, torch.ones(4096, 1))
+    assert [rollouts.lengths[number] for number in range(4096)] == [1 + number % 7 for number in range(4096)]
+    assert len(counted) == 4096
+
+
 def test_prompts_cycle_without_repeats():
     drawn = [row for iteration in range(5) for row in prompt_order(7, 4, iteration, seed=3)]
     for lap in range(2):
@@ -138,12 +154,15 @@ def learner_of(model, rate=1e-2):
 
 def experience_of(model, config, sequences=SEQUENCES, starts=STARTS):
     rollouts = rollouts_of(sequences, starts)
-    (logprobs, _, values), _ = rollout.forward_all(
+    (logprobs, entropy, values), _ = rollout.forward_all(
         lambda batch: model(batch, config.temperature),
         rollouts, range(len(sequences)), Batching(0, config.microbatch_tokens), count=3,
     )  # fmt: skip
-    scores = [float(n) for n in range(len(sequences))]
-    return experience(rollouts, scores, logprobs, logprobs - 0.1, values, 0.05, config)
+    scores = torch.arange(float(len(sequences)))
+    reference = logprobs - 0.1
+    return experience(
+        ScoredBatch(ALGORITHMS["gae"], rollouts, scores, logprobs, entropy, values, reference, 0.05, config)
+    )
 
 
 @pytest.mark.parametrize("budget", [7, 14, 1000])
@@ -181,18 +200,6 @@ def test_a_loss_that_is_not_finite_stops_and_leaves_the_weights(actor_critic):
         assert torch.equal(one, other)
 
 
-def test_experience_by_hand():
-    # One response of two tokens: KL 0.1 a token at 0.5, score 1, values 0.2 and 0.4, lambda 1.
-    rollouts = rollouts_of([[1, 2, 3]], [1])
-    logprobs = torch.tensor([[-1.0, -1.0]])
-    values = torch.tensor([[0.2, 0.4]])
-    config = PPOConfig(lam=1.0)
-    learned = experience(rollouts, [1.0], logprobs, logprobs - 0.1, values, 0.5, config)
-    assert learned.returns_BT[0].tolist() == pytest.approx([0.9, 0.95])
-    # Advantages 0.7 and 0.55 whiten to plus and minus one.
-    assert learned.advantages_BT[0].tolist() == pytest.approx([1.0, -1.0], abs=1e-4)
-
-
 def test_cut_off_responses_score_the_penalty():
     assert final_scores([2.0, 3.0], [True, False], PPOConfig(missing_eos_penalty=1.0)) == [2.0, -1.0]
     assert final_scores([2.0, 3.0], [True, False], PPOConfig(missing_eos_penalty=None)) == [2.0, 3.0]
@@ -221,15 +228,35 @@ def test_weights_are_named_as_in_a_checkpoint():
     assert "lm_head.weight" not in dict(named_weights(model))
 
 
-def test_sync_gap_limits(caplog):
-    check_gap(0.02)
-    assert not caplog.records
-    check_gap(0.1)
-    assert "differ by 0.100" in caplog.text
-    with pytest.raises(EngineError, match=r"differ by 0\.700"):
-        check_gap(0.7)
-    with pytest.raises(EngineError):
-        check_gap(float("nan"))
+class Shifted:
+    """An engine whose log-probabilities are the trainer's, all of them off by `shift` nats."""
+
+    def __init__(self, actor, shift):
+        self.actor, self.shift = actor, shift
+
+    @torch.no_grad()
+    def score_ids(self, prompts, completions):
+        rows = zip(prompts, completions, strict=True)
+        batches = [collate([[*prompt, *tokens]], [len(prompt)], 0, CPU) for prompt, tokens in rows]
+        return [(self.actor(batch, 1.0)[0] + self.shift).tolist() for batch in batches]
+
+
+@pytest.mark.parametrize("budget", [7, 1000])
+@pytest.mark.parametrize(
+    ("shift", "does"), [(0.0, "pass"), (0.1, "warn"), (-0.3, "stop"), (math.nan, "stop")]
+)
+def test_the_gap_between_engine_and_trainer_is_measured_and_judged(actor_critic, caplog, shift, does, budget):
+    actor = actor_critic.actor
+    prompts = [row[:start] for row, start in zip(SEQUENCES, STARTS, strict=True)]
+    completions = [row[start:] for row, start in zip(SEQUENCES, STARTS, strict=True)]
+    gap = logprob_gap(Shifted(actor, shift), actor, prompts, completions, 0, budget)
+    assert gap == pytest.approx(abs(shift), abs=1e-5, nan_ok=True)
+    if does == "stop":
+        with pytest.raises(EngineError, match=r"differ by (0\.300|nan) nats per token \(limit 0\.2\)"):
+            check_gap(gap)
+    else:
+        check_gap(gap)
+    assert ("differ by 0.100 nats" in caplog.text) == (does == "warn")
 
 
 def test_an_unknown_logit_map_is_refused():

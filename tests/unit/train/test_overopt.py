@@ -8,9 +8,9 @@ from itertools import combinations, permutations
 import pytest
 
 from constitute.errors import DataError, UsageError
-from constitute.report.overopt import Mark, Trace, plot, render_overopt
-from constitute.report.overopt_page import page_of
-from constitute.train.common.best_of import best_of_n_kl, sizes_up_to
+from constitute.report.charts import Mark, Trace, plot
+from constitute.report.overopt import page_of, render_overopt
+from constitute.train.best_of_n.choice import best_of_n_kl, sizes
 from constitute.train.overopt.fit import Fit, fit_gold, gold_at
 from constitute.train.overopt.points import (
     Observation,
@@ -61,16 +61,14 @@ def test_estimator_takes_the_ineligible_last():
 
 
 def test_estimator_needs_as_many_samples():
-    with pytest.raises(ValueError, match="from 1 to 7"):
+    with pytest.raises(ValueError, match="best of 8 cannot be estimated from 7 scores of 7 samples"):
         best_of_n_rewards(SAMPLES, 8)
 
 
 def test_kl_of_best_of_n():
     known = {1: 0.0, 2: 0.1931, 4: 0.6363, 8: 1.2044, 16: 1.8351, 64: 3.1745, 256: 4.5491}
     assert {n: round(best_of_n_kl(n), 4) for n in known} == known
-    assert sizes_up_to(16) == [1, 2, 4, 8, 16]
-    assert sizes_up_to(20) == [1, 2, 4, 8, 16, 20]
-    assert sizes_up_to(1) == [1]
+    assert sizes(20) == [1, 2, 4, 8, 16, 20]
 
 
 def test_best_of_n_of_the_enumerable_task():
@@ -117,6 +115,7 @@ def test_fit_by_hand():
     assert gold_at("ppo", 1, 2, 0.5, 0.0) == 1
     fit = fit_gold("best-of-n", [0, 1, 4, 9], [1, 2.5, 3, 2.5], [0.1, 0.1, 0.1, 0.1], random.Random(0))
     assert (fit.alpha.value, fit.beta.value, fit.peak_kl) == pytest.approx((2, 0.5, 4))
+    assert fit.alpha.n == 4
     assert fit.misfit == pytest.approx(0.0, abs=1e-9)
 
 
@@ -155,6 +154,8 @@ def test_fit_weighs_by_the_errors():
 def test_fit_says_why_there_is_none():
     few = fit_gold("ppo", [0.0, 1.0, 2.0], [0, 1, 1.5], [0.1] * 3, random.Random(0))
     assert few.startswith("no curve fitted") and "3 were measured" in few
+    near = fit_gold("best-of-n", [1, 1 + 1e-7, 1 + 2e-7, 1 + 3e-7], [0, 1, 1, 2], [0.1] * 4, random.Random(0))
+    assert near == "no curve fitted: the measured KL lie too close together"
     rising = fit_gold("ppo", [0, 1, 4, 9], [0, 1, 2.4, 4], [0.01] * 4, random.Random(0))
     assert isinstance(rising, Fit) and rising.peak_kl is None and not rising.within
 
@@ -169,9 +170,9 @@ def test_pooled_by_hand():
         *(observation(k, k / 10, k, 2.0 + k, n=50 * k) for k in (1, 2, 3, 4)),
     ]
     start, two, four = pooled(seen, [0, 2, 4])
-    assert (start.at, start.kl, start.gold.value, start.n) == (0, 0.0, 1.0, 100)
+    assert (start.at, start.kl, start.gold.value, start.gold.n) == (0, 0.0, 1.0, 100)
     # 1, 2 and 3 lie nearest to 2, 3 as near to 4: weights 50, 100 and 150.
-    assert (two.n, two.kl) == (300, pytest.approx((50 * 0.1 + 100 * 0.2 + 150 * 0.3) / 300))
+    assert (two.gold.n, two.kl) == (300, pytest.approx((50 * 0.1 + 100 * 0.2 + 150 * 0.3) / 300))
     assert two.gold.value == pytest.approx((50 * 3 + 100 * 4 + 150 * 5) / 300)
     # Batches 13 / 3 - 3, 1 / 3 and -2 / 3 from the mean scatter by more than errors of 0.02 allow.
     apart = math.hypot(50 * 4 / 3, 100 / 3, 150 * 2 / 3) / 300
@@ -183,18 +184,20 @@ def test_pooled_by_hand():
 
 
 def point(at, proxy, gold, error=0.01):
-    return Point(at=at, kl=at / 10, proxy=normal(proxy, error), gold=gold, n=100)
+    return Point(at=at, kl=at / 10, proxy=normal(proxy, error, 100), gold=gold)
 
 
 def test_advice_takes_the_lower_bound_and_sees_the_fall():
-    lucky = point(20, 1.5, normal(2.2, 0.5))
-    sure = point(10, 1.0, normal(2.0, 0.02))
-    found = advise([point(0, 0.0, normal(1.0, 0.02)), sure, lucky, point(30, 2.0, normal(1.5, 0.02))])
+    lucky = point(20, 1.5, normal(2.2, 0.5, 100))
+    sure = point(10, 1.0, normal(2.0, 0.02, 100))
+    found = advise(
+        [point(0, 0.0, normal(1.0, 0.02, 100)), sure, lucky, point(30, 2.0, normal(1.5, 0.02, 100))]
+    )
     assert found.best == sure and found.compared == 4
     assert (found.falls[0].at, found.falls[1].at) == (10, 30)
     # A fall of one standard error is no fall, and a fall of the proxy as well is no over-optimisation.
-    assert advise([sure, point(30, 2.0, normal(1.98, 0.02))]).falls is None
-    assert advise([sure, point(30, 0.5, normal(1.5, 0.02))]).falls is None
+    assert advise([sure, point(30, 2.0, normal(1.98, 0.02, 100))]).falls is None
+    assert advise([sure, point(30, 0.5, normal(1.5, 0.02, 100))]).falls is None
     assert advise([point(0, 0.0, None)]) is None
 
 
@@ -273,8 +276,9 @@ def test_names_that_are_unknown_or_unclear(tmp_path):
     chosen = measure_overopt(tmp_path, best_of_n=samples, proxy="y").series[1]
     # By y the lowest judge's is taken: the mean lower one of two is (3 * 0 + 2 * 1 + 2) / 6.
     assert [one.gold.value for one in chosen.points] == pytest.approx([1.5, 4 / 6, 0.0])
-    (run / "metrics.jsonl").write_text('{"iteration": 1}\n')
-    with pytest.raises(DataError, match=r"metrics.jsonl:1: needs numbers for iteration, kl"):
+    # A run without a reference has null for its KL.
+    (run / "metrics.jsonl").write_text('{"iteration": 1, "kl": null, "reward": 0.5, "n": 8}\n')
+    with pytest.raises(DataError, match=r"metrics.jsonl:1: needs numbers for iteration, kl.*kl_coef above 0"):
         measure_overopt(tmp_path, gold="x", best_of_n=samples, proxy="y")
 
 
@@ -296,7 +300,7 @@ def test_best_of_n_counts_what_it_leaves_out(tmp_path):
         "1 samples lack a score",
         "1 prompts with fewer than 4 scored samples are left out",
     )
-    assert [one.n for one in series.points] == [3, 3, 3]
+    assert [one.gold.n for one in series.points] == [3, 3, 3]
     # Of 0, 1, 2, 3 the best of two is (1 + 2 * 2 + 3 * 3) / 6 = 7 / 3; the gold is twice that.
     assert [one.gold.value for one in series.points] == pytest.approx([3.0, 14 / 3, 6.0])
 
@@ -305,10 +309,17 @@ def test_plot_by_hand():
     drawn = plot("t", [Trace(name="a", marks=(Mark(x=0, y=0, low=0, high=1, label=""),), line=((0, 9.0),))])
     # The frame spans y 0 to 1 over 12 to 280 pixels; the curve above it ends at its edge.
     (one,) = drawn.traces
-    assert (one.whiskers[0].x, one.whiskers[0].y, one.whiskers[0].high) == (52, 280, 12)
-    assert one.points == "52.0,12.0"
+    assert (one.marks[0].x, one.marks[0].y, one.marks[0].high) == (52, 280, 12)
+    assert drawn.lines == ("52.0,12.0",)
     with pytest.raises(ValueError, match="no mark"):
         plot("t", [])
+
+
+def test_charts_are_no_wider_than_they_are_drawn(tmp_path):
+    """A viewBox stretched over the page enlarges its text with it."""
+    write_run(tmp_path / "ppo", [None] * 8, watched=())
+    text = render_overopt(page_of(measure_overopt(tmp_path), "run"))
+    assert 'viewBox="0 0 520 320"' in text and ".plots svg { max-width: 520px; }" in text
 
 
 def test_page_escapes_and_is_well_formed(tmp_path):

@@ -12,36 +12,9 @@ from constitute.train.common import lora, losses
 from constitute.train.common.batching import collate
 from constitute.train.common.checkpoint import last_checkpoint, save_checkpoint
 from constitute.train.common.models import Actor
-from constitute.train.common.rollout import Rollouts
 from constitute.train.common.team import deal
-from constitute.train.ppo.advantages import experience
-from constitute.train.ppo.rloo import leave_one_out
 from constitute.train.ppo.sync import named_weights
 from constitute.train.rewards.parts import RewardPart, as_parts, final_scores, weighted_sum
-
-
-def test_leave_one_out_by_hand():
-    # Two prompts, three samples each: 1 - (2 + 6) / 2 = -3, 2 - 3.5, 6 - 1.5; equal samples have none.
-    advantages = leave_one_out(torch.tensor([1.0, 2.0, 6.0, 5.0, 5.0, 5.0]), 3)
-    assert advantages.tolist() == [-3.0, -1.5, 4.5, 0.0, 0.0, 0.0]
-
-
-def test_leave_one_out_needs_whole_groups():
-    with pytest.raises(AssertionError, match="whole groups"):
-        leave_one_out(torch.ones(4), 3)
-
-
-def test_rloo_experience_puts_the_whole_return_on_every_token():
-    # Scores 3 and 1; KL 0.2 a token at 0.5 costs 0.2 (two tokens) and 0.1 (one): returns 2.8 and 0.9.
-    mask = torch.tensor([[1.0, 1.0], [1.0, 0.0]])
-    rollouts = Rollouts([], [], [[1, 2, 3], [1, 2]], [1, 1], [True, True], mask)
-    logprobs = -torch.ones(2, 2) * mask
-    config = PPOConfig(advantage="rloo", samples_per_prompt=2, batch_size=2)
-    learned = experience(rollouts, [3.0, 1.0], logprobs, logprobs - 0.2 * mask, 0 * mask, 0.5, config)
-    assert learned.advantages_BT.tolist() == [
-        [pytest.approx(1.9), pytest.approx(1.9)],
-        [pytest.approx(-1.9), 0.0],
-    ]
 
 
 def test_importance_weights_by_hand():
@@ -84,7 +57,7 @@ def test_rows_are_dealt_evenly_and_each_once():
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"advantage": "rloo"}, "samples_per_prompt to 2"),
+        ({"kl_coef": 0.0, "kl_target": 6.0}, "set kl_coef above 0"),
         ({"samples_per_prompt": 3}, "no multiple"),
         ({"critic": "lora"}, "set lora_rank"),
         ({"critic": "lora", "lora_rank": 4, "gradient_checkpointing": True}, "gradient_checkpointing=false"),
@@ -159,10 +132,8 @@ def test_one_tracker_may_be_named_alone():
 
 def test_contradicting_settings_are_told_without_a_dump(tmp_path):
     with pytest.raises(UsageError) as told:
-        load_config(None, ("train.ppo.advantage=rloo",))
-    assert str(told.value) == (
-        "train.ppo: advantage=rloo compares samples of one prompt; set samples_per_prompt to 2 or more"
-    )
+        load_config(None, ("train.ppo.ptx_coef=1",))
+    assert str(told.value) == "train.ppo: ptx_coef needs conversations; set ptx_data to a file of them"
 
 
 def test_a_checkpoint_that_a_kill_tore_is_removed_by_the_next(tmp_path):

@@ -87,7 +87,7 @@ def test_a_line_is_plain_json_with_all_there_is_to_know(stored) -> None:
     ("prompts", "sampling", "logprobs", "says"),
     [
         ([IDS[2], IDS[0]], sampled(333), False, r"holds 2 iterations and none .* seed 333; .*iterations=2"),
-        ([IDS[2], IDS[1]], sampled(111), False, r"line 2: prompt 'p0' has other token ids"),
+        ([IDS[2], IDS[1]], sampled(111), False, r"jsonl:2: prompt 'p0' has other token ids"),
         ([IDS[2]], sampled(111), False, "holds 2 rollouts and 1 are wanted"),
         ([IDS[2], IDS[0]], sampled(111, temperature=1.0), False, r"temperature=0.7, not 1.0; replay"),
     ],
@@ -110,7 +110,7 @@ def test_a_folder_without_rollouts_and_a_torn_file_are_named(stored, tmp_path) -
         open_replay(tmp_path / "nothing")
     path = stored / "rollouts" / "iteration-000002.jsonl"
     path.write_text(path.read_text(encoding="utf-8")[:-40], encoding="utf-8")
-    with pytest.raises(DataError, match=r"iteration-000002.jsonl, line 2: not a StoredRollout"):
+    with pytest.raises(DataError, match=r"iteration-000002.jsonl:2: not a StoredRollout"):
         open_replay(stored).generate_ids([IDS[0], IDS[1]], sampled(222), logprobs=True)
 
 

@@ -24,7 +24,7 @@ def doctor(out: Path, as_json: bool) -> None:
       constitute train doctor policy --json
     """
     from constitute.cli.text import harmless
-    from constitute.train.doctor.trend import FEWEST
+    from constitute.train.doctor.evidence import FEWEST
     from constitute.train.ppo.watch import examine
 
     found, noted, iterations, samples = examine(out)
@@ -37,12 +37,11 @@ def doctor(out: Path, as_json: bool) -> None:
         }
         click.echo(json.dumps(values))
         return
-    looked = f"{iterations} iterations and {samples} sampled completions"
     if not iterations:
-        click.echo(f"nothing to judge yet: no iteration is finished in {out}")
+        click.echo(f"nothing to examine: no iteration is finished in {out}")
         return
     count = "nothing wrong" if not found else "1 finding" if len(found) == 1 else f"{len(found)} findings"
-    click.echo(f"{count} in {looked}")
+    click.echo(f"{count} in {iterations} iterations and {samples} sampled completions")
     if iterations < FEWEST:
         click.echo(f"changes are judged from {FEWEST} iterations on")
     for finding in found:

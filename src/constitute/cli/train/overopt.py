@@ -1,4 +1,4 @@
-"""`constitute train overopt`: where maximising a proxy reward stops to help the gold."""
+"""`constitute train overopt`: where a higher proxy reward stops helping the gold."""
 
 from __future__ import annotations
 
@@ -46,8 +46,7 @@ def overopt(
       constitute train overopt --ppo policy --ppo policy-2 --best-of-n samples --gold held-out --out gold.html
     """
     from constitute.cli.text import harmless, table
-    from constitute.report.overopt import write_overopt
-    from constitute.report.overopt_page import page_of
+    from constitute.report.overopt import page_of, write_overopt
     from constitute.train.overopt.run import measure_overopt
 
     found = measure_overopt(run_dir, ppo=ppo, best_of_n=best_of_n, gold=gold, proxy=proxy)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Sequence
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ from pydantic_core import to_jsonable_python
 from constitute.errors import DataError
 from constitute.files import BadLine, atomic, json_lines
 from constitute.stats import Estimate, mean_of
-from constitute.train.common.best_of import best_of_n_kl, rank_weights, sizes_up_to
 from constitute.types import Prompt, Record
 
 SAMPLES, BEST = "samples.jsonl", "best.jsonl"
@@ -41,18 +41,42 @@ class Sampled(Record):
         return self.ended and bool(self.text.strip())
 
 
-def best_of(scores: Sequence[float], k: int, ineligible: int = 0) -> float:
-    """Unbiased estimate of the expected greatest of k scores, from n >= k independent samples.
+@cache
+def rank_weights(n: int, k: int, ineligible: int = 0) -> tuple[float, ...]:
+    """Chance of each of n samples, ranked from the lowest, to be the best of k drawn without replacement.
 
-    The mean of the maximum over all subsets of k (see `rank_weights`). Of the n samples, `ineligible` have
-    no score and are never chosen: they rank below all others, and a subset of them alone does not count.
-    Raises `ValueError` for no scores or k out of 1..n.
+    Unbiased for best-of-k of the policy that drew them: the sample of rank i from below is the best of
+    C(i - 1, k - 1) of the C(n, k) subsets (arXiv 2112.09332, appendix I; 2210.10760, section 2). The
+    `ineligible` lowest have no weight, and subsets of them alone do not count. Raises `ValueError` unless
+    1 <= k <= n and one sample is eligible.
     """
-    if not scores:
-        raise ValueError(f"the best of {k} cannot be estimated from no scores")
-    weights = rank_weights(len(scores) + ineligible, k)[ineligible:]
-    weighted = math.fsum(weight * score for weight, score in zip(weights, sorted(scores), strict=True))
-    return weighted / math.fsum(weights)
+    if not 1 <= k <= n or ineligible >= n:
+        raise ValueError(f"the best of {k} cannot be estimated from {n - ineligible} scores of {n} samples")
+    subsets = math.comb(n, k) - math.comb(ineligible, k)
+    return tuple(math.comb(below, k - 1) / subsets for below in range(ineligible, n))
+
+
+def best_of(scores: Sequence[float], k: int, ineligible: int = 0) -> float:
+    """Unbiased estimate of the expected greatest of k scores, from at least k independent samples.
+
+    `ineligible` more samples than there are `scores` are never chosen. Raises `ValueError` for no scores or
+    too few samples.
+    """
+    weights = rank_weights(len(scores) + ineligible, k, ineligible)
+    return math.fsum(weight * score for weight, score in zip(weights, sorted(scores), strict=True))
+
+
+def best_of_n_kl(n: int) -> float:
+    """KL of best-of-n from the policy it samples, in nats: ln n - (n - 1)/n (arXiv 2009.01325, appendix G.3).
+
+    An upper bound for a finite set of responses (arXiv 2401.01879).
+    """
+    return math.log(n) - (n - 1) / n
+
+
+def sizes(n: int) -> list[int]:
+    """1, 2, 4, ... and n itself."""
+    return sorted({2**power for power in range(n.bit_length())} | {n})
 
 
 def reward_curve(scores: Sequence[Sequence[float]], n: int, seed: int) -> dict[str, Estimate]:
@@ -65,7 +89,7 @@ def reward_curve(scores: Sequence[Sequence[float]], n: int, seed: int) -> dict[s
         return {}
     return {
         f"best of {k}": mean_of([best_of(row, k, n - len(row)) for row in able], f"{seed}:{k}")
-        for k in sizes_up_to(n)
+        for k in sizes(n)
     }
 
 
@@ -110,7 +134,7 @@ def choose(out: Path, prompts: Sequence[Prompt], n: int, seed: int) -> dict[str,
         "tokens": tokens,
         "reward": to_jsonable_python(reward_curve(scores, n, seed)),
         "chosen": to_jsonable_python(_means(chosen, seed)),
-        "kl_bound": {f"best of {k}": best_of_n_kl(k) for k in sizes_up_to(n)},
+        "kl_bound": {f"best of {k}": best_of_n_kl(k) for k in sizes(n)},
     }
 
 

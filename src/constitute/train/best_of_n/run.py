@@ -30,7 +30,7 @@ from constitute.train.common.batching import Batching
 from constitute.train.common.from_run import keep_settings, policy_of, rendered_prompts, sampling_engine
 from constitute.train.common.models import load_tokenizer, turn_ends
 from constitute.train.common.rollout import Rollouts, gather
-from constitute.train.ppo.inputs import input_hashes
+from constitute.train.ppo.setup import input_hashes
 from constitute.train.ppo.sync import Rollouter
 from constitute.train.reward.model import open_reward_model
 from constitute.train.rewards.parts import Reward, RewardPart, as_parts, values_of, weighted_sum

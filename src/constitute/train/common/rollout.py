@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -24,23 +25,10 @@ class Rollouts:
     ended: list[bool]
     mask_BT: Tensor
 
-    @property
+    @cached_property
     def lengths(self) -> list[int]:
         """Tokens of each whole sequence."""
         return [len(sequence) for sequence in self.sequences]
-
-
-@dataclass(frozen=True)
-class Experience:
-    """What the update learns from: log-probabilities, values, advantages and returns of the rollouts."""
-
-    rollouts: Rollouts
-    logprobs_BT: Tensor
-    values_BT: Tensor
-    advantages_BT: Tensor
-    returns_BT: Tensor
-    weights_BT: Tensor | None = None
-    """Importance weights of the policy loss, None where all are 1."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Say what goes wrong in a PPO run, from its metrics and samples alone: a sentence, its figures and a remedy.
 
-Comparisons are made against the noise of the series, so that a run is not accused of what chance does;
-each threshold stands once, by its rule, with where it comes from.
+A change is compared with the noise of its series, so that chance alone raises no finding. Each threshold is
+defined once, beside the checks that use it, with its source.
 """
 
 from __future__ import annotations
@@ -9,43 +9,42 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from constitute.config.ppo import PPOConfig
-from constitute.train.doctor import learning as signs_learning
-from constitute.train.doctor import policy as signs_policy
-from constitute.train.doctor.findings import Finding, Line, Sample, Seen
+from constitute.train.doctor import learning, policy
+from constitute.train.doctor.evidence import Evidence, Line, SampledResponse, TrainingFinding
 
-RULES: tuple[Callable[[Seen], list[Finding]], ...] = (
-    signs_policy.kl_exploding,
-    signs_policy.kl_negative,
-    signs_policy.kl_coef_saturated,
-    signs_policy.entropy_moved,
-    signs_policy.length_moved,
-    signs_policy.never_ends,
-    signs_policy.phrases_spreading,
-    signs_learning.reward_gamed,
-    signs_learning.reward_not_rising,
-    signs_learning.reward_constant,
-    signs_learning.critic_useless,
-    signs_learning.clip_fraction_high,
-    signs_learning.ratio_off,
-    signs_learning.gradients_clipped,
-    signs_learning.sync_gap_wide,
-    signs_learning.early_stops,
+CHECKS: tuple[Callable[[Evidence], list[TrainingFinding]], ...] = (
+    policy.kl_exploding,
+    policy.kl_negative,
+    policy.kl_coef_saturated,
+    policy.entropy_moved,
+    policy.length_moved,
+    policy.never_ends,
+    policy.phrases_spreading,
+    learning.reward_gamed,
+    learning.reward_not_rising,
+    learning.reward_constant,
+    learning.critic_useless,
+    learning.clip_fraction_high,
+    learning.ratio_off,
+    learning.gradients_clipped,
+    learning.sync_gap_wide,
+    learning.early_stops,
 )
 _GRAVEST_FIRST = ("stop", "warning", "note")
 
 
 def diagnose(
     lines: Sequence[Line],
-    samples: Sequence[Sample] = (),
+    samples: Sequence[SampledResponse] = (),
     *,
     config: PPOConfig,
     watched: Sequence[str] = (),
-) -> list[Finding]:
+) -> list[TrainingFinding]:
     """What is wrong after `lines`, the metrics of all iterations so far; the gravest first.
 
     `watched` names the parts of the reward of weight 0, whose means stand under `reward/<name>`. Metrics
-    that are missing are not judged. Rules about change need 12 iterations.
+    that are missing are not judged. Checks of a change need 12 iterations.
     """
-    seen = Seen(lines, samples, config, watched)
-    found = [finding for rule in RULES for finding in rule(seen)]
-    return sorted(found, key=lambda finding: _GRAVEST_FIRST.index(finding.severity))
+    run = Evidence(lines, samples, config, watched)
+    found = [one for check in CHECKS for one in check(run)]
+    return sorted(found, key=lambda one: _GRAVEST_FIRST.index(one.severity))

@@ -5,9 +5,18 @@ from __future__ import annotations
 import math
 
 from constitute.stats import mean, wilson
-from constitute.train.doctor.findings import LASTING, RECENT, SURE, Finding, Seen, finding
+from constitute.train.doctor.evidence import (
+    LASTING,
+    RECENT,
+    SURE,
+    Evidence,
+    TrainingFinding,
+    change,
+    finding,
+    point_error,
+    series,
+)
 from constitute.train.doctor.phrases import spreading
-from constitute.train.doctor.trend import change, point_error, series
 
 # Nats a response (arXiv 2009.01325, figure 5: people like summaries less somewhere beyond 10 and well before
 # 100), and nats a token, since a long response holds more at the same quality.
@@ -30,17 +39,17 @@ NO_END, PENALISED = 0.05, 0.5
 MOST_READ = 400
 
 
-def kl_exploding(seen: Seen) -> list[Finding]:
+def kl_exploding(run: Evidence) -> list[TrainingFinding]:
     """The policy is far from the reference, above its target, or running away."""
-    values = seen.last("kl", RECENT)
+    values = run.last("kl", RECENT)
     if not values:
         return []
     kl, error = mean(values), point_error(values) / math.sqrt(RECENT)
-    every = series(seen.lines, "kl")
+    every = series(run.lines, "kl")
     before, after = mean(every[-6:-3]), mean(every[-3:])
-    tokens = seen.last("length", RECENT)
+    tokens = run.last("length", RECENT)
     per_token = kl / mean(tokens) if tokens else math.inf
-    target = seen.config.kl_target
+    target = run.config.kl_target
     remedy = "raise train.ppo.kl_coef, set train.ppo.kl_target, or lower train.ppo.learning_rate"
     if after > KL_RUNAWAY_FROM and after > KL_RUNAWAY * before:
         text = f"the KL from the reference runs away: {before:.3g} to {after:.3g} nats in 3 iterations"
@@ -62,9 +71,9 @@ def kl_exploding(seen: Seen) -> list[Finding]:
     return []
 
 
-def kl_negative(seen: Seen) -> list[Finding]:
+def kl_negative(run: Evidence) -> list[TrainingFinding]:
     """The sampled KL is below zero by more than chance."""
-    values = seen.last("kl", LASTING)
+    values = run.last("kl", LASTING)
     if not values:
         return []
     kl, error = mean(values), point_error(values) / math.sqrt(LASTING)
@@ -78,9 +87,9 @@ def kl_negative(seen: Seen) -> list[Finding]:
     return [finding("kl_negative", "warning", text, remedy)]
 
 
-def kl_coef_saturated(seen: Seen) -> list[Finding]:
+def kl_coef_saturated(run: Evidence) -> list[TrainingFinding]:
     """The controller of the KL coefficient no longer reaches its target."""
-    target, coefs, values = seen.config.kl_target, series(seen.lines, "kl_coef"), seen.last("kl", RECENT)
+    target, coefs, values = run.config.kl_target, series(run.lines, "kl_coef"), run.last("kl", RECENT)
     if target is None or not coefs or not values or coefs[0] <= 0:
         return []
     kl, times = mean(values), coefs[-1] / coefs[0]
@@ -97,9 +106,9 @@ def kl_coef_saturated(seen: Seen) -> list[Finding]:
     return []
 
 
-def entropy_moved(seen: Seen) -> list[Finding]:
+def entropy_moved(run: Evidence) -> list[TrainingFinding]:
     """The policy becomes deterministic, or noise."""
-    moved = change(series(seen.lines, "entropy"))
+    moved = change(series(run.lines, "entropy"))
     if moved is None or abs(moved.z) < SURE or moved.before <= 0:
         return []
     figures = f"{moved.before:.3g} to {moved.after:.3g} nats per token"
@@ -114,12 +123,12 @@ def entropy_moved(seen: Seen) -> list[Finding]:
     return []
 
 
-def length_moved(seen: Seen) -> list[Finding]:
+def length_moved(run: Evidence) -> list[TrainingFinding]:
     """Responses doubled in length, or halved."""
-    moved = change(series(seen.lines, "length"))
+    moved = change(series(run.lines, "length"))
     if moved is None or abs(moved.z) < SURE:
         return []
-    figures = f"from {moved.before:.3g} to {moved.after:.3g} tokens (limit {seen.config.max_new_tokens})"
+    figures = f"from {moved.before:.3g} to {moved.after:.3g} tokens (limit {run.config.max_new_tokens})"
     if moved.after > LENGTH_GREW * moved.before:
         text = f"responses grew {figures}; the reward may pay for length"
         remedy = "add a part to train.ppo.rewards that takes off for length, or raise train.ppo.kl_coef"
@@ -131,33 +140,33 @@ def length_moved(seen: Seen) -> list[Finding]:
     return []
 
 
-def never_ends(seen: Seen) -> list[Finding]:
+def never_ends(run: Evidence) -> list[TrainingFinding]:
     """Hardly any response ends, or most scores are the penalty for that."""
-    rates, sizes = seen.last("eos_rate", RECENT), seen.last("n", RECENT)
+    rates, sizes = run.last("eos_rate", RECENT), run.last("n", RECENT)
     if not rates or not sizes:
         return []
     n = round(sum(sizes))
     ended = round(sum(rate * size for rate, size in zip(rates, sizes, strict=True)))
     high = wilson(ended, n)[1]
     counted = f"{n - ended} of {n} responses of the last {RECENT} iterations were cut off at "
-    counted += f"{seen.config.max_new_tokens} tokens"
+    counted += f"{run.config.max_new_tokens} tokens"
     remedy = (
         "raise train.ppo.max_new_tokens, or fine-tune the policy on answers that end (`constitute train sft`)"
     )
     if high < NO_END:
         return [finding("never_ends", "warning", f"{counted}: hardly any ends by itself", remedy)]
-    if seen.config.missing_eos_penalty is not None and 1 - high > PENALISED:
-        text = f"{counted} and score {-seen.config.missing_eos_penalty:g} whatever they say"
+    if run.config.missing_eos_penalty is not None and 1 - high > PENALISED:
+        text = f"{counted} and score {-run.config.missing_eos_penalty:g} whatever they say"
         remedy += ", or set train.ppo.missing_eos_penalty=null"
         return [finding("penalty_dominates", "warning", text, remedy)]
     return []
 
 
-def phrases_spreading(seen: Seen) -> list[Finding]:
+def phrases_spreading(run: Evidence) -> list[TrainingFinding]:
     """Some phrases spread over the sampled completions."""
-    quarter = len(seen.lines) // 4
-    early = [sample.completion for sample in seen.samples if sample.iteration <= quarter]
-    late = [sample.completion for sample in seen.samples if sample.iteration > len(seen.lines) - quarter]
+    quarter = len(run.lines) // 4
+    early = [sample.completion for sample in run.samples if sample.iteration <= quarter]
+    late = [sample.completion for sample in run.samples if sample.iteration > len(run.lines) - quarter]
     found = spreading(early[:MOST_READ], late[-MOST_READ:])
     if not found:
         return []

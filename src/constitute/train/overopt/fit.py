@@ -25,16 +25,15 @@ class Fit(Record):
     """Gold reward as offset + d (alpha - beta d), or offset + d (alpha - beta ln d) for PPO; d = sqrt(KL).
 
     `peak_kl` is where the fitted curve is highest, None where it has no peak; an end of its interval is None
-    where it is not bounded. `within` says whether the peak lies within the KL that was measured, `misfit` is
-    the root mean square residual in standard errors: well above 1, the form does not hold and neither does
-    the peak.
+    where it is not bounded. `within` says whether the peak lies within the KL that was measured. `misfit` is
+    the root mean square residual in standard errors: well above 1, the points do not follow such a curve, and
+    its peak means nothing. The `n` of a coefficient counts the points.
     """
 
     method: Method
     offset: Measure
     alpha: Measure
     beta: Measure
-    points: int
     peak_kl: float | None
     peak_low: float | None
     peak_high: float | None
@@ -75,10 +74,11 @@ def fit_gold(
             f"{len(set(ds))} were measured"
         )
     weights = _weights(errors)
-    solver = _solver([[1.0, d, -_bend(method, d)] for d in ds], weights)
-    if solver is None:
+    design = [[1.0, d, -_bend(method, d)] for d in ds]
+    solved = _least_squares(design, weights, [golds])
+    if not solved:
         return "no curve fitted: the measured KL lie too close together"
-    offset, alpha, beta = _applied(solver, golds)
+    ((offset, alpha, beta),) = solved
     gaps = [gold - gold_at(method, offset, alpha, beta, d) for d, gold in zip(ds, golds, strict=True)]
     excess = sum(weight * gap**2 for weight, gap in zip(weights, gaps, strict=True)) / (len(ds) - 3)
     if not resampled:
@@ -87,23 +87,18 @@ def fit_gold(
         resampled = [
             [rng.gauss(gold, s) for gold, s in zip(golds, spreads, strict=True)] for _ in range(RESAMPLES)
         ]
-    found = [_applied(solver, row) for row in resampled]
+    found = _least_squares(design, weights, resampled)
     peaks = sorted(_peak(method, a, b) for _, a, b in found)
-    peak, low, high = (
-        _peak(method, alpha, beta),
-        quantile(peaks, 0.025),
-        peaks[math.ceil(0.975 * len(peaks)) - 1],
-    )
+    peak = _peak(method, alpha, beta)
     offsets, alphas, betas = zip(*found, strict=True)
     return Fit(
         method=method,
-        offset=bootstrapped(offset, offsets),
-        alpha=bootstrapped(alpha, alphas),
-        beta=bootstrapped(beta, betas),
-        points=len(ds),
+        offset=bootstrapped(offset, offsets, len(ds)),
+        alpha=bootstrapped(alpha, alphas, len(ds)),
+        beta=bootstrapped(beta, betas, len(ds)),
         peak_kl=_finite(peak),
-        peak_low=_finite(low),
-        peak_high=_finite(high),
+        peak_low=_finite(quantile(peaks, 0.025)),
+        peak_high=_finite(peaks[math.ceil(0.975 * len(peaks)) - 1]),
         within=peak <= max(kls),
         misfit=math.sqrt(excess),
     )
@@ -132,34 +127,19 @@ def _weights(errors: Sequence[float]) -> list[float]:
     return [1.0 / max(error, floor) ** 2 for error in errors]
 
 
-def _solver(rows: Sequence[Sequence[float]], weights: Sequence[float]) -> list[list[float]] | None:
-    """(X'WX)^-1 X'W, so that its product with the values is the solution; None where X'WX is singular."""
-    width = len(rows[0])
-    # Unit columns keep the elimination well conditioned.
-    scales = [
-        math.sqrt(sum(w * row[c] ** 2 for w, row in zip(weights, rows, strict=True))) for c in range(width)
-    ]
-    if not all(scales):
-        return None
-    unit = [[value / scale for value, scale in zip(row, scales, strict=True)] for row in rows]
-    right = [[w * row[c] for w, row in zip(weights, unit, strict=True)] for c in range(width)]
-    table = [
-        [sum(a * row[j] for a, row in zip(right[i], unit, strict=True)) for j in range(width)] + right[i]
-        for i in range(width)
-    ]
-    for column in range(width):
-        pivot = max(range(column, width), key=lambda i: abs(table[i][column]))
-        table[column], table[pivot] = table[pivot], table[column]
-        if abs(table[column][column]) < 1e-10:
-            return None
-        table[column] = [value / table[column][column] for value in table[column]]
-        for i in range(width):
-            if i != column:
-                factor = table[i][column]
-                table[i] = [v - factor * p for v, p in zip(table[i], table[column], strict=True)]
-    return [[value / scale for value in row[width:]] for row, scale in zip(table, scales, strict=True)]
+def _least_squares(
+    rows: Sequence[Sequence[float]], weights: Sequence[float], values: Sequence[Sequence[float]]
+) -> list[tuple[float, float, float]]:
+    """Weighted least-squares coefficients for each list of values; none where `rows` leave them open."""
+    import numpy as np
 
-
-def _applied(solver: Sequence[Sequence[float]], values: Sequence[float]) -> tuple[float, float, float]:
-    offset, alpha, beta = (sum(s * v for s, v in zip(row, values, strict=True)) for row in solver)
-    return offset, alpha, beta
+    roots = np.sqrt(np.asarray(weights))[:, None]
+    design = np.asarray(rows) * roots
+    # Columns of equal length keep the rank apart from the units.
+    scales = np.linalg.norm(design, axis=0)
+    if not scales.all():
+        return []
+    found, _, rank, _ = np.linalg.lstsq(design / scales, np.asarray(values).T * roots, rcond=1e-5)
+    if rank < len(scales):
+        return []
+    return [(float(a), float(b), float(c)) for a, b, c in (found / scales[:, None]).T]

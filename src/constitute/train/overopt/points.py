@@ -1,4 +1,4 @@
-"""Over-optimisation: gold rewards of best-of-n and of a PPO run, and where to stop (arXiv 2210.10760)."""
+"""Proxy and gold rewards of best-of-n and of a PPO run, with intervals, and which policy to ship."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from operator import itemgetter
 from statistics import NormalDist
 from typing import NamedTuple
 
-from constitute.stats import mean, quantile, stderr
-from constitute.train.common.best_of import best_of_n_kl, rank_weights
+from constitute.stats import Estimate, mean, quantile, stderr
+from constitute.train.best_of_n.choice import best_of_n_kl, rank_weights
 from constitute.types import Record
 
 RESAMPLES = 1000
@@ -27,26 +27,25 @@ class Scored(NamedTuple):
     eligible: bool = True
 
 
-class Measure(Record):
-    """A mean with its standard error and 95 % interval."""
+class Measure(Estimate):
+    """An estimate from at least one case, with its standard error."""
 
     value: float
-    stderr: float
     low: float
     high: float
+    stderr: float
 
 
 class Point(Record):
     """Rewards of one policy; `at` is n of best-of-n or the updates done, `kl` nats from the reference.
 
-    `n` counts the responses (PPO) or prompts (best-of-n) behind it.
+    The `n` of an estimate counts responses (PPO) or prompts (best-of-n).
     """
 
     at: int
     kl: float
     proxy: Measure
     gold: Measure | None
-    n: int
 
 
 class Advice(Record):
@@ -73,20 +72,25 @@ class Observation:
     n: int
 
 
-def normal(value: float, error: float) -> Measure:
-    """A mean with its normal 95 % interval."""
-    return Measure(value=value, stderr=error, low=value - _Z * error, high=value + _Z * error)
+def normal(value: float, error: float, n: int) -> Measure:
+    """A mean of `n` cases with its normal 95 % interval."""
+    return Measure(value=value, stderr=error, low=value - _Z * error, high=value + _Z * error, n=n)
+
+
+def bootstrapped(value: float, replicates: Sequence[float], n: int) -> Measure:
+    """A value from `n` cases with the spread and the percentile interval of its bootstrap replicates."""
+    ordered = sorted(replicates)
+    spread = stderr(ordered) * math.sqrt(len(ordered))
+    low, high = quantile(ordered, 0.025), quantile(ordered, 0.975)
+    return Measure(value=value, stderr=spread, low=low, high=high, n=n)
 
 
 def best_of_n_rewards(samples: Sequence[Scored], n: int) -> tuple[float, float]:
     """Proxy and gold expected of the highest-proxy response among n of these, drawn without replacement.
 
-    Unbiased for best-of-n of the policy that drew them (arXiv 2112.09332, appendix I, as in 2210.10760):
-    the sample of rank i from below is the best of C(i - 1, n - 1) of the C(N, n) subsets. Of tied samples
-    each is as likely to be taken. Raises `ValueError` unless 1 <= n <= N.
+    Each of several tied samples is as likely to be taken. Raises `ValueError` unless 1 <= n <= samples.
     """
-    ordered = _ties_averaged(samples)
-    weights = rank_weights(len(samples), n)
+    weights, ordered = rank_weights(len(samples), n), _ties_averaged(samples)
     return (
         math.fsum(weight * proxy for weight, (proxy, _) in zip(weights, ordered, strict=True)),
         math.fsum(weight * gold for weight, (_, gold) in zip(weights, ordered, strict=True)),
@@ -110,35 +114,17 @@ def best_of_n_points(
 
     Also returns the gold rewards of each bootstrap resample, one a size, for `fit_gold`.
     """
-    count = len(sizes)
     pairs = [[best_of_n_rewards(samples, n) for n in sizes] for samples in prompts]
     rows = [[proxy for proxy, _ in row] + [gold for _, gold in row] for row in pairs]
-    means = [mean(column) for column in zip(*rows, strict=True)]
     resampled = []
     for _ in range(RESAMPLES):
         drawn = rng.choices(rows, k=len(rows))
         resampled.append([math.fsum(column) / len(rows) for column in zip(*drawn, strict=True)])
-    measures = [
-        bootstrapped(value, column) for value, column in zip(means, zip(*resampled, strict=True), strict=True)
-    ]
-    points = [
-        Point(
-            at=n,
-            kl=best_of_n_kl(n),
-            proxy=measures[place],
-            gold=measures[count + place],
-            n=len(prompts),
-        )
-        for place, n in enumerate(sizes)
-    ]
-    return points, [row[count:] for row in resampled]
-
-
-def bootstrapped(value: float, replicates: Sequence[float]) -> Measure:
-    """A value with the spread and the percentile interval of its replicates."""
-    ordered = sorted(replicates)
-    spread = stderr(ordered) * math.sqrt(len(ordered))
-    return Measure(value=value, stderr=spread, low=quantile(ordered, 0.025), high=quantile(ordered, 0.975))
+    columns = zip(zip(*rows, strict=True), zip(*resampled, strict=True), strict=True)
+    measures = [bootstrapped(mean(column), replicates, len(rows)) for column, replicates in columns]
+    both = zip(sizes, measures[: len(sizes)], measures[len(sizes) :], strict=True)
+    points = [Point(at=n, kl=best_of_n_kl(n), proxy=proxy, gold=gold) for n, proxy, gold in both]
+    return points, [row[len(sizes) :] for row in resampled]
 
 
 def pooled(observations: Sequence[Observation], marks: Sequence[int]) -> list[Point]:
@@ -166,18 +152,16 @@ def _pool(mark: int, group: Sequence[Observation]) -> Point:
         known = math.sqrt(sum((error(one) * one.n) ** 2 for one in group)) / total
         apart = math.sqrt(sum(((value(one) - centre) * one.n) ** 2 for one in group)) / total
         # Where the policy moves fast, its batches differ by more than their sampling.
-        return normal(centre, max(known, apart * math.sqrt(len(group) / max(len(group) - 1, 1))))
+        return normal(centre, max(known, apart * math.sqrt(len(group) / max(len(group) - 1, 1))), total)
 
-    golds = [one.gold for one in group]
     gold = None
-    if None not in golds:
+    if all(one.gold is not None for one in group):
         gold = measure(lambda one: one.gold or 0.0, lambda one: one.gold_stderr)
     return Point(
         at=mark,
         kl=sum(one.kl * one.n for one in group) / total,
         proxy=measure(lambda one: one.proxy, lambda one: one.proxy_stderr),
         gold=gold,
-        n=total,
     )
 
 

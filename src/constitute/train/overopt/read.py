@@ -2,53 +2,42 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from constitute.errors import DataError, UsageError
-from constitute.train.doctor.trend import noise
+from constitute.files import read_json, read_log
+from constitute.train.doctor.evidence import Line, noise
 from constitute.train.overopt.points import Observation, Scored
 
 PROXY = "reward"
-Row = Mapping[str, Any]
 # Points of a run whose settings are not known.
 _GRID = 10
 
 
-def rows_of(path: Path) -> Iterator[dict[str, Any]]:
-    """Objects of a JSONL file; a last line that is still being written is left out."""
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """Objects of a JSONL file; a last line that is still being written is left out.
+
+    Raises `UsageError` where there is no file, `DataError` for a broken line.
+    """
     if not path.is_file():
         raise UsageError(f"no {path.name} in {path.parent}; give the folder that a finished command wrote")
-    text = path.read_text(encoding="utf-8")
-    lines = text.split("\n")
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError:
-            if number == len(lines):
-                return
-            raise DataError(f"{path}:{number}: not JSON; remove the line or make the file again") from None
-        if not isinstance(row, dict):
-            raise DataError(f"{path}:{number}: not an object; remove the line or make the file again")
-        yield row
+    return read_log(path)
 
 
 def gold_of(
     wanted: str | None,
-    runs: Mapping[Path, Sequence[Row]],
-    samples: Sequence[Row],
+    runs: Mapping[Path, Sequence[Line]],
+    samples: Sequence[Line],
 ) -> str | None:
     """The gold's name: as given, if anything was measured under it, else the only candidate, else None."""
     watched: set[str] = set()
     parts: set[str] = set()
     for folder, lines in runs.items():
-        watched |= set(_watched(folder))
+        watched |= {str(name) for name in _about(folder).get("watched", [])}
         parts |= {name.partition("/")[2] for line in lines for name in line if name.startswith("reward/")}
     scored = {name for row in samples for name in scores_of(row)}
     if wanted is not None:
@@ -66,26 +55,17 @@ def gold_of(
     return next(iter(candidates), None)
 
 
-def _watched(folder: Path) -> list[str]:
-    return [str(name) for name in _about(folder).get("watched", [])]
-
-
 def _about(folder: Path) -> dict[str, Any]:
     """OUT/watch.json, which names the settings and the watched parts; empty where there is none."""
     path = folder / "watch.json"
-    if not path.is_file():
-        return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        found = None
+    found = read_json(path) if path.is_file() else {}
     if not isinstance(found, dict):
         raise DataError(f"{path} is not a JSON object; remove it and name the gold reward with --gold")
     return found
 
 
-def observations(folder: Path, lines: Sequence[Row], gold: str | None) -> list[Observation]:
-    """One a line of metrics, taken before that line's update. Missing errors come from the scatter."""
+def observations(folder: Path, lines: Sequence[Line], gold: str | None) -> list[Observation]:
+    """One a line of metrics, taken before its update. Errors that are missing come from the scatter."""
     field = f"{PROXY}/{gold}"
     values = [line[field] for line in lines if isinstance(line.get(field), int | float)]
     scatter = {PROXY: noise([line[PROXY] for line in lines if PROXY in line]), field: noise(values)}
@@ -106,8 +86,8 @@ def observations(folder: Path, lines: Sequence[Row], gold: str | None) -> list[O
         except (KeyError, TypeError, ValueError):
             where = folder / "metrics.jsonl"
             raise DataError(
-                f"{where}:{number}: needs numbers for iteration, kl, {PROXY} and n; "
-                "give the folder that `constitute train ppo` wrote"
+                f"{where}:{number}: needs numbers for iteration, kl, {PROXY} and n; give the folder of a "
+                "`constitute train ppo` that measured the KL (train.ppo.kl_coef above 0, such as 1e-9)"
             ) from None
     return observed
 
@@ -133,7 +113,7 @@ def marks_of(folder: Path, iterations: int, kept: Iterable[int]) -> list[int]:
     return sorted({0, *range(step, iterations + 1, step), *kept})
 
 
-def by_prompt(rows: Sequence[Row], proxy: str, gold: str) -> tuple[list[list[Scored]], list[str]]:
+def by_prompt(rows: Sequence[Line], proxy: str, gold: str) -> tuple[list[list[Scored]], list[str]]:
     """Proxy and gold of each prompt's samples; prompts with fewer than most have are left out and counted.
 
     A sample that was cut off or is empty is never the best, as in `train best-of-n`.
@@ -157,7 +137,7 @@ def by_prompt(rows: Sequence[Row], proxy: str, gold: str) -> tuple[list[list[Sco
     return kept, notes
 
 
-def scores_of(row: Row) -> dict[str, float]:
+def scores_of(row: Line) -> dict[str, float]:
     """A sample's finite scores by name; the weighted sum that best-of-n goes by is `reward`."""
     found = {PROXY: row["score"]} if "score" in row else {}
     found |= row.get("scores", {})

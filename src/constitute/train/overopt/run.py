@@ -1,15 +1,15 @@
-"""Read what PPO and best-of-n measured, and say where maximising the proxy stops to help the gold reward."""
+"""Read what PPO and best-of-n measured, and say where a higher proxy reward stops helping the gold."""
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from constitute.errors import UsageError
-from constitute.train.common.best_of import sizes_up_to
+from constitute.train.best_of_n.choice import sizes
+from constitute.train.doctor.evidence import Line
 from constitute.train.overopt.fit import Fit, Method, fit_gold
 from constitute.train.overopt.points import (
     Advice,
@@ -81,8 +81,8 @@ def measure_overopt(
             f"nothing to compare in {run}: it holds neither ppo/metrics.jsonl nor best-of-n/samples.jsonl; "
             "run `constitute train ppo` first, or give --ppo DIR or --best-of-n DIR"
         )
-    runs = {folder: list(rows_of(folder / "metrics.jsonl")) for folder in folders}
-    samples = [] if best_of_n is None else list(rows_of(best_of_n / "samples.jsonl"))
+    runs = {folder: rows_of(folder / "metrics.jsonl") for folder in folders}
+    samples = [] if best_of_n is None else rows_of(best_of_n / "samples.jsonl")
     gold = gold_of(gold, runs, samples)
     found = [_ppo_series(folder, lines, gold, seed) for folder, lines in runs.items()]
     if not asked and folders and not any(gold in scores_of(row) for row in samples):
@@ -93,7 +93,7 @@ def measure_overopt(
     return Overopt(gold=gold, series=tuple(found), sentences=tuple(_sentences(found, gold)))
 
 
-def _ppo_series(folder: Path, lines: Sequence[Mapping[str, Any]], gold: str | None, seed: int) -> Series:
+def _ppo_series(folder: Path, lines: Sequence[Line], gold: str | None, seed: int) -> Series:
     observed = observations(folder, lines, gold)
     policies = kept_policies(folder, len(lines))
     points = pooled(observed, marks_of(folder, len(lines), policies))
@@ -121,7 +121,7 @@ def _ppo_series(folder: Path, lines: Sequence[Mapping[str, Any]], gold: str | No
 
 
 def _best_of_n_series(
-    folder: Path, rows: Sequence[Mapping[str, Any]], gold: str | None, proxy: str | None, seed: int
+    folder: Path, rows: Sequence[Line], gold: str | None, proxy: str | None, seed: int
 ) -> Series:
     if gold is None:
         return Series(name=str(folder), method="best-of-n", points=(), no_fit="no gold reward was named")
@@ -138,9 +138,8 @@ def _best_of_n_series(
             f"{folder}/samples.jsonl holds no sample with both {chosen} and {gold}; run `train best-of-n` "
             f"with --reward {chosen} --reward 0*{gold} into another --out"
         )
-    sizes = sizes_up_to(min(len(samples) for samples in prompts))
     rng = random.Random(seed)
-    points, resampled = best_of_n_points(prompts, sizes, rng)
+    points, resampled = best_of_n_points(prompts, sizes(min(len(samples) for samples in prompts)), rng)
     golds = [point.gold for point in points if point.gold is not None]
     fit = fit_gold(
         "best-of-n",
@@ -218,5 +217,4 @@ def _fallen(series: Series, best: Point, last: Point, gold: str) -> str:
 
 
 def _said(point: Point) -> str:
-    gold = point.gold
-    return "" if gold is None else f"{gold.value:.3f} ({gold.low:.3f} to {gold.high:.3f})"
+    return "" if point.gold is None else point.gold.text()

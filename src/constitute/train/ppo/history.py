@@ -1,18 +1,19 @@
-"""What a PPO run leaves on disk as it goes: metrics, checkpoints and policies."""
+"""What a PPO run leaves behind: the figures of each iteration, checkpoints, policies and a summary."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
+import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from constitute.config.ppo import PPOConfig
-from constitute.stats import mean
-from constitute.train.common import sharding
+from constitute.files import append_log, atomic_folder, read_log, write_text
+from constitute.stats import mean, stderr
+from constitute.train.common import losses, sharding
 from constitute.train.common.artefact import write_card
 from constitute.train.common.checkpoint import (
     best_checkpoint,
@@ -20,7 +21,9 @@ from constitute.train.common.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from constitute.train.ppo.setup import Players
+from constitute.train.ppo.experience import Experience
+from constitute.train.ppo.setup import Models
+from constitute.train.ppo.update import UpdateStats
 
 Line = dict[str, Any]
 METRICS = "metrics.jsonl"
@@ -29,52 +32,42 @@ METRICS = "metrics.jsonl"
 class History:
     """The files of one run under `out`; only the first process of several writes."""
 
-    def __init__(self, out: Path, made_by: dict[str, Any], players: Players, config: PPOConfig) -> None:
-        self.out, self.made_by, self.players, self.config = out, made_by, players, config
+    def __init__(self, out: Path, made_by: dict[str, Any], models: Models, config: PPOConfig) -> None:
+        self.out, self.made_by, self.models, self.config = out, made_by, models, config
         self.identity = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()[:16]
 
     def resume(self, kl_coef: float) -> tuple[list[Line], float]:
         """Restore the last checkpoint; returns the metrics up to it and the KL coefficient. Later ones go."""
-        learner = self.players.learner
+        learner = self.models.learner
         last = last_checkpoint(self.out / "checkpoints", self.made_by)
         lines: list[Line] = []
         if last is not None:
-            state = load_checkpoint(last, learner.model, learner.optimizer, self.players.scheduler)
+            state = load_checkpoint(last, learner.model, learner.optimizer, self.models.scheduler)
             kl_coef = float(state["kl_coef"])
-            stored = (self.out / METRICS).read_text(encoding="utf-8").splitlines()
-            lines = [json.loads(text) for text in stored[: state["iteration"]]]
+            lines = read_log(self.out / METRICS)[: state["iteration"]]
         if learner.team.main:
-            self._rewrite(lines)
+            write_text(self.out / METRICS, "".join(json.dumps(line) + "\n" for line in lines))
         with learner.team.phase("start"):
             learner.team.share(None)
         return lines, kl_coef
 
-    def _rewrite(self, lines: Sequence[Line]) -> None:
-        self.out.mkdir(parents=True, exist_ok=True)
-        new = self.out / f".{METRICS}.new"
-        new.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-        os.replace(new, self.out / METRICS)
-
     def record(self, line: Line) -> None:
         """Append one line to the metrics; on disk before the checkpoint that counts on it."""
-        with (self.out / METRICS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append_log(self.out / METRICS, [json.dumps(line)])
 
     def checkpoint(self, lines: Sequence[Line], kl_coef: float) -> None:
         """Save everything a later run needs to go on after `lines`, and the policy as users load it.
 
         The objective of a checkpoint is the mean of reward - kl_coef * KL over the iterations since the
-        one before: single batches are noisy. Where weights are sharded every process calls it, and only the
-        first writes.
+        checkpoint before: single batches are noisy. Where weights are sharded every process calls this, and
+        only the first writes.
         """
-        learner = self.players.learner
+        learner = self.models.learner
         recent = lines[-self.config.checkpoint_every :]
         state = {
             "kl_coef": kl_coef,
             "made_by": self.made_by,
-            "objective": mean([line["reward"] - line["kl_coef"] * line["kl"] for line in recent]),
+            "objective": mean([_objective(line) for line in recent]),
         }
         iteration = len(lines)
         policy = self.whole_policy()
@@ -83,7 +76,7 @@ class History:
             iteration,
             learner.model,
             learner.optimizer,
-            self.players.scheduler,
+            self.models.scheduler,
             state,
             lambda folder: self._save_with_card(folder, policy, lines[-1]),
         )
@@ -93,11 +86,8 @@ class History:
     def _keep(self, iteration: int) -> None:
         name = f"iteration-{iteration:06d}"
         kept = self.out / "policies"
-        staging = kept / f".{name}"
-        shutil.rmtree(staging, ignore_errors=True)
-        shutil.copytree(self.out / "checkpoints" / name / "policy", staging)
-        shutil.rmtree(kept / name, ignore_errors=True)
-        os.replace(staging, kept / name)
+        with atomic_folder(kept / name) as folder:
+            shutil.copytree(self.out / "checkpoints" / name / "policy", folder, dirs_exist_ok=True)
 
     def _save_with_card(self, folder: Path, policy: Any, line: Line) -> None:
         self.save_policy(policy, folder)
@@ -106,14 +96,116 @@ class History:
 
     def whole_policy(self) -> Any:
         """The policy to be saved, adapters merged; of sharded weights in the first process alone."""
-        return sharding.whole_model(self.players.actor_critic.actor.model)
+        return sharding.whole_model(self.models.actor_critic.actor.model)
 
     def save_policy(self, policy: Any, folder: Path) -> None:
         """Write the policy as a plain Hugging Face folder."""
         policy.save_pretrained(folder)
-        self.players.tokenizer.save_pretrained(folder)
+        self.models.tokenizer.save_pretrained(folder)
 
     def best(self) -> dict[str, Any]:
         """Where the policy of the best checkpoint is."""
         found = best_checkpoint(self.out / "checkpoints")
         return {} if found is None else {"best_policy": str((found / "policy").relative_to(self.out))}
+
+
+def _objective(line: Line) -> float:
+    """Reward minus the penalty; a KL is measured wherever its coefficient is not 0."""
+    return float(line["reward"] - line["kl_coef"] * line["kl"] if line["kl_coef"] else line["reward"])
+
+
+def iteration_figures(
+    iteration: int,
+    learned: Experience,
+    rewards: Sequence[float],
+    parts: Mapping[str, Sequence[float]],
+    stats: UpdateStats,
+) -> Line:
+    """Metrics of one iteration, all of the batch before its update.
+
+    `kl` and `kl_k3` are nats per response (k1 and k3 estimates of the KL from the reference), `entropy` nats
+    per token, `length` tokens, `reward` before the penalty for a missing end. Null is what was not measured:
+    the KL without a reference, the values without a critic, a variance that is not defined. Each of several
+    `parts` of the reward gives its mean as `reward/<name>` and `reward_stderr/<name>`.
+    """
+    batch, n = learned.batch, len(rewards)
+    return {
+        "iteration": iteration + 1,
+        "reward": mean(rewards),
+        "reward_stderr": stderr(rewards),
+        "reward_std": stderr(rewards) * math.sqrt(n),
+        "n": n,
+        **_distance(learned),
+        "kl_coef": batch.kl_coef,
+        "entropy": losses.masked_mean(batch.entropy_BT, batch.mask_BT).item(),
+        "length": batch.mask_BT.sum().item() / n,
+        "eos_rate": sum(batch.rollouts.ended) / n,
+        **_critic(learned),
+        **stats.means(),
+        "updates": stats.updates,
+        "stopped_early": stats.stopped_early,
+        **_by_part(parts),
+    }
+
+
+def _distance(learned: Experience) -> dict[str, float | None]:
+    batch = learned.batch
+    if batch.ref_logprobs_BT is None:
+        return {"kl": None, "kl_k3": None}
+    logs_B = ((batch.logprobs_BT - batch.ref_logprobs_BT) * batch.mask_BT).sum(dim=1)
+    k3_B = (losses.k3(batch.logprobs_BT, batch.ref_logprobs_BT) * batch.mask_BT).sum(dim=1)
+    return {"kl": logs_B.mean().item(), "kl_k3": k3_B.mean().item()}
+
+
+def _critic(learned: Experience) -> dict[str, float | None]:
+    batch = learned.batch
+    if not batch.algorithm.needs_critic:
+        return {"value_mean": None, "return_mean": None, "explained_variance": None}
+    explained = losses.explained_variance(learned.returns_BT, batch.values_BT, batch.mask_BT).item()
+    return {
+        "value_mean": losses.masked_mean(batch.values_BT, batch.mask_BT).item(),
+        "return_mean": losses.masked_mean(learned.returns_BT, batch.mask_BT).item(),
+        "explained_variance": None if math.isnan(explained) else explained,
+    }
+
+
+def _by_part(parts: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    if len(parts) < 2:
+        return {}
+    means = {f"reward/{name}": mean(values) for name, values in parts.items()}
+    return means | {f"reward_stderr/{name}": stderr(values) for name, values in parts.items()}
+
+
+def run_summary(lines: Sequence[Line]) -> dict[str, Any]:
+    """Reward of the first and of the last iterations with intervals, final KL, length and seconds by phase.
+
+    The last tenth of the iterations (at least one) is averaged: a single batch is noisy.
+    """
+    tail = lines[-max(1, len(lines) // 10) :]
+    gaps = [line["sync_gap"] for line in lines if line["sync_gap"] is not None]
+    seconds: dict[str, float] = {}
+    for line in lines:
+        for phase, spent in line["seconds"].items():
+            seconds[phase] = seconds.get(phase, 0.0) + spent
+    return {
+        "iterations": len(lines),
+        "reward_before": _interval(lines[:1]),
+        "reward_after": _interval(tail),
+        **{name: _mean(tail, name) for name in ("kl", "entropy", "length", "eos_rate")},
+        "kl_coef": lines[-1]["kl_coef"],
+        "largest_sync_gap": max(gaps, default=None),
+        "seconds": {phase: round(spent, 3) for phase, spent in seconds.items()},
+    }
+
+
+def _mean(lines: Sequence[Line], name: str) -> float | None:
+    values = [line[name] for line in lines]
+    return None if None in values else mean(values)
+
+
+def _interval(lines: Sequence[Line]) -> dict[str, float]:
+    """Mean reward over iterations with a 95 % interval from their standard errors (normal)."""
+    n = sum(line["n"] for line in lines)
+    value = sum(line["reward"] * line["n"] for line in lines) / n
+    spread = math.sqrt(sum((line["reward_stderr"] * line["n"]) ** 2 for line in lines)) / n
+    return {"value": value, "n": n, "low": value - 1.96 * spread, "high": value + 1.96 * spread}

@@ -6,15 +6,16 @@ with another learner the stored completions are another policy's from its second
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pydantic import ValidationError
 
-from constitute.errors import DataError, EngineError, StorageError, UsageError
+from constitute.errors import DataError, EngineError, UsageError
+from constitute.files import BadLine, text_lines, write_text
 from constitute.types import Completion, Prompt, Record, SamplingParams
 
 if TYPE_CHECKING:
@@ -85,26 +86,14 @@ def save_rollouts(
 
 
 def _write(path: Path, rows: Iterable[Record]) -> None:
-    new = path.with_name(f".{path.name}.new")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with new.open("w", encoding="utf-8") as file:
-            file.writelines(row.model_dump_json() + "\n" for row in rows)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(new, path)
-    except OSError as problem:
-        raise StorageError(
-            f"cannot write {path}: {problem.strerror or problem}; free space and run again, or set "
-            "train.ppo.save_rollouts=false"
-        ) from problem
+    write_text(path, "".join(row.model_dump_json() + "\n" for row in rows))
 
 
 @dataclass(frozen=True)
 class ReplayEngine:
-    """Keeps to `sync.Rollouter` with stored completions; it has no weights, so it scores nothing.
+    """Implements `sync.Rollouter` with stored completions; it has no weights, so it scores nothing.
 
-    A batch is found by the seed of its sampling, so a run that goes on from a checkpoint finds its own.
+    A batch is found by the seed of its sampling, so a resumed run finds its own batches.
     """
 
     replays: ClassVar[bool] = True
@@ -147,17 +136,17 @@ class ReplayEngine:
         for number, (row, ids) in enumerate(zip(stored, prompts, strict=True), 1):
             if list(row.prompt_ids) != list(ids):
                 raise DataError(
-                    f"{path}, line {number}: prompt {row.prompt.id!r} has other token ids than the prompt "
+                    f"{path}:{number}: prompt {row.prompt.id!r} has other token ids than the prompt "
                     "asked for; replay with the prompts, model and system text of the run that wrote it"
                 )
             if row.sampling != sampling:
                 raise DataError(
-                    f"{path}, line {number}: sampled with {_difference(row.sampling, sampling)}; replay with "
+                    f"{path}:{number}: sampled with {_difference(row.sampling, sampling)}; replay with "
                     "the train.ppo.temperature and max_new_tokens of the run that wrote it"
                 )
             if logprobs and not row.completion.logprobs:
                 raise DataError(
-                    f"{path}, line {number}: stored without log-probabilities; replay with "
+                    f"{path}:{number}: stored without log-probabilities; replay with "
                     "train.ppo.old_logprobs=trainer and no train.ppo.importance_cap"
                 )
 
@@ -185,31 +174,31 @@ def open_replay(folder: Path) -> ReplayEngine:
         )
     files: dict[int | None, Path] = {}
     for path in batches:
-        files[_first(path).sampling.seed] = path
+        for first in islice(_records(path, StoredRollout), 1):
+            files[first.sampling.seed] = path
     stored = _read(inside / _PROMPTS, StoredPrompt)
     return ReplayEngine(
         inside, [row.prompt for row in stored], [list(row.prompt_ids) for row in stored], files
     )
 
 
-def _first(path: Path) -> StoredRollout:
-    with path.open(encoding="utf-8") as file:
-        return _parsed(path, 1, file.readline(), StoredRollout)
-
-
 def _read(path: Path, kind: type[R]) -> list[R]:
-    with path.open(encoding="utf-8") as file:
-        return [_parsed(path, number, line, kind) for number, line in enumerate(file, 1)]
+    return list(_records(path, kind))
 
 
-def _parsed(path: Path, number: int, line: str, kind: type[R]) -> R:
-    try:
-        return kind.model_validate_json(line)
-    except ValidationError as problem:
-        reason = problem.errors()[0]["msg"]
+def _records(path: Path, kind: type[R]) -> Iterator[R]:
+    for line in text_lines(path):
+        if isinstance(line, BadLine):
+            where, reason = line.where, line.reason
+        else:
+            where, text, _ = line
+            try:
+                yield kind.model_validate_json(text)
+                continue
+            except ValidationError as problem:
+                reason = problem.errors()[0]["msg"]
         raise DataError(
-            f"{path}, line {number}: not a {kind.__name__} ({reason}); remove the folder and "
-            "store the run again"
+            f"{where}: not a {kind.__name__} ({reason}); remove the folder and store the run again"
         ) from None
 
 

@@ -10,12 +10,12 @@ import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from constitute.config.ppo import PPOConfig
 from constitute.errors import UsageError
@@ -26,13 +26,11 @@ from constitute.train.common.batching import Batching, prompt_order
 from constitute.train.common.memory import memory_advice
 from constitute.train.common.team import Team, deal, gather_team
 from constitute.train.common.trackers import check_trackers
-from constitute.train.ppo.advantages import experience
-from constitute.train.ppo.history import History
-from constitute.train.ppo.inputs import fitting, input_hashes, probe
-from constitute.train.ppo.ptx import Row, add_ptx, read_ptx
+from constitute.train.ppo.algorithms import find_algorithm
+from constitute.train.ppo.experience import ScoredBatch, experience
+from constitute.train.ppo.history import History, Line, iteration_figures, run_summary
 from constitute.train.ppo.replay import save_prompts, save_rollouts
-from constitute.train.ppo.setup import Players, set_up
-from constitute.train.ppo.summary import iteration_figures, run_summary
+from constitute.train.ppo.setup import Models, fitting, input_hashes, set_up
 from constitute.train.ppo.sync import (
     PROBE_ROWS,
     Rollouter,
@@ -40,8 +38,9 @@ from constitute.train.ppo.sync import (
     follow_push,
     logprob_gap,
     named_weights,
+    probe,
 )
-from constitute.train.ppo.update import update
+from constitute.train.ppo.update import Labelled, add_ptx, read_ptx, update
 from constitute.train.ppo.watch import open_watch, shown
 from constitute.train.rewards.parts import (
     Reward,
@@ -54,7 +53,6 @@ from constitute.train.rewards.parts import (
 )
 from constitute.types import Prompt, SamplingParams
 
-Line = dict[str, Any]
 _KNOBS = "train.ppo.microbatch_tokens or train.ppo.max_new_tokens, or set train.ppo.critic=shared"
 
 
@@ -75,10 +73,16 @@ def train_ppo(
 
     `prompt_ids` are the prompts as the engine renders them; `engine` samples and takes the new weights (of
     several processes, the first alone has one); `reference` (the policy itself unless given) anchors the
-    KL. Started again, it goes on from its last checkpoint. Returns the summary of figures. Raises
+    KL. Started again, the run goes on from its last checkpoint. Returns the summary of figures. Raises
     `UsageError`, `DataError`, `EngineError`, `RunMismatch` for another recipe in `out`, and `GateFailed`
     for a loss that is not finite.
     """
+    find_algorithm(config)
+    if reference is not None and not config.kl_coef:
+        raise UsageError(
+            "a reference is given and train.ppo.kl_coef is 0, so that nothing is measured from it; leave the "
+            "reference out, or set train.ppo.kl_coef=1e-9 to measure the KL alone"
+        )
     team = gather_team()
     if team.main and engine is None:
         raise UsageError("the first process has no engine to sample with; give train_ppo an engine")
@@ -91,18 +95,18 @@ def train_ppo(
     done = finished(out, made_by)
     if done is not None:
         return done
-    prompts, prompt_ids, too_long = fitting(prompts, prompt_ids, limit, config)
+    kept, kept_ids = fitting(prompts, prompt_ids, limit, config)
     check_trackers(config.report_to)
-    players = set_up(policy, parts, reference, config, team, seed)
-    history = History(out, made_by, players, config)
-    run = _Run(players, parts, engine, prompts, prompt_ids, config, seed, history)
-    run.ptx = read_ptx(config, players.tokenizer, players.eos, limit)
+    models = set_up(policy, parts, reference, config, team, seed)
+    ptx = read_ptx(config, models.tokenizer, models.eos, limit)
+    history = History(out, made_by, models, config)
+    run = _Run(models, parts, engine, kept, kept_ids, config, seed, history, config.kl_coef, ptx)
     lines = run.resume()
     if config.save_rollouts and team.main:
-        save_prompts(out, prompts, prompt_ids)
+        save_prompts(out, kept, kept_ids)
     findings = _train(run, lines, progress if team.main else Silent())
-    summary = run_summary(lines) | {"prompts": len(prompts), "prompts_too_long": too_long}
-    summary |= {"critic_from": players.critic_from, "processes": team.size, **history.best()}
+    summary = run_summary(lines) | {"prompts": len(kept), "prompts_too_long": len(prompts) - len(kept)}
+    summary |= {"critic_from": models.critic_from, "processes": team.size, **history.best()}
     summary["findings"] = findings
     with team.phase("save"):
         last = history.whole_policy() if team.saves else None
@@ -133,62 +137,46 @@ def _train(run: _Run, lines: list[Line], progress: Progress) -> dict[str, str]:
     return {finding.kind: finding.sentence for finding in watch.findings}
 
 
+@dataclass
 class _Run:
-    """The state of one PPO run: its players, its engine and the KL coefficient."""
+    """The state of one PPO run: its models, its engine and the KL coefficient."""
 
-    def __init__(
-        self,
-        players: Players,
-        parts: Sequence[RewardPart],
-        engine: Rollouter | None,
-        prompts: list[Prompt],
-        prompt_ids: list[list[int]],
-        config: PPOConfig,
-        seed: int,
-        history: History,
-    ) -> None:
-        self.players, self.parts, self.engine = players, parts, engine
-        self.prompts, self.prompt_ids = prompts, prompt_ids
-        self.config, self.seed, self.history = config, seed, history
-        self.kl_coef = config.kl_coef
-        self.ptx: list[Row] = []
-        self.seconds: dict[str, float] = {}
+    models: Models
+    parts: Sequence[RewardPart]
+    engine: Rollouter | None
+    prompts: list[Prompt]
+    prompt_ids: list[list[int]]
+    config: PPOConfig
+    seed: int
+    history: History
+    kl_coef: float
+    ptx: list[Labelled]
+    seconds: dict[str, float] = field(default_factory=dict)
 
     @property
     def team(self) -> Team:
         """The processes that train together."""
-        return self.players.learner.team
+        return self.models.learner.team
 
     def iterate(self, iteration: int) -> tuple[Line, rollout.Rollouts, list[float]]:
         """One batch: sample, score, learn, push; returns its metrics, rollouts and rewards."""
         self.seconds = {}
-        config, learner = self.config, self.players.learner
+        config, learner, scheduler = self.config, self.models.learner, self.models.scheduler
         rollouts = self._sample(iteration)
         values = self._reward(rollouts)
         if config.save_rollouts and self.team.main:
             save_rollouts(self.history.out, iteration + 1, self._sampling(iteration), rollouts, values)
         total = weighted_sum(self.parts, values)
         with self._timed("forward"):
-            old, reference_BT, kept = self._forward(rollouts)
-        logprobs_BT, entropy_BT, values_BT = old
-        scores = final_scores(total, rollouts.ended, config)
-        learned = experience(rollouts, scores, logprobs_BT, reference_BT, values_BT, self.kl_coef, config)
+            batch, kept = self._forward(rollouts, final_scores(total, rollouts.ended, config))
+        learned = experience(batch)
         with self._timed("update"):
             extra = partial(self._add_ptx, iteration) if self.ptx else None
             stats = update(learner, learned, config, self._seed("minibatches", iteration), kept, extra)
-        line = iteration_figures(
-            iteration,
-            learned,
-            total,
-            reference_BT,
-            entropy_BT,
-            stats,
-            self.kl_coef,
-            self.players.scheduler,
-            values,
-        )
+        line = iteration_figures(iteration, learned, total, values, stats)
+        line |= zip(("learning_rate", "critic_learning_rate"), scheduler.get_last_lr(), strict=True)
         self._adapt(line["kl"], len(total))
-        self.players.scheduler.step()
+        scheduler.step()
         line["sync_gap"] = self._push(iteration + 1, *probe(rollouts))
         spent = sum(self.seconds.values())
         line["tokens_per_second"] = rollouts.mask_BT.sum().item() / spent
@@ -213,59 +201,73 @@ class _Run:
                 None if self.engine is None else self.engine.generate_ids(ids, sampling, logprobs=wanted)
             )
         prompts = [self.prompts[row] for row in rows]
-        return rollout.gather(prompts, ids, completions, self.players.eos, self.team.device)
+        return rollout.gather(prompts, ids, completions, self.models.eos, self.team.device)
 
     def _reward(self, rollouts: rollout.Rollouts) -> dict[str, list[float]]:
         """Every part's rewards; all processes run a sharded model, and the first alone asks the others."""
-        batching = Batching(self.players.learner.pad_id, self.config.microbatch_tokens)
+        batching = Batching(self.models.learner.pad_id, self.config.microbatch_tokens)
         with self._timed("reward"):
             found = {
                 name: values_of(source, name, rollouts, batching)
-                for name, source in self.players.rewards.items()
+                for name, source in self.models.rewards.items()
                 if self.team.main or (self.team.saves and isinstance(source, Scorer))
             }
             shared: dict[str, list[float]] = self.team.share(found)
         return shared
 
-    def _forward(self, rollouts: rollout.Rollouts) -> tuple[list[Tensor], Tensor, rollout.Kept | None]:
-        """Old log-probabilities, entropies, values; the reference's log-probabilities; a graph to reuse."""
-        config, model, team = self.config, self.players.learner.model, self.team
+    def _forward(
+        self, rollouts: rollout.Rollouts, scores: Sequence[float]
+    ) -> tuple[ScoredBatch, rollout.Kept | None]:
+        """Log-probabilities, entropies and values before the update, and a graph for it to reuse."""
+        config, model, team = self.config, self.models.learner.model, self.team
         mine = deal(rollouts.lengths, team.size)[team.rank]
-        args = (rollouts, mine, Batching(self.players.learner.pad_id, config.microbatch_tokens))
+        args = (rollouts, mine, Batching(self.models.learner.pad_id, config.microbatch_tokens))
         run = partial(rollout.forward_all, cut=team.cut)
-        from_engine = config.old_logprobs == "engine"
+        from_engine, kept, reference_BT = config.old_logprobs == "engine", None, None
         with team.accelerator.autocast():
-            with torch.no_grad():
-                (reference_BT,), _ = run(self.players.reference, *args, count=1)
+            if self.models.reference is not None:
+                with torch.no_grad():
+                    (reference_BT,), _ = run(self.models.reference, *args, count=1)
             if from_engine:
-                (values_BT,), kept = run(lambda batch: (model.values(batch),), *args, count=1)
+                (values_BT,), _ = run(lambda batch: (model.values(batch),), *args, count=1)
+                logprobs_BT = rollout.engine_logprobs(rollouts)
+                # The mean of -log pi over samples is an estimate of the entropy.
+                entropy_BT, values_BT = -logprobs_BT, team.sum(values_BT)
             else:
-                old, kept = run(
+                found, kept = run(
                     lambda batch: model(batch, config.temperature, entropy=True),
                     *args,
                     count=3,
                     keep=config.minibatches == 1,
                 )
-        if not from_engine:
-            return [team.sum(tensor) for tensor in old], team.sum(reference_BT), kept
-        logprobs_BT = rollout.engine_logprobs(rollouts)
-        # The mean of -log pi over samples is an estimate of the entropy.
-        return [logprobs_BT, -logprobs_BT, team.sum(values_BT)], team.sum(reference_BT), None
+                logprobs_BT, entropy_BT, values_BT = (team.sum(tensor) for tensor in found)
+        batch = ScoredBatch(
+            algorithm=find_algorithm(config),
+            rollouts=rollouts,
+            scores_B=torch.tensor(scores, device=rollouts.mask_BT.device),
+            logprobs_BT=logprobs_BT,
+            entropy_BT=entropy_BT,
+            values_BT=values_BT,
+            ref_logprobs_BT=None if reference_BT is None else team.sum(reference_BT),
+            kl_coef=self.kl_coef,
+            config=config,
+        )
+        return batch, kept
 
     def _add_ptx(self, iteration: int, step: int) -> None:
-        add_ptx(self.players.learner, self.ptx, self.config, self._seed(f"ptx:{step}", iteration))
+        add_ptx(self.models.learner, self.ptx, self.config, self._seed(f"ptx:{step}", iteration))
 
-    def _adapt(self, kl: float, episodes: int) -> None:
-        if self.config.kl_target is not None:
+    def _adapt(self, kl: float | None, episodes: int) -> None:
+        if self.config.kl_target is not None and kl is not None:
             self.kl_coef = losses.adaptive_kl(
                 self.kl_coef, kl, self.config.kl_target, episodes, self.config.kl_horizon
             )
 
     def resume(self) -> list[Line]:
-        """Take up the last checkpoint and bring the engine to its weights; returns the metrics up to it."""
+        """Load the last checkpoint and give the engine its weights; returns the metrics up to it."""
         lines, self.kl_coef = self.history.resume(self.kl_coef)
         rows = [list(ids) for ids in self.prompt_ids[:PROBE_ROWS]]
-        self._push(len(lines), rows, [[min(self.players.eos)]] * len(rows))
+        self._push(len(lines), rows, [[min(self.models.eos)]] * len(rows))
         return lines
 
     def checkpoint(self, lines: Sequence[Line]) -> None:
@@ -279,8 +281,8 @@ class _Run:
         self, version: int, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
     ) -> float | None:
         """Send the weights and check them on a probe; returns the gap in nats per token, None in a replay."""
-        gap, actor = None, self.players.actor_critic.actor
-        probed = (prompts, completions, self.players.learner.pad_id, self.config.microbatch_tokens)
+        gap, actor = None, self.models.actor_critic.actor
+        probed = (prompts, completions, self.models.learner.pad_id, self.config.microbatch_tokens)
         with self._timed("sync"):
             pushes = self.engine is not None and not getattr(self.engine, "replays", False)
             if self.team.sharding is not None and self.team.share(pushes) and not self.team.main:

@@ -1,7 +1,9 @@
-"""Load and wire what a PPO run works with: models, rewards, optimizer and schedule."""
+"""Load and wire what a PPO run works with: prompts that fit, models, rewards, optimizer and schedule."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -12,8 +14,9 @@ import torch
 from torch import Tensor
 
 from constitute.config.ppo import PPOConfig
-from constitute.errors import UsageError
+from constitute.errors import DataError, UsageError
 from constitute.train.common import lora, sharding
+from constitute.train.common.artefact import model_identity
 from constitute.train.common.batching import TokenBatch
 from constitute.train.common.models import (
     Actor,
@@ -25,25 +28,28 @@ from constitute.train.common.models import (
 )
 from constitute.train.common.render import check_pad, eos_ids
 from constitute.train.common.team import Team
+from constitute.train.ppo.algorithms import find_algorithm
 from constitute.train.ppo.update import Learner
 from constitute.train.reward.model import RewardModel, open_reward_model, value_head_of
 from constitute.train.rewards.parts import RewardFunction, RewardPart, Scorer
+from constitute.types import Prompt
 
 Forward = Callable[[TokenBatch], tuple[Tensor, ...]]
 
 
 @dataclass(frozen=True)
-class Players:
+class Models:
     """Everything a PPO run holds in memory. `critic_from` says what the value function started as.
 
-    `reference` gives the log-probabilities of the response tokens under the frozen reference.
+    `reference` gives the log-probabilities of the response tokens under the frozen reference; it is None
+    where `train.ppo.kl_coef` is 0, since nothing is then measured from it.
     """
 
     tokenizer: Any
     eos: frozenset[int]
     learner: Learner
     scheduler: Any
-    reference: Forward
+    reference: Forward | None
     rewards: dict[str, Scorer | RewardFunction]
     critic_from: str
 
@@ -53,6 +59,38 @@ class Players:
         return self.learner.model
 
 
+def input_hashes(
+    prompt_ids: Sequence[Sequence[int]], policy: str, parts: Sequence[RewardPart], reference: str | None
+) -> dict[str, str]:
+    """What a run is made from, by name: part of its recipe."""
+    rendered = hashlib.sha256(json.dumps([list(ids) for ids in prompt_ids]).encode()).hexdigest()[:16]
+    found = {
+        "prompts": rendered,
+        "policy": model_identity(policy),
+        "reference": model_identity(reference or policy),
+    }
+    for part in parts:
+        known = model_identity(part.source) if isinstance(part.source, str) else part.identity
+        found[f"reward/{part.name}"] = f"{part.weight:g}*{part.identity or known}"
+    return found
+
+
+def fitting(
+    prompts: Sequence[Prompt], prompt_ids: Sequence[Sequence[int]], limit: int | None, config: PPOConfig
+) -> tuple[list[Prompt], list[list[int]]]:
+    """The prompts that leave room for a whole response. Raises `DataError` where there are none."""
+    room = None if limit is None else limit - config.max_new_tokens
+    kept = [pair for pair in zip(prompts, prompt_ids, strict=True) if room is None or len(pair[1]) <= room]
+    if not kept:
+        raise DataError(
+            "there are no prompts to train on"
+            if not prompts
+            else f"no prompt leaves room for {config.max_new_tokens} new tokens in a context of {limit}; "
+            "lower train.ppo.max_new_tokens or raise engine.context_length"
+        )
+    return [pair[0] for pair in kept], [list(pair[1]) for pair in kept]
+
+
 def set_up(
     policy: str,
     parts: Sequence[RewardPart],
@@ -60,7 +98,7 @@ def set_up(
     config: PPOConfig,
     team: Team,
     seed: int,
-) -> Players:
+) -> Models:
     """Load the models. Raises `UsageError` for models that do not fit together."""
     from transformers import AutoModelForCausalLM, set_seed
 
@@ -72,7 +110,7 @@ def set_up(
     model = load_model(AutoModelForCausalLM, policy, dtype=torch.float32).to(team.load_device)
     actor = Actor(model)
     check_actor(actor, policy)
-    frozen = _reference(actor, policy, reference, config, frozen_type, team)
+    frozen = _reference(actor, policy, reference, config, frozen_type, team) if config.kl_coef else None
     rewards: dict[str, Scorer | RewardFunction] = {
         part.name: _scorer(part.source, tokenizer, policy, frozen_type, team)
         if isinstance(part.source, str)
@@ -84,7 +122,7 @@ def set_up(
     actor_critic, critic_from = _actor_critic(actor, policy, parts, config)
     learner, scheduler = _learner(actor_critic, config, team, tokenizer.pad_token_id)
     ends = eos_ids(tokenizer, model.config, model.generation_config)
-    return Players(tokenizer, ends, learner, scheduler, frozen, rewards, critic_from)
+    return Models(tokenizer, ends, learner, scheduler, frozen, rewards, critic_from)
 
 
 def _reference(
@@ -127,8 +165,10 @@ def _reference_logprobs(
 def _actor_critic(
     actor: Actor, policy: str, parts: Sequence[RewardPart], config: PPOConfig
 ) -> tuple[ActorCritic, str]:
-    if config.advantage == "rloo":
-        return _checkpointing(ActorCritic(actor, None, None), config), "none: leave-one-out"
+    if not find_algorithm(config).needs_critic:
+        return _checkpointing(
+            ActorCritic(actor, None, None), config
+        ), f"none: {config.advantage} needs no critic"
     width = actor.model.config.get_text_config().hidden_size
     if config.critic == "shared":
         return _checkpointing(

@@ -14,7 +14,7 @@ from constitute.errors import UsageError
 from constitute.packaged import model_path
 from constitute.progress import Progress, Silent, first_process, process_count
 from constitute.train.common.from_run import keep_settings, policy_of, rendered_prompts, sampling_engine
-from constitute.train.rewards.sources import Reward, open_rewards, used_rewards
+from constitute.train.rewards.sources import Sources, open_rewards, used_rewards
 from constitute.types import Prompt
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def run_ppo(
     prompts: Sequence[Prompt],
     *,
     policy: str | None = None,
-    reward: Reward | None = None,
+    reward: Sources | None = None,
     reference: str | None = None,
     out: Path | None = None,
     engine: Engine | None = None,
@@ -40,8 +40,10 @@ def run_ppo(
     `replay` names a run whose stored rollouts and prompts take the place of an engine and of `prompts`. Of
     several processes that train together, only the first samples and asks for rewards.
     """
+    from constitute.train.ppo.algorithms import find_algorithm
     from constitute.train.ppo.run import train_ppo
 
+    find_algorithm(config.train.ppo)
     name = policy_of(config, policy)
     progress = progress or Silent()
     settings = config.train.ppo.model_copy(update={"rewards": used_rewards(config, reward)})

@@ -13,19 +13,17 @@ from constitute.errors import EngineError
 from constitute.train.common import lora, sharding
 from constitute.train.common.batching import collate, micro_batches
 from constitute.train.common.models import Actor
+from constitute.train.common.rollout import Rollouts
+from constitute.train.doctor.learning import GAP_STOPS, GAP_WIDE
 from constitute.types import Completion, SamplingParams
 
 log = logging.getLogger(__name__)
 
-# Mean absolute difference of log-probabilities (nats): the same weights in fp32 differ by about 1e-6, in
-# bf16 by 0.01-0.02; stale weights by about 0.2.
-WARN_GAP = 0.05
-STOP_GAP = 0.2
 PROBE_ROWS = 8
 
 
 class Rollouter(Protocol):
-    """The part of an engine that training uses; `engines.base.RolloutEngine` keeps to it."""
+    """The part of an engine that training uses; `engines.base.RolloutEngine` implements it."""
 
     def generate_ids(
         self, prompts: Sequence[Sequence[int]], sampling: SamplingParams, *, logprobs: bool
@@ -104,21 +102,31 @@ def _own_logprobs(
         yield rows, actor(batch, 1.0)[0]
 
 
+def probe(rollouts: Rollouts) -> tuple[list[list[int]], list[list[int]]]:
+    """Prompts and completions of the first rollouts, on which engine and trainer are compared."""
+    pairs = list(zip(rollouts.sequences, rollouts.prompt_lengths, strict=True))[:PROBE_ROWS]
+    return [row[:start] for row, start in pairs], [row[start:] for row, start in pairs]
+
+
 def check_gap(gap: float) -> None:
-    """Warn above 0.05 nats; raise `EngineError` above 0.2 or where it is no number."""
-    if gap <= WARN_GAP:
+    """Warn above 0.05 nats; raise `EngineError` above 0.2 or where the gap is no number.
+
+    An engine that kept old weights shows a gap as large as the policy moved in the meantime: at a small
+    learning rate it stays below both limits.
+    """
+    if gap <= GAP_WIDE:
         return
-    if gap <= STOP_GAP:
+    if gap <= GAP_STOPS:
         log.warning(
             "engine and trainer differ by %.3f nats per token (expected below %.2f): "
             "the engine may run in a lower precision than the trainer",
             gap,
-            WARN_GAP,
+            GAP_WIDE,
         )
         return
     raise EngineError(
         f"after the weights were pushed, engine and trainer differ by {gap:.3f} nats per token "
-        f"(limit {STOP_GAP}); the engine likely kept old weights (a packed or tied output layer, a "
+        f"(limit {GAP_STOPS}); the engine likely kept old weights (a packed or tied output layer, a "
         "prefix cache) or serves another model; start it on the policy's folder and continue from the "
         "last checkpoint"
     )

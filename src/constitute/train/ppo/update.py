@@ -1,19 +1,29 @@
-"""Learn from one batch of experience: epochs, minibatches and micro-batches of clipped PPO updates."""
+"""Learn from one batch of experience: epochs, minibatches and micro-batches of policy and value updates.
+
+PPO-ptx mixes in the likelihood of good conversations (arXiv 2203.02155, equation 2).
+"""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from constitute.config.train import PPOConfig
-from constitute.errors import GateFailed
+from constitute.config.ppo import PPOConfig
+from constitute.errors import DataError, GateFailed
 from constitute.train.common import losses, sharding
+from constitute.train.common.batching import TokenBatch, collate
+from constitute.train.common.data import read_conversations
 from constitute.train.common.models import ActorCritic
-from constitute.train.common.rollout import Experience, Kept, batch_of
+from constitute.train.common.render import conversation_ids
+from constitute.train.common.rollout import Kept, batch_of
 from constitute.train.common.team import Team, deal
+from constitute.train.ppo.experience import Experience
 
 
 @dataclass
@@ -72,7 +82,7 @@ def update(
     gradients of its own to each step, told the number of the step.
     """
     stats = UpdateStats()
-    n_rows = len(experience.rollouts.sequences)
+    n_rows = len(experience.batch.rollouts.sequences)
     for epoch in range(config.epochs):
         for rows in _minibatches(n_rows, config.minibatches, order_seed + epoch):
             sums, tokens = _accumulate(learner, experience, rows, config, kept)
@@ -103,7 +113,7 @@ def _accumulate(
     learner: Learner, experience: Experience, rows: Sequence[int], config: PPOConfig, kept: Kept | None
 ) -> tuple[dict[str, float], float]:
     """Gradients of one minibatch; the mean is over all its tokens, however it is cut into pieces."""
-    rollouts, team = experience.rollouts, learner.team
+    rollouts, team = experience.batch.rollouts, learner.team
     tokens = rollouts.mask_BT[list(rows)].sum().item()
     mine = [rows[place] for place in deal([rollouts.lengths[row] for row in rows], team.size)[team.rank]]
     totals = torch.zeros(len(SUMS), device=team.device)
@@ -130,16 +140,19 @@ def _piece_loss(
 ) -> tuple[Tensor, Tensor]:
     """Summed loss of a micro-batch and its detached sums for the metrics, in the order of `SUMS`."""
     new_N, _, values_N = outputs
-    inside = experience.rollouts.mask_BT[list(rows)].bool()
+    before = experience.batch
+    inside = before.mask_BT[list(rows)].bool()
 
     def tokens_of(tensor_BT: Tensor) -> Tensor:
         return tensor_BT[list(rows)][inside]
 
-    old_N, old_values_N = tokens_of(experience.logprobs_BT), tokens_of(experience.values_BT)
+    old_N, old_values_N = tokens_of(before.logprobs_BT), tokens_of(before.values_BT)
     advantages_N, returns_N = tokens_of(experience.advantages_BT), tokens_of(experience.returns_BT)
-    policy_N = losses.clipped_policy_loss(new_N, old_N, advantages_N, config.clip)
+    policy_N = before.algorithm.policy_loss(new_N, old_N, advantages_N, config)
     if experience.weights_BT is not None:
         policy_N = policy_N * tokens_of(experience.weights_BT)
+    if before.algorithm.kl == "loss" and before.ref_logprobs_BT is not None:
+        policy_N = policy_N + before.kl_coef * losses.k3(new_N, tokens_of(before.ref_logprobs_BT))
     value_N = losses.clipped_value_loss(values_N, old_values_N, returns_N, config.value_clip)
     with torch.no_grad():
         sums = torch.stack(
@@ -173,3 +186,61 @@ def _step(learner: Learner, config: PPOConfig, stats: UpdateStats) -> None:
     learner.optimizer.step()
     learner.optimizer.zero_grad(set_to_none=True)
     stats.updates += 1
+
+
+# Token ids of a conversation and their labels; tokens labelled so bear no loss.
+Labelled = tuple[list[int], list[int]]
+_IGNORED = -100
+
+
+def read_ptx(config: PPOConfig, tokenizer: Any, ends: frozenset[int], limit: int | None) -> list[Labelled]:
+    """Token ids and labels of `ptx_data`, those that fit `limit` tokens; empty where it is not used.
+
+    Raises `UsageError` or `DataError` for a file that cannot be used.
+    """
+    if not config.ptx_coef or config.ptx_data is None:
+        return []
+    rows = [conversation_ids(tokenizer, turns, ends) for turns in read_conversations(Path(config.ptx_data))]
+    kept = [row for row in rows if limit is None or len(row[0]) <= limit]
+    if not kept:
+        raise DataError(f"all {len(rows)} conversations of {config.ptx_data} are longer than {limit} tokens")
+    return kept
+
+
+def add_ptx(learner: Learner, rows: Sequence[Labelled], config: PPOConfig, seed: int) -> None:
+    """Add the gradient of `ptx_coef` times the mean negative log-likelihood of a drawn batch."""
+    team = learner.team
+    count = max(1, config.batch_size // config.minibatches)
+    rng = random.Random(seed)
+    drawn = [rows[rng.randrange(len(rows))] for _ in range(count)]
+    tokens = sum(label != _IGNORED for _, labels in drawn for label in labels)
+    mine = deal([len(ids) for ids, _ in drawn], team.size)[team.rank]
+    for places in team.cut([len(drawn[row][0]) for row in mine], config.microbatch_tokens):
+        batch = labelled([drawn[mine[place]] for place in places], learner.pad_id, team.device)
+        with team.accelerator.autocast():
+            # The model's own distribution is what imitates: no sampling temperature.
+            logprobs_N, _ = learner.model.actor(batch, 1.0)
+        (-config.ptx_coef * logprobs_N.sum() / tokens).backward()
+
+
+def labelled(rows: Sequence[Labelled], pad_id: int, device: torch.device) -> TokenBatch:
+    """Right-padded conversations whose labelled tokens are the targets."""
+    if not rows:
+        return collate([], [], pad_id, device)
+    width = max(len(ids) for ids, _ in rows)
+    padded = [[*ids, *([pad_id] * (width - len(ids)))] for ids, _ in rows]
+    predict = [
+        row * width + place - 1
+        for row, (_, labels) in enumerate(rows)
+        for place, label in enumerate(labels)
+        if label != _IGNORED
+    ]
+    target = [label for _, labels in rows for label in labels if label != _IGNORED]
+    last = [row * width + len(ids) - 1 for row, (ids, _) in enumerate(rows)]
+    return TokenBatch(
+        torch.tensor(padded, device=device),
+        torch.arange(width, device=device).expand(len(rows), width),
+        torch.tensor(predict, dtype=torch.long, device=device),
+        torch.tensor(target, dtype=torch.long, device=device),
+        torch.tensor(last, device=device),
+    )

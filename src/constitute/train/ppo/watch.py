@@ -1,9 +1,7 @@
-"""Keep what a person wants to see of a PPO run: samples, findings, and figures in a tracker of choice."""
+"""Keep what a person wants to see of a PPO run: samples, findings, and figures in the trackers asked for."""
 
 from __future__ import annotations
 
-import json
-import os
 import random
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -14,11 +12,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import ValidationError
 
 from constitute.config.ppo import PPOConfig
-from constitute.errors import StorageError, UsageError
+from constitute.errors import DataError, UsageError
+from constitute.files import append_log, read_json, read_log, write_text
 from constitute.progress import Progress
 from constitute.train.common.trackers import close_trackers, open_trackers, scalars
 from constitute.train.doctor.diagnose import diagnose
-from constitute.train.doctor.findings import Finding, Line, Sample
+from constitute.train.doctor.evidence import Line, SampledResponse, TrainingFinding
 from constitute.types import Prompt, Record
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ class Noted(Record):
     """Line of findings.jsonl: a finding and the iteration after which it was first seen."""
 
     iteration: int
-    finding: Finding
+    finding: TrainingFinding
 
 
 class About(Record):
@@ -55,7 +54,7 @@ def shown(line: Line) -> dict[str, float]:
 
 @dataclass
 class Watch:
-    """An open look at a run; `iteration` once for each, then `close`. Also a context manager."""
+    """What watches one run: call `iteration` after each of them, then `close`. Also a context manager."""
 
     out: Path
     config: PPOConfig
@@ -64,11 +63,11 @@ class Watch:
     progress: Progress
     trackers: list[Any]
     lines: list[Line] = field(default_factory=list)
-    samples: list[Sample] = field(default_factory=list)
+    samples: list[SampledResponse] = field(default_factory=list)
     noted: list[Noted] = field(default_factory=list)
 
     @property
-    def findings(self) -> tuple[Finding, ...]:
+    def findings(self) -> tuple[TrainingFinding, ...]:
         """What was found so far, each kind once, in the order it was seen."""
         return tuple(note.finding for note in self.noted)
 
@@ -78,7 +77,7 @@ class Watch:
         `line` holds this iteration's metrics, `values` one reward a rollout. Raises `StorageError`.
         """
         kept = choose_samples(line["iteration"], rollouts, values, self.config.samples_kept, self.seed)
-        _append(self.out / SAMPLES, kept)
+        append_log(self.out / SAMPLES, [one.model_dump_json() for one in kept])
         self.lines.append(line)
         self.samples += kept
         for tracker in self.trackers:
@@ -86,7 +85,7 @@ class Watch:
         known = {note.finding.kind for note in self.noted}
         found = diagnose(self.lines, self.samples, config=self.config, watched=self.watched)
         new = [Noted(iteration=line["iteration"], finding=one) for one in found if one.kind not in known]
-        _append(self.out / FINDINGS, new)
+        append_log(self.out / FINDINGS, [note.model_dump_json() for note in new])
         self.noted += new
         for note in new:
             self.progress.note(
@@ -115,11 +114,11 @@ def open_watch(
     watched: Sequence[str] | None = None,
     main: bool = True,
 ) -> Watch:
-    """Look at the run in `out`, of which the first `done` iterations stand in metrics.jsonl.
+    """Watch the run in `out`, of which the first `done` iterations stand in metrics.jsonl.
 
-    Whatever was kept of later ones is dropped: they come again. `watched` names the parts of the reward
-    that are not optimised; those of weight 0 in `config.rewards` where None. Where not `main`, nothing is
-    read or written. Raises `UsageError` for a tracker that is not installed.
+    What was kept of later iterations is dropped, since they run again. `watched` names the parts of the
+    reward that are not optimised; None takes those of weight 0 in `config.rewards`. A process that is not
+    `main` reads and writes nothing. Raises `UsageError` for a tracker that is not installed.
     """
     if watched is None:
         watched = [part.name or part.source for part in config.rewards if part.weight == 0]
@@ -128,8 +127,8 @@ def open_watch(
         return Watch(out, config, seed, tuple(watched), progress, [])
     out.mkdir(parents=True, exist_ok=True)
     about = _about(out, config, tuple(watched), fresh=done == 0)
-    lines = [line for line in read_lines(out / METRICS) if line["iteration"] <= done]
-    samples = _keep(out / SAMPLES, Sample, lambda sample: sample.iteration <= done)
+    lines: list[Line] = [line for line in read_log(out / METRICS) if line["iteration"] <= done]
+    samples = _keep(out / SAMPLES, SampledResponse, lambda sample: sample.iteration <= done)
     noted = _keep(out / FINDINGS, Noted, lambda note: note.iteration <= done)
     trackers = open_trackers(config.report_to, out, about.run_id, made_by, done)
     return Watch(out, config, seed, about.watched, progress, trackers, lines, samples, noted)
@@ -137,12 +136,12 @@ def open_watch(
 
 def choose_samples(
     iteration: int, rollouts: Rollouts, values: Sequence[float], count: int, seed: int
-) -> list[Sample]:
+) -> list[SampledResponse]:
     """`count` completions of an iteration, drawn by seed and iteration alone, whatever their rewards."""
     rows = range(len(values))
     drawn = random.Random(f"{seed}:samples:{iteration}").sample(rows, min(count, len(rows)))
     return [
-        Sample(
+        SampledResponse(
             iteration=iteration,
             id=rollouts.prompts[row].id,
             prompt=prompt_text(rollouts.prompts[row]),
@@ -162,85 +161,48 @@ def prompt_text(prompt: Prompt) -> str:
     return "\n\n".join(f"{message.role}: {message.content}" for message in prompt.messages)
 
 
-def examine(out: Path) -> tuple[list[Finding], list[Noted], int, int]:
+def examine(out: Path) -> tuple[list[TrainingFinding], list[Noted], int, int]:
     """What is wrong now in the run of `out`, what was noted while it ran, its iterations and its samples.
 
-    Raises `UsageError` where `out` is no folder of `train ppo`.
+    Raises `UsageError` where `out` is no folder of `train ppo`, `DataError` for a broken file.
     """
-    lines = read_lines(out / METRICS)
     if not (out / ABOUT).is_file():
         raise UsageError(
             f"no {ABOUT} in {out}; give the folder that `constitute train ppo` writes, such as run/ppo"
         )
-    about = About.model_validate_json((out / ABOUT).read_text(encoding="utf-8"))
-    samples, noted = _read(out / SAMPLES, Sample), _read(out / FINDINGS, Noted)
+    about, lines = _stored_about(out), read_log(out / METRICS)
+    samples, noted = _read(out / SAMPLES, SampledResponse), _read(out / FINDINGS, Noted)
     found = diagnose(lines, samples, config=about.config, watched=about.watched)
     return found, noted, len(lines), len(samples)
 
 
-def read_lines(path: Path) -> list[Line]:
-    """The metrics of each iteration; a last line that is torn is left out, no file is no iteration."""
-    lines: list[Line] = []
-    for text in _texts(path):
-        try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            break
-    return lines
-
-
 def _about(out: Path, config: PPOConfig, watched: tuple[str, ...], fresh: bool) -> About:
-    path = out / ABOUT
     run_id = uuid.uuid4().hex[:8]
-    if path.is_file() and not fresh:
-        run_id = About.model_validate_json(path.read_text(encoding="utf-8")).run_id
+    if not fresh and (out / ABOUT).is_file():
+        run_id = _stored_about(out).run_id
     about = About(run_id=run_id, config=config, watched=watched)
-    _replace(path, about.model_dump_json(indent=2) + "\n")
+    write_text(out / ABOUT, about.model_dump_json(indent=2) + "\n")
     return about
 
 
-def _texts(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").split("\n")[:-1] if path.is_file() else []
+def _stored_about(out: Path) -> About:
+    return _record(About, read_json(out / ABOUT), out / ABOUT)
 
 
 def _read(path: Path, kind: type[R]) -> list[R]:
-    """The records of a file up to the first that is torn."""
-    records: list[R] = []
-    for text in _texts(path):
-        try:
-            records.append(kind.model_validate_json(text))
-        except ValidationError:
-            break
-    return records
+    return [_record(kind, value, path) for value in read_log(path)]
+
+
+def _record(kind: type[R], value: Any, path: Path) -> R:
+    try:
+        return kind.model_validate(value)
+    except ValidationError as problem:
+        reason = problem.errors()[0]["msg"]
+        raise DataError(f"{path} holds no {kind.__name__} ({reason}); restore the file from a copy") from None
 
 
 def _keep(path: Path, kind: type[R], wanted: Callable[[R], bool]) -> list[R]:
-    """Read a file and leave in it only what is whole and `wanted`."""
+    """Read a log and leave in it only the records that are `wanted`."""
     records = [record for record in _read(path, kind) if wanted(record)]
-    _replace(path, "".join(record.model_dump_json() + "\n" for record in records))
+    write_text(path, "".join(record.model_dump_json() + "\n" for record in records))
     return records
-
-
-def _replace(path: Path, text: str) -> None:
-    new = path.with_name(f".{path.name}.new")
-    try:
-        new.write_text(text, encoding="utf-8")
-        os.replace(new, path)
-    except OSError as problem:
-        raise _refused(path, problem) from problem
-
-
-def _append(path: Path, records: Sequence[Record]) -> None:
-    if not records:
-        return
-    try:
-        with path.open("a", encoding="utf-8") as file:
-            file.writelines(record.model_dump_json() + "\n" for record in records)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as problem:
-        raise _refused(path, problem) from problem
-
-
-def _refused(path: Path, problem: OSError) -> StorageError:
-    return StorageError(f"cannot write {path}: {problem.strerror or problem}; free space and run again")

@@ -14,7 +14,8 @@ from click.testing import CliRunner
 
 from constitute.cli.train.doctor import doctor
 from constitute.config.ppo import PPOConfig, RewardSource
-from constitute.errors import UsageError
+from constitute.errors import DataError, UsageError
+from constitute.files import read_log
 from constitute.progress import Plain, Silent
 from constitute.train.common import trackers
 from constitute.train.common.trackers import check_trackers, close_trackers, open_trackers, scalars
@@ -24,7 +25,6 @@ from constitute.train.ppo.watch import (
     examine,
     open_watch,
     prompt_text,
-    read_lines,
     shown,
 )
 from constitute.types import Completion, Message, Prompt
@@ -57,7 +57,7 @@ def line_of(iteration, **figures):
 def go(out, config, iterations, done=0, progress=None, **figures):
     """Iterations `done` + 1 to `iterations`, as the trainer runs them; returns the findings."""
     out.mkdir(exist_ok=True)
-    kept = read_lines(out / "metrics.jsonl")[:done]
+    kept = read_log(out / "metrics.jsonl")[:done]
     (out / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in kept))
     with open_watch(out, config, MADE_BY, done=done, progress=progress or Silent()) as watch:
         for iteration in range(done + 1, iterations + 1):
@@ -257,8 +257,23 @@ def test_doctor_reads_a_run_that_is_still_writing_and_refuses_other_folders(tmp_
     assert few == (
         "nothing wrong in 3 iterations and 12 sampled completions\nchanges are judged from 12 iterations on\n"
     )
+    # A write cut off within a character.
+    with (out / "samples.jsonl").open("ab") as file:
+        file.write('{"completion": "日'.encode()[:-1])
+    assert examine(out) == ([], [], 3, 12)
+    (out / "findings.jsonl").write_text('{"iteration": 1}\n')
+    with pytest.raises(DataError, match=r"findings\.jsonl holds no Noted \(Field required\)"):
+        examine(out)
     with pytest.raises(UsageError, match=r"no watch.json in .*; give the folder that"):
         examine(tmp_path)
+
+
+def test_doctor_of_no_iteration_has_nothing_to_examine(tmp_path) -> None:
+    go(tmp_path / "ppo", PPOConfig(), 0)
+    shown_text = CliRunner().invoke(doctor, [str(tmp_path / "ppo")])
+    assert shown_text.stdout == f"nothing to examine: no iteration is finished in {tmp_path / 'ppo'}\n"
+    found = json.loads(CliRunner().invoke(doctor, [str(tmp_path / "ppo"), "--json"]).stdout)
+    assert found == {"iterations": 0, "samples": 0, "findings": [], "noted": []}
 
 
 def test_parts_of_weight_zero_are_watched(tmp_path) -> None:

@@ -1,4 +1,4 @@
-"""Tell a change in a noisy series from its noise."""
+"""What the doctor's checks look at, what they find, and how a change is told from noise."""
 
 from __future__ import annotations
 
@@ -6,14 +6,68 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
+from constitute.config.ppo import PPOConfig
 from constitute.stats import mean
+from constitute.types import Record
 
+Line = Mapping[str, Any]
+Severity = Literal["stop", "warning", "note"]
+
+# A run is examined after each of hundreds of iterations; at 4 standard errors chance alone raises a finding
+# in less than one run in a hundred.
+SURE = 4.0
+# Iterations a state must last to count as one.
+RECENT, LASTING = 5, 10
 # Fewer points leave the noise unknown: with 12 it rests on 11 differences and both windows hold 3.
 FEWEST = 12
 # Most points in the first and in the last window: learning is fastest at first, which a long one blurs.
 _FIRST, _LAST = 5, 10
+
+
+class TrainingFinding(Record):
+    """Something wrong in a run.
+
+    `stop` means that training on is pointless, `warning` asks for a look, `note` is good to know.
+    """
+
+    kind: str
+    severity: Severity
+    sentence: str
+    remedy: str
+
+
+class SampledResponse(Record):
+    """Line of samples.jsonl: one completion of an iteration, with what it was worth."""
+
+    iteration: int
+    id: str
+    prompt: str
+    completion: str
+    reward: float
+    ended: bool
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the checks look at; `watched` are parts of the reward that are measured and not optimised."""
+
+    lines: Sequence[Line]
+    samples: Sequence[SampledResponse]
+    config: PPOConfig
+    watched: Sequence[str]
+
+    def last(self, name: str, count: int) -> list[float]:
+        """A metric over the last `count` iterations; empty where there are fewer or one has none."""
+        values = series(self.lines[-count:], name)
+        return values if len(values) == count else []
+
+
+def finding(kind: str, severity: Severity, sentence: str, remedy: str) -> TrainingFinding:
+    """A `TrainingFinding`, its fields in order."""
+    return TrainingFinding(kind=kind, severity=severity, sentence=sentence, remedy=remedy)
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,9 @@ import pytest
 
 from constitute.config import RunConfig
 from constitute.config.ppo import PPOConfig
-from constitute.train.doctor import learning as signs_learning
 from constitute.train.doctor.diagnose import diagnose
-from constitute.train.doctor.findings import Sample
+from constitute.train.doctor.evidence import SampledResponse, between, change, noise
 from constitute.train.doctor.phrases import spreading
-from constitute.train.doctor.trend import between, change, noise
-from constitute.train.ppo import sync
 
 ROLLOUTS = 256
 
@@ -174,9 +171,6 @@ WELL = {
     "gradients cut a little": ({"grad_norm_critic": (lambda i: 1.6, 0.1)}, {}),
     "reward dips within noise": ({"reward": (lambda i: approach(0.1, 0.9)(i) - 0.1 * (i > 49), 1 / 16)}, {}),
     "critic now and then": ({"explained_variance": (lambda i: 0.3 if i % 5 == 0 else -0.2, 0.0)}, {}),
-    "no critic": (
-        {"explained_variance": (lambda i: -0.4, 0.1)}, {"advantage": "rloo", "samples_per_prompt": 2}
-    ),
     "half ends": ({"eos_rate": (lambda i: 0.55, 0.02)}, {}),
     "some end and none is punished": ({"eos_rate": (lambda i: 0.3, 0.02)}, {"missing_eos_penalty": None}),
     "clip fraction": ({"clip_fraction": (lambda i: 0.2, 0.02)}, {}),
@@ -226,11 +220,6 @@ def test_the_gravest_stands_first_and_missing_metrics_are_not_judged() -> None:
     assert kinds([]) == []
 
 
-def test_the_bound_of_the_gap_is_the_one_that_warns() -> None:
-    assert signs_learning.GAP_WIDE == sync.WARN_GAP
-    assert 4 * signs_learning.GAP_WIDE == sync.STOP_GAP
-
-
 def test_change_by_hand() -> None:
     # Successive differences 1, -1, 1: half their mean square is 1/2.
     assert noise([0.0, 1.0, 0.0, 1.0]) == pytest.approx(math.sqrt(0.5))
@@ -258,7 +247,7 @@ def test_z_is_a_standard_normal_on_noise() -> None:
 
 
 def sample(iteration, completion):
-    return Sample(
+    return SampledResponse(
         iteration=iteration, id="p", prompt="?", completion=completion, reward=0.0, ended=True, tokens=9
     )
 

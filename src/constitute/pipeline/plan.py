@@ -1,0 +1,161 @@
+"""Plan a chain of data stages: what it starts from, whether it can run, and the settings it goes on with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from constitute.config import RunConfig
+from constitute.engines.base import Engine
+from constitute.errors import UsageError
+from constitute.stages import stage_spec
+from constitute.stages.base import StageSpec, settings_of, stage_settings
+from constitute.store import Store
+from constitute.store.manifest import claim
+from constitute.types import Comparison, Constitution, Prompt
+
+_ORDER = ("prompt", "response", "pair")
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stage of a plan with its settings, checked."""
+
+    spec: StageSpec
+    settings: Any
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a chain is to do, checked: its steps in their order, from prompts, pairs, or stored rows.
+
+    `before` is the stage whose rows are read where neither prompts nor pairs are.
+    """
+
+    config: RunConfig
+    constitution: Constitution | None
+    steps: dict[str, Step]
+    before: str | None = None
+    prompts: Iterable[Prompt] | None = None
+    pairs: Iterable[Comparison] | None = None
+
+    @property
+    def first(self) -> StageSpec:
+        """The stage that the chain begins with."""
+        return next(iter(self.steps.values())).spec
+
+    @property
+    def last(self) -> StageSpec:
+        """The stage that the chain ends with."""
+        return list(self.steps.values())[-1].spec
+
+    def labels(self, pairs: str) -> bool:
+        """Whether pairs of this kind go to a pair stage."""
+        return self.last.reads == "pair" and self.config.label.pairs in (pairs, "both")
+
+
+def plan_chain(
+    config: RunConfig,
+    constitution: Constitution | None,
+    stages: Sequence[str],
+    store: Store,
+    *,
+    prompts: Iterable[Prompt] | None = None,
+    pairs: Iterable[Comparison] | None = None,
+) -> Plan:
+    """The plan for `stages`, in the order of `config.chain`, over `prompts`, `pairs` or stored rows.
+
+    Raises `UsageError` for a stage that does not exist or has nothing to start from, and for settings that
+    cannot be met; nothing is asked of a model.
+    """
+    if not stages:
+        raise UsageError("no stage given; name one, such as generate")
+    specs = {name: stage_spec(name) for name in (*config.chain, *stages)}
+    _check_order(config.chain, specs)
+    outside = next((name for name in stages if name not in config.chain), None)
+    if outside is not None:
+        raise UsageError(
+            f"the stage {outside} is not in the chain ({' → '.join(config.chain)}); put it into `chain`"
+        )
+    asked = {
+        name: Step(specs[name], settings_of(config, name, specs[name]))
+        for name in config.chain
+        if name in stages
+    }
+    for step in asked.values():
+        step.spec.check(step.settings)
+        if step.spec.needs_constitution and constitution is None:
+            raise UsageError("no constitution given; name one with --constitution FILE")
+    plan = Plan(config, constitution, asked, None, prompts, pairs)
+    if plan.labels("samples") or plan.labels("revision"):
+        _check_pairs(plan)
+    if pairs is not None:
+        return plan
+    if plan.first.reads == "prompt":
+        if prompts is None:
+            raise UsageError("no prompts given; name a file with --prompts FILE")
+        return plan
+    before = _before(config, plan, specs)
+    if not store.counts(before)["ok"]:
+        first = next(iter(asked))
+        raise UsageError(
+            f"{store.folder} has no rows of {before} to {first}; run `constitute {before}` first"
+        )
+    return Plan(config, constitution, asked, before)
+
+
+def claim_chain(plan: Plan, engine: Engine, judge: Engine | None, store: Store) -> None:
+    """Note each stage's settings in the store, or raise `RunMismatch` where it began with others."""
+    for name, step in plan.steps.items():
+        model = answering(step.spec, engine, judge)
+        settings = stage_settings(name, plan.config, plan.constitution, model.identity)
+        if plan.pairs is not None:
+            settings[name]["pairs"] = "own"
+        claim(store, name, settings)
+
+
+def answering(spec: StageSpec, engine: Engine, judge: Engine | None) -> Engine:
+    """The engine that a stage asks: `judge`, where there is one, for pairs."""
+    return judge if judge is not None and spec.reads == "pair" else engine
+
+
+def _check_order(chain: Sequence[str], specs: dict[str, StageSpec]) -> None:
+    places = [_ORDER.index(specs[name].reads) for name in chain]
+    ends = places.count(0) > 1 or places.count(2) > 1
+    if not chain or places != sorted(places) or ends or len(set(chain)) < len(chain):
+        raise UsageError(
+            f"chain: {' → '.join(chain) or 'nothing'} is no chain: at most one stage of prompts comes first, "
+            "then stages of responses, then at most one of pairs, each named once"
+        )
+
+
+def _check_pairs(plan: Plan) -> None:
+    wanted = plan.config.label.pairs
+    if plan.pairs is not None:
+        if len(plan.steps) > 1:
+            raise UsageError("pairs of one's own are labelled alone, without generate and revise")
+        return
+    generates = plan.first.reads == "prompt"
+    if wanted != "samples" and generates and not any(step.spec.revises for step in plan.steps.values()):
+        raise UsageError(f"label.pairs: {wanted} needs the stage revise between generate and label")
+    if wanted != "revision" and generates and plan.config.generate.n < 2:
+        raise UsageError(
+            f"label.pairs: {wanted} needs two responses a prompt, n is 1; "
+            "give -n 2, or --set label.pairs=revision"
+        )
+
+
+def _before(config: RunConfig, plan: Plan, specs: dict[str, StageSpec]) -> str:
+    """The stage whose rows are read when responses are not generated."""
+    first = next(iter(plan.steps))
+    rows = list(config.chain[: config.chain.index(first)])
+    if plan.first.reads == "pair" and config.label.pairs == "samples":
+        # Pairs of samples are taken before the first revision.
+        revising = next((at for at, name in enumerate(rows) if specs[name].revises), len(rows))
+        rows = rows[:revising]
+    if not rows:
+        raise UsageError(
+            f"the chain has no stage before {first} whose rows it could read; add one to `chain`"
+        )
+    return rows[-1]

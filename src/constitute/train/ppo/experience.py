@@ -1,0 +1,100 @@
+"""What an algorithm is given, and what it makes of it: a scored batch becomes experience to learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from constitute.config.ppo import PPOConfig
+from constitute.train.common import losses
+from constitute.train.common.rollout import Rollouts, engine_logprobs
+
+# (new_N, old_N, advantages_N, config) -> loss_N, where new and old are log-probabilities of sampled tokens.
+PolicyLoss = Callable[[Tensor, Tensor, Tensor, PPOConfig], Tensor]
+
+
+def clipped_loss(new_N: Tensor, old_N: Tensor, advantages_N: Tensor, config: PPOConfig) -> Tensor:
+    """PPO's clipped surrogate (arXiv 1707.06347, equation 7)."""
+    return losses.clipped_policy_loss(new_N, old_N, advantages_N, config.clip)
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """How a batch is learned from.
+
+    `advantages` gives advantages (B, T) and, for the critic, returns (B, T); an algorithm without a critic
+    gives None for the returns. `needs_group` asks for several samples of each prompt. `kl` says where the KL
+    penalty stands: in the `reward` of each token (k1), or in the `loss` (k3; arXiv 2402.03300, equation 4).
+    """
+
+    advantages: Callable[[ScoredBatch], tuple[Tensor, Tensor | None]]
+    needs_critic: bool
+    needs_group: bool = False
+    kl: Literal["reward", "loss"] = "reward"
+    policy_loss: PolicyLoss = clipped_loss
+
+
+@dataclass(frozen=True)
+class ScoredBatch:
+    """B responses of at most T tokens, and everything that is known of them before the update.
+
+    Every tensor holds the whole batch in every process: whitening over a part of it would be another
+    algorithm. `scores_B` is what each response is worth, after any normalisation, cut and penalty.
+    `values_BT` is 0 without a critic. `ref_logprobs_BT` is None where `train.ppo.kl_coef` is 0.
+    """
+
+    algorithm: Algorithm
+    rollouts: Rollouts
+    scores_B: Tensor
+    logprobs_BT: Tensor
+    entropy_BT: Tensor
+    values_BT: Tensor
+    ref_logprobs_BT: Tensor | None
+    kl_coef: float
+    config: PPOConfig
+
+    @property
+    def mask_BT(self) -> Tensor:
+        """1.0 on the tokens of a response, 0.0 beyond its end."""
+        return self.rollouts.mask_BT
+
+    @property
+    def group_size(self) -> int:
+        """Responses to one prompt; they stand in adjacent rows."""
+        return self.config.samples_per_prompt
+
+    @property
+    def rewards_BT(self) -> Tensor:
+        """The score on the last token of each response, and the KL penalty where it stands in the reward."""
+        reference_BT, kl_coef = self.ref_logprobs_BT, self.kl_coef
+        if reference_BT is None or self.algorithm.kl == "loss":
+            reference_BT, kl_coef = self.logprobs_BT, 0.0
+        return losses.token_rewards(self.scores_B, self.logprobs_BT, reference_BT, self.mask_BT, kl_coef)
+
+
+@dataclass(frozen=True)
+class Experience:
+    """A scored batch with its advantages and returns, from which an update learns.
+
+    `weights_BT` are importance weights of the policy loss, None where all are 1.
+    """
+
+    batch: ScoredBatch
+    advantages_BT: Tensor
+    returns_BT: Tensor
+    weights_BT: Tensor | None = None
+
+
+def experience(batch: ScoredBatch) -> Experience:
+    """Estimate advantages and returns. Without a critic the returns are the values, so nothing is learned."""
+    advantages_BT, returns_BT = batch.algorithm.advantages(batch)
+    assert (returns_BT is not None) == batch.algorithm.needs_critic, (
+        "returns are for a critic, and it needs them"
+    )
+    cap, weights_BT = batch.config.importance_cap, None
+    if cap is not None:
+        weights_BT = losses.importance_weights(batch.logprobs_BT, engine_logprobs(batch.rollouts), cap)
+    return Experience(batch, advantages_BT, batch.values_BT if returns_BT is None else returns_BT, weights_BT)
