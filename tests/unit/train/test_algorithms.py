@@ -4,7 +4,6 @@ import json
 
 import pytest
 import torch
-from constitute.train.run import run_ppo
 from e2e.train.test_gibbs import END, PROMPT
 from registry_examples import add_module, example
 from train_models import CausalRollouts, tiny_causal, word_tokenizer
@@ -18,6 +17,7 @@ from constitute.train.ppo import setup
 from constitute.train.ppo.algorithms import ALGORITHMS, find_algorithm, minus_others
 from constitute.train.ppo.experience import Algorithm, Experience, ScoredBatch, experience
 from constitute.train.ppo.run import train_ppo
+from constitute.train.ppo.start import run_ppo
 from constitute.train.ppo.update import _piece_loss
 
 

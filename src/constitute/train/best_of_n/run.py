@@ -7,7 +7,6 @@ Best-of-n as a policy is at most ln n - (n - 1)/n nats from the model sampled (a
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,8 +18,8 @@ import torch
 from constitute.config import RunConfig
 from constitute.config.best_of_n import BestOfNConfig
 from constitute.engines.base import Engine
-from constitute.errors import DataError, RunMismatch, StorageError
-from constitute.files import read_json
+from constitute.errors import DataError, RunMismatch
+from constitute.files import append_log, read_json
 from constitute.progress import Progress, Silent
 from constitute.stages.generate import conversation
 from constitute.train.best_of_n.choice import BEST, SAMPLES, Sampled, choose
@@ -36,7 +35,7 @@ from constitute.train.reward.model import open_reward_model
 from constitute.train.rewards.parts import Reward, RewardPart, as_parts, values_of, weighted_sum
 from constitute.train.rewards.sources import Sources, open_rewards
 from constitute.train.sft import train_sft
-from constitute.types import Completion, Prompt, SamplingParams
+from constitute.types import Prompt, SamplingParams
 
 _RECORD = "best_of_n.json"
 _STAGE = "best of n"
@@ -177,18 +176,14 @@ def _sample_all(kept: Sequence[tuple[Prompt, list[int]]], done: int, path: Path,
         rollouts = gather(prompts, ids, completions, ends, device)
         values = {name: values_of(scorer, name, rollouts, batching) for name, scorer in scorers.items()}
         total = weighted_sum(by.parts, values)
-        _append(path, _lines(rollouts, completions, values, total, config.n))
+        append_log(path, [row.model_dump_json() for row in _lines(rollouts, values, total, config.n)])
         by.progress.tokens(_STAGE, sum(len(completion.token_ids) for completion in completions))
         for place in range(0, len(rows), config.n):
             by.progress.advance(_STAGE, best=max(total[place : place + config.n]))
 
 
 def _lines(
-    rollouts: Rollouts,
-    completions: Sequence[Completion],
-    values: dict[str, list[float]],
-    total: Sequence[float],
-    n: int,
+    rollouts: Rollouts, values: dict[str, list[float]], total: Sequence[float], n: int
 ) -> list[Sampled]:
     return [
         Sampled(
@@ -201,7 +196,7 @@ def _lines(
             scores={name: column[row] for name, column in values.items()},
             score=total[row],
         )
-        for row, completion in enumerate(completions)
+        for row, completion in enumerate(rollouts.completions)
     ]
 
 
@@ -250,17 +245,3 @@ def _resumed(path: Path, n: int) -> int:
                 done, end = number // n, place
         file.truncate(end)
     return done
-
-
-def _append(path: Path, rows: Sequence[Sampled]) -> None:
-    """Add the lines and wait until the disk has them."""
-    text = "".join(row.model_dump_json() + "\n" for row in rows)
-    try:
-        with path.open("ab") as file:
-            file.write(text.encode("utf-8"))
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as problem:
-        raise StorageError(
-            f"cannot write {path}: {problem.strerror or problem}; free space and run it again"
-        ) from problem
