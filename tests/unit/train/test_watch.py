@@ -133,11 +133,14 @@ def test_the_progress_line_reads_well() -> None:
     assert tuple(values) == SHOWN
     out = io.StringIO()
     progress = Plain(out)
-    progress.start("train ppo", 200, 11)
-    progress.stages["train ppo"].started -= 32.0
+    progress.start("train ppo", 200, 10)
+    state = progress.stages["train ppo"]
+    state.started -= 64.0
+    progress.advance("train ppo", **values)
+    state.first -= 32.0
     progress.every_s = 0.0
     progress.advance("train ppo", **values)
-    line, left = out.getvalue().splitlines()[1].rsplit(", ", 1)
+    line, left = out.getvalue().splitlines()[-1].rsplit(", ", 1)
     assert line == (
         "train ppo: 12 of 200 steps, reward 0.5123, kl 3.2, entropy 1.104, length 84.5, eos_rate 0.9883, "
         "clip_fraction 0.0312, explained_variance 0.418, tokens_per_second 23104, 32 s/step"
