@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,29 @@ def chatml_tokenizer() -> Any:
         clean_up_tokenization_spaces=False,
     )
     tokenizer.chat_template = CHATML
+    return tokenizer
+
+
+def byte_tokenizer(
+    template: str, *, special: Sequence[str], plain: Sequence[str] = (), eos: str = "", pad: str = ""
+) -> Any:
+    """One token a byte, no merges; `special` and `plain` are added tokens, of which `special` are special."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = Tokenizer(models.BPE(vocab={letter: place for place, letter in enumerate(alphabet)}, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in special])
+    backend.add_tokens([AddedToken(name, special=False, normalized=False) for name in plain])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        eos_token=eos or None,
+        pad_token=pad or None,
+        clean_up_tokenization_spaces=False,
+    )
+    tokenizer.chat_template = template
     return tokenizer
 
 

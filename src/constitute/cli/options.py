@@ -112,7 +112,10 @@ def configured(
     A run directory that was not named leaves the choice to the file.
     """
     from constitute.config.load import load_for_run
+    from constitute.engines import check_kind
 
     source = click.get_current_context().get_parameter_source("run_dir")
     given = None if source is click.core.ParameterSource.DEFAULT else run_dir
-    return load_for_run(given, config_file, sets, wanted)
+    config = load_for_run(given, config_file, sets, wanted)
+    check_kind(config.engine.kind)
+    return config

@@ -12,7 +12,7 @@ from constitute.types import Record
 class EngineConfig(Record):
     """How to run or reach a model. `auto` reads the kind from the model's name: a URL is a server."""
 
-    kind: Literal["auto", "vllm", "openai", "transformers", "fake"] = "auto"
+    kind: str = Field(default="auto", description="auto, or a name in constitute.engines.ENGINES")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     revision: str | None = None
     context_length: int | None = Field(default=None, ge=16, description="tokens; None takes the model's own")

@@ -1,9 +1,14 @@
-"""Open an engine by kind; each kind is one module, imported only when it is asked for."""
+"""Everything that answers: vLLM, transformers, servers over HTTP, a fake; `base` says what each promises.
+
+To add an engine, write a module with a class `(model, config)` that implements `Engine`, and name it in
+`ENGINES`. Nothing is imported before it is asked for. `render` turns conversations into token ids.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from difflib import get_close_matches
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -14,7 +19,8 @@ if TYPE_CHECKING:
     from constitute.config import EngineConfig
     from constitute.engines.base import Engine
 
-ENGINES = {
+# Kind -> "module:class".
+ENGINES: dict[str, str] = {
     "vllm": "constitute.engines.vllm.engine:VLLMEngine",
     "openai": "constitute.engines.openai.engine:OpenAIEngine",
     "transformers": "constitute.engines.transformers:TransformersEngine",
@@ -27,18 +33,26 @@ def is_url(model: str) -> bool:
     return model.startswith(("http://", "https://"))
 
 
-def resolve_kind(model: str, kind: str) -> str:
-    """The engine kind for `model`: an URL is a server, else vLLM where installed, else transformers.
+def check_kind(kind: str) -> None:
+    """Raise `UsageError` for an `engine.kind` that is neither `auto` nor in `ENGINES`."""
+    known = ["auto", *ENGINES]
+    if kind not in known:
+        near = get_close_matches(kind, known, n=1)
+        meant = f"; did you mean {near[0]!r}?" if near else ""
+        raise UsageError(f"no such engine: {kind!r}; known: {', '.join(known)}{meant}")
 
-    Raises `UsageError` where kind and model contradict each other.
+
+def resolve_kind(model: str, kind: str) -> str:
+    """The engine kind for `model`: a URL is a server, else vLLM where installed, else transformers.
+
+    Raises `UsageError` for an unknown kind and where kind and model contradict each other.
     """
     if kind == "auto":
         if is_url(model):
             return "openai"
         return "vllm" if find_spec("vllm") else "transformers"
-    if kind not in ENGINES:
-        raise UsageError(f"no such engine: {kind!r}; known: auto, {', '.join(ENGINES)}")
-    if is_url(model) and kind not in ("openai", "fake"):
+    check_kind(kind)
+    if is_url(model) and kind in ("vllm", "transformers"):
         raise UsageError(f"engine {kind!r} cannot use the server {model}; set engine.kind to openai or auto")
     if kind == "openai" and not is_url(model):
         raise UsageError(f"engine 'openai' needs the http(s):// URL of a server, not {model!r}")

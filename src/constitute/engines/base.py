@@ -1,4 +1,4 @@
-"""What every engine promises; `vllm`, `openai`, `transformers` and `fake` keep to it.
+"""What every engine promises, and the pure functions that engines share.
 
 An engine answers two questions: a completion for a conversation, and the log-probabilities of given
 labels. It renders the conversation itself, so that text in a message can never become a control token.
@@ -6,10 +6,14 @@ labels. It renders the conversation itself, so that text in a message can never 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+from constitute.errors import PromptTooLong
 from constitute.types import Choice, Completion, Record, Request, SamplingParams
+
+# Token ids of a label, or of the part of one that precedes a token.
+Ids = tuple[int, ...]
 
 
 class ModelIdentity(Record):
@@ -39,8 +43,12 @@ class Engine(Protocol):
         """Prompt plus completion, in tokens; None where the server does not say."""
         ...
 
+    def prompt_ids(self, request: Request) -> tuple[int, ...] | None:
+        """Token ids of the exact prompt; None where a server takes messages and renders them itself."""
+        ...
+
     def rendered(self, request: Request) -> bytes:
-        """The exact prompt as bytes for the cache key: token ids where known, else the messages."""
+        """The exact prompt as bytes for the cache key: its token ids where known, else the messages."""
         ...
 
     async def generate(self, request: Request) -> Completion: ...
@@ -79,3 +87,35 @@ class RolloutEngine(Engine, Protocol):
         `fingerprint` names the new weights in cache keys; where None, it is taken from the weights.
         """
         ...
+
+
+def check_length(prompt: int, limit: int | None, completion: int = 1) -> None:
+    """Raise `PromptTooLong` unless `prompt` tokens leave room for `completion` more within `limit`."""
+    if limit is not None and prompt + completion > limit:
+        room = "one more" if completion == 1 else f"{completion} more"
+        raise PromptTooLong(
+            f"the prompt is {prompt} tokens long and the context holds {limit}, {room} included; "
+            "shorten the prompt or raise engine.context_length"
+        )
+
+
+def as_bytes(ids: Sequence[int]) -> bytes:
+    """Token ids as little-endian 32-bit words, for cache keys."""
+    return b"".join(token.to_bytes(4, "little") for token in ids)
+
+
+def branches(labels: Sequence[Ids]) -> dict[Ids, tuple[int, ...]]:
+    """Which next tokens to score after which label prefix: {prefix: tokens, in order, once each}.
+
+    The empty prefix is the context itself; single-token labels need nothing else.
+    """
+    wanted: dict[Ids, dict[int, None]] = {}
+    for label in labels:
+        for position, token in enumerate(label):
+            wanted.setdefault(label[:position], {})[token] = None
+    return {prefix: tuple(tokens) for prefix, tokens in wanted.items()}
+
+
+def label_logprob(label: Ids, scores: Mapping[Ids, Mapping[int, float]]) -> float:
+    """log P(label): the sum over its tokens of log P(token | context, tokens before it)."""
+    return sum(scores[label[:position]][token] for position, token in enumerate(label))

@@ -1,4 +1,4 @@
-"""Examine this machine: what can run, what lacks, and the remedy; imports none of the heavy packages."""
+"""Examine this machine and a model: what can run, what is missing, and what to do about it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,18 @@ import subprocess
 import sys
 import tempfile
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from constitute.engines import is_url
+from constitute.engines.tokenizer import pad_lack, unused_token
+from constitute.errors import ConstituteError, RowError, UsageError
 from constitute.packaged import model_path
-from constitute.types import Record
+from constitute.types import Message, Record, Request
+
+if TYPE_CHECKING:
+    from constitute.engines.render import Renderer
 
 State = Literal["ok", "warn", "fail"]
 Version = tuple[int, ...]
@@ -39,8 +46,11 @@ class Check(Record):
     remedy: str = ""
 
 
-def examine(folder: Path) -> list[Check]:
-    """Every check, in the order in which a lack hurts; `folder` is where runs would be written."""
+def examine(folder: Path, model: str | None = None) -> list[Check]:
+    """Every check, the most important first; `folder` is where runs would be written.
+
+    With `model`, also whether the data stages and the trainers can use it; no weights are loaded.
+    """
     packages = {name: installed(name) for name in WINDOWS}
     return [
         check_python(sys.version_info[:3]),
@@ -53,11 +63,12 @@ def examine(folder: Path) -> list[Check]:
         check_disk(folder),
         check_writable(folder),
         check_pocket(),
+        *([] if model is None else examine_model(model)),
     ]
 
 
 def can_run(checks: list[Check]) -> bool:
-    """Whether nothing essential lacks."""
+    """Whether no check failed."""
     return all(check.state != "fail" for check in checks)
 
 
@@ -131,7 +142,7 @@ def check_vision() -> Check:
 
 
 def check_bf16(torch: str | None) -> Check:
-    """Multiply bf16 matrices in a child process: some CPUs claim the instructions and die of them."""
+    """Multiply bf16 matrices in a child process: some CPUs claim the instructions and crash on them."""
     if torch is None:
         return Check(name="bf16", state="ok", found="not probed (no torch)")
     command = [sys.executable, "-c", _BF16]
@@ -143,7 +154,7 @@ def check_bf16(torch: str | None) -> Check:
 
 
 def judge_bf16(code: int, stdout: str, stderr: str) -> Check:
-    """Read the probe's outcome: 256 ones times 256 ones is 256."""
+    """What the probe's exit code and output say: 256 ones times 256 ones is 256."""
     if code == 0 and stdout.strip() == "256.0":
         return Check(name="bf16", state="ok", found="works on the CPU")
     if code in (-signal.SIGILL, 128 + signal.SIGILL):
@@ -227,6 +238,62 @@ def check_pocket() -> Check:
         return Check(name="pocket", state="warn", found="weights are missing", remedy=remedy)
     size = sum(file.stat().st_size for file in Path(path).iterdir() if file.is_file()) / (1 << 20)
     return Check(name="pocket", state="ok", found=f"{size:.1f} MiB in {path}")
+
+
+def examine_model(model: str) -> list[Check]:
+    """Whether the model's files are whole, and whether its tokenizer renders, ends and pads answers."""
+    if is_url(model):
+        return [Check(name="model", state="ok", found=f"the server {model}; its tokenizer is not at hand")]
+    if find_spec("transformers") is None:
+        return [Check(name="model", state="warn", found="not examined (no transformers)")]
+    from constitute.engines.render import Renderer
+    from constitute.engines.tokenizer import load_tokenizer
+
+    try:
+        tokenizer = load_tokenizer(model_path(model))
+        renderer = Renderer(tokenizer, model)
+    except UsageError as problem:
+        return [Check(name="model", state="fail", found=str(problem))]
+    return [
+        Check(name="model", state="ok", found=f"{model}: {len(tokenizer)} tokens and a chat template"),
+        check_system(renderer),
+        check_answers(renderer),
+        check_padding(tokenizer),
+    ]
+
+
+def check_system(renderer: Renderer) -> Check:
+    """Whether the chat template takes a system turn, which `generate.system` and many prompts hold."""
+    messages = (Message(role="system", content="Be kind."), Message(role="user", content="Is 7 prime?"))
+    try:
+        renderer.ids(Request(messages=messages))
+    except RowError as problem:
+        remedy = "leave generate.system empty and give prompts without system turns"
+        return Check(name="system turn", state="warn", found=str(problem), remedy=remedy)
+    return Check(name="system turn", state="ok", found="taken")
+
+
+def check_answers(renderer: Renderer) -> Check:
+    """Whether an answer can be trained on: its tokens are found, and a token ends it."""
+    try:
+        end = renderer.answer_ids([Message(role="user", content="Is 7 prime?")], "Yes")[-1]
+    except ConstituteError as problem:
+        return Check(name="answers", state="warn", found=f"cannot be trained on: {problem}")
+    return Check(
+        name="answers", state="ok", found=f"end with {renderer.tokenizer.convert_ids_to_tokens(end)}"
+    )
+
+
+def check_padding(tokenizer: Any) -> Check:
+    """Whether training has a pad token that is no end of turn, or an unused token in its place."""
+    lack = pad_lack(tokenizer)
+    if not lack:
+        return Check(name="padding", state="ok", found=str(tokenizer.pad_token))
+    chosen = unused_token(tokenizer)
+    if chosen is None:
+        remedy = "set pad_token in tokenizer_config.json to a token no text contains; train needs one"
+        return Check(name="padding", state="warn", found=f"{lack}, and no token is unused", remedy=remedy)
+    return Check(name="padding", state="ok", found=f"{lack}; training pads with the unused token {chosen}")
 
 
 def _number(path: Path) -> int | None:

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from constitute.engines.base import ModelIdentity
-from constitute.engines.render import check_length
+from constitute.engines.base import ModelIdentity, check_length
 from constitute.errors import EngineError, RowError
 from constitute.types import Choice, Completion, FinishReason, Request
 
@@ -27,7 +26,7 @@ WORDS = _TEXT.split()
 
 @dataclass(frozen=True)
 class Script:
-    """Failures to play: rows whose prompt holds `fail_on`, an engine that dies, slowness.
+    """Scripted failures: of rows whose prompt holds `fail_on`, of the whole engine, and slowness.
 
     `die_after` answers the engine raises `EngineError` for ever; `delay_s` is slept before each answer.
     """
@@ -38,7 +37,7 @@ class Script:
 
 
 class FakeEngine:
-    """Keeps to `Engine`. One word is one token; token ids are places in `WORDS`."""
+    """Implements `Engine`. One word is one token; token ids are places in `WORDS`."""
 
     def __init__(self, model: str, config: EngineConfig, script: Script = Script()) -> None:
         self._config = config
@@ -53,6 +52,10 @@ class FakeEngine:
     @property
     def context_length(self) -> int | None:
         return self._config.context_length
+
+    def prompt_ids(self, request: Request) -> tuple[int, ...] | None:
+        """None: the words of a prompt are not in the vocabulary."""
+        return None
 
     def rendered(self, request: Request) -> bytes:
         """The messages and the prefill as canonical JSON."""
@@ -102,7 +105,7 @@ class FakeEngine:
         """Nothing is held."""
 
     async def _begin(self, request: Request) -> int:
-        """Play the script, then check the length; returns the prompt's tokens."""
+        """Follow the script, then check the length; returns the number of prompt tokens."""
         await asyncio.sleep(self._script.delay_s)
         if self._script.die_after is not None and self.answered >= self._script.die_after:
             raise EngineError(f"the fake engine died after {self.answered} answers, as scripted")

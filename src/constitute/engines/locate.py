@@ -1,23 +1,31 @@
-"""Find out quickly whether a model's files can be had, before a library spends a minute on retries."""
+"""Check quickly whether a model's files are there and whole, before a library spends minutes on them."""
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from pydantic import ValidationError
+
 from constitute.errors import UsageError
 
 _CONNECT_S = 5.0
+_LFS_POINTER = b"version https://git-lfs"
+# The safetensors format allows headers of this many bytes.
+_HEADER_CAP = 100_000_000
 
 
 def require(path: str) -> None:
-    """Raise `UsageError` unless `path` is a model folder, in the Hub's cache, or the Hub can be reached."""
+    """Raise `UsageError` unless `path` is a model folder, in the Hub's cache, or the Hub can be reached.
+
+    The files of a folder are examined: a Git-LFS pointer or half a file is no model.
+    """
     if Path(path).is_dir():
-        if not (Path(path) / "config.json").is_file():
-            raise UsageError(f"{path} holds no config.json; give the folder that save_pretrained wrote")
+        _require_whole(Path(path))
         return
     if path.startswith((".", "/", "~")) or path.count("/") > 1:
         raise UsageError(f"no such model: {path!r} is not a folder; check the path")
@@ -27,6 +35,44 @@ def require(path: str) -> None:
         f"no such model: {path!r} is neither a folder nor packaged nor in the Hub's cache, and the Hub "
         "cannot be reached; give a folder, 'pocket', or the URL of a server"
     )
+
+
+def _require_whole(folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        raise UsageError(f"{folder} holds no config.json; give the folder that save_pretrained wrote")
+    for file in sorted([*folder.glob("*.json"), *folder.glob("*.model"), *folder.glob("*.safetensors")]):
+        with file.open("rb") as content:
+            start = content.read(len(_LFS_POINTER))
+            if start == _LFS_POINTER:
+                raise UsageError(f"{file} is a Git-LFS pointer, not the file; run `git lfs pull` in {folder}")
+            if file.suffix == ".safetensors":
+                content.seek(8)
+                _require_tensors(file, content.read(min(int.from_bytes(start[:8], "little"), _HEADER_CAP)))
+
+
+def _require_tensors(file: Path, header: bytes) -> None:
+    """Raise `UsageError` unless the file is as long as its JSON `header` says."""
+    try:
+        entries = json.loads(header)
+        ends = [entry["data_offsets"][1] for name, entry in entries.items() if name != "__metadata__"]
+        whole = 8 + len(header) + max(ends, default=0) <= file.stat().st_size
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        whole = False
+    if not whole:
+        raise UsageError(f"{file} is broken or only half there; fetch or save it again")
+
+
+def reason_of(problem: BaseException) -> str:
+    """What a library's error says is wrong, as one line of at most 400 characters.
+
+    Of several lines the first counts; pydantic's messages come without the links and inputs around them.
+    """
+    if isinstance(problem, ValidationError):
+        places = [": ".join([*map(str, error["loc"]), error["msg"]]) for error in problem.errors()]
+        words = "; ".join(place.removeprefix("Value error, ") for place in places)
+    else:
+        words = next((line for line in str(problem).splitlines() if line.strip()), type(problem).__name__)
+    return " ".join(words.split())[:400]
 
 
 def snapshot(name: str, revision: str | None = None) -> str:

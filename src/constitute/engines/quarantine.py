@@ -26,6 +26,11 @@ def control_ids(state: dict[str, Any], template: str) -> frozenset[int]:
     )
 
 
+def added_ids(state: dict[str, Any]) -> frozenset[int]:
+    """Ids of all added tokens; `quarantined` can rename these and no others."""
+    return frozenset(token["id"] for token in state["added_tokens"])
+
+
 def unknown_id(state: dict[str, Any]) -> int | None:
     """The id a tokenizer gives to characters it does not know, or None."""
     model = state["model"]
@@ -37,7 +42,7 @@ def unknown_id(state: dict[str, Any]) -> int | None:
 
 
 def quarantined(state: dict[str, Any], control: frozenset[int], *, first: bool) -> str:
-    """JSON of the tokenizer `state` with the `control` tokens renamed out of reach.
+    """JSON of the tokenizer `state` with the `control` tokens renamed, so that no text gives them.
 
     `first` says whether the text to encode opens the prompt: SentencePiece-like tokenizers put a space
     before the very first text only.

@@ -3,6 +3,9 @@
 The template is rendered around placeholders, split at its control tokens, and what lies between them is
 encoded by a copy of the tokenizer that knows no control token (`quarantine`). Ordinary text therefore
 gets the very ids of `apply_chat_template`, and `<|im_end|>` inside a message gets those of its letters.
+
+Engines and trainers render here alike. A training sequence is laid out as at inference: the prompt's
+tokens with the generation prompt, then the answer's tokens up to and including the end of turn.
 """
 
 from __future__ import annotations
@@ -11,14 +14,16 @@ import json
 import logging
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from constitute.engines.identity import short_hash
-from constitute.engines.locate import require
-from constitute.engines.quarantine import control_ids, quarantined, unknown_id
-from constitute.errors import PromptTooLong, RowError, UsageError
+from constitute.engines.quarantine import added_ids, control_ids, quarantined, unknown_id
+from constitute.engines.tokenizer import check_template, check_trainable, eos_ids
+from constitute.errors import DataError, RowError, UsageError
 from constitute.templates import TemplateError
 from constitute.types import Message, Request
 
@@ -28,33 +33,34 @@ log = logging.getLogger(__name__)
 Shape = tuple[str, str, str, bool]
 # What a rendered conversation consists of: a control token's id, or text (with whether it opens the prompt).
 Segment = int | tuple[str, bool]
+# A turn of a conversation, as a record or as a row of a file holds it (`role` and `content`).
+Turn = Message | Mapping[str, str]
+
+_NO_LOSS = -100
 
 
-def load_tokenizer(path: str, revision: str | None = None) -> Any:
-    """The tokenizer of a local folder or Hub name; code from elsewhere is never run.
+@dataclass(frozen=True)
+class _Answered:
+    """The template's text before an answer and with it, the latter's ids, and the answer's own among them.
 
-    Raises `UsageError` where there is none.
+    `after` are the ids that the template writes behind the end of the turn: they are never sampled.
     """
-    require(path)
-    from transformers import AutoTokenizer
 
-    try:
-        return AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
-    except (OSError, ValueError) as problem:
-        reason = str(problem).strip().splitlines()[0] if str(problem).strip() else type(problem).__name__
-        raise UsageError(
-            f"cannot load the tokenizer of model {path!r} ({reason}); give a folder with tokenizer.json, "
-            "a Hub name that can be reached, or a packaged model"
-        ) from problem
+    before: str
+    whole: str
+    whole_ids: list[int]
+    own: list[int]
+    after: list[int]
 
 
 class Renderer:
-    """Renders requests for one tokenizer; pure but for its caches.
+    """Renders conversations for one tokenizer; pure but for its caches.
 
-    Raises `UsageError` when made for a tokenizer without chat template or without a `tokenizer.json`.
+    `ends` are ids beside the tokenizer's own that end a turn (`eos_ids` finds them). Raises `UsageError` for
+    a tokenizer without chat template or `tokenizer.json`.
     """
 
-    def __init__(self, tokenizer: Any, name: str) -> None:
+    def __init__(self, tokenizer: Any, name: str, ends: frozenset[int] = frozenset()) -> None:
         from tokenizers import Tokenizer
 
         backend = getattr(tokenizer, "backend_tokenizer", None)
@@ -63,16 +69,13 @@ class Renderer:
                 f"the tokenizer of {name!r} has no tokenizer.json form; convert it with transformers' "
                 "save_pretrained first"
             )
-        if not tokenizer.chat_template:
-            raise UsageError(
-                f"model {name!r} has no chat template; add a chat_template.jinja file to its folder or use "
-                "an instruction-tuned model"
-            )
+        check_template(tokenizer, name)
         state = json.loads(backend.to_str())
         template = tokenizer.get_chat_template()
         self.tokenizer = tokenizer
         self.name = name
-        self.control = control_ids(state, template)
+        self.eos_ids = eos_ids(tokenizer) | ends
+        self.control = control_ids(state, template) | (self.eos_ids & added_ids(state))
         self.tokenizer_hash = short_hash(backend.to_str().encode())
         self.template_hash = short_hash(template.encode())
         self._backend = backend
@@ -84,7 +87,9 @@ class Renderer:
         self._forbidden = self.control - {unknown_id(state)}
         self._nonce = secrets.token_hex(8)
         self._placeholders = re.compile(f"q{self._nonce}x([0-9]+)z")
-        self._skeleton = lru_cache(maxsize=4096)(self._build_skeleton)
+        self._text = lru_cache(maxsize=4096)(self._build_text)
+        self._begun = lru_cache(maxsize=4096)(self._build_begun)
+        self._segments = lru_cache(maxsize=4096)(self._split)
         self._ids = lru_cache(maxsize=8192)(self._render)
         self._check_plain_text()
 
@@ -111,6 +116,51 @@ class Renderer:
             )
         return whole[len(context) :]
 
+    def prompt_ids(self, turns: Sequence[Turn]) -> list[int]:
+        """Token ids of a conversation up to where the assistant's answer begins, as `ids` gives them.
+
+        Raises `DataError` for a conversation the chat template refuses.
+        """
+        with _in_training(turns) as messages:
+            return list(self._ids(messages, ""))
+
+    def answer_ids(self, turns: Sequence[Turn], answer: str) -> list[int]:
+        """Token ids of `answer` to `turns`, which follow `prompt_ids`, up to and including the end of turn.
+
+        Raises `DataError` for a conversation the chat template refuses, `UsageError` for a template whose
+        generation prompt does not begin the assistant's turn.
+        """
+        with _in_training(turns) as messages:
+            return self._answered(messages, answer).own
+
+    def conversation_ids(self, turns: Sequence[Turn]) -> tuple[list[int], list[int]]:
+        """Token ids of a conversation and its labels: each assistant turn's own tokens, -100 elsewhere.
+
+        Raises as `answer_ids` does, and `UsageError` where the template rewrites earlier turns once later
+        ones are there.
+        """
+        ids: list[int] = []
+        labels: list[int] = []
+        text, text_ids, pending = "", list[int](), list[int]()
+        with _in_training(turns) as messages:
+            for place, message in enumerate(messages):
+                if message.role != "assistant":
+                    continue
+                step = self._answered(messages[:place], message.content)
+                if not step.before.startswith(text):
+                    raise UsageError(
+                        f"the chat template of {self.name!r} rewrites earlier turns of a conversation once "
+                        "later ones are there, so not every assistant turn can be trained on; split the "
+                        "conversation into one row per answer (`prompt` and `completion`)"
+                    )
+                before_ids = list(self._ids(messages[:place], ""))
+                new = step.before[len(text) :]
+                asked = pending + self._tail(text_ids, before_ids, new, _texts(messages))
+                ids += asked + step.own
+                labels += [_NO_LOSS] * len(asked) + step.own
+                text, text_ids, pending = step.whole, step.whole_ids, step.after
+        return ids, labels
+
     def decode(self, context: Sequence[int], completion: Sequence[int]) -> str:
         """Text of `completion`, with the space a tokenizer drops at the start of a text kept."""
         before = self.tokenizer.decode(list(context[-8:]), skip_special_tokens=True)
@@ -120,51 +170,81 @@ class Renderer:
         return str(self.tokenizer.decode(list(completion), skip_special_tokens=True))
 
     def _render(self, messages: tuple[Message, ...], prefill: str) -> tuple[int, ...]:
-        shapes = tuple(_shape(message) for message in messages)
-        texts = [message.content.strip() for message in messages] + [prefill]
-        if any("\ud800" <= character <= "\udfff" for text in texts for character in text):
+        shapes = _shapes(messages)
+        text = self._begun(shapes) if prefill else self._text(shapes, True)
+        return tuple(self._fill(text, [*_texts(messages), prefill]))
+
+    def _answered(self, messages: tuple[Message, ...], answer: str) -> _Answered:
+        turns = (*messages, Message(role="assistant", content=answer))
+        before, whole = self._text(_shapes(messages), True), self._text(_shapes(turns), False)
+        if not whole.startswith(before):
+            raise UsageError(
+                f"the chat template of {self.name!r} renders a conversation differently once the answer is "
+                "there, so the answer's tokens cannot be told apart; give the model's folder a "
+                "chat_template.jinja whose generation prompt is the start of the assistant's turn"
+            )
+        texts = _texts(turns)
+        whole_ids = self._fill(whole, texts)
+        ids = self._tail(self._ids(messages, ""), whole_ids, whole[len(before) :], texts)
+        # The template's own end of turn is the first eos after the text; what follows it is never sampled.
+        stop = next((place for place, token in enumerate(ids) if token in self.eos_ids), None)
+        if stop is None:
+            check_trainable(self.tokenizer, self.name)
+            return _Answered(before, whole, whole_ids, [*ids, int(self.tokenizer.eos_token_id)], [])
+        return _Answered(before, whole, whole_ids, ids[: stop + 1], ids[stop + 1 :])
+
+    def _tail(self, head: Sequence[int], ids: list[int], added: str, texts: Sequence[str]) -> list[int]:
+        """What `ids` add to `head`: their tail where they line up, else the ids of the text `added`."""
+        if ids[: len(head)] == list(head):
+            return ids[len(head) :]
+        return self._fill(added, texts, opens=False)
+
+    def _fill(self, text: str, texts: Sequence[str], *, opens: bool = True) -> list[int]:
+        """Ids of a template's `text` with `texts` in the place of its placeholders."""
+        if any("\ud800" <= character <= "\udfff" for each in texts for character in each):
             raise RowError("a message holds lone surrogates and is not valid Unicode; repair the text")
         ids: list[int] = []
-        for segment in self._skeleton(shapes, bool(prefill)):
+        for segment in self._segments(text, opens):
             if isinstance(segment, int):
                 ids.append(segment)
                 continue
-            text, first = segment
-            filled = self._placeholders.sub(lambda found: texts[int(found[1])], text)
+            piece, first = segment
+            filled = self._placeholders.sub(lambda found: texts[int(found[1])], piece)
             encoded = self._encoders[first].encode(filled, add_special_tokens=False).ids
             if not self._forbidden.isdisjoint(encoded):
                 raise RowError("text of a message would become a control token of the model")
             ids.extend(encoded)
-        return tuple(ids)
+        return ids
 
     def _placeholder(self, index: int) -> str:
         return f"q{self._nonce}x{index}z"
 
-    def _build_skeleton(self, shapes: tuple[Shape, ...], prefill: bool) -> tuple[Segment, ...]:
-        conversation = [
+    def _conversation(self, shapes: tuple[Shape, ...]) -> list[dict[str, str]]:
+        return [
             {"role": role, "content": before + (self._placeholder(index) if filled else "") + after}
             for index, (role, before, after, filled) in enumerate(shapes)
         ]
-        rendered = self._apply(conversation, generation=True)
-        if prefill:
-            mark = self._placeholder(len(shapes))
-            rendered = self._open_turn(conversation, rendered, mark)
+
+    def _build_text(self, shapes: tuple[Shape, ...], generation: bool) -> str:
+        """What the template writes around placeholders; `RowError` where it drops a message."""
+        rendered = self._apply(self._conversation(shapes), generation=generation)
         for index, (role, _, _, filled) in enumerate(shapes):
             if filled and self._placeholder(index) not in rendered:
                 raise RowError(
                     f"the chat template of {self.name!r} drops message {index + 1} ({role}); "
                     "leave that message out or use a model whose template accepts it"
                 )
-        return tuple(self._split(rendered))
+        return rendered
 
-    def _open_turn(self, conversation: list[dict[str, str]], opened: str, mark: str) -> str:
+    def _build_begun(self, shapes: tuple[Shape, ...]) -> str:
         """The prompt up to and with the prefill's placeholder.
 
         As the template writes an assistant's turn (some put a space before it), unless that turn does not
         begin with the template's own generation prompt; then directly after the generation prompt.
         """
-        turn = self._apply([*conversation, {"role": "assistant", "content": mark}], generation=False)
-        head, found, _ = turn.rpartition(mark)
+        opened, mark = self._text(shapes, True), self._placeholder(len(shapes))
+        answered = [*self._conversation(shapes), {"role": "assistant", "content": mark}]
+        head, found, _ = self._apply(answered, generation=False).rpartition(mark)
         return head + mark if found and head.startswith(opened) else opened + mark
 
     def _apply(self, conversation: list[dict[str, str]], *, generation: bool) -> str:
@@ -179,7 +259,8 @@ class Renderer:
             ) from problem
         return str(text)
 
-    def _split(self, rendered: str) -> list[Segment]:
+    def _split(self, rendered: str, opens: bool) -> tuple[Segment, ...]:
+        """The control tokens and the texts between them; `opens` where `rendered` begins a prompt."""
         encoding = self._backend.encode(rendered, add_special_tokens=False)
         segments: list[Segment] = []
         start = 0
@@ -187,15 +268,15 @@ class Renderer:
             if token not in self._forbidden:
                 continue
             if begin > start:
-                segments.append((rendered[start:begin], start == 0))
+                segments.append((rendered[start:begin], opens and start == 0))
             segments.append(token)
             start = end
         if start < len(rendered):
-            segments.append((rendered[start:], start == 0))
-        return segments
+            segments.append((rendered[start:], opens and start == 0))
+        return tuple(segments)
 
     def _check_plain_text(self) -> None:
-        """Compare with the tokenizer's own rendering once; a difference is told, for it costs quality."""
+        """Compare with the tokenizer's own rendering once, and warn of a difference: it costs quality."""
         words = ("Is 7 prime?", "Yes, it is.", "Thank you, why?")
         roles = ("user", "assistant", "user")
         plain = [{"role": role, "content": text} for role, text in zip(roles, words, strict=True)]
@@ -203,15 +284,39 @@ class Renderer:
             own = self.tokenizer.apply_chat_template(
                 plain, tokenize=True, add_generation_prompt=True, return_dict=False
             )
-        except TemplateError:
+            ours = self._render(_messages(plain), "")
+        except (TemplateError, RowError):
+            # A template that refuses such turns may take those that are asked.
             return
-        messages = tuple(Message.model_validate(message) for message in plain)
-        if list(self._render(messages, "")) != list(own):
+        if list(ours) != list(own):
             log.warning(
                 "the tokenizer of %r does not tokenize its chat template piecewise; prompts differ from its "
                 "own rendering by a few tokens",
                 self.name,
             )
+
+
+@contextmanager
+def _in_training(turns: Sequence[Turn]) -> Iterator[tuple[Message, ...]]:
+    """The turns as messages; what is wrong with the row ends the training, with how the row begins."""
+    messages = _messages(turns)
+    try:
+        yield messages
+    except RowError as problem:
+        begin = messages[0].content[:60]
+        raise DataError(f"{problem} (in the conversation that begins {begin!r})") from problem
+
+
+def _messages(turns: Sequence[Turn]) -> tuple[Message, ...]:
+    return tuple(turn if isinstance(turn, Message) else Message.model_validate(turn) for turn in turns)
+
+
+def _texts(messages: Sequence[Message]) -> list[str]:
+    return [message.content.strip() for message in messages]
+
+
+def _shapes(messages: Sequence[Message]) -> tuple[Shape, ...]:
+    return tuple(_shape(message) for message in messages)
 
 
 def _shape(message: Message) -> Shape:
@@ -220,18 +325,3 @@ def _shape(message: Message) -> Shape:
         return (message.role, message.content, "", False)
     start = message.content.index(text)
     return (message.role, message.content[:start], message.content[start + len(text) :], True)
-
-
-def check_length(prompt: int, limit: int | None, completion: int = 1) -> None:
-    """Raise `PromptTooLong` unless `prompt` tokens leave room for `completion` more within `limit`."""
-    if limit is not None and prompt + completion > limit:
-        room = "one more" if completion == 1 else f"{completion} more"
-        raise PromptTooLong(
-            f"the prompt is {prompt} tokens long and the context holds {limit}, {room} included; "
-            "shorten the prompt or raise engine.context_length"
-        )
-
-
-def as_bytes(ids: Sequence[int]) -> bytes:
-    """Token ids as little-endian 32-bit words, for cache keys."""
-    return b"".join(token.to_bytes(4, "little") for token in ids)

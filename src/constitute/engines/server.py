@@ -29,7 +29,7 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True)
 class ServeOptions:
-    """What `serve` was asked for. `kv_cache_gib` is used on a CPU, where vLLM would take most of RAM.
+    """The options of `serve`. `kv_cache_gib` is used on a CPU, where vLLM would take most of the memory.
 
     `rollouts` lets PPO replace the weights (`engine.rollout_url`).
     """
@@ -84,15 +84,16 @@ def command(options: ServeOptions, *, on_cpu: bool) -> list[str]:
     words += ["--model", model_path(options.model), "--served-model-name", options.model]
     words += ["--host", options.host, "--port", str(options.port)]
     words += ["--load-format", "safetensors", "--no-enable-log-requests"]
+    # The model's generation_config.json would set top_k and penalties that no request asks for.
+    words += ["--generation-config", "vllm"]
     if options.rollouts:
         words += ["--worker-extension-cls", "constitute.engines.vllm.worker.WeightSync"]
-    # Some projects' generation_config.json would change the sampling behind the user's back.
     if options.context_length is not None:
         words += ["--max-model-len", str(options.context_length)]
     if on_cpu:
         words += ["--dtype", "float32" if options.dtype == "auto" else options.dtype, "--enforce-eager"]
         words += ["--kv-cache-memory-bytes", str(int(options.kv_cache_gib * (1 << 30)))]
-        # A seeded request with a split prompt kills vLLM 0.31 on a CPU (see engines/vllm.py).
+        # A seeded request with a split prompt kills vLLM 0.31 on a CPU (see engines/vllm/engine.py).
         words += ["--no-enable-chunked-prefill"]
     else:
         words += ["--dtype", options.dtype]
@@ -110,7 +111,7 @@ def environment(*, rollouts: bool = False) -> dict[str, str]:
 def running(
     options: ServeOptions, say: Callable[[str], None] = lambda _: None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A healthy server for the length of the block; raises `EngineError` with its last words if it dies."""
+    """Keep a server running for the block; raises `EngineError` with the end of its log if it dies."""
     check(options)
     log = options.log or Path(tempfile.mkdtemp(prefix="constitute-serve-")) / "server.log"
     with log.open("ab") as sink:
@@ -148,20 +149,20 @@ def wait_healthy(child: subprocess.Popen[bytes], options: ServeOptions, log: Pat
 
 
 def last_words(log: Path, lines: int = 8) -> str:
-    """The end of a log file as one quoted sentence."""
+    """The last lines of a log file, with its name before them."""
     tail = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-lines:]
     return f"last lines of {log}:\n  " + "\n  ".join(tail or ["(empty)"])
 
 
 def wait(child: subprocess.Popen[bytes], log: Path | None) -> None:
-    """Block until the child ends, which is an error: it is stopped by leaving `running`."""
+    """Wait for the child to end, which raises `EngineError`: only leaving `running` should stop it."""
     code = child.wait()
     words = last_words(log) if log else "give --log FILE to keep its log"
     raise EngineError(f"the server ended with code {code}; {words}")
 
 
 def stop(child: subprocess.Popen[bytes]) -> None:
-    """End the child and everything it started: politely, then surely."""
+    """End the child and every process it started: with SIGTERM, and after a while with SIGKILL."""
     for sign, patience in ((signal.SIGTERM, _STOP_S), (signal.SIGKILL, _STOP_S)):
         try:
             os.killpg(child.pid, sign)

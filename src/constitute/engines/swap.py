@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def rollout_engine(engine: Engine) -> RolloutEngine:
-    """The engine as one that takes weights; raises `UsageError` for a server, which does not."""
+    """The engine, known to take weights; raises `UsageError` for one that cannot, such as a plain server."""
     if not isinstance(engine, RolloutEngine):
         raise UsageError(
             f"the engine of {engine.identity.name} cannot take new weights; use a local folder or Hub model "
@@ -28,12 +28,25 @@ def rollout_engine(engine: Engine) -> RolloutEngine:
 
 
 def open_sampler(policy: str, config: EngineConfig) -> Engine:
-    """What samples for the model `policy`: the server at `engine.rollout_url`, else an engine opened here."""
+    """What samples for the model `policy`: an engine opened here, or the server at `engine.rollout_url`.
+
+    The server gets the weights of the folder `policy`, by whose tokenizer prompts are rendered. Raises
+    `UsageError` for a server that takes no weights, `EngineError` for one that does not answer or cannot
+    hold the policy's weights.
+    """
     if config.rollout_url is None:
         return open_engine(policy, config)
-    from constitute.engines.openai.rollout import open_rollouts
+    from constitute.engines.openai.rollout import RolloutServer
 
-    return open_rollouts(policy, config)
+    settings = config.model_copy(update={"tokenizer": config.tokenizer or policy})
+    server = RolloutServer(config.rollout_url, settings)
+    try:
+        # The server may still hold the weights of an earlier run.
+        load_folder(server, policy)
+    except BaseException:
+        server.stop()
+        raise
+    return server
 
 
 def load_folder(engine: Engine, model: str) -> None:

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from constitute.engines.base import ModelIdentity
+from constitute.engines.base import ModelIdentity, as_bytes, check_length
 from constitute.engines.decoding import Sampled, sample_batch, score_batch
 from constitute.engines.identity import model_fingerprint, tensor_bytes, weights_fingerprint
-from constitute.engines.locate import snapshot
-from constitute.engines.render import Renderer, as_bytes, check_length, load_tokenizer
+from constitute.engines.locate import reason_of, snapshot
+from constitute.engines.render import Renderer
+from constitute.engines.tokenizer import eos_ids, load_tokenizer
 from constitute.errors import EngineError, UsageError
 from constitute.packaged import model_path
 from constitute.types import Choice, Completion, Request, SamplingParams
@@ -29,7 +30,7 @@ Waiting = tuple[Job, "asyncio.Future[Any]"]
 
 
 class TransformersEngine:
-    """Keeps to `Engine` and `RolloutEngine`; requests waiting together share a padded batch.
+    """Implements `Engine` and `RolloutEngine`; requests waiting together share a padded batch.
 
     Log-probabilities are those of the model's own distribution (temperature 1, nothing cut off).
     """
@@ -42,7 +43,7 @@ class TransformersEngine:
         own = getattr(settings, "max_position_embeddings", None)
         self._limit: int | None = config.context_length or own
         tokenizer = self._renderer.tokenizer
-        self._ends = _end_ids(self._model, tokenizer)
+        self._ends = eos_ids(tokenizer, self._model.generation_config)
         # Padded columns are masked out, so any valid id will do where a model has no pad token.
         self._pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
         self._batch = min(_BATCH, config.in_flight)
@@ -65,9 +66,13 @@ class TransformersEngine:
     def context_length(self) -> int | None:
         return self._limit
 
+    def prompt_ids(self, request: Request) -> tuple[int, ...]:
+        """Token ids of the prompt; raises `RowError` for one the chat template refuses."""
+        return self._renderer.ids(request)
+
     def rendered(self, request: Request) -> bytes:
         """Prompt token ids as bytes."""
-        return as_bytes(self._renderer.ids(request))
+        return as_bytes(self.prompt_ids(request))
 
     async def generate(self, request: Request) -> Completion:
         """One completion; text past the context's end is cut and finishes with "length"."""
@@ -163,7 +168,7 @@ class TransformersEngine:
             try:
                 answers = await asyncio.to_thread(work, [job for job, _ in live])
             except Exception as problem:
-                # Whoever waits must hear of it: of trouble as a sentence, of a bug as it is.
+                # Every waiting request must end. A RuntimeError, as of memory, becomes one sentence.
                 trouble = isinstance(problem, RuntimeError)
                 error = EngineError(f"transformers stopped: {problem}; lower engine.in_flight")
                 for _, future in live:
@@ -231,7 +236,7 @@ def _load(path: str, config: EngineConfig) -> Any:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     # bf16 matrix products die with SIGILL on CPUs that only claim to have them.
     dtype = "float32" if device == "cpu" and config.dtype == "auto" else config.dtype
-    # Nothing but talk on stderr; `--json` consumers and terminals with a live line want neither.
+    # Bars on stderr would mix with the progress line.
     disable_progress_bar()
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(
@@ -242,13 +247,5 @@ def _load(path: str, config: EngineConfig) -> Any:
             trust_remote_code=False,
         )
     except (OSError, ValueError) as problem:
-        reason = str(problem).strip().splitlines()[0] if str(problem).strip() else type(problem).__name__
-        raise UsageError(f"cannot load model {path!r}: {reason}") from problem
+        raise UsageError(f"cannot load model {path!r}: {reason_of(problem)}") from problem
     return model.to(device).eval()
-
-
-def _end_ids(model: Any, tokenizer: Any) -> frozenset[int]:
-    """All ids that end a turn: the tokenizer's eos and every one the generation configuration names."""
-    configured = model.generation_config.eos_token_id
-    ids = configured if isinstance(configured, list) else [configured]
-    return frozenset(token for token in [*ids, tokenizer.eos_token_id] if token is not None)

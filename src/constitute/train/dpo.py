@@ -21,6 +21,8 @@ from torch import Tensor
 
 from constitute.config import RunConfig
 from constitute.config.dpo import DPOConfig
+from constitute.engines.render import Renderer
+from constitute.engines.tokenizer import check_trainable, load_tokenizer
 from constitute.errors import DataError
 from constitute.progress import Progress, Silent
 from constitute.stats import Estimate, mean_of
@@ -41,8 +43,7 @@ from constitute.train.common.from_run import exported_file, keep_settings, paths
 from constitute.train.common.losses import soft_label_loss
 from constitute.train.common.memory import memory_advice
 from constitute.train.common.metrics import preference_metrics
-from constitute.train.common.models import Actor, check_actor, load_model, load_tokenizer, turn_ends
-from constitute.train.common.render import check_template
+from constitute.train.common.models import Actor, check_actor, load_model, turn_ends
 from constitute.train.common.team import Team, gather_team
 from constitute.train.reward.pairs import TokenPair, consecutive, nothing_left, split_pairs, target
 
@@ -101,9 +102,10 @@ def train_dpo(
     team = gather_team()
     start = time.perf_counter()
     tokenizer = load_tokenizer(model)
-    check_template(tokenizer, model)
+    check_trainable(tokenizer, model)
     actor = _actor(model, config, seed, team)
-    split = split_pairs(pairs, tokenizer, turn_ends(model, tokenizer), config, seed)
+    renderer = Renderer(tokenizer, model, turn_ends(model, tokenizer))
+    split = split_pairs(pairs, renderer, config, seed)
     if not split.train:
         raise DataError(nothing_left("dpo", len(pairs), split, config))
     # Lengths say what is padding, so any valid id does where a model has no pad token.

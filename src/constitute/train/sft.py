@@ -8,12 +8,13 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from constitute.config import RunConfig
 from constitute.config.sft import SFTConfig
+from constitute.engines.render import Renderer
+from constitute.engines.tokenizer import check_trainable, load_tokenizer
 from constitute.errors import DataError, GateFailed, UsageError
 from constitute.files import read_json, write_json
 from constitute.progress import Progress, Silent, first_process, process_count
@@ -32,8 +33,7 @@ from constitute.train.common.data import Turns, read_conversations
 from constitute.train.common.fit import Job, drop_checkpoints, note_single_step
 from constitute.train.common.from_run import exported_file, keep_settings, paths_of, trainable_model
 from constitute.train.common.memory import memory_advice
-from constitute.train.common.models import load_model, load_tokenizer, turn_ends
-from constitute.train.common.render import check_template, conversation_ids
+from constitute.train.common.models import load_model, turn_ends
 
 # Token ids of a conversation, and its labels: -100 on every token that bears no loss.
 TokenRow = tuple[list[int], list[int]]
@@ -92,8 +92,8 @@ def train_sft(
     _compat.quiet()
     start = time.perf_counter()
     tokenizer = load_tokenizer(model)
-    check_template(tokenizer, model)
-    render = partial(conversation_ids, tokenizer, ends=turn_ends(model, tokenizer))
+    check_trainable(tokenizer, model)
+    render = Renderer(tokenizer, model, turn_ends(model, tokenizer)).conversation_ids
     own, too_long = _fitting(conversations, len(conversations), render, config.max_length)
     if not own:
         raise DataError(

@@ -9,8 +9,9 @@ import pytest
 
 from constitute.config import EngineConfig
 from constitute.engines import open_engine
-from constitute.engines.base import Engine, RolloutEngine
-from constitute.engines.render import Renderer, as_bytes, load_tokenizer
+from constitute.engines.base import Engine, RolloutEngine, as_bytes
+from constitute.engines.render import Renderer
+from constitute.engines.tokenizer import load_tokenizer
 from constitute.errors import PromptTooLong, RowError
 from constitute.types import Message, Request, SamplingParams
 
@@ -77,11 +78,14 @@ def ask(text: str = "How do I cook rice well?", *, prefill: str = "", **sampling
     return Request(messages=(Message(role="user", content=text),), prefill=prefill, sampling=settings)
 
 
-def test_keeps_to_the_protocol(engine):
+def test_implements_the_protocol(engine):
     assert isinstance(engine, Engine)
     assert engine.context_length is not None and engine.context_length >= 256
     assert engine.identity.fingerprint
     assert engine.rendered(ask()) == engine.rendered(ask(max_tokens=3))
+    ids = engine.prompt_ids(ask())
+    assert (ids is None) == (engine.identity.engine == "fake")
+    assert ids is None or engine.rendered(ask()) == as_bytes(ids)
     assert engine.rendered(ask()) != engine.rendered(ask("Another question?"))
 
 

@@ -18,9 +18,9 @@ PROMPTS = [[5, 6, 7, 8, 9, 10, 11], [12, 13], [14, 15, 16, 17]]
 
 @pytest.fixture
 def engine(vllm_server_url, model_folder):
-    from constitute.engines.openai.rollout import open_rollouts
+    from constitute.engines.swap import open_sampler
 
-    engine = open_rollouts(str(model_folder), EngineConfig(rollout_url=vllm_server_url))
+    engine = open_sampler(str(model_folder), EngineConfig(rollout_url=vllm_server_url))
     yield engine
     load_folder(engine, str(model_folder))
     asyncio.run(engine.close())

@@ -48,7 +48,7 @@ def test_the_best_of_four_by_a_function_then_sft(tmp_path, model_folder, monkeyp
 def test_a_reward_model_scores_what_it_would_score_alone(tmp_path, model_folder, transformers_engine):
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    from constitute.train.common.render import answer_ids, prompt_ids
+    from constitute.engines.render import Renderer
 
     reward = AutoModelForSequenceClassification.from_pretrained(model_folder, num_labels=1)
     torch.manual_seed(0)
@@ -67,16 +67,16 @@ def test_a_reward_model_scores_what_it_would_score_alone(tmp_path, model_folder,
     summary = run_best_of_n(config, prompts, reward=str(tmp_path / "reward"), n=2, engine=transformers_engine)
     samples = list(read_samples(tmp_path / "run" / "best-of-n" / "samples.jsonl"))
     assert summary["prompts"] == 3 and len(samples) == 6
+    renderer = Renderer(tokenizer, "policy")
     checked = 0
     for row in samples:
         if not row.ended:
             continue
         turns = [{"role": "user", "content": QUESTIONS[int(row.prompt_id)]}]
-        ends = frozenset({tokenizer.eos_token_id})
-        ids = prompt_ids(tokenizer, turns) + answer_ids(tokenizer, turns, row.text, ends)
-        if len(ids) - len(prompt_ids(tokenizer, turns)) != row.tokens:
+        answer = renderer.answer_ids(turns, row.text)
+        if len(answer) != row.tokens:
             continue
-        own = reward(torch.tensor([ids])).logits.item()
+        own = reward(torch.tensor([renderer.prompt_ids(turns) + answer])).logits.item()
         assert row.score == pytest.approx(own, abs=1e-4)
         checked += 1
     assert checked >= 1

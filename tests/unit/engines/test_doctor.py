@@ -19,6 +19,7 @@ from constitute.engines.doctor import (
     check_package,
     check_python,
     check_writable,
+    examine_model,
     judge_bf16,
     parse_version,
 )
@@ -109,3 +110,46 @@ def test_the_command_reports_as_json_without_importing_vllm(tmp_path):
     checks = [json.loads(line) for line in done.stdout.splitlines()]
     assert [check["name"] for check in checks][:1] == ["python"]
     assert all(check["remedy"] for check in checks if check["state"] != "ok")
+
+
+def _saved(folder: Path, **kept: str) -> str:
+    from tiny_models import CHATML, byte_tokenizer
+
+    given = {"special": ("<|im_start|>", "<|im_end|>"), "eos": "<|im_end|>", "template": CHATML, **kept}
+    tokenizer = byte_tokenizer(given.pop("template"), **given)
+    tokenizer.save_pretrained(folder)
+    (folder / "config.json").write_text('{"model_type": "llama"}')
+    return str(folder)
+
+
+def _found(model: str) -> dict[str, tuple[str, str]]:
+    return {check.name: (check.state, check.found) for check in examine_model(model)}
+
+
+def test_a_model_is_examined_before_any_stage(tmp_path):
+    pytest.importorskip("transformers")
+    special = ("<|im_start|>", "<|im_end|>", "<|reserved_0|>")
+    assert _found(_saved(tmp_path, special=special)) == {
+        "model": ("ok", f"{tmp_path}: 259 tokens and a chat template"),
+        "system turn": ("ok", "taken"),
+        "answers": ("ok", "end with <|im_end|>"),
+        "padding": ("ok", "no pad token; training pads with the unused token <|reserved_0|>"),
+    }
+    found = _found(_saved(tmp_path, pad="<|im_end|>"))
+    assert found["padding"] == ("warn", "a pad token that is its eos token, and no token is unused")
+
+
+def test_what_a_model_lacks_is_said(tmp_path):
+    pytest.importorskip("transformers")
+    from tiny_models import LLAMA2
+
+    found = _found(_saved(tmp_path, template=LLAMA2, special=("<s>", "</s>"), eos="</s>"))
+    assert found["system turn"][0] == "warn" and "System role not supported" in found["system turn"][1]
+    (tmp_path / "chat_template.jinja").unlink()
+    checks = examine_model(str(tmp_path))
+    assert [check.state for check in checks] == ["fail"] and not can_run(checks)
+    assert "has no chat template" in checks[0].found
+    assert _found(str(tmp_path / "nowhere"))["model"][0] == "fail"
+    assert _found("http://127.0.0.1:1")["model"] == (
+        "ok", "the server http://127.0.0.1:1; its tokenizer is not at hand",
+    )  # fmt: skip

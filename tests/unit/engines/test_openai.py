@@ -13,7 +13,7 @@ from constitute.config import EngineConfig
 from constitute.engines import open_engine
 from constitute.engines.openai.http import _pause
 from constitute.engines.openai.probe import base_url
-from constitute.engines.openai.wire import escaped
+from constitute.engines.openai.wire import chat_payload, escaped
 from constitute.errors import EngineError, PromptTooLong, RowError, UsageError
 from constitute.types import Message, Request, SamplingParams
 
@@ -220,6 +220,8 @@ def test_opening_says_what_is_wrong_in_one_sentence(mock_server):
         ("http://host:99999", "is not a URL"),
         ("http://", "names no host"),
         ("http://me:pass@host", "holds a password"),
+        ("http://127.0.0.1:8000/my model", "holds a space or a control character"),
+        ("http://host\x1b[31m:1", "holds a space or a control character"),
     ],
 )
 def test_unusable_urls_are_refused(url, words):
@@ -230,3 +232,16 @@ def test_unusable_urls_are_refused(url, words):
 def test_the_base_url_is_found():
     assert base_url("http://h:1/v1/") == "http://h:1"
     assert base_url("https://h/api/v1") == "https://h/api"
+
+
+def test_every_sampling_field_that_is_set_is_sent_to_a_chat_server():
+    sampling = SamplingParams(max_tokens=5, temperature=0.5, top_p=0.9, top_k=3, stop=("x",), seed=9)
+    sent = chat_payload("m", [], sampling)
+    assert sent == {
+        "model": "m", "messages": [], "max_tokens": 5, "temperature": 0.5, "top_p": 0.9, "top_k": 3,
+        "stop": ["x"], "seed": 9,
+    }  # fmt: skip
+    assert "top_k" not in chat_payload("m", [], SamplingParams())
+    # Of a vLLM server no default of the served model may act.
+    neutral = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0}
+    assert neutral.items() <= chat_payload("m", [], SamplingParams(), is_vllm=True).items()

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import chatml_tokenizer, llama2_tokenizer
 
-from constitute.engines.render import Renderer, check_length
+from constitute.engines.base import check_length
+from constitute.engines.render import Renderer
 from constitute.errors import PromptTooLong, RowError, UsageError
 from constitute.packaged import model_path
 from constitute.types import Message, Request

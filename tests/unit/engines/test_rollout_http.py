@@ -12,7 +12,6 @@ from mock_openai import answer
 from constitute.config import EngineConfig
 from constitute.engines import open_engine
 from constitute.engines.base import RolloutEngine
-from constitute.engines.server import ServeOptions, check, command, environment
 from constitute.engines.swap import open_sampler, rollout_engine
 from constitute.errors import EngineError, PromptTooLong, UsageError
 from constitute.types import SamplingParams
@@ -196,10 +195,7 @@ async def test_a_server_that_takes_no_weights_is_refused_at_once(mock_server, wo
 
 def test_opening_for_a_policy_pushes_its_weights_first(mock_server, worker, opened, tiny_model):
     from constitute.engines.identity import model_fingerprint
-    from constitute.engines.openai.rollout import open_rollouts
 
-    with pytest.raises(UsageError, match=r"set engine\.rollout_url"):
-        open_rollouts(str(tiny_model), EngineConfig())
     assert open_sampler("m", EngineConfig(kind="fake")).identity.engine == "fake"
     engine = open_sampler(str(tiny_model), EngineConfig(rollout_url=mock_server.url))
     try:
@@ -208,14 +204,3 @@ def test_opening_for_a_policy_pushes_its_weights_first(mock_server, worker, open
         assert "model.embed_tokens.weight" in worker.loaded
     finally:
         asyncio.run(engine.close())
-
-
-def test_serving_rollouts_opens_the_control_routes_on_loopback_only(monkeypatch):
-    monkeypatch.delenv("VLLM_SERVER_DEV_MODE", raising=False)
-    with pytest.raises(UsageError, match=r"--rollouts with --host 0\.0\.0\.0 .* use --host 127\.0\.0\.1"):
-        check(ServeOptions(model="pocket", host="0.0.0.0", allow_remote=True, rollouts=True))
-    words = command(ServeOptions(model="m", rollouts=True), on_cpu=True)
-    assert words[words.index("--worker-extension-cls") + 1] == "constitute.engines.vllm.worker.WeightSync"
-    assert environment(rollouts=True)["VLLM_SERVER_DEV_MODE"] == "1"
-    assert "--worker-extension-cls" not in command(ServeOptions(model="m"), on_cpu=True)
-    assert "VLLM_SERVER_DEV_MODE" not in environment()

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from train_models import tiny_causal, word_tokenizer
+from train_models import tiny_causal
 from unit.train.test_models import (
     CPU,
     SEQUENCES,
@@ -14,11 +14,9 @@ from unit.train.test_models import (
 )
 
 from constitute.config.train import PPOConfig
-from constitute.errors import UsageError
 from constitute.train.common import lora, rollout
 from constitute.train.common.batching import Batching, collate
 from constitute.train.common.models import Actor
-from constitute.train.common.render import check_pad
 from constitute.train.ppo.update import _accumulate
 
 __all__ = ["actor_critic"]
@@ -143,9 +141,3 @@ def test_adapters_off_are_the_reference():
         on = Actor(model)(batch, 0.7)[0]
     assert torch.equal(off, expected)
     assert (on - expected).abs().max() > 0.1
-
-
-def test_a_pad_token_that_is_the_end_is_refused_with_the_remedy():
-    with pytest.raises(UsageError, match=r"pad token that is its eos token; set `tokenizer\.pad_token`"):
-        check_pad(word_tokenizer(["0", "1", "</s>"], eos="</s>", pad="</s>"), "tiny")
-    check_pad(word_tokenizer(["0", "1", "</s>"], eos="</s>", pad="0"), "tiny")

@@ -5,8 +5,10 @@ import math
 from dataclasses import replace
 
 import pytest
+from tiny_models import byte_tokenizer
 
 from constitute.config.train import RewardConfig
+from constitute.engines.render import Renderer
 from constitute.errors import DataError
 from constitute.train.common.data import Pair, read_pairs
 from constitute.train.reward.pairs import TokenPair, bootstrap_counts, consecutive, split_pairs, target
@@ -36,17 +38,7 @@ def test_each_head_draws_its_own_resample():
     assert bootstrap_counts(5, 1, seed=1) == [[1] * 5]
 
 
-class Letters:
-    """A tokenizer stand-in: a token a letter, no template of its own."""
-
-    added_tokens_decoder = {}  # noqa: RUF012
-    eos_token_id = 1
-
-    def apply_chat_template(self, turns, tokenize, add_generation_prompt):
-        return "".join(turn["content"] + "|" for turn in turns)
-
-    def __call__(self, text, **_):
-        return {"input_ids": [ord(letter) for letter in text]}
+TEMPLATE = "{% for m in messages %}{{ m.content }}|{% endfor %}"
 
 
 def test_pairs_are_split_by_prompt_and_what_is_left_out_is_counted():
@@ -56,17 +48,19 @@ def test_pairs_are_split_by_prompt_and_what_is_left_out_is_counted():
         for side in range(2)
     ]
     pairs += [replace(row(), weight=0.0), replace(row(), chosen="x" * 50)]
-    ends = frozenset({ord("|")})
+    # One token a letter.
+    tokenizer = byte_tokenizer(TEMPLATE, special=("|",), eos="|")
+    renderer = Renderer(tokenizer, "letters")
     config = RewardConfig(held_out=0.3, max_length=20)
-    split = split_pairs(pairs, Letters(), ends, config, seed=0)
+    split = split_pairs(pairs, renderer, config, seed=0)
     assert (split.too_long, split.weightless, split.undecided) == (1, 1, 0)
     assert len(split.train) + len(split.held_out) == 20
     prompts = [{pair.row.prompt[0]["content"] for pair in part} for part in (split.train, split.held_out)]
     assert not prompts[0] & prompts[1]
     pair = split.train[0]
     assert pair.chosen[: pair.prompt_length] == pair.rejected[: pair.prompt_length]
-    assert [chr(token) for token in pair.chosen[pair.prompt_length :]] == [*"good|"]
-    hard = split_pairs(pairs, Letters(), ends, config.model_copy(update={"labels": "hard"}), seed=0)
+    assert tokenizer.convert_ids_to_tokens(pair.chosen[pair.prompt_length :]) == [*"good|"]
+    hard = split_pairs(pairs, renderer, config.model_copy(update={"labels": "hard"}), seed=0)
     assert hard.undecided == 10 and len(hard.train) + len(hard.held_out) == 10
 
 

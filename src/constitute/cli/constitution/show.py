@@ -70,7 +70,7 @@ def _counter(model: str | None, tokenizer: str | None) -> Count | None:
         raise UsageError(
             f"{name} is a server, whose tokenizer is not at hand; name one with --tokenizer FOLDER"
         )
-    from constitute.engines.render import load_tokenizer
+    from constitute.engines.tokenizer import load_tokenizer
     from constitute.packaged import model_path
 
     loaded = load_tokenizer(model_path(name))

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from constitute.engines.base import ModelIdentity
+from constitute.engines.base import ModelIdentity, as_bytes, branches, check_length, label_logprob
 from constitute.engines.identity import model_fingerprint
 from constitute.engines.openai import wire
 from constitute.engines.openai.http import Transport
 from constitute.engines.openai.probe import Server, probe
-from constitute.engines.render import Renderer, as_bytes, check_length, load_tokenizer
-from constitute.engines.scoring import branches, total
+from constitute.engines.render import Renderer
+from constitute.engines.tokenizer import load_tokenizer
 from constitute.errors import RowError
 from constitute.packaged import model_path
 from constitute.types import Choice, Completion, Request
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class OpenAIEngine:
-    """Keeps to `Engine`.
+    """Implements `Engine`.
 
     Where the server is vLLM and its tokenizer is at hand (`engine.tokenizer`, or the folder it serves),
     prompts are rendered here and sent as token ids. Otherwise messages are sent, with text that looks
@@ -64,16 +64,23 @@ class OpenAIEngine:
         """Whether prompts are rendered here and sent as token ids."""
         return self._renderer is not None
 
+    def prompt_ids(self, request: Request) -> tuple[int, ...] | None:
+        """Token ids of the prompt, None where the server gets messages."""
+        return None if self._renderer is None else self._renderer.ids(request)
+
     def rendered(self, request: Request) -> bytes:
         """Prompt token ids as bytes, or the messages as JSON where the server renders them."""
-        if self._renderer is not None:
-            return as_bytes(self._renderer.ids(request))
+        ids = self.prompt_ids(request)
+        if ids is not None:
+            return as_bytes(ids)
         return json.dumps(wire.request_json(request), separators=(",", ":")).encode()
 
     async def generate(self, request: Request) -> Completion:
         """One completion; raises `PromptTooLong`, `RowError` or `EngineError`."""
         if self._renderer is None:
-            payload = wire.chat_payload(self._server.model, self._messages(request), request.sampling)
+            payload = wire.chat_payload(
+                self._server.model, self._messages(request), request.sampling, is_vllm=self._server.is_vllm
+            )
             return wire.read_chat(await self._transport.post("/v1/chat/completions", payload))
         prompt = self._renderer.ids(request)
         check_length(len(prompt), self._limit)
@@ -81,7 +88,7 @@ class OpenAIEngine:
         return wire.read_completion(await self._transport.post("/v1/completions", payload))
 
     async def choose(self, request: Request, labels: Sequence[str]) -> Choice:
-        """Exact where token ids are sent; else from the top log-probabilities, None for a label not there."""
+        """Exact where token ids are sent; else from the top log-probabilities, None for a missing label."""
         if self._renderer is None:
             payload = wire.chat_scoring_payload(self._server.model, self._messages(request))
             body = await self._transport.post("/v1/chat/completions", payload)
@@ -94,7 +101,7 @@ class OpenAIEngine:
             *(self._score(context + prefix, tokens) for prefix, tokens in wanted.items())
         )
         scores = dict(zip(wanted, answers, strict=True))
-        return Choice(labels=tuple(labels), logprobs=tuple(total(label, scores) for label in ids))
+        return Choice(labels=tuple(labels), logprobs=tuple(label_logprob(label, scores) for label in ids))
 
     async def close(self) -> None:
         """Close the connections; the server goes on."""
@@ -116,7 +123,10 @@ class OpenAIEngine:
 
 
 def _renderer(server: Server, config: EngineConfig) -> Renderer | None:
-    """A renderer for a vLLM server whose tokenizer is at hand; asked for by name, it must load."""
+    """A renderer for a vLLM server whose tokenizer can be loaded here, else None.
+
+    Raises `UsageError` where `engine.tokenizer` names one that cannot be loaded.
+    """
     if not server.is_vllm:
         return None
     if config.tokenizer:

@@ -1,4 +1,4 @@
-"""Post requests to a server: bounded retries, deadlines, and a quick end once the server is gone."""
+"""Post requests to a server, with a limit on retries and time, and stop soon after the server is gone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _RETRIED = frozenset({408, 409, 425, 429}) | frozenset(range(500, 600))
 _BODY_CAP = 64 << 20
-# Below the 5 s after which uvicorn closes an idle connection, or a request may land on a closed one.
+# uvicorn closes a connection that is idle for 5 s; a longer time here would send requests to closed ones.
 _KEEP_ALIVE_S = 3.0
 _BACKOFF_S = 0.5
 _BACKOFF_CAP_S = 8.0
@@ -31,7 +31,7 @@ _GIVE_UP_ROWS = 8
 
 
 class Transport:
-    """One server's HTTP connection pool, made anew for each event loop."""
+    """The HTTP connections to one server; each event loop gets its own."""
 
     def __init__(self, server: Server, key: str, config: EngineConfig) -> None:
         self._server = server
@@ -91,7 +91,7 @@ class Transport:
         self._session = None
 
     async def _attempt(self, path: str, payload: dict[str, Any]) -> tuple[int, Any, str | None]:
-        """(status, body, Retry-After) of one try; status 0 where the connection or the time gave out."""
+        """(status, body, Retry-After) of one try; status 0 for a broken connection or no answer in time."""
         import aiohttp
 
         try:
@@ -110,7 +110,7 @@ class Transport:
     async def _within_time(
         self, task: asyncio.Future[tuple[int, Any, str | None]]
     ) -> tuple[int, Any, str | None]:
-        """Wait for `task`, asking after the server's health whenever nothing at all has come for a while."""
+        """Wait for `task`; probe the server's health whenever no answer at all came for `engine.stall_s`."""
         loop = asyncio.get_running_loop()
         end = loop.time() + self._config.timeout_s
         try:
@@ -206,7 +206,7 @@ class Transport:
 
 
 def _pause(attempt: int, retry_after: str | None) -> float:
-    """Seconds before the next try: the server's wish up to a cap, else doubling with full jitter."""
+    """Seconds before the next try: what the server asks for, up to a cap, else a doubling random time."""
     if retry_after is not None and retry_after.strip().isdigit():
         return min(float(retry_after), _RETRY_AFTER_CAP_S)
     longest = min(_BACKOFF_S * 2.0**attempt, _BACKOFF_CAP_S)

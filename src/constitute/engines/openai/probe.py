@@ -33,6 +33,8 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 def base_url(url: str) -> str:
     """`url` without a trailing slash or /v1. Raises `UsageError` for one that cannot be used."""
+    if any(character.isspace() or not character.isprintable() for character in url):
+        raise UsageError(f"{url!r} holds a space or a control character; give a URL without them")
     try:
         parts = urlsplit(url)
         _ = parts.port
@@ -67,7 +69,10 @@ def get_json(url: str, key: str, timeout: float) -> tuple[int, Any]:
 
 
 def probe(url: str, *, key: str, key_env: str, served_name: str | None, timeout: float = 10.0) -> Server:
-    """Who answers at `url`. Raises `EngineError` where nobody usable does, `UsageError` for a wrong name."""
+    """What the server at `url` serves.
+
+    Raises `EngineError` where no usable server answers, `UsageError` for a model name it does not serve.
+    """
     base = base_url(url)
     try:
         status, body = get_json(f"{base}/v1/models", key, timeout)

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
+import tempfile
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from constitute.engines.base import ModelIdentity
+from constitute.engines.base import ModelIdentity, check_length
 from constitute.engines.identity import tensor_bytes, weights_fingerprint
-from constitute.engines.openai.engine import OpenAIEngine, wire
+from constitute.engines.openai import wire
+from constitute.engines.openai.engine import OpenAIEngine
 from constitute.engines.openai.http import Transport
 from constitute.engines.openai.probe import Server, probe
-from constitute.engines.openai.sync import folder_for, save
-from constitute.engines.render import check_length
 from constitute.errors import EngineError, PromptTooLong, RowError, UsageError
 from constitute.types import Choice, Completion, Request, SamplingParams
 
@@ -26,33 +27,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _RESETS = 20
 _RESET_PAUSE_S = 0.25
-
-
-def open_rollouts(policy: str, config: EngineConfig) -> RolloutServer:
-    """The server at `engine.rollout_url`, for rollouts of the model folder `policy`, whose weights it gets.
-
-    Prompts are rendered by `policy`'s tokenizer. Raises `UsageError` for a server that takes no weights,
-    `EngineError` for one that does not answer or cannot hold `policy`'s weights.
-    """
-    from constitute.engines.swap import load_folder
-
-    if config.rollout_url is None:
-        raise UsageError(
-            "no server is named; set engine.rollout_url to the URL of `constitute serve --rollouts`"
-        )
-    settings = config.model_copy(update={"tokenizer": config.tokenizer or policy})
-    engine = RolloutServer(config.rollout_url, settings)
-    try:
-        # It may hold what an earlier run left there.
-        load_folder(engine, policy)
-    except BaseException:
-        engine.stop()
-        raise
-    return engine
+_SHARED_MEMORY = Path("/dev/shm")
+# Room left in shared memory after the weights: other programs live there too.
+_SPARE_BYTES = 1 << 30
 
 
 class RolloutServer:
-    """Keeps to `Engine` and `RolloutEngine`; the server was started with `constitute serve --rollouts`.
+    """Implements `Engine` and `RolloutEngine`; the server was started with `constitute serve --rollouts`.
 
     Log-probabilities are those of the model's own distribution (temperature 1, nothing cut off), whatever
     the sampling was. Raises `UsageError` at once for a server that does not take weights.
@@ -88,8 +69,12 @@ class RolloutServer:
     def context_length(self) -> int | None:
         return self._engine.context_length
 
+    def prompt_ids(self, request: Request) -> tuple[int, ...] | None:
+        """Token ids of the prompt; raises `RowError` for one the chat template refuses."""
+        return self._engine.prompt_ids(request)
+
     def rendered(self, request: Request) -> bytes:
-        """Prompt token ids as bytes; raises `RowError` where no tokenizer is at hand."""
+        """Prompt token ids as bytes."""
         return self._engine.rendered(request)
 
     async def generate(self, request: Request) -> Completion:
@@ -153,10 +138,10 @@ class RolloutServer:
         named = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in named_tensors}
         if fingerprint is None:
             fingerprint = weights_fingerprint((name, tensor_bytes(tensor)) for name, tensor in named.items())
-        # Until the new weights are whole nobody knows what answers.
+        # Until all new weights are loaded, it is unknown which ones answer.
         self._fingerprint = f"unfinished-{fingerprint}"
-        with folder_for(sum(tensor.nbytes for tensor in named.values()), self._config.sync_folder) as folder:
-            save(named, folder)
+        with _folder_for(sum(tensor.nbytes for tensor in named.values()), self._config.sync_folder) as folder:
+            _save(named, folder)
             self._wait(self._load(folder, len(named)))
         self._fingerprint = fingerprint
 
@@ -192,7 +177,7 @@ class RolloutServer:
             raise
 
     async def _all(self, one: Callable[[int], Awaitable[T]], count: int) -> list[T]:
-        """`one(0) ... one(count - 1)`, at most `engine.in_flight` at a time; the first problem ends all."""
+        """`one(0) ... one(count - 1)`, `engine.in_flight` at once; the first error cancels the rest."""
         # A request's time limit begins when it is sent, not while it waits for its turn.
         room = asyncio.Semaphore(self._config.in_flight)
 
@@ -206,7 +191,7 @@ class RolloutServer:
         except PromptTooLong:
             raise
         except RowError as problem:
-            # A batch of rollouts is whole or nothing.
+            # PPO needs every rollout of a batch.
             raise EngineError(f"a rollout failed: {problem}; continue from the last checkpoint") from problem
         finally:
             for task in tasks:
@@ -268,3 +253,40 @@ def _require_loaded(base: str, folder: Path, count: int, result: Any) -> None:
             f"the server at {base} did not load the new weights ({why}) and may hold half of "
             "them; restart it on the policy's folder and continue from the last checkpoint"
         )
+
+
+@contextmanager
+def _folder_for(size: int, wanted: str | None) -> Iterator[Path]:
+    """A new folder for `size` bytes that only this user can read; it is removed after the block."""
+    parent = Path(wanted) if wanted else _roomy(size)
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix="constitute-weights-", dir=parent))
+    except OSError as problem:
+        raise EngineError(
+            f"no folder for new weights can be made in {parent} ({problem.strerror}); set engine.sync_folder"
+        ) from problem
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _roomy(size: int) -> Path:
+    """Shared memory where it has room, else the folder of temporary files."""
+    writable = _SHARED_MEMORY.is_dir() and os.access(_SHARED_MEMORY, os.W_OK)
+    if writable and shutil.disk_usage(_SHARED_MEMORY).free >= size + _SPARE_BYTES:
+        return _SHARED_MEMORY
+    return Path(tempfile.gettempdir())
+
+
+def _save(named: dict[str, Any], folder: Path) -> None:
+    """Write the tensors as one safetensors file; raises `EngineError` where that fails."""
+    from safetensors.torch import save_file
+
+    try:
+        save_file(named, folder / "model.safetensors")
+    except Exception as problem:
+        raise EngineError(
+            f"new weights cannot be written to {folder} ({problem}); free space or set engine.sync_folder"
+        ) from problem

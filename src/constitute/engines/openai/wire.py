@@ -25,6 +25,8 @@ _TOO_LONG = re.compile(
 )
 # Top log-probabilities a server grants at most (OpenAI's limit, and vLLM's default).
 TOP_LOGPROBS = 20
+# What vLLM would else take from the served model's generation_config.json.
+_NEUTRAL = {"min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
 
 
 def escaped(text: str) -> tuple[str, int]:
@@ -54,13 +56,10 @@ def completion_payload(
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         "top_k": sampling.top_k,
-        "min_p": 0.0,
-        "repetition_penalty": 1.0,
-        "presence_penalty": 0.0,
-        "frequency_penalty": 0.0,
         "stop": list(sampling.stop),
         "seed": sampling.seed,
         "return_token_ids": True,
+        **_NEUTRAL,
     }
 
 
@@ -96,8 +95,14 @@ def given_payload(model: str, tokens: Sequence[int]) -> Payload:
     }
 
 
-def chat_payload(model: str, messages: list[Payload], sampling: SamplingParams) -> Payload:
-    """Body of /v1/chat/completions with the fields every server knows."""
+def chat_payload(
+    model: str, messages: list[Payload], sampling: SamplingParams, *, is_vllm: bool = False
+) -> Payload:
+    """Body of /v1/chat/completions with every field that the request sets.
+
+    vLLM gets all its sampling fields, so that no default of the served model acts. Other servers get those
+    that every server knows, and `top_k` where the request sets it: a server that has none refuses the row.
+    """
     payload: Payload = {
         "model": model,
         "messages": messages,
@@ -105,6 +110,10 @@ def chat_payload(model: str, messages: list[Payload], sampling: SamplingParams) 
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
     }
+    if is_vllm:
+        payload |= _NEUTRAL
+    if is_vllm or "top_k" in sampling.model_fields_set:
+        payload["top_k"] = sampling.top_k
     if sampling.stop:
         payload["stop"] = list(sampling.stop)
     if sampling.seed is not None:

@@ -10,11 +10,11 @@ import warnings
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from constitute.engines.base import ModelIdentity
+from constitute.engines.base import ModelIdentity, as_bytes, branches, check_length, label_logprob
 from constitute.engines.identity import model_fingerprint, tensor_bytes, weights_fingerprint
-from constitute.engines.locate import snapshot
-from constitute.engines.render import Renderer, as_bytes, check_length, load_tokenizer
-from constitute.engines.scoring import branches, total
+from constitute.engines.locate import reason_of, snapshot
+from constitute.engines.render import Renderer
+from constitute.engines.tokenizer import load_tokenizer
 from constitute.engines.vllm.loop import StepLoop
 from constitute.errors import EngineError, UsageError
 from constitute.packaged import model_path
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _GIB = 1 << 30
 # Enough for 256 short conversations with a small model; a larger one says what it needs at start.
 _CPU_CACHE_GIB = 1.0
-# Prefixes are shared by whole blocks; vLLM's 128 on a CPU is most of a short question.
+# Prefixes are shared in whole blocks, and vLLM's 128 tokens on a CPU are most of a short question.
 _CPU_BLOCK = 32
 _ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
@@ -38,7 +38,7 @@ _ENVIRONMENT = {
 
 
 class VLLMEngine:
-    """Keeps to `Engine` and `RolloutEngine`. One a process: start-up and warm-up take tens of seconds.
+    """Implements `Engine` and `RolloutEngine`. Open one per process: start and warm-up take tens of seconds.
 
     Log-probabilities are those of the model's own distribution (temperature 1, nothing cut off), whatever
     the sampling was.
@@ -69,9 +69,13 @@ class VLLMEngine:
     def context_length(self) -> int | None:
         return self._limit
 
+    def prompt_ids(self, request: Request) -> tuple[int, ...]:
+        """Token ids of the prompt; raises `RowError` for one the chat template refuses."""
+        return self._renderer.ids(request)
+
     def rendered(self, request: Request) -> bytes:
         """Prompt token ids as bytes."""
-        return as_bytes(self._renderer.ids(request))
+        return as_bytes(self.prompt_ids(request))
 
     async def generate(self, request: Request) -> Completion:
         """One completion; text past the context's end is cut and finishes with "length"."""
@@ -92,7 +96,7 @@ class VLLMEngine:
             prefix: {token: output.outputs[0].logprobs[0][token].logprob for token in tokens}
             for (prefix, tokens), output in zip(wanted.items(), outputs, strict=True)
         }
-        return Choice(labels=tuple(labels), logprobs=tuple(total(label, scores) for label in ids))
+        return Choice(labels=tuple(labels), logprobs=tuple(label_logprob(label, scores) for label in ids))
 
     def generate_ids(
         self, prompts: Sequence[Sequence[int]], sampling: SamplingParams, *, logprobs: bool
@@ -162,7 +166,7 @@ def _start(path: str, config: EngineConfig) -> Any:
     # The stepping loop needs the engine in this process.
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
-    # vLLM's own uses of deprecated torch names; nothing a user can act on.
+    # vLLM uses deprecated torch names; users can do nothing about it.
     warnings.filterwarnings("ignore", category=FutureWarning, module="vllm")
     try:
         from vllm import LLM
@@ -199,10 +203,11 @@ def _start(path: str, config: EngineConfig) -> Any:
             worker_extension_cls="constitute.engines.vllm.worker.WeightSync",
         )
     except (ValueError, OSError) as problem:
-        reason = str(problem).strip().splitlines()[-1].strip()
-        raise UsageError(f"vLLM cannot load {path!r}: {reason}") from problem
+        raise UsageError(f"vLLM cannot load {path!r}: {reason_of(problem)}") from problem
     except (RuntimeError, NotImplementedError) as problem:
-        raise EngineError(f"vLLM cannot start with {path!r}: {problem}; run `constitute doctor`") from problem
+        raise EngineError(
+            f"vLLM cannot start with {path!r}: {reason_of(problem)}; run `constitute doctor`"
+        ) from problem
 
 
 def _sampling(sampling: SamplingParams, *, logprobs: bool) -> Any:

@@ -108,7 +108,7 @@ class StepLoop:
         try:
             outputs = self._engine.step()
         except Exception as problem:
-            # Whatever a model's kernels raise, the engine's state is gone and nobody may wait for ever.
+            # After any exception the engine's state is unknown, and every waiting request must end.
             self._fail(
                 EngineError(f"vLLM stopped ({type(problem).__name__}: {problem}); start the run again")
             )

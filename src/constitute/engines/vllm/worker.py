@@ -46,12 +46,12 @@ class WeightSync:
         return {"tensors": counted[0]}
 
     def takes_weights(self: Any) -> dict[str, Any]:
-        """Tells a client that this extension is there."""
+        """Tell a client that this extension is loaded."""
         return {"takes_weights": True}
 
 
 def _counted(paths: list[Path], count: list[int]) -> Iterator[tuple[str, Any]]:
-    """Copies of the files' tensors: the loader keeps references, and the files are about to go."""
+    """Copies of the files' tensors: the loader keeps references, and the files are removed soon after."""
     from safetensors import safe_open
 
     for path in paths:

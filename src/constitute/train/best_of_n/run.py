@@ -18,6 +18,7 @@ import torch
 from constitute.config import RunConfig
 from constitute.config.best_of_n import BestOfNConfig
 from constitute.engines.base import Engine
+from constitute.engines.tokenizer import load_tokenizer
 from constitute.errors import DataError, RunMismatch
 from constitute.files import append_log, read_json
 from constitute.progress import Progress, Silent
@@ -27,7 +28,7 @@ from constitute.train.common import _compat
 from constitute.train.common.artefact import check_recipe, recipe, write_record
 from constitute.train.common.batching import Batching
 from constitute.train.common.from_run import keep_settings, policy_of, rendered_prompts, sampling_engine
-from constitute.train.common.models import load_tokenizer, turn_ends
+from constitute.train.common.models import turn_ends
 from constitute.train.common.rollout import Rollouts, gather
 from constitute.train.ppo.setup import input_hashes
 from constitute.train.ppo.sync import Rollouter

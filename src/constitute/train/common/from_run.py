@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -85,10 +84,15 @@ def rendered_prompts(
     ids: list[list[int]] = []
     for prompt in prompts:
         try:
-            words = array("I", engine.rendered(Request(messages=conversation(prompt, system))))
+            found = engine.prompt_ids(Request(messages=conversation(prompt, system)))
         except RowError as problem:
             progress.note(f"prompt {prompt.id} is left out: {problem}")
             continue
+        if found is None:
+            raise UsageError(
+                f"the engine of {engine.identity.name} does not say the prompts' token ids; set "
+                "engine.tokenizer to the folder of the model it serves"
+            )
         kept.append(prompt)
-        ids.append(list(words))
+        ids.append(list(found))
     return kept, ids

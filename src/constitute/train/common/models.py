@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from constitute.engines.locate import reason_of, require
+from constitute.engines.tokenizer import eos_ids
 from constitute.errors import UsageError
 from constitute.train.common import lora
 from constitute.train.common.batching import TokenBatch, collate
-from constitute.train.common.render import eos_ids
 
 # Logits of this many elements at once (256 MB in fp32); a longer list of tokens is cut into pieces.
 _LOGIT_ELEMENTS = 1 << 26
@@ -25,14 +26,15 @@ def load_model(auto: Any, name: str, *, new: Sequence[str] = (), **options: Any)
     `new` names the weights that may be absent and start at random. Raises `UsageError` where there is no
     such model or where it lacks others.
     """
+    require(name)
     try:
         model, loading = auto.from_pretrained(
             name, trust_remote_code=False, use_safetensors=True, output_loading_info=True, **options
         )
     except (OSError, ValueError) as problem:
-        reason = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
         raise UsageError(
-            f"cannot load the model {name!r} ({reason}); give a local folder with safetensors or a Hub name"
+            f"cannot load the model {name!r} ({reason_of(problem)}); give a local folder with safetensors "
+            "or a Hub name"
         ) from problem
     lacking = sorted(set(loading["missing_keys"]) - set(new))
     if lacking:
@@ -42,19 +44,6 @@ def load_model(auto: Any, name: str, *, new: Sequence[str] = (), **options: Any)
         )
     disable_dropout(model)
     return model.eval()
-
-
-def load_tokenizer(name: str) -> Any:
-    """The tokenizer of a local folder or Hub name; raises `UsageError` where there is none."""
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-    except (OSError, ValueError) as problem:
-        reason = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
-        raise UsageError(
-            f"cannot load the tokenizer of {name!r} ({reason}); give a folder that holds tokenizer.json"
-        ) from problem
 
 
 def turn_ends(model: str, tokenizer: Any) -> frozenset[int]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from constitute.config.ppo import PPOConfig
+from constitute.engines.tokenizer import eos_ids, load_tokenizer, pad_of
 from constitute.errors import DataError, UsageError
 from constitute.train.common import lora, sharding
 from constitute.train.common.artefact import model_identity
@@ -23,10 +24,8 @@ from constitute.train.common.models import (
     ActorCritic,
     check_actor,
     load_model,
-    load_tokenizer,
     zero_value_head,
 )
-from constitute.train.common.render import check_pad, eos_ids
 from constitute.train.common.team import Team
 from constitute.train.ppo.algorithms import find_algorithm
 from constitute.train.ppo.update import Learner
@@ -106,7 +105,7 @@ def set_up(
     set_seed(seed)
     frozen_type = torch.bfloat16 if team.accelerator.mixed_precision == "bf16" else torch.float32
     tokenizer = load_tokenizer(policy)
-    check_pad(tokenizer, policy)
+    pad_id = pad_of(tokenizer, policy)
     model = load_model(AutoModelForCausalLM, policy, dtype=torch.float32).to(team.load_device)
     actor = Actor(model)
     check_actor(actor, policy)
@@ -120,7 +119,7 @@ def set_up(
     if config.lora_rank:
         lora.add_adapter(model, lora.POLICY, config.lora_rank)
     actor_critic, critic_from = _actor_critic(actor, policy, parts, config)
-    learner, scheduler = _learner(actor_critic, config, team, tokenizer.pad_token_id)
+    learner, scheduler = _learner(actor_critic, config, team, pad_id)
     ends = eos_ids(tokenizer, model.config, model.generation_config)
     return Models(tokenizer, ends, learner, scheduler, frozen, rewards, critic_from)
 

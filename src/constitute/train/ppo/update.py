@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from constitute.config.ppo import PPOConfig
+from constitute.engines.render import Renderer
 from constitute.errors import DataError, GateFailed
 from constitute.train.common import losses, sharding
 from constitute.train.common.batching import TokenBatch, collate
 from constitute.train.common.data import read_conversations
 from constitute.train.common.models import ActorCritic
-from constitute.train.common.render import conversation_ids
 from constitute.train.common.rollout import Kept, batch_of
 from constitute.train.common.team import Team, deal
 from constitute.train.ppo.experience import Experience
@@ -200,7 +200,8 @@ def read_ptx(config: PPOConfig, tokenizer: Any, ends: frozenset[int], limit: int
     """
     if not config.ptx_coef or config.ptx_data is None:
         return []
-    rows = [conversation_ids(tokenizer, turns, ends) for turns in read_conversations(Path(config.ptx_data))]
+    renderer = Renderer(tokenizer, tokenizer.name_or_path, ends)
+    rows = [renderer.conversation_ids(turns) for turns in read_conversations(Path(config.ptx_data))]
     kept = [row for row in rows if limit is None or len(row[0]) <= limit]
     if not kept:
         raise DataError(f"all {len(rows)} conversations of {config.ptx_data} are longer than {limit} tokens")

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from constitute.engines.tokenizer import load_tokenizer
 from constitute.errors import UsageError
 from constitute.train.common.batching import Batching, TokenBatch, collate, micro_batches
-from constitute.train.common.models import hidden_states, load_model, load_tokenizer
+from constitute.train.common.models import hidden_states, load_model
 
 
 @dataclass(frozen=True)

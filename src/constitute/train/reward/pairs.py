@@ -8,10 +8,10 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
+from constitute.engines.render import Renderer
 from constitute.train.common.data import Pair
-from constitute.train.common.render import answer_ids, prompt_ids
 
 _CLAMP = (0.4, 0.6)
 
@@ -63,9 +63,7 @@ class PairSettings(Protocol):
     def held_out(self) -> float: ...
 
 
-def split_pairs(
-    pairs: Sequence[Pair], tokenizer: Any, ends: frozenset[int], settings: PairSettings, seed: int
-) -> Split:
+def split_pairs(pairs: Sequence[Pair], renderer: Renderer, settings: PairSettings, seed: int) -> Split:
     """Tokenise the pairs and hold out a share of the prompts; a prompt is on one side only.
 
     Left out and counted: pairs with a side over `max_length`, pairs of weight 0, and, under hard labels,
@@ -77,9 +75,9 @@ def split_pairs(
     split = Split([], [], 0, len(pairs) - len(weighty), len(weighty) - len(decided))
     too_long = 0
     for pair in decided:
-        start = prompt_ids(tokenizer, pair.prompt)
+        start = renderer.prompt_ids(pair.prompt)
         chosen, rejected = (
-            start + answer_ids(tokenizer, pair.prompt, text, ends) for text in (pair.chosen, pair.rejected)
+            start + renderer.answer_ids(pair.prompt, text) for text in (pair.chosen, pair.rejected)
         )
         if max(len(chosen), len(rejected)) > settings.max_length:
             too_long += 1

@@ -25,6 +25,8 @@ from torch import Tensor
 
 from constitute.config import RunConfig
 from constitute.config.reward import RewardConfig
+from constitute.engines.render import Renderer
+from constitute.engines.tokenizer import check_trainable, load_tokenizer, pad_of
 from constitute.errors import DataError, GateFailed, UsageError
 from constitute.progress import Progress, Silent
 from constitute.train.common import sharding
@@ -43,8 +45,7 @@ from constitute.train.common.fit import Job, drop_checkpoints, fit
 from constitute.train.common.from_run import exported_file, keep_settings, paths_of, policy_of
 from constitute.train.common.losses import soft_label_loss
 from constitute.train.common.memory import memory_advice
-from constitute.train.common.models import load_model, load_tokenizer, turn_ends
-from constitute.train.common.render import check_pad, check_template
+from constitute.train.common.models import load_model, turn_ends
 from constitute.train.common.team import Team, gather_team
 from constitute.train.reward.evaluate import evaluate
 from constitute.train.reward.model import Normalisation, head_scores, raw_scores, score_head, whole_batch
@@ -116,15 +117,16 @@ def train_reward(
     team = gather_team()
     start = time.perf_counter()
     tokenizer = load_tokenizer(model)
-    check_template(tokenizer, model)
-    check_pad(tokenizer, model)
+    check_trainable(tokenizer, model)
+    pad_id = pad_of(tokenizer, model)
     network, head = _network(model, tokenizer, config.heads, seed)
     _place(team, network, head)
-    split = split_pairs(pairs, tokenizer, turn_ends(model, tokenizer), config, seed)
+    renderer = Renderer(tokenizer, model, turn_ends(model, tokenizer))
+    split = split_pairs(pairs, renderer, config, seed)
     if not split.train:
         raise DataError(nothing_left("reward", len(pairs), split, config))
     check_margins([*split.train, *split.held_out], config)
-    batching = Batching(tokenizer.pad_token_id, config.microbatch_tokens)
+    batching = Batching(pad_id, config.microbatch_tokens)
     with memory_advice(_KNOBS), team.phase("train reward"):
         losses = fit(
             network,

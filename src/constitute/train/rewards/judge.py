@@ -72,7 +72,7 @@ def open_judge(config: RunConfig, *, asks: bool = True) -> Judge:
         raise UsageError("the reward 'judge' needs a constitution; name one with --constitution")
     constitution = load_constitution(config.constitution, config.tags)
     kind = config.engine.kind
-    if kind != "fake":
+    if kind in ("auto", "vllm", "transformers", "openai"):
         kind = "auto" if is_url(name) else "transformers"
     settings = config.engine.model_copy(update={"kind": kind})
     engine = open_engine(name, settings) if asks or is_url(name) else None
