@@ -8,10 +8,12 @@ import pytest
 
 pytest.importorskip("torch")
 
+from registry_examples import add_module, example
+
 from constitute.config import RunConfig, load_config
 from constitute.config.ppo import RewardSource
 from constitute.errors import DataError, UsageError
-from constitute.train.rewards.parts import as_parts, weighted_sum
+from constitute.train.rewards.parts import SourceKind, as_parts, weighted_sum
 from constitute.train.rewards.sources import KINDS, kind_of, open_rewards, parse_reward, used_rewards
 from constitute.types import Completion, Message, Prompt
 
@@ -221,26 +223,28 @@ def test_the_fake_judge_scores_from_blocking_code(tmp_path):
     assert not math.isclose(*expected)
 
 
-def test_a_kind_of_source_is_one_entry(module, monkeypatch, tmp_path):
-    """A kind from a module of its own is parsed, named, opened and closed; nothing else is touched."""
-    name = module(
-        "from constitute.train.rewards.parts import SourceKind\n"
-        "closed = []\n"
-        "def open_words(source, opening):\n"
-        "    opening.closing.callback(lambda: closed.append(source))\n"
-        "    most = int(source.partition('~')[2])\n"
-        "    return lambda prompts, found: [min(most, len(c.text.split())) for c in found], source\n"
-        "KIND = SourceKind('words~MOST', lambda s: s.startswith('words~'), lambda s: 'words', open_words)\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path)
-    added = import_module(name)
-    monkeypatch.setitem(KINDS, "words", added.KIND)
+def test_a_kind_of_source_is_one_entry(monkeypatch):
+    """The kind that CONTRIBUTING adds is parsed, named and opened; nothing else is touched."""
+    add_module(monkeypatch, "words_reward", example("A reward source"))
+    monkeypatch.setitem(KINDS, "words", import_module("words_reward").KIND)
     with open_rewards(RunConfig(), ("0.5*words~2", "words~9")) as parts:
         assert [(part.name, part.weight, part.identity) for part in parts] == [
             ("words", 0.5, "words~2"), ("words-2", 1.0, "words~9"),
         ]  # fmt: skip
         assert [part.source(PROMPTS, COMPLETIONS) for part in parts] == [[2, 1], [3, 1]]
-        assert added.closed == []
-    assert added.closed == ["words~9", "words~2"]
     with pytest.raises(UsageError, match="URL, judge, or words~MOST"):
         scores("./nowhere")
+
+
+def test_what_a_source_opens_is_closed_at_the_end(monkeypatch):
+    closed = []
+
+    def open_one(source, opening):
+        opening.closing.callback(closed.append, source)
+        return (lambda prompts, completions: [0.0, 0.0]), source
+
+    kind = SourceKind("x!", lambda source: source.startswith("x!"), lambda source: "x", open_one)
+    monkeypatch.setitem(KINDS, "x", kind)
+    with open_rewards(RunConfig(), ("x!1", "x!2")):
+        assert closed == []
+    assert closed == ["x!2", "x!1"]
