@@ -126,7 +126,7 @@ def note_single_step(job: Job, steps: int, examples: int) -> None:
 
 
 def drop_checkpoints(out: Path) -> None:
-    """Remove the checkpoints `fit` left under `out`; to be called once the model is published."""
+    """Remove the checkpoints that `fit` left under `out`. Call it once the model is published."""
     shutil.rmtree(out / "checkpoints", ignore_errors=True)
 
 
@@ -148,7 +148,7 @@ def _together(team: Team, model: nn.Module, loss: float) -> float:
 
 
 def batches_of(n: int, batch_size: int, epochs: float, key: str) -> list[list[int]]:
-    """Rows of each step: every epoch a fresh shuffle, cut into batches that differ by at most one row.
+    """Rows of each step: each epoch is shuffled anew and cut into batches that differ by at most one row.
 
     An even cut rather than a short last batch, in which each example would count for more.
     """
