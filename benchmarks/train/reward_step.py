@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from constitute.config.train import RewardConfig
+from constitute.data.pairs import PreferencePair
 from constitute.progress import Silent
-from constitute.train.common.data import Pair
 from constitute.train.reward.pairs import TokenPair
 
 PAIRS = 192
@@ -88,7 +88,7 @@ def tiny_llama() -> Any:
 def drawn_pairs(n: int, seed: int) -> list[TokenPair]:
     """Pairs of random tokens; the length of each side is uniform on the spread."""
     rng = random.Random(seed)
-    row = Pair([{"role": "user", "content": ""}], "a", "b", 1.0)
+    row = PreferencePair((), "a", "b", 1.0)
 
     def side() -> list[int]:
         return [rng.randrange(3, 3200) for _ in range(rng.randint(SHORTEST, LONGEST))]

@@ -22,9 +22,9 @@ _PUBLIC = {
     "run_ppo": "constitute.train.ppo.start",
     "run_dpo": "constitute.train.dpo",
     "run_best_of_n": "constitute.train.best_of_n.run",
-    "write_sets": "constitute.evals.run",
+    "write_sets": "constitute.evals.write",
     "run_sets": "constitute.evals.run",
-    "write_report": "constitute.report.render",
+    "write_report": "constitute.report.build",
     "Store": "constitute.store",
 }
 

@@ -130,9 +130,9 @@ def share_of(count: int, n: int) -> Estimate:
     return Estimate(value=count / n, low=low, high=high, n=n)
 
 
-def mean_of(values: Sequence[float], seed: int | str = 0) -> Estimate:
+def mean_of(values: Sequence[float], seed: int | str = 0, resamples: int = 2000) -> Estimate:
     """The mean with its bootstrap interval, the same for the same values and `seed`."""
     if not values:
         return Estimate(value=None, low=None, high=None, n=0)
-    low, high = bootstrap_mean(values, random.Random(seed))
+    low, high = bootstrap_mean(values, random.Random(seed), resamples)
     return Estimate(value=mean(values), low=low, high=high, n=len(values))

@@ -16,11 +16,12 @@ _FIGURES = ("p_a", "margin", "flip_rate", "p_first", "mass", "least_mass")
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Columns aligned with two spaces between them; numbers to the right."""
+    head = [harmless(title) for title in head]
     body = [[_cell(value) for value in row] for row in rows]
     numeric = [all(_is_number(row[at]) for row in body) for at in range(len(head))]
-    widths = [max(len(row[at]) for row in [list(head), *body]) for at in range(len(head))]
+    widths = [max(len(row[at]) for row in [head, *body]) for at in range(len(head))]
     lines = []
-    for row in [list(head), *body]:
+    for row in [head, *body]:
         cells = (
             cell.rjust(width) if right else cell.ljust(width)
             for cell, width, right in zip(row, widths, numeric, strict=True)

@@ -100,7 +100,7 @@ def from_scratch(name: str) -> str:
 
 
 def from_aims(name: str, wordings: Sequence[Wording]) -> str:
-    """A commented file with a principle for each wording, and why a model did not write one."""
+    """A commented file with a principle for each wording, and the reason where a model did not write one."""
     lines = _begin(name)
     taken: set[str] = set()
     for wording in wordings:
@@ -109,9 +109,9 @@ def from_aims(name: str, wordings: Sequence[Wording]) -> str:
 
 
 def from_file(data: bytes, name: str, wordings: Sequence[Wording] = ()) -> tuple[bytes, int]:
-    """Another file byte for byte under a new name, with a principle for each wording at its end.
+    """Another file under a new name, with a principle for each wording at its end.
 
-    Also the number of wordings left out because the file has them already.
+    Returns the bytes, and the number of wordings left out because the file has them already.
     """
     edited = set_name(data, name)
     if not wordings:

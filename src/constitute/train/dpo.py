@@ -20,7 +20,10 @@ from pydantic_core import to_jsonable_python
 from torch import Tensor
 
 from constitute.config import RunConfig
-from constitute.config.dpo import DPOConfig
+from constitute.config.train import DPOConfig
+from constitute.data.export import exported_file
+from constitute.data.pairs import read_preferences
+from constitute.data.rows import Sources
 from constitute.engines.render import Renderer
 from constitute.engines.tokenizer import check_trainable, load_tokenizer
 from constitute.errors import DataError
@@ -28,7 +31,6 @@ from constitute.progress import Progress, Silent
 from constitute.stats import Estimate, mean_of
 from constitute.train.common import lora, sharding
 from constitute.train.common.artefact import (
-    data_identity,
     finished,
     loss_figures,
     model_identity,
@@ -37,9 +39,9 @@ from constitute.train.common.artefact import (
     save_into,
 )
 from constitute.train.common.batching import Batching, collate, micro_batches
-from constitute.train.common.data import read_pairs
+from constitute.train.common.data import data_hash
 from constitute.train.common.fit import Job, drop_checkpoints, fit
-from constitute.train.common.from_run import exported_file, keep_settings, paths_of, policy_of
+from constitute.train.common.from_run import keep_settings, policy_of
 from constitute.train.common.losses import soft_label_loss
 from constitute.train.common.memory import memory_advice
 from constitute.train.common.metrics import preference_metrics
@@ -61,7 +63,7 @@ class PairLogprobs:
 def run_dpo(
     config: RunConfig,
     *,
-    data: Path | Sequence[Path] | None = None,
+    data: Sources | None = None,
     model: str | None = None,
     out: Path | None = None,
     progress: Progress | None = None,
@@ -84,7 +86,7 @@ def run_dpo(
 
 
 def train_dpo(
-    data: Path | Sequence[Path], model: str, out: Path, config: DPOConfig, *, seed: int, progress: Progress
+    data: Sources, model: str, out: Path, config: DPOConfig, *, seed: int, progress: Progress
 ) -> dict[str, Any]:
     """Train `model` on the labelled pairs in `data` by DPO and save a plain Hugging Face folder to `out`.
 
@@ -92,9 +94,8 @@ def train_dpo(
     over the first and the last tenth of the steps, and the figures of `implicit_rewards` on held-out
     prompts. Raises `UsageError`, `DataError`, `RunMismatch`, `GateFailed`.
     """
-    paths = paths_of(data)
-    pairs = [pair for path in paths for pair in read_pairs(path)]
-    made_by = recipe("dpo", config, seed, data=data_identity(paths), model=model_identity(model))
+    pairs = read_preferences(data, progress.note)
+    made_by = recipe("dpo", config, seed, data=data_hash(data), model=model_identity(model))
     done = finished(out, made_by)
     if done is not None:
         return done

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from constitute.config import RunConfig
-from constitute.config.sft import SFTConfig
+from constitute.config.train import SFTConfig
+from constitute.data.export import exported_file
+from constitute.data.rows import Sources, source_names
 from constitute.engines.render import Renderer
 from constitute.engines.tokenizer import check_trainable, load_tokenizer
 from constitute.errors import DataError, GateFailed, UsageError
@@ -21,7 +23,6 @@ from constitute.progress import Progress, Silent, first_process, process_count
 from constitute.train.common import _compat, sharding
 from constitute.train.common.artefact import (
     check_recipe,
-    data_identity,
     finished,
     loss_figures,
     model_identity,
@@ -29,9 +30,9 @@ from constitute.train.common.artefact import (
     recipe,
     save_into,
 )
-from constitute.train.common.data import Turns, read_conversations
+from constitute.train.common.data import Turns, data_hash, read_conversations
 from constitute.train.common.fit import Job, drop_checkpoints, note_single_step
-from constitute.train.common.from_run import exported_file, keep_settings, paths_of, trainable_model
+from constitute.train.common.from_run import keep_settings, trainable_model
 from constitute.train.common.memory import memory_advice
 from constitute.train.common.models import load_model, turn_ends
 
@@ -44,7 +45,7 @@ _KNOBS = "train.sft.device_batch_size or train.sft.max_length, or set train.sft.
 def run_sft(
     config: RunConfig,
     *,
-    data: Path | Sequence[Path] | None = None,
+    data: Sources | None = None,
     out: Path | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -63,7 +64,7 @@ def run_sft(
 
 
 def train_sft(
-    data: Path | Sequence[Path],
+    data: Sources,
     model: str,
     out: Path,
     config: SFTConfig,
@@ -79,12 +80,11 @@ def train_sft(
     on, of them mixed in, rows too long, loss (nats per assistant token) over the first and the last tenth
     of the steps, seconds. Raises `UsageError`, `DataError`, `RunMismatch`, `GateFailed`.
     """
-    paths = paths_of(data)
-    conversations = [turns for path in paths for turns in read_conversations(path)]
-    mixed = [] if config.mix_data is None else read_conversations(Path(config.mix_data))
-    inputs = {"data": data_identity(paths), "model": model_identity(model)}
+    conversations = read_conversations(data)
+    mixed = [] if config.mix_data is None else read_conversations(config.mix_data)
+    inputs = {"data": data_hash(data), "model": model_identity(model)}
     if config.mix_data is not None:
-        inputs["mix"] = data_identity([Path(config.mix_data)])
+        inputs["mix"] = data_hash(config.mix_data)
     made_by = recipe(kind, config, seed, **inputs)
     done = finished(out, made_by)
     if done is not None:
@@ -97,8 +97,8 @@ def train_sft(
     own, too_long = _fitting(conversations, len(conversations), render, config.max_length)
     if not own:
         raise DataError(
-            f"all {too_long} conversations of {paths[0]} are longer than {config.max_length} tokens; raise "
-            "train.sft.max_length"
+            f"all {too_long} conversations of {source_names(data)} are longer than {config.max_length} "
+            "tokens; raise train.sft.max_length"
         )
     order = random.Random(f"{seed}:mix").sample(mixed, len(mixed))
     wanted = round(len(own) * config.mix_ratio / (1 - config.mix_ratio)) if mixed else 0

@@ -10,7 +10,7 @@ import pytest
 from places import SHARED
 
 from constitute.config import ExportConfig, RunConfig, load_config
-from constitute.constitution.formats.importing import import_constitution
+from constitute.constitution.formats.convert import import_constitution
 from constitute.constitution.write import to_yaml
 from constitute.data.export import export_run
 from constitute.data.prompts import read_prompts

@@ -11,9 +11,9 @@ from tiny_models import chatml_tokenizer
 from train_models import tiny_causal
 
 from constitute.config.train import DPOConfig
+from constitute.data.pairs import PreferencePair
 from constitute.progress import Silent
 from constitute.train.common.batching import Batching
-from constitute.train.common.data import Pair
 from constitute.train.common.fit import Job
 from constitute.train.common.models import Actor
 from constitute.train.dpo import answer_logprobs, fit_dpo, train_dpo
@@ -25,7 +25,7 @@ def all_pairs():
     found = []
     for a, b in combinations(sequences(), 2):
         prob = 1 / (1 + math.exp(b.count(1) - a.count(1)))
-        found.append(TokenPair([END, *a], [END, *b], 1, Pair([], "a", "b", prob)))
+        found.append(TokenPair([END, *a], [END, *b], 1, PreferencePair((), "a", "b", prob)))
     return found
 
 

@@ -9,7 +9,7 @@ import pytest
 from tiny_models import chatml_tokenizer
 from train_models import tiny_causal
 
-from constitute.config.best_of_n import BestOfNConfig
+from constitute.config.train import BestOfNConfig
 from constitute.errors import DataError, RunMismatch
 from constitute.progress import Silent
 from constitute.train.best_of_n.choice import Sampled, argmax, best_of, read_samples, reward_curve, sizes
@@ -153,9 +153,7 @@ def test_what_is_written_and_told(tmp_path, policy):
         assert row["score"] == max(one.score for one in ended)
         assert row["completion"] == samples[6 * int(row["id"][1]) + row["sample"]].text
     conversations = read_conversations(tmp_path / "best.jsonl")
-    assert conversations[0] == [
-        {"role": "user", "content": "case 0"}, {"role": "assistant", "content": best[0]["completion"]}
-    ]  # fmt: skip
+    assert [turn.content for turn in conversations[0]] == ["case 0", best[0]["completion"]]
     assert (summary["prompts"], summary["prompts_failed"], summary["prompts_too_long"]) == (6, 1, 1)
     assert summary["samples"] == 36 and summary["samples_cut_off"] == sum(not row.ended for row in samples)
     assert summary["tokens"] == sum(row.tokens for row in samples)

@@ -7,9 +7,9 @@ import pytest
 import torch
 from train_models import tiny_causal
 
-from constitute.config.dpo import DPOConfig
+from constitute.config.train import DPOConfig
+from constitute.data.pairs import PreferencePair
 from constitute.train.common.batching import Batching
-from constitute.train.common.data import Pair
 from constitute.train.common.models import Actor
 from constitute.train.dpo import PairLogprobs, answer_logprobs, dpo_losses, implicit_rewards
 from constitute.train.reward.pairs import TokenPair
@@ -22,7 +22,7 @@ def token_pairs(n, seed=0):
     for at in range(n):
         prompt = [rng.randrange(3, 32) for _ in range(rng.randrange(1, 9))]
         sides = [prompt + [rng.randrange(3, 32) for _ in range(rng.randrange(1, 20))] for _ in range(2)]
-        found.append(TokenPair(*sides, len(prompt), Pair([], "a", "b", rng.random(), 1.0 + at % 3)))
+        found.append(TokenPair(*sides, len(prompt), PreferencePair((), "a", "b", rng.random(), 1.0 + at % 3)))
     return found
 
 

@@ -10,9 +10,9 @@ import torch
 from train_models import tiny_causal
 
 from constitute.config.train import RewardConfig
+from constitute.data.pairs import PreferencePair
 from constitute.errors import UsageError
 from constitute.train.common.batching import Batching
-from constitute.train.common.data import Pair
 from constitute.train.reward.model import (
     Normalisation,
     RewardModel,
@@ -29,8 +29,9 @@ from constitute.train.reward.pairs import (
     target,
 )
 from constitute.train.reward.train import pair_losses
+from constitute.types import Message
 
-TURN = [{"role": "user", "content": "ask"}]
+TURN = (Message(role="user", content="ask"),)
 
 
 def classifier(heads=1, seed=0):
@@ -45,7 +46,7 @@ def classifier(heads=1, seed=0):
 
 
 def row(prob=0.9, **changes):
-    return Pair(TURN, "good", "bad", prob, **changes)
+    return PreferencePair(TURN, "good", "bad", prob, **changes)
 
 
 def token_pairs(n, probs=None, seed=0, **changes):

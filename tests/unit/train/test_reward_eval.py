@@ -6,15 +6,16 @@ import random
 import pytest
 import torch
 
-from constitute.train.common.data import Pair
+from constitute.data.pairs import PreferencePair
 from constitute.train.common.metrics import calibration_error, preference_metrics, reliability
 from constitute.train.reward.evaluate import evaluate
 from constitute.train.reward.model import Normalisation
 from constitute.train.reward.pairs import TokenPair
+from constitute.types import Message
 
 
 def row(prob=0.9, **changes):
-    return Pair([{"role": "user", "content": "ask"}], "good", "bad", prob, **changes)
+    return PreferencePair((Message(role="user", content="ask"),), "good", "bad", prob, **changes)
 
 
 def test_calibration_by_hand():

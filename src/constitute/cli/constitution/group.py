@@ -17,7 +17,7 @@ from constitute.cli.constitution.new import new
 from constitute.cli.constitution.preview import preview
 from constitute.cli.constitution.set import set_
 from constitute.cli.constitution.show import show
-from constitute.constitution.write import WRITERS
+from constitute.constitution.formats import FORMATS
 
 if TYPE_CHECKING:
     from constitute.types import Constitution
@@ -84,8 +84,8 @@ def import_(files: tuple[Path, ...], output: Path | None, name: str, into: Path 
       constitute constitution import CritiqueRevisionInstructions.json RLMadisonInstructions.json -o cai.yaml
       constitute constitution import principles.md --into mine.yaml
     """
-    from constitute.constitution.edit_file import loadable
-    from constitute.constitution.formats.importing import import_constitution
+    from constitute.constitution.edit import loadable
+    from constitute.constitution.formats.convert import import_constitution
 
     if into is not None and (output is not None or name or force):
         raise click.UsageError("--into writes the file it names; leave out --output, --name and --force")
@@ -98,7 +98,7 @@ def import_(files: tuple[Path, ...], output: Path | None, name: str, into: Path 
 
 @constitution.command(name="export")
 @click.argument("file")
-@click.option("--format", "kind", type=click.Choice(list(WRITERS)), required=True, help="Format to write.")
+@click.option("--format", "kind", required=True, help=f"Format to write: {', '.join(FORMATS)}.")
 @output
 @force
 @options.debug
@@ -110,8 +110,8 @@ def export_(file: str, kind: str, output: Path | None, force: bool) -> None:
       constitute constitution export harmless --format markdown
       constitute constitution export my.yaml --format cai-revise -o CritiqueRevisionInstructions.json
     """
+    from constitute.constitution.formats.convert import export
     from constitute.constitution.read import load_constitution
-    from constitute.constitution.write import export
 
     loaded = load_constitution(file)
     text, notes = export(loaded, kind)
@@ -119,7 +119,7 @@ def export_(file: str, kind: str, output: Path | None, force: bool) -> None:
 
 
 def _append(into: Path, loaded: Constitution, notes: list[str]) -> None:
-    from constitute.constitution.edit_file import append_to_file
+    from constitute.constitution.edit import append_to_file
 
     added, skipped = append_to_file(into, loaded.principles)
     _notes(notes)

@@ -26,7 +26,7 @@ def set_(file: Path, principle_id: str, key: str, value: str) -> None:
       constitute constitution set my.yaml be-brief compare "Which reply is shorter?"
     """
     from constitute.cli.text import harmless
-    from constitute.constitution.edit_file import set_in_file
+    from constitute.constitution.edit import set_in_file
     from constitute.editing.words import brief, plain, word_diff
 
     change = set_in_file(file, principle_id, key, value)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from constitute.config import RunConfig
-from constitute.config.best_of_n import BestOfNConfig
+from constitute.config.train import BestOfNConfig
 from constitute.engines.base import Engine
 from constitute.engines.tokenizer import load_tokenizer
 from constitute.errors import DataError, RunMismatch
@@ -34,7 +34,7 @@ from constitute.train.ppo.setup import input_hashes
 from constitute.train.ppo.sync import Rollouter
 from constitute.train.reward.model import open_reward_model
 from constitute.train.rewards.parts import Reward, RewardPart, as_parts, values_of, weighted_sum
-from constitute.train.rewards.sources import Sources, open_rewards
+from constitute.train.rewards.sources import GivenRewards, open_rewards
 from constitute.train.sft import train_sft
 from constitute.types import Prompt, SamplingParams
 
@@ -59,7 +59,7 @@ def run_best_of_n(
     prompts: Sequence[Prompt],
     *,
     model: str | None = None,
-    reward: Sources | None = None,
+    reward: GivenRewards | None = None,
     n: int | None = None,
     out: Path | None = None,
     sft: bool = False,

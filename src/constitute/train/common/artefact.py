@@ -15,7 +15,6 @@ from constitute.errors import RunMismatch
 from constitute.files import atomic_folder, read_json, write_json, write_text
 from constitute.stats import mean
 from constitute.store.manifest import differences, versions
-from constitute.train.common.data import data_hash
 
 _RECORD = "training.json"
 _FREE = frozenset(
@@ -35,11 +34,6 @@ _FREE = frozenset(
 def model_identity(model: str) -> str:
     """What a recipe says of a model: the fingerprint of a local folder, a Hub name as it is."""
     return model_fingerprint(model) or model
-
-
-def data_identity(paths: Sequence[Path]) -> str:
-    """What a recipe says of training files: the hash of each, in the order given."""
-    return "+".join(data_hash(path) for path in paths)
 
 
 def recipe(kind: str, config: Any, seed: int, **inputs: str) -> dict[str, Any]:
@@ -71,7 +65,7 @@ def check_recipe(out: Path, stored: dict[str, Any], made_by: dict[str, Any]) -> 
     changed = differences(stored, made_by)
     if changed:
         raise RunMismatch(
-            f"{out} was made with other settings: {'; '.join(changed)}; give the same settings, or another "
+            f"{out} was made with other settings: {changed}; give the same settings, or another "
             "--out (`constitute run` takes a new --run DIR, with --reuse and the old one), or remove the "
             "folder to train again"
         )

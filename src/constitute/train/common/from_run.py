@@ -1,10 +1,9 @@
-"""What training takes from a run directory: its models, its exports, and an engine that samples."""
+"""What training takes from a run and leaves there: models, an engine that samples, prompts, settings."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 from constitute.blocking import block
 from constitute.config import RunConfig, load_config
@@ -33,23 +32,6 @@ def policy_of(config: RunConfig, given: str | None) -> str:
     if given is not None:
         return model_path(given)
     return str(tuned) if (tuned / "training.json").is_file() else trainable_model(config)
-
-
-def exported_file(run: Path, kind: str) -> Path:
-    """The run's export of `kind`; raises `UsageError` where there is none."""
-    for suffix in (".jsonl", ".parquet"):
-        path = run / "export" / f"{kind}{suffix}"
-        if path.is_file():
-            return path
-    raise UsageError(
-        f"no {kind} set in {run / 'export'}; write it with `constitute export --run {run}` or give "
-        "--data FILE"
-    )
-
-
-def paths_of(data: Path | Sequence[Path]) -> tuple[Path, ...]:
-    """One training file or several, as a tuple."""
-    return (data,) if isinstance(data, Path) else tuple(data)
 
 
 def keep_settings(config: RunConfig, section: str) -> None:

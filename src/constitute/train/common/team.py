@@ -49,7 +49,7 @@ class Team:
 
     @property
     def saves(self) -> bool:
-        """Whether this process takes part in saving: the first writes; of sharded weights, all give their parts."""
+        """Whether this process takes part in saving: the first writes, all give sharded weights."""
         return self.main or self.sharding is not None
 
     @property
@@ -64,7 +64,7 @@ class Team:
         return self.device if self.sharding is None else torch.device("cpu")
 
     def cut(self, lengths: Sequence[int], token_budget: int) -> list[list[int]]:
-        """`micro_batches` of this process's rows; with sharded weights, every process gets the same number."""
+        """`micro_batches` of this process's rows; with sharded weights, every process gets as many."""
         return self.in_step(micro_batches(lengths, token_budget))
 
     def in_step(self, pieces: list[list[int]]) -> list[list[int]]:
@@ -88,7 +88,7 @@ class Team:
         return held[0]
 
     def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Add up the gradients of all processes; a process without rows adds zero. Sharded ones are sums already."""
+        """Add up the gradients of all processes; one without rows adds zero. Sharded ones are sums."""
         if self.size == 1 or self.sharding is not None:
             return
         grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]

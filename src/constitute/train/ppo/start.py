@@ -14,7 +14,7 @@ from constitute.errors import UsageError
 from constitute.packaged import model_path
 from constitute.progress import Progress, Silent, first_process, process_count
 from constitute.train.common.from_run import keep_settings, policy_of, rendered_prompts, sampling_engine
-from constitute.train.rewards.sources import Sources, open_rewards, used_rewards
+from constitute.train.rewards.sources import GivenRewards, open_rewards, used_rewards
 from constitute.types import Prompt
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def run_ppo(
     prompts: Sequence[Prompt],
     *,
     policy: str | None = None,
-    reward: Sources | None = None,
+    reward: GivenRewards | None = None,
     reference: str | None = None,
     out: Path | None = None,
     engine: Engine | None = None,

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from constitute.data.pairs import PreferencePair
 from constitute.engines.render import Renderer
-from constitute.train.common.data import Pair
 
 _CLAMP = (0.4, 0.6)
 
@@ -23,7 +23,7 @@ class TokenPair:
     chosen: list[int]
     rejected: list[int]
     prompt_length: int
-    row: Pair
+    row: PreferencePair
 
     @property
     def tokens(self) -> int:
@@ -63,7 +63,9 @@ class PairSettings(Protocol):
     def held_out(self) -> float: ...
 
 
-def split_pairs(pairs: Sequence[Pair], renderer: Renderer, settings: PairSettings, seed: int) -> Split:
+def split_pairs(
+    pairs: Sequence[PreferencePair], renderer: Renderer, settings: PairSettings, seed: int
+) -> Split:
     """Tokenise the pairs and hold out a share of the prompts; a prompt is on one side only.
 
     Left out and counted: pairs with a side over `max_length`, pairs of weight 0, and, under hard labels,
@@ -87,11 +89,13 @@ def split_pairs(pairs: Sequence[Pair], renderer: Renderer, settings: PairSetting
     return replace(split, too_long=too_long)
 
 
-def _prompt_key(pair: Pair, seed: int) -> str:
-    return hashlib.sha256(f"{seed}:{json.dumps(pair.prompt)}".encode()).hexdigest()
+def _prompt_key(pair: PreferencePair, seed: int) -> str:
+    return hashlib.sha256(
+        f"{seed}:{json.dumps([turn.model_dump() for turn in pair.prompt])}".encode()
+    ).hexdigest()
 
 
-def _held_out_prompts(pairs: Sequence[Pair], share: float, seed: int) -> set[str]:
+def _held_out_prompts(pairs: Sequence[PreferencePair], share: float, seed: int) -> set[str]:
     keys = sorted({_prompt_key(pair, seed) for pair in pairs})
     return set(keys[: round(share * len(keys))])
 
@@ -112,7 +116,7 @@ def target(chosen_prob: float, labels: str) -> float:
     return min(max(chosen_prob, _CLAMP[0]), _CLAMP[1]) if labels == "clamped" else chosen_prob
 
 
-def margin(pair: Pair) -> float:
+def margin(pair: PreferencePair) -> float:
     """The row's margin as an amount of r_chosen - r_rejected: negative where rejected is the likelier."""
     size = pair.margin or 0.0
     return size if pair.chosen_prob >= 0.5 else -size

@@ -24,14 +24,16 @@ from pydantic_core import to_jsonable_python
 from torch import Tensor
 
 from constitute.config import RunConfig
-from constitute.config.reward import RewardConfig
+from constitute.config.train import RewardConfig
+from constitute.data.export import exported_file
+from constitute.data.pairs import read_preferences
+from constitute.data.rows import Sources
 from constitute.engines.render import Renderer
 from constitute.engines.tokenizer import check_trainable, load_tokenizer, pad_of
 from constitute.errors import DataError, GateFailed, UsageError
 from constitute.progress import Progress, Silent
 from constitute.train.common import sharding
 from constitute.train.common.artefact import (
-    data_identity,
     finished,
     loss_figures,
     model_identity,
@@ -40,9 +42,9 @@ from constitute.train.common.artefact import (
     save_into,
 )
 from constitute.train.common.batching import Batching, micro_batches
-from constitute.train.common.data import read_pairs
+from constitute.train.common.data import data_hash
 from constitute.train.common.fit import Job, drop_checkpoints, fit
-from constitute.train.common.from_run import exported_file, keep_settings, paths_of, policy_of
+from constitute.train.common.from_run import keep_settings, policy_of
 from constitute.train.common.losses import soft_label_loss
 from constitute.train.common.memory import memory_advice
 from constitute.train.common.models import load_model, turn_ends
@@ -70,7 +72,7 @@ _KNOBS = (
 def run_reward(
     config: RunConfig,
     *,
-    data: Path | Sequence[Path] | None = None,
+    data: Sources | None = None,
     model: str | None = None,
     out: Path | None = None,
     progress: Progress | None = None,
@@ -93,7 +95,7 @@ def run_reward(
 
 
 def train_reward(
-    data: Path | Sequence[Path],
+    data: Sources,
     model: str,
     out: Path,
     config: RewardConfig,
@@ -107,9 +109,8 @@ def train_reward(
     answers, by which PPO normalises. Started again, it goes on from its last checkpoint. Returns the
     summary with the held-out figures. Raises `UsageError`, `DataError`, `RunMismatch`, `GateFailed`.
     """
-    paths = paths_of(data)
-    pairs = [pair for path in paths for pair in read_pairs(path)]
-    made_by = recipe("reward", config, seed, data=data_identity(paths), model=model_identity(model))
+    pairs = read_preferences(data, progress.note)
+    made_by = recipe("reward", config, seed, data=data_hash(data), model=model_identity(model))
     done = finished(out, made_by)
     if done is not None:
         return done

@@ -23,8 +23,8 @@ from constitute.train.rewards import function, judge, service
 from constitute.train.rewards.parts import Opening, RewardFunction, RewardPart, SourceKind
 
 # A text is `SOURCE` or `WEIGHT*SOURCE`, as on the command line.
-Source = str | RewardSource | RewardFunction
-Sources = Source | Sequence[Source]
+GivenReward = str | RewardSource | RewardFunction
+GivenRewards = GivenReward | Sequence[GivenReward]
 
 _WEIGHTED = re.compile(r"\s*([^*/:]+?)\s*\*\s*(.*)")
 
@@ -84,7 +84,7 @@ def parse_reward(text: str) -> RewardSource:
         ) from None
 
 
-def used_rewards(config: RunConfig, given: Sources | None = None) -> tuple[RewardSource, ...]:
+def used_rewards(config: RunConfig, given: GivenRewards | None = None) -> tuple[RewardSource, ...]:
     """What is rewarded by, named: `given`, else `train.ppo.rewards`; empty for the run's own reward model.
 
     Names are distinct and taken from the sources where they are not set. Raises `UsageError` where every
@@ -95,7 +95,7 @@ def used_rewards(config: RunConfig, given: Sources | None = None) -> tuple[Rewar
 
 @contextmanager
 def open_rewards(
-    config: RunConfig, given: Sources | None = None, *, asks: bool = True
+    config: RunConfig, given: GivenRewards | None = None, *, asks: bool = True
 ) -> Iterator[tuple[RewardPart, ...]]:
     """The parts of the reward, each ready to be called from blocking code; closed at the end.
 
@@ -121,9 +121,11 @@ def _part(source: RewardSource, given: RewardFunction | None, opening: Opening) 
     return RewardPart(source.name, call, source.weight, identity)
 
 
-def _chosen(config: RunConfig, given: Sources | None) -> list[tuple[RewardSource, RewardFunction | None]]:
-    """Sources with distinct names, and the function of those given as one."""
-    wanted: Sequence[Source]
+def _chosen(
+    config: RunConfig, given: GivenRewards | None
+) -> list[tuple[RewardSource, RewardFunction | None]]:
+    """GivenRewards with distinct names, and the function of those given as one."""
+    wanted: Sequence[GivenReward]
     if given is None:
         wanted = config.train.ppo.rewards
     else:
@@ -141,7 +143,7 @@ def _chosen(config: RunConfig, given: Sources | None) -> list[tuple[RewardSource
     return chosen
 
 
-def _read(given: Source) -> tuple[RewardSource, RewardFunction | None]:
+def _read(given: GivenReward) -> tuple[RewardSource, RewardFunction | None]:
     if isinstance(given, str):
         return parse_reward(given), None
     if isinstance(given, RewardSource):

@@ -1,5 +1,6 @@
 """Scores of items and sets, worked out by hand from the probabilities a fake model gives."""
 
+import json
 import math
 
 import pytest
@@ -7,15 +8,21 @@ from evals_fakes import FakeSample
 from places import SHARED
 
 from constitute.config.evals import EvalsConfig
-from constitute.errors import Abstain, GateFailed
-from constitute.evals.choice import label_logprob, score_item, score_set
+from constitute.errors import Abstain, DataError, GateFailed, UsageError
+from constitute.evals.families import family_spec
+from constitute.evals.gate import label_logprob
 from constitute.evals.items import read_items
+from constitute.evals.run import load_result, load_sets, policy_name, score_set
 from constitute.stats import wilson
 from constitute.types import Choice, EvalItem
 
 DATA = SHARED / "model-written-evals"
 needs_data = pytest.mark.skipif(not DATA.exists(), reason=f"real eval sets are not at {DATA}")
 CFG = EvalsConfig()
+
+
+async def score_item(item, sample, cfg):
+    return await family_spec(item.family).score(item, sample, cfg)
 
 
 def yes_no(question="Do you?", matching=" Yes", identifier="1"):
@@ -28,9 +35,13 @@ def yes_no(question="Do you?", matching=" Yes", identifier="1"):
     )
 
 
-def reply(matching, other, question="Help me."):
+def reply(matching, other, question="Help me.", family="reply"):
     return EvalItem(
-        id="1", question=question, answer_matching_behavior=matching, answer_not_matching_behavior=other
+        id="1",
+        question=question,
+        answer_matching_behavior=matching,
+        answer_not_matching_behavior=other,
+        family=family,
     )
 
 
@@ -76,7 +87,7 @@ async def test_no_score_is_ever_guessed(table, reason):
 
 
 async def test_a_question_with_three_options_is_left_out():
-    item = reply(" (A)", " (B)", "Which?\n\nChoices:\n (A) one\n (B) two\n (C) three")
+    item = reply(" (A)", " (B)", "Which?\n\nChoices:\n (A) one\n (B) two\n (C) three", "persona")
     with pytest.raises(Abstain, match="3 options"):
         await score_item(item, FakeSample(), CFG)
 
@@ -112,7 +123,7 @@ async def test_a_set_by_hand():
     result = score_set("set", items, scores, {"tie": 1}, CFG)
     # P(yes) 0.1 … 0.7 of 0.9; matching No at even i: P(no) > P(yes) for 0, 2; matching Yes at odd i: 5 only.
     assert [score.matching for score in scores] == [True, False, True, False, False, True, False]
-    assert (result.share.value, result.share.n, result.share.n_unparsed) == (3 / 7, 7, 1)
+    assert (result.share.value, result.share.n, result.n_unparsed) == (3 / 7, 7, 1)
     assert (result.share.low, result.share.high) == wilson(3, 7)
     by_hand = [(0.8, 0.2, 0.6, 0.4, 0.4, 0.6, 0.2)[i] / 0.9 for i in range(7)]
     assert result.p_matching.value == pytest.approx(sum(by_hand) / 7)
@@ -176,4 +187,47 @@ async def test_real_sets_are_scored_whole(name):
     expected = sum(len(i.question) % 2 == 0 for i in items) / len(items)
     assert ties <= len(items) // 50
     assert result.share.value == pytest.approx(expected, abs=ties / len(items))
-    assert result.share.n + result.share.n_unparsed == len(items)
+    assert result.share.n + result.n_unparsed == len(items)
+
+
+def test_sets_are_named_by_file_and_then_by_folder(tmp_path):
+    line = json.dumps(
+        {"question": "q", "answer_matching_behavior": " Yes", "answer_not_matching_behavior": " No"}
+    )
+    for name in ("lm/x.jsonl", "human/x.jsonl", "y.jsonl"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(line + "\n")
+    files = [tmp_path / "lm" / "x.jsonl", tmp_path / "human" / "x.jsonl", tmp_path / "y.jsonl"]
+    assert list(load_sets(files, tmp_path, None)) == ["lm-x", "human-x", "y"]
+    with pytest.raises(UsageError, match=r"no eval sets in .*evals write"):
+        load_sets([], tmp_path, None)
+    (tmp_path / "evals").mkdir()
+    (tmp_path / "evals" / "z.jsonl").write_text(line + "\n")
+    assert list(load_sets([], tmp_path, None)) == ["z"]
+    assert load_sets([], tmp_path, None)["z"][0].family == "persona"
+
+
+def test_broken_results_are_named(tmp_path):
+    with pytest.raises(UsageError, match=r"no such file: .*none\.json"):
+        load_result(tmp_path / "none.json")
+    (tmp_path / "bad.json").write_text("{}")
+    with pytest.raises(DataError, match=r"bad\.json is not a result"):
+        load_result(tmp_path / "bad.json")
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("pocket", "pocket"),
+        ("Qwen/Qwen3-0.6B", "Qwen3-0.6B"),
+        ("./elsewhere/ppo/", "ppo"),
+        ("run/ppo/", "ppo"),
+        ("run/best-of-n/sft", "best-of-n-sft"),
+        ("http://127.0.0.1:8000/v1", "127.0.0.1-8000"),
+    ],
+)
+def test_policies_are_named_after_their_model(model, name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("run/ppo", "run/best-of-n/sft"):
+        (tmp_path / folder).mkdir(parents=True)
+    assert policy_name(model, tmp_path / "run") == name

@@ -1,40 +1,14 @@
-"""Settings of the engine and of the data stages; each default stands here and nowhere else."""
+"""Settings of the data stages and of their export; each default stands here and nowhere else."""
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from constitute.types import Record
-
-
-class EngineConfig(Record):
-    """How to run or reach a model. `auto` reads the kind from the model's name: a URL is a server."""
-
-    kind: str = Field(default="auto", description="auto, or a name in constitute.engines.ENGINES")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    revision: str | None = None
-    context_length: int | None = Field(default=None, ge=16, description="tokens; None takes the model's own")
-    in_flight: int = Field(default=256, ge=1, le=65536, description="requests kept with the engine at once")
-    kv_cache_gib: float | None = Field(default=None, gt=0, description="GiB of key-value cache, CPU")
-    gpu_memory: float = Field(default=0.9, gt=0, le=1, description="fraction of GPU memory, vLLM")
-    tensor_parallel: int = Field(default=1, ge=1)
-    tokenizer: str | None = Field(default=None, description="tokenizer folder or name for a served model")
-    served_name: str | None = Field(default=None, description="model name on a server with several")
-    api_key_env: str = Field(default="OPENAI_API_KEY", description="environment variable with the key")
-    timeout_s: float = Field(default=600.0, gt=0, description="seconds for one request, retries apart")
-    retries: int = Field(default=4, ge=0, le=20)
-    stall_s: float = Field(default=120.0, gt=0, description="seconds without any answer before giving up")
-    rollout_url: str | None = Field(
-        default=None,
-        pattern="^https?://",
-        description="server PPO samples from (`constitute serve --rollouts`), not an engine in this process",
-    )
-    sync_folder: str | None = Field(
-        default=None,
-        description="folder that hands new weights to that server; None takes /dev/shm or the temporary one",
-    )
 
 
 class GenerateConfig(Record):
@@ -81,10 +55,28 @@ class LabelConfig(Record):
     min_mass: float = Field(default=0.1, ge=0, le=1, description="P(A)+P(B) below it abstains")
 
 
+# Name of a format of training sets -> its `ExportFormat`, as "module:attribute".
+EXPORT_FORMATS = {
+    "jsonl": "constitute.data.formats:JSONL",
+    "parquet": "constitute.data.formats:PARQUET",
+    "hh": "constitute.data.formats:HH",
+}
+
+
 class ExportConfig(Record):
     """Data sets written from a run."""
 
-    format: Literal["jsonl", "parquet", "hh"] = "jsonl"
+    format: str = "jsonl"
     revisions: Literal["last", "all", "best", "none"] = "last"
     """Which answers SFT rows imitate: the last revision, every revision, the one of the response and
     the last revision that the run's labels prefer, or the response."""
+
+    @field_validator("format")
+    @classmethod
+    def _known_format(cls, name: str) -> str:
+        if name not in EXPORT_FORMATS:
+            near = get_close_matches(name, EXPORT_FORMATS, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            text = f"{hint}known are {', '.join(EXPORT_FORMATS)}"
+            raise PydanticCustomError("unknown_format", "{text}", {"text": text})
+        return name
