@@ -5,6 +5,7 @@ import random
 
 import pytest
 import torch
+from tolerance import GRADIENT, summed, tensors
 from train_models import tiny_causal
 
 from constitute.config.train import DPOConfig
@@ -39,7 +40,7 @@ def test_log_probabilities_are_those_of_the_answers_alone():
         found = answer_logprobs(Actor(model), pairs, Batching(0, budget))
         for side in ("chosen", "rejected"):
             expected = [alone(model, getattr(pair, side), pair.prompt_length) for pair in pairs]
-            assert getattr(found, f"{side}_N").tolist() == pytest.approx(expected, abs=1e-4)
+            assert getattr(found, f"{side}_N").tolist() == pytest.approx(expected, **summed(20))
 
 
 @pytest.mark.parametrize("labels", ["soft", "hard", "clamped"])
@@ -65,7 +66,7 @@ def test_the_loss_by_hand_however_it_is_cut(labels):
         loss.backward()
         gradients.append(model.lm_head.weight.grad.clone())
     for gradient in gradients[1:]:
-        torch.testing.assert_close(gradient, gradients[0], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(gradient, gradients[0], **tensors(GRADIENT))
     # Rows are named by their place among all pairs, so references and weights go with them.
     some = DPOConfig(beta=0.3, labels=labels)
     loss_sum = dpo_losses(Actor(model), known, pairs, some, 0)

@@ -18,6 +18,7 @@ from constitute.engines.tokenizer import load_tokenizer
 from constitute.engines.vllm.loop import StepLoop
 from constitute.errors import EngineError, UsageError
 from constitute.packaged import model_path
+from constitute.threads import use_threads
 from constitute.types import Choice, Completion, Request, SamplingParams
 
 if TYPE_CHECKING:
@@ -169,6 +170,7 @@ def _start(path: str, config: EngineConfig) -> Any:
     # vLLM uses deprecated torch names; users can do nothing about it.
     warnings.filterwarnings("ignore", category=FutureWarning, module="vllm")
     try:
+        import torch
         from vllm import LLM
         from vllm.platforms import current_platform
     except ImportError as problem:
@@ -177,6 +179,8 @@ def _start(path: str, config: EngineConfig) -> Any:
             "engine.kind=transformers"
         ) from problem
     on_cpu = current_platform.is_cpu()
+    use_threads(path, config.threads)
+    set_num_threads = torch.set_num_threads
     cache = config.kv_cache_gib or (_CPU_CACHE_GIB if on_cpu else None)
     try:
         return LLM(
@@ -208,6 +212,9 @@ def _start(path: str, config: EngineConfig) -> Any:
         raise EngineError(
             f"vLLM cannot start with {path!r}: {reason_of(problem)}; run `constitute doctor`"
         ) from problem
+    finally:
+        # On a CPU vLLM puts a function in its place that does nothing; trainers in this process need it.
+        torch.set_num_threads = set_num_threads
 
 
 def _sampling(sampling: SamplingParams, *, logprobs: bool) -> Any:
