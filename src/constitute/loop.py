@@ -23,7 +23,9 @@ from constitute.pipeline import run_stages
 from constitute.progress import Progress, Silent
 from constitute.report.build import write_report
 from constitute.stats import Estimate
-from constitute.train.run import run_ppo, run_reward, run_sft
+from constitute.train.ppo.start import run_ppo
+from constitute.train.reward.train import run_reward
+from constitute.train.sft import run_sft
 from constitute.types import Prompt
 
 Figures = dict[str, Any]
