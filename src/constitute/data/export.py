@@ -11,7 +11,7 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from constitute.config import ExportConfig
-from constitute.config.stages import EXPORT_FORMATS
+from constitute.config.data import EXPORT_FORMATS
 from constitute.data.card import Exported, card
 from constitute.data.formats import (
     Kind,

@@ -1,7 +1,7 @@
 """The rows of training sets and the formats they are written in.
 
 A run's records become rows in TRL's conversational form. A format may change each row and writes them to a
-file. To add one, write a module with an `ExportFormat` and give it a line in `config.stages.EXPORT_FORMATS`.
+file. To add one, write a module with an `ExportFormat` and give it a line in `config.data.EXPORT_FORMATS`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from importlib import import_module
 from itertools import islice
 from typing import IO, Any, Literal
 
-from constitute.config.stages import EXPORT_FORMATS
+from constitute.config.data import EXPORT_FORMATS
 from constitute.hh import format_hh
 from constitute.types import LabelledPair, Message, Response
 

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from constitute.config.stages import EXPORT_FORMATS, EngineConfig
 from markdown_it import MarkdownIt
 from registry_examples import add_module, example
 from scripted import ScriptedEngine
 
 from constitute.cli.export import export as command
 from constitute.config import ExportConfig, RunConfig, load_config
+from constitute.config.data import EXPORT_FORMATS
+from constitute.config.engine import EngineConfig
 from constitute.data.export import export_run, exported_file
 from constitute.data.formats import HH, NotExportable, preference_row, sft_rows
 from constitute.data.pairs import read_preferences
