@@ -17,6 +17,12 @@ class EngineConfig(Record):
     revision: str | None = None
     context_length: int | None = Field(default=None, ge=16, description="tokens; None takes the model's own")
     in_flight: int = Field(default=256, ge=1, le=65536, description="requests kept with the engine at once")
+    threads: int | None = Field(
+        default=None,
+        ge=1,
+        description="CPU threads of engine and trainers; None takes OMP_NUM_THREADS, else one for a model "
+        "below 10 M parameters and every core for a larger one",
+    )
     kv_cache_gib: float | None = Field(default=None, gt=0, description="GiB of key-value cache, CPU")
     gpu_memory: float = Field(default=0.9, gt=0, le=1, description="fraction of GPU memory, vLLM")
     tensor_parallel: int = Field(default=1, ge=1)
