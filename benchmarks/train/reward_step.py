@@ -107,9 +107,9 @@ def check_same_loss(model: Any, systems: dict[str, Run]) -> None:
 
 def ours(model: Any, pairs: list[TokenPair]) -> tuple[float, list[float]]:
     """Seconds and losses of one epoch of `fit`."""
-    from constitute.train.common.fit import fit
+    from constitute.train.common.fit import Job, fit
     from constitute.train.reward.pairs import consecutive
-    from constitute.train.reward.run import pair_losses
+    from constitute.train.reward.train import pair_losses
 
     config = RewardConfig(labels="hard", batch_size=BATCH, learning_rate=LEARNING_RATE)
     clock = Clock()
@@ -118,13 +118,8 @@ def ours(model: Any, pairs: list[TokenPair]) -> tuple[float, list[float]]:
             model,
             [pair.tokens for pair in pairs],
             pair_losses(model, model.score, pairs, config, 0, seed=0),
-            weights=None,
-            stage="reward",
-            config=config,
-            out=Path(scratch),
-            made_by={},
-            seed=0,
-            progress=clock,
+            config,
+            Job("reward", Path(scratch), {}, 0, clock),
             cut=consecutive,
         )
     return clock.seconds, losses

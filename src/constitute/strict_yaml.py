@@ -30,11 +30,21 @@ _TRUE, _FALSE = ("true", "True", "TRUE"), ("false", "False", "FALSE")
 
 
 class Problem(NamedTuple):
-    """One thing wrong in a file: 1-based line and column, and a sentence of what and how to mend it."""
+    """One thing wrong in a file: 1-based line and column, and `what; fix`, where no fix holds a semicolon."""
 
     line: int
     column: int
     text: str
+
+    @property
+    def what(self) -> str:
+        """What is wrong, without the fix."""
+        return self.text.rpartition("; ")[0]
+
+    @property
+    def fix(self) -> str:
+        """How to mend it."""
+        return self.text.rpartition("; ")[2]
 
 
 @dataclass(frozen=True)

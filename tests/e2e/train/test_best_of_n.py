@@ -8,11 +8,11 @@ from click.testing import CliRunner
 from tolerance import LOGPROB
 
 from constitute.cli.train.best_of_n import best_of_n
-from constitute.cli.train.dpo import dpo
+from constitute.cli.train.group import dpo
 from constitute.config import EngineConfig, RunConfig
 from constitute.train.best_of_n.choice import read_samples
+from constitute.train.best_of_n.run import run_best_of_n
 from constitute.train.common.data import read_conversations
-from constitute.train.prefer import run_best_of_n
 from constitute.types import Message, Prompt
 
 QUESTIONS = ["Is 7 a prime number?", "Tell me about rice.", "What is the capital of France?"]

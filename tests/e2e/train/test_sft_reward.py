@@ -15,8 +15,9 @@ from constitute.config.train import RewardConfig, SFTConfig
 from constitute.engines.render import Renderer
 from constitute.errors import RunMismatch, UsageError
 from constitute.progress import Silent
-from constitute.train.reward.run import train_reward
-from constitute.train.reward.scorer import RewardModel
+from constitute.train.common.batching import Batching
+from constitute.train.reward.model import RewardModel
+from constitute.train.reward.train import train_reward
 from constitute.train.sft import train_sft
 
 
@@ -214,7 +215,7 @@ def test_an_ensemble_of_heads_end_to_end(tmp_path, model):
     renderer, asked = Renderer(chatml_tokenizer(), "tiny"), rows[0]["prompt"]
     side = renderer.prompt_ids(asked) + renderer.answer_ids(asked, rows[0]["chosen"][0]["content"])
     network = AutoModelForSequenceClassification.from_pretrained(out)
-    ours = RewardModel(network, str(out), torch.device("cpu")).scores([side], 0, 100)[0]
+    ours = RewardModel(network, str(out), torch.device("cpu")).scores([side], Batching(0, 100))[0]
     by_hand = min(
         (raw - mean) / std
         for raw, mean, std in zip(

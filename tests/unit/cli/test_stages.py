@@ -10,8 +10,9 @@ from scripted import constitution
 
 from constitute.cli.errors import run_and_exit
 from constitute.cli.main import cli
-from constitute.cli.text import grouped_reasons, harmless, table
+from constitute.cli.text import grouped_reasons, table
 from constitute.constitution.write import to_yaml
+from constitute.text import harmless
 
 
 @pytest.fixture

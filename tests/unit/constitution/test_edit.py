@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from places import ROOT
 
-from constitute.cli.constitution.set import set_
+from constitute.cli.constitution.group import set_
 from constitute.constitution.edit import KEYS, append, set_name, set_value
 from constitute.constitution.new import Wording, from_aims, from_scratch
 from constitute.constitution.read import FORMS, fill_form, load_constitution, parse_constitution

@@ -15,7 +15,7 @@ from constitute.progress import Silent
 from constitute.train.best_of_n.choice import Sampled, argmax, best_of, read_samples, reward_curve, sizes
 from constitute.train.best_of_n.run import sample_best
 from constitute.train.common.data import read_conversations
-from constitute.train.rewards.total import RewardPart
+from constitute.train.rewards.parts import RewardPart
 from constitute.types import Completion, Message, Prompt
 
 # Law of the number of ones in a response of the uniform policy (tests/e2e/test_train_gibbs.py), in 27ths.
@@ -56,11 +56,11 @@ def test_the_estimate_by_hand():
 def test_sizes_and_curve():
     assert sizes(16) == [1, 2, 4, 8, 16] and sizes(6) == [1, 2, 4, 6] and sizes(1) == [1]
     curve = reward_curve([[1.0, 3.0], [5.0], []], 2, seed=0)
-    assert {name: (figure["value"], figure["n"]) for name, figure in curve.items()} == {
+    assert {name: (figure.value, figure.n) for name, figure in curve.items()} == {
         "best of 1": (3.5, 2),
         "best of 2": (4.0, 2),
     }
-    assert curve["best of 2"]["low"] == 3.0 and curve["best of 2"]["high"] == 5.0
+    assert curve["best of 2"].low == 3.0 and curve["best of 2"].high == 5.0
     assert reward_curve([[], []], 2, seed=0) == {}
 
 
@@ -185,7 +185,7 @@ def test_a_killed_run_goes_on_with_the_same_samples(tmp_path, policy):
         assert (killed / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     # Finished: nothing is sampled, and other settings are refused.
     assert run(policy, killed, Scripted(end_of(), calls=0)) == summary
-    with pytest.raises(RunMismatch, match=r"config\.n"):
+    with pytest.raises(RunMismatch, match=r"config\.n was 6, now 5; give the same settings"):
         run(policy, killed, Scripted(end_of()), n=5)
     with pytest.raises(RunMismatch, match="inputs"):
         run(policy, killed, Scripted(end_of()), reward=count_a)

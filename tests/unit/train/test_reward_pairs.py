@@ -10,7 +10,8 @@ from constitute.config.train import RewardConfig
 from constitute.data.pairs import PreferencePair
 from constitute.engines.render import Renderer
 from constitute.errors import DataError
-from constitute.train.reward.pairs import bootstrap_counts, consecutive, split_pairs, target
+from constitute.train.reward.pairs import TokenPair, bootstrap_counts, consecutive, split_pairs, target
+from constitute.train.reward.train import check_margins
 from constitute.types import Message
 
 
@@ -61,5 +62,11 @@ def test_pairs_are_split_by_prompt_and_what_is_left_out_is_counted():
     assert tokenizer.convert_ids_to_tokens(pair.chosen[pair.prompt_length :]) == [*"good|"]
     hard = split_pairs(pairs, renderer, config.model_copy(update={"labels": "hard"}), seed=0)
     assert hard.undecided == 10 and len(hard.train) + len(hard.held_out) == 10
-    with pytest.raises(DataError, match="21 of 21 rows have no `margin`"):
-        split_pairs(pairs, renderer, config.model_copy(update={"margin": True}), seed=0)
+
+
+def test_every_pair_needs_a_margin_where_margins_are_on():
+    pairs = [TokenPair([1], [2], 0, row(margin=margin)) for margin in (0.5, None, 1.0)]
+    check_margins(pairs, RewardConfig())
+    check_margins(pairs[::2], RewardConfig(margin=True))
+    with pytest.raises(DataError, match="1 of 3 rows have no `margin`"):
+        check_margins(pairs, RewardConfig(margin=True))

@@ -1,4 +1,4 @@
-"""Reward models at work: score whole conversations, and start a critic from one.
+"""The reward model in use: it scores whole conversations, and a critic can start from it.
 
 Shapes: B conversations, D hidden width, k heads (1, or an ensemble on one trunk).
 """
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from constitute.engines.tokenizer import load_tokenizer
 from constitute.errors import UsageError
-from constitute.train.common.batching import TokenBatch, collate, micro_batches
+from constitute.train.common.batching import Batching, TokenBatch, collate, micro_batches
 from constitute.train.common.models import hidden_states, load_model
 
 
@@ -101,13 +101,11 @@ def head_scores(model: Any, head: nn.Linear, batch: TokenBatch) -> Tensor:
 
 
 @torch.no_grad()
-def raw_scores(
-    model: Any, head: nn.Linear, sequences: Sequence[Sequence[int]], pad_id: int, token_budget: int
-) -> Tensor:
+def raw_scores(model: Any, head: nn.Linear, sequences: Sequence[Sequence[int]], batching: Batching) -> Tensor:
     """Raw scores (N, k) of whole conversations, on the CPU in the order given."""
     scores_Nk = torch.zeros(len(sequences), head.out_features)
-    for rows in micro_batches([len(sequence) for sequence in sequences], token_budget):
-        batch = whole_batch([sequences[row] for row in rows], pad_id, head.weight.device)
+    for rows in micro_batches([len(sequence) for sequence in sequences], batching.token_budget):
+        batch = whole_batch([sequences[row] for row in rows], batching.pad_id, head.weight.device)
         scores_Nk[rows] = head_scores(model, head, batch).cpu()
     return scores_Nk
 
@@ -126,9 +124,9 @@ class RewardModel:
         self.normal = normalisation(model.config)
         self.device = device
 
-    def scores(self, sequences: Sequence[Sequence[int]], pad_id: int, token_budget: int) -> list[float]:
-        """One normalised score a sequence, the heads of an ensemble combined as it was configured."""
-        raw_Nk = raw_scores(self.model, self.head, sequences, pad_id, token_budget)
+    def scores(self, sequences: Sequence[Sequence[int]], batching: Batching) -> list[float]:
+        """One normalised score a sequence; the heads of an ensemble are combined as it was configured."""
+        raw_Nk = raw_scores(self.model, self.head, sequences, batching)
         values: list[float] = combined(raw_Nk, self.normal).tolist()
         return values
 

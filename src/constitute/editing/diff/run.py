@@ -1,33 +1,35 @@
-"""The effect of an edited constitution on stored pairs, from stored votes wherever they still hold."""
+"""The effect of an edited constitution on stored pairs; stored votes are used wherever they still hold."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from constitute.blocking import block
 from constitute.config import LabelConfig, RunConfig
-from constitute.editing.changes import Changes, changes_between
-from constitute.editing.effect import Effect, Side, effect_of, pair_effect
-from constitute.editing.effect import Pair as PairEffect
-from constitute.editing.stored import Stored, Votes, read_stored, wordings
-from constitute.editing.votes import vote
-from constitute.engines import open_engine
+from constitute.editing.diff.changes import Changes, changes_between
+from constitute.editing.diff.effect import Effect, PairEffect, Side, effect_of, pair_effect
+from constitute.editing.votes import ByWording, Stored, other_model, read_stored, vote, wordings
+from constitute.engines import named_model, use_engine
 from constitute.engines.base import Engine
-from constitute.errors import UsageError
+from constitute.pipeline.session import open_store
 from constitute.progress import Progress, Silent
 from constitute.stages.label import voters
 from constitute.store import Store
 from constitute.types import Comparison, Constitution, Principle, PrincipleVote
+
+# A wording -> a principle that has it, and the pairs it has no vote on yet.
+Missing = dict[str, tuple[Principle, list[Comparison]]]
 
 
 @dataclass(frozen=True)
 class Diff:
     """The effect, None in a dry run, and what it took; `model` is None where nothing had to be asked.
 
-    `questions` is how many were to be put (two a vote), `asked` and `reused` how they went. `stored` votes
-    came from the run's rows. `unlabelled` pairs (abstained, failed) have no row in the run to compare.
+    `questions` were needed (two a vote): `asked` went to the model, `reused` were answered by the store.
+    `stored` votes came from the run's rows, `failed` votes could not be had. `unlabelled` pairs (abstained,
+    failed) have no label in the run.
     """
 
     changes: Changes
@@ -37,6 +39,7 @@ class Diff:
     asked: int
     reused: int
     stored: int
+    failed: int
     unlabelled: tuple[int, int]
     model: str | None
 
@@ -52,27 +55,26 @@ def diff_constitutions(
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> Diff:
-    """Label the run's pairs, or `pairs`, under `a` and `b` and compare; the run's rows stay as they are.
+    """Label the run's pairs, or `pairs`, under `a` and `b` and compare; blocks until done.
 
     Votes of the run's rows are used where the very question they answer would be asked now; what is
-    missing is asked of `model`, else of the model that labelled the run, and kept in the run's store.
-    With another model than that, every vote is asked anew, as votes of two models cannot be compared.
-    No engine is opened where nothing is missing. Raises `UsageError` where there are no pairs or no model.
+    missing is asked of `model`, else of the model that labelled the run, and kept in the run's store, whose
+    rows stay as they are. With another model every vote is asked anew, as votes of two models cannot be
+    compared. No engine is opened where nothing is missing. Raises `UsageError` without pairs or a model.
     """
     progress = progress or Silent()
     changes = changes_between(a, b)
-    stored = read_stored(config, (a, b), pairs, changes)
+    stored = read_stored(config, (a, b), pairs, changes.renamed)
     name = model or config.judge or config.model
     missing = _missing(stored.pairs, (a, b), config.label, stored.votes)
     work = _Work(config, (a, b), changes, stored, dict(stored.votes))
     if dry_run or not missing:
         return work.result(name if missing else None, _questions(missing), done=not dry_run)
-    if engine is None and name is None:
-        raise UsageError(
-            f"{_questions(missing)} questions are to be asked and the run names no model; "
-            "give one with --model"
-        )
-    return asyncio.run(_ask(work, missing, str(name), engine, progress))
+    if engine is None:
+        named_model(name)
+    # The answers of another run were copied when this one was made.
+    with open_store(config.model_copy(update={"reuse": None}), progress) as store:
+        return block(_ask(work, missing, name, engine, store, progress))
 
 
 def pair_row(pair: PairEffect) -> dict[str, Any]:
@@ -101,9 +103,10 @@ class _Work:
     sides: tuple[Constitution, Constitution]
     changes: Changes
     stored: Stored
-    votes: Votes
+    votes: ByWording
     asked: int = 0
     reused: int = 0
+    failed: int = 0
     taken: set[tuple[str, str]] = field(default_factory=set)
 
     def result(self, model: str | None, questions: int, *, done: bool = True) -> Diff:
@@ -116,6 +119,7 @@ class _Work:
             asked=self.asked,
             reused=self.reused,
             stored=len(self.taken & self.stored.votes.keys()),
+            failed=self.failed,
             unlabelled=(self.stored.abstained, self.stored.failed),
             model=model,
         )
@@ -138,30 +142,21 @@ class _Work:
 
 
 async def _ask(
-    work: _Work,
-    missing: dict[str, tuple[Principle, list[Comparison]]],
-    name: str,
-    engine: Engine | None,
-    progress: Progress,
+    work: _Work, missing: Missing, name: str | None, given: Engine | None, store: Store, progress: Progress
 ) -> Diff:
-    """Put what is missing, one principle after the other, to the engine; it is closed if opened here."""
+    """Ask what is missing, one wording after the other."""
     config, stored = work.config, work.stored
-    used = engine or open_engine(name, config.engine)
-    try:
-        if stored.votes and stored.model not in (None, used.identity.model_dump(mode="json")):
-            progress.note(f"{name} is not the model that labelled {config.run}: every vote is asked anew")
+    async with use_engine(name, config.engine, given) as engine:
+        other = other_model(stored.model, engine, config.run) if stored.votes else ""
+        if other:
+            progress.note(f"{other}: every vote is asked anew")
             work.votes.clear()
             work.stored = replace(stored, votes={})
             missing = _missing(stored.pairs, work.sides, config.label, {})
+        name = engine.identity.name
         progress.note(f"asking {name} {_questions(missing)} questions, less those it has answered before")
-        with Store.open(config.run) as store:
-            for notice in store.notices:
-                progress.note(notice)
-            for principle, rows in missing.values():
-                await _ask_one(work, principle, rows, used, store, progress)
-    finally:
-        if engine is None:
-            await used.close()
+        for principle, rows in missing.values():
+            await _ask_one(work, principle, rows, engine, store, progress)
     return work.result(name, _questions(missing))
 
 
@@ -187,17 +182,18 @@ async def _ask_one(
     work.asked += votes.asked
     work.reused += votes.reused
     work.votes |= {(row.id, principle.compare): row.label.votes[0] for row in votes.labelled}
-    work.votes |= {(name, principle.compare): why for name, why in votes.without}
+    work.votes |= {(row.row_id, principle.compare): row.reason or "" for row in votes.without}
+    work.failed += sum(row.status == "failed" for row in votes.without)
 
 
 def _missing(
     pairs: Sequence[Comparison],
     sides: tuple[Constitution, Constitution],
     cfg: LabelConfig,
-    votes: Votes,
-) -> dict[str, tuple[Principle, list[Comparison]]]:
-    """What has to be asked: by wording, a principle that has it and the pairs to be voted on."""
-    missing: dict[str, tuple[Principle, list[Comparison]]] = {}
+    votes: ByWording,
+) -> Missing:
+    """What has to be asked, by wording."""
+    missing: Missing = {}
     for row in pairs:
         for wording, principle in wordings(row.id, sides, cfg).items():
             if (row.id, wording) not in votes:
@@ -205,7 +201,7 @@ def _missing(
     return missing
 
 
-def _questions(missing: dict[str, tuple[Principle, list[Comparison]]]) -> int:
+def _questions(missing: Missing) -> int:
     return sum(2 * len(rows) for _, rows in missing.values())
 
 

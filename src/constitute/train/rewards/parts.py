@@ -1,25 +1,31 @@
-"""What a rollout is worth: reward models and functions, weighted and added up."""
+"""The parts of a reward: what opens each, what it says of a rollout, and their weighted sum."""
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from constitute.config import RunConfig
 from constitute.config.ppo import PPOConfig
 from constitute.errors import DataError
-from constitute.train.common.rollout import Rollouts
 from constitute.types import Completion, Prompt
+
+if TYPE_CHECKING:
+    from constitute.train.common.batching import Batching
+    from constitute.train.common.rollout import Rollouts
 
 RewardFunction = Callable[[Sequence[Prompt], Sequence[Completion]], Sequence[float]]
 
 
 @runtime_checkable
 class Scorer(Protocol):
-    """Anything that scores whole sequences of token ids, such as `scorer.RewardModel`."""
+    """Anything that scores whole sequences of token ids, such as `reward.model.RewardModel`."""
 
-    def scores(self, sequences: Sequence[Sequence[int]], pad_id: int, token_budget: int) -> list[float]: ...
+    def scores(self, sequences: Sequence[Sequence[int]], batching: Batching) -> list[float]: ...
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,33 @@ class RewardPart:
     source: str | RewardFunction
     weight: float = 1.0
     identity: str = ""
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What a source may use when it is opened: the run, one event loop for all calls, what to close.
+
+    `asks` is False in a process that never asks for a reward, as all but the first of several.
+    """
+
+    config: RunConfig
+    runner: asyncio.Runner
+    closing: ExitStack
+    asks: bool = True
+
+
+@dataclass(frozen=True)
+class SourceKind:
+    """One kind of reward source, known by its text.
+
+    `form` says what such a text looks like, `name` what the metrics call it. `open` gives a reward model's
+    folder or a blocking function, and its identity; it raises `UsageError` for a source that does not exist.
+    """
+
+    form: str
+    matches: Callable[[str], bool]
+    name: Callable[[str], str]
+    open: Callable[[str, Opening], tuple[str | RewardFunction, str]]
 
 
 Reward = str | RewardFunction | Sequence[RewardPart]
@@ -54,11 +87,11 @@ def as_parts(reward: Reward) -> tuple[RewardPart, ...]:
 
 
 def values_of(
-    source: Scorer | RewardFunction, name: str, rollouts: Rollouts, pad_id: int, token_budget: int
+    source: Scorer | RewardFunction, name: str, rollouts: Rollouts, batching: Batching
 ) -> list[float]:
     """One finite value a rollout. Raises `DataError` naming the first prompt whose value is not."""
     if isinstance(source, Scorer):
-        values = source.scores(rollouts.sequences, pad_id, token_budget)
+        values = source.scores(rollouts.sequences, batching)
     else:
         values = list(source(rollouts.prompts, rollouts.completions))
     if len(values) != len(rollouts.sequences):

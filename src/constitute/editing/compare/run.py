@@ -1,19 +1,33 @@
-"""Revise the same drafts under two constitutions and let three judges compare: each of the two, and none."""
+"""Revise the same drafts under two constitutions and let three judges compare the revisions.
+
+The judges are the model under each of the two constitutions, and the model without one.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TypeVar
 
+from constitute.blocking import block
 from constitute.config import LabelConfig, RunConfig
 from constitute.data.prompts import content_id, read_prompts
-from constitute.editing.contest import JUDGES, Contest, Contests, Judge, Verdict, contests_of, verdict_of
-from constitute.engines import open_engine
+from constitute.editing.compare.figures import (
+    JUDGES,
+    Contest,
+    Contests,
+    Judge,
+    Judgement,
+    contests_of,
+    judgement_of,
+)
+from constitute.engines import named_model, use_engine
 from constitute.engines.base import Engine
 from constitute.errors import Abstain, RowError, UsageError
 from constitute.pipeline.drive import run_jobs
+from constitute.pipeline.session import open_store
 from constitute.pipeline.stage_run import Sampler, StageRun
 from constitute.progress import Progress, Silent
 from constitute.stages.base import Sample
@@ -34,7 +48,7 @@ from constitute.types import (
 )
 
 T = TypeVar("T")
-TIE = Verdict(p_b=0.5)
+TIE = Judgement(p_b=0.5)
 
 
 @dataclass(frozen=True)
@@ -79,47 +93,44 @@ def compare_constitutions(
     open; else `config.model` does, and `config.judge`, where named, compares. Raises `UsageError`,
     `EngineError`, `StorageError`; what goes wrong with one prompt is a problem of its row.
     """
-    if engine is None and config.model is None:
-        raise UsageError("no model given; name one with --model, such as --model pocket")
-    return asyncio.run(_compare(config, (a, b), prompts, engine, progress or Silent()))
+    if engine is None:
+        named_model(config.model)
+    progress = progress or Silent()
+    with open_store(config, progress) as store:
+        return block(_compare(config, (a, b), prompts, engine, store, progress))
 
 
 async def _compare(
     config: RunConfig,
     sides: tuple[Constitution, Constitution],
     prompts: Sequence[Prompt],
-    engine: Engine | None,
+    given: Engine | None,
+    store: Store,
     progress: Progress,
 ) -> Compared:
-    opened: list[Engine] = []
-    try:
-        with Store.open(config.run) as store:
-            for notice in store.notices:
-                progress.note(notice)
-            if engine is None:
-                opened.append(open_engine(str(config.model), config.engine))
-            if engine is None and config.judge is not None:
-                opened.append(open_engine(config.judge, config.engine))
-            table = _Table(config, sides, engine or opened[0], engine or opened[-1], store, progress)
-            rows: dict[str, Contest] = {}
-            progress.start("compare", len(prompts))
+    async with AsyncExitStack() as opened:
+        engine = await opened.enter_async_context(use_engine(config.model, config.engine, given))
+        judge = engine
+        if given is None and config.judge is not None:
+            judge = await opened.enter_async_context(use_engine(config.judge, config.engine))
+        comparer = _Comparer(config, sides, engine, judge, store, progress)
+        rows: dict[str, Contest] = {}
+        progress.start("compare", len(prompts))
 
-            async def settle(prompt: Prompt) -> None:
-                rows[prompt.id] = row = await table.contest(prompt)
-                progress.advance("compare", row.problems[0][1] if row.problems else "ok")
+        async def compare_one(prompt: Prompt) -> None:
+            rows[prompt.id] = row = await comparer.contest(prompt)
+            progress.advance("compare", row.problems[0][1] if row.problems else "ok")
 
-            await run_jobs(prompts, settle, max(1, config.engine.in_flight // 2))
-            progress.finish("compare")
-    finally:
-        for each in opened:
-            await each.close()
+        await run_jobs(prompts, compare_one, max(1, config.engine.in_flight // 2))
+        progress.finish("compare")
     ordered = tuple(rows[prompt.id] for prompt in prompts)
     figures = contests_of(ordered, seed=config.seed)
-    return Compared(figures, ordered, sum(d.asked for d in table.runs), sum(d.reused for d in table.runs))
+    runs = comparer.runs
+    return Compared(figures, ordered, sum(run.asked for run in runs), sum(run.reused for run in runs))
 
 
-class _Table:
-    """The runs at which one prompt after the other is drafted, revised and compared."""
+class _Comparer:
+    """The stages in which one prompt after the other is drafted, revised and compared."""
 
     def __init__(
         self,
@@ -130,14 +141,14 @@ class _Table:
         store: Store,
         progress: Progress,
     ) -> None:
-        def desk(stage: str, keep: bool) -> StageRun:
+        def stage_run(stage: str, keep: bool) -> StageRun:
             return StageRun(stage, judge if stage == "label" else engine, store, config.seed, progress, keep)
 
         self._config, self._sides = config, sides
-        self._drafts = desk("generate", config.generate.keep_truncated)
-        # One desk for both sides: the same principle drawn by both is asked once and gives the same words.
-        self._revisions = desk("revise", config.revise.keep_truncated)
-        self._labels = desk("label", True)
+        self._drafts = stage_run("generate", config.generate.keep_truncated)
+        # One for both sides: the same principle drawn by both is asked once and gives the same words.
+        self._revisions = stage_run("revise", config.revise.keep_truncated)
+        self._labels = stage_run("label", True)
         self.runs = (self._drafts, self._revisions, self._labels)
 
     async def contest(self, prompt: Prompt) -> Contest:
@@ -171,10 +182,10 @@ class _Table:
         return await revise(draft, sample, self._config.revise, side)
 
     async def _judged(self, row: Contest, draft: Response) -> Contest:
-        """The row with every judge's verdict; the same words are a tie that nobody is asked about."""
+        """The row with every judge's judgement; the same words are a tie that nobody is asked about."""
         assert row.a is not None and row.b is not None, "checked before"
         if row.same:
-            return row.model_copy(update={"verdicts": dict.fromkeys(JUDGES, TIE)})
+            return row.model_copy(update={"judgements": dict.fromkeys(JUDGES, TIE)})
         pair = Comparison(
             id=f"{draft.id}-ab",
             prompt=draft.prompt,
@@ -184,26 +195,26 @@ class _Table:
             b_source="revision under B",
         )
         async with asyncio.TaskGroup() as group:
-            tasks = {judge: group.create_task(_tried(self._verdict(pair, judge))) for judge in JUDGES}
+            tasks = {judge: group.create_task(_tried(self._judgement(pair, judge))) for judge in JUDGES}
         found = {judge: task.result() for judge, task in tasks.items()}
-        verdicts = {judge: one for judge, one in found.items() if isinstance(one, Verdict)}
+        judgements = {judge: one for judge, one in found.items() if isinstance(one, Judgement)}
         problems = tuple(
             _problem(f"judge {judge}", one) for judge, one in found.items() if isinstance(one, Exception)
         )
-        return row.model_copy(update={"verdicts": verdicts, "problems": problems})
+        return row.model_copy(update={"judgements": judgements, "problems": problems})
 
-    async def _verdict(self, pair: Comparison, judge: Judge) -> Verdict:
+    async def _judgement(self, pair: Comparison, judge: Judge) -> Judgement:
         sample, cfg = Sampler(self._labels, pair.id), self._config.label
         if judge == "neutral":
             vote = await neutral_vote(pair, sample, cfg)
-            return verdict_of((vote,), vote.p_a)
+            return judgement_of((vote,), vote.p_a)
         side = self._sides[0] if judge == "A" else self._sides[1]
         labelled = await label(pair, sample, cfg, side)
-        return verdict_of(labelled.label.votes, labelled.label.p_a)
+        return judgement_of(labelled.label.votes, labelled.label.p_a)
 
 
 async def neutral_vote(pair: Comparison, sample: Sample, cfg: LabelConfig) -> PrincipleVote:
-    """P(A) of a judge that is told of no principle (`prompts/compare_neutral.j2`), in both orders.
+    """P(A) of a judge that is given no principle (`prompts/compare_neutral.j2`), in both orders.
 
     Raises `Abstain` for a label that was not scored and for label mass under `cfg.min_mass`.
     """

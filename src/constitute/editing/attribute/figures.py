@@ -1,4 +1,4 @@
-"""Say which principle decides which pair, from the votes of labelled pairs.
+"""Which principle decides which pair, from the votes of labelled pairs.
 
 A principle decides a pair when its vote is confident, |2p - 1| >= `MARGIN`, and its contribution
 w (2p - 1) is the largest among all votes in the direction of the label; equal contributions decide
@@ -11,29 +11,18 @@ A vote that was not cast is missing, never 0.5.
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Sequence
 from itertools import combinations
 
-from constitute.editing.attribute.groups import Group, groups_of, side
-from constitute.editing.attribute.subset import Subset, smallest_subset
-from constitute.stats import bootstrap_mean, mean, wilson
+from constitute.editing.attribute.alike import Subset, VoteGroup, groups_of, side, smallest_subset
+from constitute.stats import Estimate, mean, mean_of, share_of
 from constitute.types import LabelledPair, PrincipleVote, Record
 
 MARGIN = 0.2
 _SAME = 1e-9
 
 
-class Share(Record):
-    """`count` of `n` with its 95 % Wilson interval, as shares."""
-
-    count: int
-    n: int
-    low: float
-    high: float
-
-
-class Column(Record):
+class PairVotes(Record):
     """A pair: P(A) of its label, P(A) by principle (None where missing) and what decides it."""
 
     id: str
@@ -48,43 +37,47 @@ class Column(Record):
 class Influence(Record):
     """What one principle does; shares are over the pairs it voted on.
 
-    `without` counts turned labels, of the pairs that others voted on too.
-
-    `change` is the mean |change of P(A)| when it is left out with its 95 % bootstrap interval, None
-    where it never voted beside another. `silent` counts votes with |2p - 1| under the margin.
+    `without` is the share of labels that turn when it is left out, and `change` the mean |change of P(A)|;
+    both are over the pairs that others voted on too. `silent` is the share of votes with |2p - 1| under the
+    margin.
     """
 
     principle_id: str
     weight: float
-    decides: Share
-    change: tuple[float, float, float] | None
-    without: Share
-    agrees: Share
+    decides: Estimate
+    change: Estimate
+    without: Estimate
+    agrees: Estimate
     confidence: float | None
-    order_flips: Share
-    silent: Share
+    order_flips: Estimate
+    silent: Estimate
     missing: int
 
 
 class Conflict(Record):
-    """Two principles with confident votes both ways on `against.count` of the pairs both voted on."""
+    """Two principles with confident votes both ways on `count` of the pairs both voted on."""
 
     first: str
     second: str
-    against: Share
+    count: int
+    against: Estimate
 
 
 class Attribution(Record):
-    """The matrix and its figures. `columns` go by falling P(A), `influences` by group, then id."""
+    """The matrix and its figures. `columns` go by falling P(A), `influences` by group, then id.
+
+    `missing` votes were not cast, and no vote decides the `undecided` pairs. `subset` is None where no pair
+    is decided.
+    """
 
     margin: float
-    columns: tuple[Column, ...]
+    columns: tuple[PairVotes, ...]
     influences: tuple[Influence, ...]
-    groups: tuple[Group, ...]
+    groups: tuple[VoteGroup, ...]
     conflicts: tuple[Conflict, ...]
     subset: Subset | None
     missing: int
-    even: int
+    undecided: int
 
 
 def attribute(
@@ -102,11 +95,10 @@ def attribute(
     groups = groups_of(ids, [{name: 2 * v.p_a - 1 for name, v in votes.items()} for votes in table], margin)
     order = [name for group in groups for name in group.members]
     columns = [_column(row, votes, order, margin) for row, votes in zip(rows, table, strict=True)]
-    labels = [_tilt(list(votes.values())) for votes in table]
     decided = [
-        ({name: v.weight * (2 * v.p_a - 1) for name, v in votes.items()}, side(label))
-        for votes, label in zip(table, labels, strict=True)
-        if label is not None and side(label)
+        ({name: v.weight * (2 * v.p_a - 1) for name, v in votes.items()}, side(column.p_a - 0.5))
+        for votes, column in zip(table, columns, strict=True)
+        if column.deciders
     ]
     return Attribution(
         margin=margin,
@@ -116,7 +108,7 @@ def attribute(
         conflicts=tuple(_conflicts(ids, table, margin)),
         subset=smallest_subset(ids, decided),
         missing=sum(len(ids) - len(votes) for votes in table),
-        even=len(table) - len(decided),
+        undecided=len(table) - len(decided),
     )
 
 
@@ -128,13 +120,13 @@ def _tilt(votes: Sequence[PrincipleVote]) -> float | None:
 
 def _column(
     row: LabelledPair, votes: dict[str, PrincipleVote], order: Sequence[str], margin: float
-) -> Column:
+) -> PairVotes:
     tilt = _tilt(list(votes.values()))
     towards = side(tilt or 0.0)
     pushes = {name: towards * vote.weight * (2 * vote.p_a - 1) for name, vote in votes.items()}
     most = max(pushes.values(), default=0.0)
     sure = {name: side(2 * v.p_a - 1) for name, v in votes.items() if _confident(v, margin) and v.weight > 0}
-    return Column(
+    return PairVotes(
         id=row.id,
         prompt=row.comparison.prompt.messages[-1].content,
         p_a=0.5 if tilt is None else (1 + tilt) / 2,
@@ -152,7 +144,7 @@ def _confident(vote: PrincipleVote, margin: float) -> bool:
 
 
 def _influence(
-    name: str, table: Sequence[dict[str, PrincipleVote]], columns: Sequence[Column], margin: float
+    name: str, table: Sequence[dict[str, PrincipleVote]], columns: Sequence[PairVotes], margin: float
 ) -> Influence:
     own = [(votes, column) for votes, column in zip(table, columns, strict=True) if name in votes]
     cast = [votes[name] for votes, _ in own]
@@ -164,10 +156,6 @@ def _influence(
         if before is not None and after is not None:
             changes.append(abs(after - before) / 2)
             turned += side(after) != side(before)
-    change = None
-    if changes:
-        low, high = bootstrap_mean(changes, random.Random(0), resamples=1000)
-        change = (mean(changes), low, high)
     n = len(cast)
     agrees = sum(
         side(vote.p_a - 0.5) == side(column.p_a - 0.5) for vote, (_, column) in zip(cast, own, strict=True)
@@ -175,21 +163,15 @@ def _influence(
     return Influence(
         principle_id=name,
         weight=mean([vote.weight for vote in cast]) if cast else 0.0,
-        decides=share(sum(name in column.deciders for _, column in own), n),
-        change=change,
-        without=share(turned, len(changes)),
-        agrees=share(agrees, n),
+        decides=share_of(sum(name in column.deciders for _, column in own), n),
+        change=mean_of(changes, resamples=1000),
+        without=share_of(turned, len(changes)),
+        agrees=share_of(agrees, n),
         confidence=mean([abs(2 * vote.p_a - 1) for vote in cast]) if cast else None,
-        order_flips=share(sum((vote.p_ab > 0.5) != (vote.p_ba > 0.5) for vote in cast), n),
-        silent=share(sum(not _confident(vote, margin) for vote in cast), n),
+        order_flips=share_of(sum((vote.p_ab > 0.5) != (vote.p_ba > 0.5) for vote in cast), n),
+        silent=share_of(sum(not _confident(vote, margin) for vote in cast), n),
         missing=len(table) - n,
     )
-
-
-def share(count: int, n: int) -> Share:
-    """A count with its Wilson interval; (0, 1) where n is 0."""
-    low, high = wilson(count, n)
-    return Share(count=count, n=n, low=low, high=high)
 
 
 def _conflicts(
@@ -207,5 +189,7 @@ def _conflicts(
             for a, b in both
         )
         if against:
-            found.append(Conflict(first=first, second=second, against=share(against, len(both))))
-    return sorted(found, key=lambda c: (-c.against.count, c.first, c.second))
+            found.append(
+                Conflict(first=first, second=second, count=against, against=share_of(against, len(both)))
+            )
+    return sorted(found, key=lambda c: (-c.count, c.first, c.second))

@@ -1,14 +1,11 @@
-"""Watch one file that a person edits, and the keys they press meanwhile."""
+"""Watch one file that a person edits: what happens to it, and the work that each save starts."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
-import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -92,8 +89,9 @@ async def watch(
     read: Callable[[Path], bytes],
     begin: Callable[[Event], Work | None],
     first: Work | None,
+    until: Callable[[], Coroutine[Any, Any, None]],
 ) -> None:
-    """Run `first`, then what `begin` makes of each event, until `q` is pressed.
+    """Run `first`, then what `begin` makes of each event, until `until()` returns.
 
     `begin` may refuse an event (None); otherwise its work takes the place of any that is still going on,
     which is cancelled. Raises what the work raises.
@@ -104,75 +102,27 @@ async def watch(
         async for event in events(path, data, read):
             queue.put_nowait(event)
 
-    quitting = asyncio.Event()
-    with keys(lambda key: quitting.set() if key in "qQ" else None):
-        listener, quits = asyncio.create_task(listen()), asyncio.create_task(quitting.wait())
-        arrival = asyncio.create_task(queue.get())
-        work = None if first is None else asyncio.create_task(first)
-        try:
-            while not quitting.is_set():
-                tasks = [task for task in (listener, quits, arrival, work) if task is not None]
-                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-                if listener in done:
-                    listener.result()
-                if work is not None and work in done:
-                    work.result()
-                    work = None
-                if arrival in done:
-                    following = begin(arrival.result())
-                    arrival = asyncio.create_task(queue.get())
-                    if following is not None:
-                        await _cancel(work)
-                        work = asyncio.create_task(following)
-        finally:
-            await _cancel(listener, quits, arrival, work)
-
-
-@contextmanager
-def keys(pressed: Callable[[str], None]) -> Iterator[bool]:
-    """Hand every key to `pressed` at once while the block runs; yields whether there is a keyboard.
-
-    The terminal is left as it was found. Needs a running loop.
-    """
-    import termios
-    import tty
-
+    listener, quits = asyncio.create_task(listen()), asyncio.create_task(until())
+    arrival = asyncio.create_task(queue.get())
+    work = None if first is None else asyncio.create_task(first)
     try:
-        descriptor = sys.stdin.fileno()
-        if not os.isatty(descriptor) or _in_background(descriptor):
-            raise OSError("nobody can press a key")
-        before = termios.tcgetattr(descriptor)
-    except (OSError, ValueError, AttributeError, termios.error):
-        yield False
-        return
-    loop = asyncio.get_running_loop()
-
-    def read() -> None:
-        try:
-            typed = os.read(descriptor, 1024)
-        except OSError:
-            typed = b""
-        if not typed:
-            loop.remove_reader(descriptor)
-        for key in typed.decode("utf-8", "replace"):
-            pressed(key)
-
-    tty.setcbreak(descriptor, termios.TCSANOW)
-    loop.add_reader(descriptor, read)
-    try:
-        yield True
+        while not quits.done():
+            tasks = [task for task in (listener, quits, arrival, work) if task is not None]
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if listener in done:
+                listener.result()
+            if work is not None and work in done:
+                work.result()
+                work = None
+            if arrival in done:
+                following = begin(arrival.result())
+                arrival = asyncio.create_task(queue.get())
+                if following is not None:
+                    await _cancel(work)
+                    work = asyncio.create_task(following)
+        quits.result()
     finally:
-        loop.remove_reader(descriptor)
-        termios.tcsetattr(descriptor, termios.TCSANOW, before)
-
-
-def _in_background(terminal: int) -> bool:
-    """Whether another job has the terminal; a background process that touches its settings is stopped."""
-    try:
-        return os.tcgetpgrp(terminal) != os.getpgrp()
-    except OSError:
-        # Not the terminal that controls this process, so no job control either.
-        return False
+        await _cancel(listener, quits, arrival, work)
 
 
 async def _still(path: Path, now: Stamp) -> Stamp | None:

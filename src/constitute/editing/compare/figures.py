@@ -1,14 +1,12 @@
-"""What comes of the same drafts revised under two constitutions: win rates by judge, words, failures."""
+"""Figures of the same drafts revised under two constitutions: win rates by judge, words, failures."""
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from constitute.editing.effect import RESAMPLES, Figure, share_figure
-from constitute.stats import bootstrap_mean, mean
+from constitute.stats import Estimate, mean, mean_of, share_of
 from constitute.types import PrincipleVote, Prompt, Record, Status
 
 Judge = Literal["A", "B", "neutral"]
@@ -16,7 +14,7 @@ JUDGES: tuple[Judge, ...] = ("A", "B", "neutral")
 EXAMPLES = 3
 
 
-class Verdict(Record):
+class Judgement(Record):
     """How a judge sees a pair of revisions: P(the revision under B is preferred), over all its votes.
 
     `flips` of its `votes` prefer another side in the other order; `p_first` is the mean probability of
@@ -32,7 +30,7 @@ class Verdict(Record):
 class Contest(Record):
     """One prompt: its draft and both revisions, None where there is none.
 
-    A judge has a verdict, or is missing where it has none; `problems` says why, as (stage, status, reason).
+    A judge without a judgement is missing from `judgements`; `problems` says why, as (stage, status, reason).
     """
 
     id: str
@@ -40,7 +38,7 @@ class Contest(Record):
     draft: str | None = None
     a: str | None = None
     b: str | None = None
-    verdicts: Mapping[Judge, Verdict] = {}
+    judgements: Mapping[Judge, Judgement] = {}
     problems: tuple[tuple[str, Status, str], ...] = ()
 
     @property
@@ -50,8 +48,8 @@ class Contest(Record):
 
     @property
     def favour(self) -> float:
-        """Mean P(B) over the judges that have a verdict, 0.5 without any."""
-        return mean([v.p_b for v in self.verdicts.values()]) if self.verdicts else 0.5
+        """Mean P(B) over the judges that have a judgement, 0.5 without any."""
+        return mean([each.p_b for each in self.judgements.values()]) if self.judgements else 0.5
 
 
 class Standing(Record):
@@ -63,11 +61,11 @@ class Standing(Record):
     """
 
     judge: Judge
-    win: Figure
+    win: Estimate
     for_b: int
     for_a: int
     ties: int
-    flips: Figure
+    flips: Estimate
     p_first: float | None
 
 
@@ -82,18 +80,18 @@ class Contests(Record):
     prompts: int
     compared: int
     same: int
-    differ: Figure
+    differ: Estimate
     words: tuple[float, float, float] | None
-    changed: tuple[Figure, Figure]
+    changed: tuple[Estimate, Estimate]
     standings: tuple[Standing, ...]
     problems: tuple[tuple[str, Status, str, int], ...]
     for_b: tuple[str, ...]
     for_a: tuple[str, ...]
 
 
-def verdict_of(votes: Sequence[PrincipleVote], p_a: float) -> Verdict:
-    """The verdict behind votes on the pair (revision under A, revision under B)."""
-    return Verdict(
+def judgement_of(votes: Sequence[PrincipleVote], p_a: float) -> Judgement:
+    """The judgement behind votes on the pair (revision under A, revision under B)."""
+    return Judgement(
         p_b=1.0 - p_a,
         votes=len(votes),
         flips=sum((vote.p_ab > 0.5) != (vote.p_ba > 0.5) for vote in votes),
@@ -101,47 +99,43 @@ def verdict_of(votes: Sequence[PrincipleVote], p_a: float) -> Verdict:
     )
 
 
-def contests_of(rows: Sequence[Contest], *, seed: int = 0, resamples: int = RESAMPLES) -> Contests:
+def contests_of(rows: Sequence[Contest], *, seed: int = 0) -> Contests:
     """The figures over `rows`, one a prompt."""
     full = [(row, row.draft or "", row.a, row.b) for row in rows if row.a is not None and row.b is not None]
     same = sum(row.same for row in rows)
     texts = [(draft, a or "", b or "") for _, draft, a, b in full]
     words = tuple(mean([float(len(row[at].split())) for row in texts]) for at in range(3)) if texts else None
     problems = Counter(problem for row in rows for problem in row.problems)
-    apart = [row for row in rows if row.verdicts and not row.same]
+    apart = [row for row in rows if row.judgements and not row.same]
     ranked = sorted(apart, key=lambda row: (-row.favour, row.id))
     return Contests(
         prompts=len(rows),
         compared=len(full),
         same=same,
-        differ=share_figure(len(full) - same, len(full)),
+        differ=share_of(len(full) - same, len(full)),
         words=None if words is None else (words[0], words[1], words[2]),
         changed=(
-            share_figure(sum(a != draft for draft, a, _ in texts), len(texts)),
-            share_figure(sum(b != draft for draft, _, b in texts), len(texts)),
+            share_of(sum(a != draft for draft, a, _ in texts), len(texts)),
+            share_of(sum(b != draft for draft, _, b in texts), len(texts)),
         ),
-        standings=tuple(_standing(judge, rows, seed, resamples) for judge in JUDGES),
+        standings=tuple(_standing(judge, rows, seed) for judge in JUDGES),
         problems=tuple((*problem, n) for problem, n in problems.most_common()),
         for_b=tuple(row.id for row in ranked[:EXAMPLES] if row.favour > 0.5),
         for_a=tuple(row.id for row in ranked[::-1][:EXAMPLES] if row.favour < 0.5),
     )
 
 
-def _standing(judge: Judge, rows: Sequence[Contest], seed: int, resamples: int) -> Standing:
-    verdicts = [row.verdicts[judge] for row in rows if judge in row.verdicts]
-    wins = [verdict.p_b for verdict in verdicts]
-    win = Figure(n=0)
-    if wins:
-        # One generator state for all judges: their intervals come from the same resampled prompts.
-        low, high = bootstrap_mean(wins, random.Random(f"{seed} win"), resamples)
-        win = Figure(n=len(wins), value=mean(wins), low=low, high=high)
-    first = [verdict.p_first for verdict in verdicts if verdict.p_first is not None]
+def _standing(judge: Judge, rows: Sequence[Contest], seed: int) -> Standing:
+    judgements = [row.judgements[judge] for row in rows if judge in row.judgements]
+    wins = [judgement.p_b for judgement in judgements]
+    first = [judgement.p_first for judgement in judgements if judgement.p_first is not None]
     return Standing(
         judge=judge,
-        win=win,
+        # One seed for all judges: their intervals come from the same resampled prompts.
+        win=mean_of(wins, f"{seed} win"),
         for_b=sum(p > 0.5 for p in wins),
         for_a=sum(p < 0.5 for p in wins),
         ties=wins.count(0.5),
-        flips=share_figure(sum(v.flips for v in verdicts), sum(v.votes for v in verdicts)),
+        flips=share_of(sum(j.flips for j in judgements), sum(j.votes for j in judgements)),
         p_first=mean(first) if first else None,
     )

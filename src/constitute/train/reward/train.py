@@ -20,35 +20,46 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic_core import to_jsonable_python
 from torch import Tensor
 
+from constitute.config import RunConfig
 from constitute.config.train import RewardConfig
+from constitute.data.export import exported_file
 from constitute.data.pairs import read_preferences
+from constitute.data.rows import Sources
 from constitute.engines.render import Renderer
-from constitute.engines.tokenizer import check_trainable, eos_ids, load_tokenizer, pad_of
+from constitute.engines.tokenizer import check_trainable, load_tokenizer, pad_of
 from constitute.errors import DataError, GateFailed, UsageError
-from constitute.progress import Progress
+from constitute.progress import Progress, Silent
 from constitute.train.common import sharding
-from constitute.train.common.artefact import finished, model_fingerprint, publish, recipe
-from constitute.train.common.batching import micro_batches
+from constitute.train.common.artefact import (
+    finished,
+    loss_figures,
+    model_identity,
+    publish,
+    recipe,
+    save_into,
+)
+from constitute.train.common.batching import Batching, micro_batches
 from constitute.train.common.data import data_hash
-from constitute.train.common.fit import drop_checkpoints, fit
+from constitute.train.common.fit import Job, drop_checkpoints, fit
+from constitute.train.common.from_run import keep_settings, policy_of
 from constitute.train.common.losses import soft_label_loss
 from constitute.train.common.memory import memory_advice
-from constitute.train.common.models import load_model
+from constitute.train.common.models import load_model, turn_ends
 from constitute.train.common.team import Team, gather_team
-from constitute.train.common.trainer import loss_figures, save_into
 from constitute.train.reward.evaluate import evaluate
+from constitute.train.reward.model import Normalisation, head_scores, raw_scores, score_head, whole_batch
 from constitute.train.reward.pairs import (
-    Split,
     TokenPair,
     bootstrap_counts,
     consecutive,
     margin,
+    nothing_left,
     split_pairs,
     target,
 )
-from constitute.train.reward.scorer import Normalisation, head_scores, raw_scores, score_head, whole_batch
 
 # Enough to know a mean and a standard deviation to about 2 %.
 _REFERENCE_SAMPLES = 2048
@@ -58,8 +69,39 @@ _KNOBS = (
 )
 
 
+def run_reward(
+    config: RunConfig,
+    *,
+    data: Sources | None = None,
+    model: str | None = None,
+    out: Path | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Train a reward model from `model` (RUN/sft, else `config.model`) on `data` (RUN/export/preferences.*).
+
+    Saves it to `out` (RUN/reward) and returns the summary.
+    """
+    summary = train_reward(
+        data or exported_file(config.run, "preferences"),
+        policy_of(config, model),
+        out or config.run / "reward",
+        config.train.reward,
+        seed=config.seed,
+        progress=progress or Silent(),
+    )
+    if out is None:
+        keep_settings(config, "reward")
+    return summary
+
+
 def train_reward(
-    data: Path, model: str, out: Path, config: RewardConfig, *, seed: int, progress: Progress
+    data: Sources,
+    model: str,
+    out: Path,
+    config: RewardConfig,
+    *,
+    seed: int,
+    progress: Progress,
 ) -> dict[str, Any]:
     """Train a reward model from `model` on the labelled pairs in `data` and save it to `out`.
 
@@ -68,11 +110,11 @@ def train_reward(
     summary with the held-out figures. Raises `UsageError`, `DataError`, `RunMismatch`, `GateFailed`.
     """
     pairs = read_preferences(data, progress.note)
-    made_by = recipe("reward", config, seed, data=data_hash(data), model=model_fingerprint(model))
+    made_by = recipe("reward", config, seed, data=data_hash(data), model=model_identity(model))
     done = finished(out, made_by)
     if done is not None:
         return done
-    # Of several processes each is given its device here, before a model is placed.
+    # Each of several processes is given its device here, before a model is placed.
     team = gather_team()
     start = time.perf_counter()
     tokenizer = load_tokenizer(model)
@@ -80,32 +122,30 @@ def train_reward(
     pad_id = pad_of(tokenizer, model)
     network, head = _network(model, tokenizer, config.heads, seed)
     _place(team, network, head)
-    renderer = Renderer(tokenizer, model, eos_ids(tokenizer, network.config))
+    renderer = Renderer(tokenizer, model, turn_ends(model, tokenizer))
     split = split_pairs(pairs, renderer, config, seed)
     if not split.train:
-        raise DataError(_nothing_left(data, len(pairs), split, config))
+        raise DataError(nothing_left("reward", len(pairs), split, config))
+    check_margins([*split.train, *split.held_out], config)
+    batching = Batching(pad_id, config.microbatch_tokens)
     with memory_advice(_KNOBS), team.phase("train reward"):
         losses = fit(
             network,
             [pair.tokens for pair in split.train],
-            pair_losses(network, head, split.train, config, pad_id, seed),
+            pair_losses(network, head, split.train, config, batching.pad_id, seed),
+            config,
+            Job("reward", out, made_by, seed, progress),
             weights=[pair.row.weight for pair in split.train],
-            stage="reward",
-            config=config,
-            out=out,
-            made_by=made_by,
-            seed=seed,
-            progress=progress,
             cut=consecutive,
         )
         trained = time.perf_counter()
-        normal = _normalisation(network, head, split.train, config, pad_id, seed)
+        normal = _normalisation(raw_scores(network, head, _reference(split.train, seed), batching), config)
         normal.write(network.config)
-        raw_Nk = raw_scores(network, head, _sides(split.held_out), pad_id, config.microbatch_tokens)
+        raw_Nk = raw_scores(network, head, _sides(split.held_out), batching)
     summary = {
-        **_counts(split),
+        **split.counts(),
         **loss_figures(losses),
-        "held_out": evaluate(raw_Nk, split.held_out, normal, seed),
+        "held_out": to_jsonable_python(evaluate(raw_Nk, split.held_out, normal, seed)),
         "normalisation": _described(normal),
         "seconds": round(time.perf_counter() - start, 3),
         "seconds_training": round(trained - start, 3),
@@ -118,30 +158,21 @@ def train_reward(
     return summary
 
 
+def check_margins(pairs: Sequence[TokenPair], config: RewardConfig) -> None:
+    """Raise `DataError` where `train.reward.margin` is on and a row has none."""
+    without = sum(pair.row.margin is None for pair in pairs)
+    if config.margin and without:
+        raise DataError(
+            f"{without} of {len(pairs)} rows have no `margin`; give each row one or set "
+            "train.reward.margin=false"
+        )
+
+
 def _place(team: Team, network: Any, head: torch.nn.Linear) -> None:
     """Put the network where this process computes, or its part of it where weights are sharded."""
     if team.sharding is not None:
         sharding.shard_trunk(team.sharding, network.base_model, head=head)
     network.to(team.device)
-
-
-def _counts(split: Split) -> dict[str, int]:
-    return {
-        "pairs": len(split.train),
-        "pairs_held_out": len(split.held_out),
-        "pairs_too_long": split.too_long,
-        "pairs_weightless": split.weightless,
-        "pairs_undecided": split.undecided,
-    }
-
-
-def _nothing_left(data: Path, n: int, split: Split, config: RewardConfig) -> str:
-    return (
-        f"no pair of {data} is left to train on: of {n}, {split.too_long} are longer than "
-        f"{config.max_length} tokens, {split.weightless} have weight 0, {split.undecided} name no better "
-        f"side and {len(split.held_out)} are held out; raise train.reward.max_length or lower "
-        "train.reward.held_out"
-    )
 
 
 def _network(model: str, tokenizer: Any, heads: int, seed: int) -> tuple[Any, torch.nn.Linear]:
@@ -219,19 +250,17 @@ def _sides(pairs: Sequence[TokenPair]) -> list[list[int]]:
     return [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
 
 
-def _normalisation(
-    network: Any,
-    head: torch.nn.Linear,
-    pairs: Sequence[TokenPair],
-    config: RewardConfig,
-    pad_id: int,
-    seed: int,
-) -> Normalisation:
-    """Mean and standard deviation of each head over answers of both sides (arXiv 1909.08593, 2.1)."""
+def _reference(pairs: Sequence[TokenPair], seed: int) -> list[list[int]]:
+    """The answers of both sides, or as many of them as are enough, by which scores are normalised."""
     sequences = _sides(pairs)
     if len(sequences) > _REFERENCE_SAMPLES:
         sequences = random.Random(f"{seed}:reference").sample(sequences, _REFERENCE_SAMPLES)
-    raw_Nk = raw_scores(network, head, sequences, pad_id, config.microbatch_tokens).double()
+    return sequences
+
+
+def _normalisation(raw_Nk: Tensor, config: RewardConfig) -> Normalisation:
+    """Mean and standard deviation of each head's raw scores (arXiv 1909.08593, 2.1)."""
+    raw_Nk = raw_Nk.double()
     means, stds = raw_Nk.mean(dim=0).tolist(), raw_Nk.std(dim=0, correction=0).tolist()
     for centre, spread in zip(means, stds, strict=True):
         if not (math.isfinite(spread) and spread > 0):

@@ -1,4 +1,4 @@
-"""What an edit of a constitution does to labels of given pairs: flips, |change of P(A)|, movers.
+"""What an edit of a constitution does to the labels of pairs: flips, |change of P(A)|, the largest movers.
 
 Deviates from comparing two runs in that a pair's votes under both constitutions stand side by side, so
 every interval is over pairs (paired).
@@ -7,25 +7,14 @@ every interval is over pairs (paired).
 from __future__ import annotations
 
 import math
-import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
-from constitute.stats import bootstrap_mean, mean, wilson
+from constitute.stats import Estimate, mean_of, share_of
 from constitute.types import Comparison, PrincipleVote, Record
 
-RESAMPLES = 2000
 MOVERS = 10
 Side = tuple[PrincipleVote, ...] | str
-
-
-class Figure(Record):
-    """A mean or a share with its 95 % interval; `value` is None over nothing."""
-
-    n: int
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
 
 
 class Part(Record):
@@ -40,7 +29,7 @@ class Part(Record):
     change: float
 
 
-class Pair(Record):
+class PairEffect(Record):
     """One pair under both constitutions; P(A) is None where a side has no label, and `why` says why.
 
     `parts` is empty unless both sides have a label.
@@ -63,13 +52,13 @@ class Pair(Record):
         return self.before is not None and self.after is not None and _crosses(self.before, self.after)
 
 
-class Group(Record):
+class Movement(Record):
     """Flips and mean |change of P(A)| over some of the pairs."""
 
     name: str
     flipped: int
-    flips: Figure
-    moved: Figure
+    flips: Estimate
+    moved: Estimate
 
 
 class Effect(Record):
@@ -81,19 +70,19 @@ class Effect(Record):
     """
 
     pairs: int
-    all: Group
-    shift: Figure
+    all: Movement
+    shift: Estimate
     only_before: int
     only_after: int
     neither: int
     reasons: tuple[tuple[str, str, int], ...]
-    by_principle: tuple[Group, ...]
-    by_tag: tuple[Group, ...]
-    by_source: tuple[Group, ...]
-    movers: tuple[Pair, ...]
+    by_principle: tuple[Movement, ...]
+    by_tag: tuple[Movement, ...]
+    by_source: tuple[Movement, ...]
+    movers: tuple[PairEffect, ...]
 
 
-def pair_effect(comparison: Comparison, before: Side, after: Side, renamed: Mapping[str, str]) -> Pair:
+def pair_effect(comparison: Comparison, before: Side, after: Side, renamed: Mapping[str, str]) -> PairEffect:
     """A pair's labels under both sides, each its votes or why there are none.
 
     `renamed` maps first to second ids. A principle's part is its share of the weight times (P(A) - 1/2)
@@ -116,7 +105,7 @@ def pair_effect(comparison: Comparison, before: Side, after: Side, renamed: Mapp
             )
             for name in sorted(old.keys() | new.keys())
         )
-    return Pair(comparison=comparison, before=p[0], after=p[1], why=why, parts=parts)
+    return PairEffect(comparison=comparison, before=p[0], after=p[1], why=why, parts=parts)
 
 
 def weighted(votes: Sequence[PrincipleVote]) -> float:
@@ -124,23 +113,21 @@ def weighted(votes: Sequence[PrincipleVote]) -> float:
     return math.fsum(v.weight * v.p_a for v in votes) / math.fsum(v.weight for v in votes)
 
 
-def effect_of(
-    pairs: Sequence[Pair], changed: Mapping[str, Sequence[str]], *, seed: int = 0, resamples: int = RESAMPLES
-) -> Effect:
+def effect_of(pairs: Sequence[PairEffect], changed: Mapping[str, Sequence[str]], *, seed: int = 0) -> Effect:
     """The effect over `pairs`; `changed` maps the second ids of changed principles to their tags.
 
     Intervals of means are percentile bootstraps over pairs, those of shares are Wilson's.
     """
     both = [pair for pair in pairs if pair.before is not None and pair.after is not None]
 
-    def group(name: str, values: Sequence[tuple[float, bool]]) -> Group:
+    def movement(name: str, values: Sequence[tuple[float, bool]]) -> Movement:
         flipped = sum(flip for _, flip in values)
-        moved = _mean([abs(change) for change, _ in values], seed, resamples)
-        return Group(name=name, flipped=flipped, flips=share_figure(flipped, len(values)), moved=moved)
+        moved = mean_of([abs(change) for change, _ in values], seed)
+        return Movement(name=name, flipped=flipped, flips=share_of(flipped, len(values)), moved=moved)
 
-    def groups(names: Sequence[str], belongs: Callable[[Pair, str], bool]) -> tuple[Group, ...]:
+    def groups(names: Sequence[str], belongs: Callable[[PairEffect, str], bool]) -> tuple[Movement, ...]:
         chosen = ((name, [(p.change, p.flips) for p in both if belongs(p, name)]) for name in names)
-        return tuple(group(name, values) for name, values in chosen if values)
+        return tuple(movement(name, values) for name, values in chosen if values)
 
     own = {name: [v for pair in both for v in _own(pair, name)] for name in changed}
     tagged = {
@@ -151,34 +138,28 @@ def effect_of(
     reasons = Counter((side, w) for p in pairs for side, w in zip("AB", p.why, strict=True) if w)
     return Effect(
         pairs=len(pairs),
-        all=group("all", [(pair.change, pair.flips) for pair in both]),
-        shift=_mean([pair.change for pair in both], seed, resamples),
+        all=movement("all", [(pair.change, pair.flips) for pair in both]),
+        shift=mean_of([pair.change for pair in both], seed),
         only_before=sum(p.before is not None and p.after is None for p in pairs),
         only_after=sum(p.before is None and p.after is not None for p in pairs),
         neither=sum(p.before is None and p.after is None for p in pairs),
         reasons=tuple(
             (side, why, n) for (side, why), n in sorted(reasons.items(), key=lambda r: (-r[1], r[0]))
         ),
-        by_principle=tuple(group(name, values) for name, values in own.items() if values),
+        by_principle=tuple(movement(name, values) for name, values in own.items() if values),
         by_tag=groups(sorted(tagged), lambda p, tag: any(q.principle_id in tagged[tag] for q in p.parts)),
         by_source=groups(sources, lambda p, s: p.comparison.prompt.source == s) if len(sources) > 1 else (),
         movers=tuple(ranked[:MOVERS]),
     )
 
 
-def share_figure(k: int, n: int) -> Figure:
-    """k of n with Wilson's interval."""
-    low, high = wilson(k, n)
-    return Figure(n=n, value=k / n, low=low, high=high) if n else Figure(n=0)
-
-
-def largest_part(pair: Pair) -> Part | None:
+def largest_part(pair: PairEffect) -> Part | None:
     """The principle with most part in the pair's change, None where nothing changed."""
     best = max(pair.parts, key=lambda part: (abs(part.change), part.principle_id), default=None)
     return best if best is not None and best.change else None
 
 
-def _own(pair: Pair, name: str) -> list[tuple[float, bool]]:
+def _own(pair: PairEffect, name: str) -> list[tuple[float, bool]]:
     return [
         (part.after - part.before, _crosses(part.before, part.after))
         for part in pair.parts
@@ -193,12 +174,3 @@ def _pushes(votes: Mapping[str, PrincipleVote]) -> dict[str, float]:
 
 def _crosses(before: float, after: float) -> bool:
     return (before - 0.5) * (after - 0.5) < 0
-
-
-def _mean(values: Sequence[float], seed: int, resamples: int) -> Figure:
-    if not values:
-        return Figure(n=0)
-    if not any(values):
-        return Figure(n=len(values), value=0.0, low=0.0, high=0.0)
-    low, high = bootstrap_mean(values, random.Random(seed), resamples)
-    return Figure(n=len(values), value=mean(values), low=low, high=high)

@@ -1,4 +1,4 @@
-"""Say what differs between two constitutions, in words: added, removed, renamed, reworded, reweighted."""
+"""What differs between two constitutions in words: principles added, removed, renamed, changed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Kind = Literal["added", "removed", "renamed", "changed"]
 
 
 class Change(Record):
-    """One principle before and after; None on the side where it does not stand.
+    """One principle before and after; None on the side that does not hold it.
 
     `near` is, for an added or removed one, the principle of the other side that reads most like it.
     """
@@ -61,7 +61,7 @@ class Change(Record):
         return tuple(name for name in TEXTS if name in self.fields)
 
 
-class Anew(Record):
+class AskedAnew(Record):
     """What a new run under the second constitution asks anew.
 
     `label` principles have questions of labels that the first one's answers do not hold. Shares of rows,
@@ -82,7 +82,7 @@ class Changes(Record):
     hashes: tuple[str, str]
     counts: tuple[int, int]
     changes: tuple[Change, ...]
-    anew: Anew
+    anew: AskedAnew
 
     @property
     def renamed(self) -> dict[str, str]:
@@ -145,11 +145,11 @@ def _ratio(principles: dict[str, Principle], name: str, to: str) -> float:
     return principles[name].weight / principles[to].weight if name in principles else 0.0
 
 
-def _anew(a: Constitution, b: Constitution) -> Anew:
+def _anew(a: Constitution, b: Constitution) -> AskedAnew:
     before = {p.id: p for p in a.principles}
     label, revise = _equal("text", "compare"), _equal("text", "critique", "revise")
     fresh = [p for p in b.principles if p.id not in before or not label(before[p.id], p)]
-    return Anew(
+    return AskedAnew(
         label=len(fresh),
         redrawn=_rest(kept_draws(a, b, lambda *_: True)),
         drawn_label=_rest(kept_draws(a, b, label)),
