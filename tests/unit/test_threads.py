@@ -47,6 +47,8 @@ def test_weights_are_counted_from_the_headers_of_a_folder(tmp_path):
     assert parameter_count(str(tmp_path)) == 3 * 5 + 1 + 7
     assert parameter_count(str(tmp_path / "absent")) is None
     assert parameter_count("somebody/model-on-the-hub") is None
+    (tmp_path / "three.safetensors").write_text("version https://git-lfs.github.com/spec/v1")
+    assert parameter_count(str(tmp_path)) is None
 
 
 def test_the_embedded_model_is_small():
