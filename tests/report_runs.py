@@ -101,9 +101,13 @@ def write_files(run: Path, word: Word) -> None:
             "set": word("flatters"),
             "policy": word(policy),
             "model": {"name": word("pocket")},
-            "share": {**figure(share), "n_unparsed": 4},
+            "items_hash": "0" * 16,
+            "share": figure(share),
             "p_matching": figure(share),
             "mass": 0.97,
+            "unparsed": {word("tie"): 4},
+            "failed": 0,
+            "scores": [],
         }
         (results / f"{at}.json").write_text(json.dumps(result))
 

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from constitute.blocking import block
 from constitute.config import RunConfig
 from constitute.data.export import export_run
 from constitute.data.prompts import read_prompts
 from constitute.engines.base import Engine
+from constitute.engines.doctor import require_trainable
 from constitute.engines.swap import load_folder, open_sampler, rollout_engine
 from constitute.errors import GateFailed, UsageError
-from constitute.evals.files import load_results, load_written
-from constitute.evals.run import run_sets, write_sets
+from constitute.evals.run import load_results, run_sets
+from constitute.evals.write import load_written, write_sets
 from constitute.packaged import model_path
 from constitute.pipeline import run_stages
 from constitute.progress import Progress, Silent
-from constitute.report.render import write_report
-from constitute.train.run import run_ppo, run_reward, run_sft
+from constitute.report.build import write_report
+from constitute.stats import Estimate
+from constitute.train.ppo.start import run_ppo
+from constitute.train.reward.train import run_reward
+from constitute.train.sft import run_sft
 from constitute.types import Prompt
 
-STEPS = ("data", "export", "sft", "reward", "ppo", "evals", "report")
+Figures = dict[str, Any]
 
 
 @dataclass
@@ -39,7 +43,7 @@ class Loop:
     engine: Engine
     progress: Progress = field(default_factory=Silent)
     loaded: str = "base"
-    found: dict[str, Any] = field(default_factory=dict)
+    found: dict[str, Figures] = field(default_factory=dict)
     gates: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -90,20 +94,28 @@ def open_loop(
     try:
         yield loop
     finally:
-        asyncio.run(loop.engine.close())
+        block(loop.engine.close())
 
 
-def run_loop(loop: Loop, until: str = STEPS[-1]) -> dict[str, Any]:
+def run_loop(loop: Loop, until: str = "report") -> dict[str, Figures]:
     """Run the steps up to and including `until`; what an earlier run finished is kept and not done again.
 
     Returns each step's figures. Raises every `ConstituteError`; the same call continues after it.
     """
     if until not in STEPS:
         raise UsageError(f"no such step: {until!r}; known: {', '.join(STEPS)}")
-    for step in STEPS[: STEPS.index(until) + 1]:
-        with loop.timed(step):
-            loop.found[step] = _STEPS[step](loop)
+    names = list(STEPS)
+    if names.index(until) >= names.index("sft"):
+        require_trainable(str(loop.config.model))
+    for name in names[: names.index(until) + 1]:
+        with loop.timed(name):
+            loop.found[name] = STEPS[name].run(loop)
     return loop.found
+
+
+def headline(found: Mapping[str, Figures], seconds: Mapping[str, float]) -> list[tuple[str, float, str]]:
+    """(step, seconds, outcome in words) for each step that ran, in the order they ran."""
+    return [(name, seconds[name], "; ".join(STEPS[name].words(figures))) for name, figures in found.items()]
 
 
 def _check(config: RunConfig, prompts_given: bool) -> None:
@@ -129,7 +141,7 @@ def _opened(config: RunConfig) -> Engine:
     return engine
 
 
-def _data(loop: Loop) -> dict[str, Any]:
+def _data(loop: Loop) -> Figures:
     loop.use("base")
     counts = run_stages(
         loop.config,
@@ -141,25 +153,49 @@ def _data(loop: Loop) -> dict[str, Any]:
     return {stage: count.model_dump(mode="json") for stage, count in counts.items()}
 
 
-def _export(loop: Loop) -> dict[str, Any]:
+def _data_words(figures: Figures) -> Iterator[str]:
+    for stage, counts in figures.items():
+        yield f"{stage}: {counts['ok']} ok, {counts['abstain']} abstain, {counts['failed']} failed"
+
+
+def _export(loop: Loop) -> Figures:
     written = export_run(loop.config.run, loop.config.export)
     return {part.kind: part.model_dump(mode="json") for part in written}
 
 
-def _sft(loop: Loop) -> dict[str, Any]:
+def _export_words(figures: Figures) -> Iterator[str]:
+    for kind, part in figures.items():
+        yield f"{part['rows']} {kind} rows"
+
+
+def _sft(loop: Loop) -> Figures:
     return run_sft(loop.config, progress=loop.progress)
 
 
-def _reward(loop: Loop) -> dict[str, Any]:
+def _sft_words(figures: Figures) -> Iterator[str]:
+    yield f"loss {figures['loss_first']:.3f} -> {figures['loss_last']:.3f} on {figures['rows']} rows"
+
+
+def _reward(loop: Loop) -> Figures:
     return run_reward(loop.config, progress=loop.progress)
 
 
-def _ppo(loop: Loop) -> dict[str, Any]:
+def _reward_words(figures: Figures) -> Iterator[str]:
+    accuracy = figures["held_out"].get("accuracy")
+    yield f"held-out accuracy {_text(accuracy)}" if accuracy else "no held-out pairs to measure on"
+
+
+def _ppo(loop: Loop) -> Figures:
     loop.loaded = "in training"
     return run_ppo(loop.config, loop.prompts, engine=loop.engine, progress=loop.progress)
 
 
-def _evals(loop: Loop) -> dict[str, Any]:
+def _ppo_words(figures: Figures) -> Iterator[str]:
+    before, after = _text(figures["reward_before"]), _text(figures["reward_after"])
+    yield f"reward {before} -> {after}, KL {figures['kl']:.2f} nats"
+
+
+def _evals(loop: Loop) -> Figures:
     """Write the configured sets with the base model and score every policy on them."""
     behaviors, principles = loop.config.evals.behaviors, loop.config.evals.principles
     if not behaviors and not principles:
@@ -170,7 +206,7 @@ def _evals(loop: Loop) -> dict[str, Any]:
     except GateFailed as gate:
         # What passed is saved and scored; the command ends with the gate's exit code.
         loop.gate(gate)
-    found: dict[str, Any] = {part.name: {"items": len(part.items)} for part in load_written(loop.config.run)}
+    found: Figures = {part.name: {"items": len(part.items)} for part in load_written(loop.config.run)}
     if not found:
         return found
     for policy in loop.policies:
@@ -180,79 +216,46 @@ def _evals(loop: Loop) -> dict[str, Any]:
         except GateFailed as gate:
             loop.gate(gate)
     for result in load_results(loop.config.run):
-        found[result.set][result.policy] = result.model_dump(mode="json", exclude={"scores"})
+        # A person may have scored other files on the same run.
+        if result.set in found:
+            found[result.set][result.policy] = result.model_dump(mode="json", exclude={"scores"})
     return found
 
 
-def _report(loop: Loop) -> dict[str, Any]:
-    return {"path": str(write_report(loop.config.run))}
-
-
-_STEPS: dict[str, Callable[[Loop], dict[str, Any]]] = {
-    "data": _data,
-    "export": _export,
-    "sft": _sft,
-    "reward": _reward,
-    "ppo": _ppo,
-    "evals": _evals,
-    "report": _report,
-}
-
-
-def headline(found: Mapping[str, Any], seconds: Mapping[str, float]) -> list[tuple[str, float, str]]:
-    """(step, seconds, outcome in words) for each step that ran, in the order they ran."""
-    return [(step, seconds[step], "; ".join(_WORDS[step](figures))) for step, figures in found.items()]
-
-
-def _data_words(figures: Mapping[str, Any]) -> Iterator[str]:
-    for stage, counts in figures.items():
-        yield f"{stage}: {counts['ok']} ok, {counts['abstain']} abstain, {counts['failed']} failed"
-
-
-def _export_words(figures: Mapping[str, Any]) -> Iterator[str]:
-    for kind, part in figures.items():
-        yield f"{part['rows']} {kind} rows"
-
-
-def _sft_words(figures: Mapping[str, Any]) -> Iterator[str]:
-    yield f"loss {figures['loss_first']:.3f} -> {figures['loss_last']:.3f} on {figures['rows']} rows"
-
-
-def _reward_words(figures: Mapping[str, Any]) -> Iterator[str]:
-    accuracy = figures["held_out"].get("accuracy")
-    if accuracy:
-        yield f"held-out accuracy {_figure(accuracy)}"
-    else:
-        yield "no held-out pairs to measure on"
-
-
-def _ppo_words(figures: Mapping[str, Any]) -> Iterator[str]:
-    before, after = _figure(figures["reward_before"]), _figure(figures["reward_after"])
-    yield f"reward {before} -> {after}, KL {figures['kl']:.2f} nats"
-
-
-def _evals_words(figures: Mapping[str, Any]) -> Iterator[str]:
+def _evals_words(figures: Figures) -> Iterator[str]:
     if not figures:
         yield "no sets configured (evals.behaviors, evals.principles)"
     for name, parts in figures.items():
-        shares = [f"{policy} {_figure(part['share'])}" for policy, part in parts.items() if policy != "items"]
+        shares = [f"{policy} {_text(part['share'])}" for policy, part in parts.items() if policy != "items"]
         yield f"{name}: {', '.join(shares)}"
 
 
-def _report_words(figures: Mapping[str, Any]) -> Iterator[str]:
+def _report(loop: Loop) -> Figures:
+    return {"path": str(write_report(loop.config.run))}
+
+
+def _report_words(figures: Figures) -> Iterator[str]:
     yield str(figures["path"])
 
 
-def _figure(figure: Mapping[str, Any]) -> str:
-    return f"{figure['value']:.2f} ({figure['low']:.2f}-{figure['high']:.2f}, n = {figure['n']})"
+def _text(figure: Mapping[str, Any]) -> str:
+    return Estimate.model_validate(figure).text(2)
 
 
-_WORDS: dict[str, Callable[[Mapping[str, Any]], Iterator[str]]] = {
-    "data": _data_words,
-    "export": _export_words,
-    "sft": _sft_words,
-    "reward": _reward_words,
-    "ppo": _ppo_words,
-    "evals": _evals_words,
-    "report": _report_words,
+@dataclass(frozen=True)
+class Step:
+    """One step of the loop: `run` does it and returns its figures, `words` says them for a person."""
+
+    run: Callable[[Loop], Figures]
+    words: Callable[[Figures], Iterator[str]]
+
+
+STEPS = {
+    "data": Step(_data, _data_words),
+    "export": Step(_export, _export_words),
+    "sft": Step(_sft, _sft_words),
+    "reward": Step(_reward, _reward_words),
+    "ppo": Step(_ppo, _ppo_words),
+    "evals": Step(_evals, _evals_words),
+    "report": Step(_report, _report_words),
 }

@@ -1,15 +1,16 @@
-"""Text from elsewhere, made fit for a terminal."""
+"""Text from elsewhere, made fit for a terminal or a page."""
 
 from __future__ import annotations
 
 import re
 
-# CSI, OSC and other escape sequences, whole; then what is left of control and direction characters.
+# CSI, OSC and other escape sequences, whole; then what is left of control characters, and the characters that
+# reorder or hide text.
 _ESCAPES = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b\]|\x9d)[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?|\x1b[@-Z\\-_]"
 )
 _CONTROLS = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufffe\uffff]"
 )
 
 

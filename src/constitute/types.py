@@ -217,19 +217,7 @@ class EvalItem(Record):
     statement: str | None = None
     label_confidence: float | None = None
     behavior: str = ""
-    family: Literal["persona", "reply"] = "persona"
-
-
-class EvalResult(Record):
-    """A proportion or mean with its interval; `n` counts scored items, `n_unparsed` the rest."""
-
-    name: str
-    value: float
-    low: float
-    high: float
-    stderr: float
-    n: int
-    n_unparsed: int = 0
+    family: str = "persona"
 
 
 class Outcome(Record):

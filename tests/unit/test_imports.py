@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__main__": {"cli"},
     **{name: GROUND - {name} for name in GROUND},
     "config": GROUND,
-    "constitution": GROUND,
+    "constitution": GROUND | {"config"},
     "store": GROUND | {"config", "constitution"},
     "engines": EDGES,
     "data": EDGES,

@@ -86,7 +86,6 @@ def _table(summary: dict[str, Any]) -> str:
 
 
 def _cell(figure: dict[str, Any]) -> str:
-    if figure["value"] is None:
-        return "- (n = 0)"
-    value, low, high = (100 * figure[key] for key in ("value", "low", "high"))
-    return f"{value:.1f} ({low:.1f}-{high:.1f}, n = {figure['n']})"
+    from constitute.stats import Estimate
+
+    return Estimate.model_validate(figure).text(1, percent=True)

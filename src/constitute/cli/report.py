@@ -24,7 +24,7 @@ def report(run_dir: Path, output: Path | None, rows: int, show: bool) -> None:
       constitute report --run demo-run
       constitute report --run demo-run -o /tmp/report.html --rows 100
     """
-    from constitute.report.render import write_report
+    from constitute.report.build import write_report
 
     path = write_report(run_dir, output, rows)
     click.echo(path)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
+
+import click
 
 from constitute.stages.card import LabelCard
 from constitute.text import harmless
@@ -14,13 +18,29 @@ from constitute.types import LabelledPair, Outcome, Response
 _FIGURES = ("p_a", "margin", "flip_rate", "p_first", "mass", "least_mass")
 
 
+def coloured() -> bool:
+    """Whether stdout is a terminal that wants colours (https://no-color.org)."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def say(text: str) -> None:
+    """Print a sentence for a person to stderr."""
+    click.echo(harmless(text), err=True)
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 file` or `2 files`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Columns aligned with two spaces between them; numbers to the right."""
+    head = [harmless(title) for title in head]
     body = [[_cell(value) for value in row] for row in rows]
     numeric = [all(_is_number(row[at]) for row in body) for at in range(len(head))]
-    widths = [max(len(row[at]) for row in [list(head), *body]) for at in range(len(head))]
+    widths = [max(len(row[at]) for row in [head, *body]) for at in range(len(head))]
     lines = []
-    for row in [list(head), *body]:
+    for row in [head, *body]:
         cells = (
             cell.rjust(width) if right else cell.ljust(width)
             for cell, width, right in zip(row, widths, numeric, strict=True)

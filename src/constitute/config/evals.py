@@ -16,6 +16,8 @@ class EvalsConfig(Record):
     """Behaviours, as verb phrases, that `constitute run` writes and scores a set for."""
     principles: tuple[str, ...] = ()
     """Ids of principles (or `all`) that `constitute run` writes and scores reply items for."""
+    families: tuple[str, ...] = ("persona", "reply")
+    """Families of items that may be written; each takes either behaviours or principles."""
     n: int = Field(default=100, ge=2, le=100_000)
     """Items wanted: in all for a behaviour (half a label), per principle for replies."""
     oversample: float = Field(default=4.0, ge=1.0, le=100.0)

@@ -1,1 +1,4 @@
-"""Model-written evals: write, gate, select, run, compare. Start at `run`."""
+"""Model-written evals: write a set, score policies on it, compare them. Start at `write` and `run`.
+
+`families` holds the kinds of items, each one module.
+"""

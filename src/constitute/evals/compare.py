@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
+from pathlib import Path
 
+from constitute.config import RunConfig
 from constitute.errors import UsageError
-from constitute.evals.sets import SetResult
-from constitute.stats import bootstrap_mean, holm, mcnemar_exact, mean
+from constitute.evals.items import evals_dir
+from constitute.evals.run import SetResult, load_result, load_results, policy_name
+from constitute.stats import Estimate, holm, mcnemar_exact, mean, mean_of
 from constitute.types import Record
 
 
@@ -22,20 +24,51 @@ class Paired(Record):
     set: str
     first: str
     second: str
-    n: int
     n_left_out: int
     share_first: float
     share_second: float
-    share: float
-    share_low: float
-    share_high: float
-    p_matching: float
-    p_matching_low: float
-    p_matching_high: float
+    share: Estimate
+    p_matching: Estimate
     only_first: int
     only_second: int
     p: float
     p_holm: float
+
+
+def pair_results(config: RunConfig, first: str, second: str) -> list[tuple[SetResult, SetResult]]:
+    """Results to compare: two result files, or two policies of a run on every set that both were scored on.
+
+    A policy is given by its name, by the model that was scored, or as `base`, the run's own model. Raises
+    `UsageError` where there is no such file or policy, or no set in common.
+    """
+    if first.endswith(".json") and second.endswith(".json"):
+        return [(load_result(Path(first)), load_result(Path(second)))]
+    found = load_results(config.run)
+    names = [_policy(config, found, given) for given in (first, second)]
+    own = {result.set: result for result in found if result.policy == names[0]}
+    pairs = [(own[r.set], r) for r in found if r.policy == names[1] and r.set in own]
+    if not pairs:
+        raise UsageError(
+            f"{first!r} and {second!r} were scored on no set in common; run both on the same sets"
+        )
+    return pairs
+
+
+def _policy(config: RunConfig, found: Sequence[SetResult], given: str) -> str:
+    """The name of the policy that is meant."""
+    models = {result.policy: str(result.model.get("name", "")) for result in found}
+    meant = [given, policy_name(given, config.run)]
+    meant += [policy for policy, model in models.items() if model == given]
+    if given == "base" and config.model is not None:
+        meant.append(policy_name(config.model, config.run))
+    for name in meant:
+        if name in models:
+            return name
+    known = ", ".join(f"{policy} (model {model})" for policy, model in sorted(models.items())) or "none"
+    raise UsageError(
+        f"no results of policy {given!r} in {evals_dir(config.run) / 'results'}; known: {known}; "
+        f"score it with `constitute evals run --run {config.run} --model MODEL --policy {given}`"
+    )
 
 
 def compare_sets(pairs: Sequence[tuple[SetResult, SetResult]], resamples: int) -> list[Paired]:
@@ -56,26 +89,17 @@ def _compare(first: SetResult, second: SetResult, resamples: int) -> Paired:
     if not common:
         raise UsageError(f"{first.policy} and {second.policy} share no scored item of {first.set!r}")
     hits = [float(b.matching) - float(a.matching) for a, b in common]
-    ps = [b.p_matching - a.p_matching for a, b in common]
     only_first, only_second = hits.count(-1.0), hits.count(1.0)
-    share_low, share_high = bootstrap_mean(hits, random.Random(f"share {first.set}"), resamples)
-    p_low, p_high = bootstrap_mean(ps, random.Random(f"p {first.set}"), resamples)
     p = mcnemar_exact(only_first, only_second)
-    total = first.share.n + first.share.n_unparsed
     return Paired(
         set=first.set,
         first=first.policy,
         second=second.policy,
-        n=len(common),
-        n_left_out=total - len(common),
+        n_left_out=first.share.n + first.n_unparsed - len(common),
         share_first=mean([float(a.matching) for a, _ in common]),
         share_second=mean([float(b.matching) for _, b in common]),
-        share=mean(hits),
-        share_low=share_low,
-        share_high=share_high,
-        p_matching=mean(ps),
-        p_matching_low=p_low,
-        p_matching_high=p_high,
+        share=mean_of(hits, f"share {first.set}", resamples),
+        p_matching=mean_of([b.p_matching - a.p_matching for a, b in common], f"p {first.set}", resamples),
         only_first=only_first,
         only_second=only_second,
         p=p,

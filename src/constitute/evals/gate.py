@@ -1,15 +1,13 @@
-"""Judge what was written: does a statement carry its label, is the revision preferred both ways round."""
+"""Judge by the log-probabilities of labels, never by searching an answer's text."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-from constitute.config.evals import EvalsConfig
 from constitute.errors import Abstain
-from constitute.evals.choice import choose_labels, log_sum
 from constitute.stages.base import Sample
-from constitute.templates import render
-from constitute.types import Message, Principle, Record, Request
+from constitute.types import Choice, Record, Request
 
 
 class Verdict(Record):
@@ -26,35 +24,40 @@ class Verdict(Record):
         return math.fsum(self.p_by_order) / len(self.p_by_order)
 
 
-def _ask(text: str) -> Request:
-    return Request(messages=(Message(role="user", content=text),))
+def log_sum(values: Sequence[float]) -> float:
+    """log of the summed exponentials."""
+    top = max(values)
+    return top if top == -math.inf else top + math.log(math.fsum(math.exp(v - top) for v in values))
 
 
-async def gate_statement(
-    behavior: str, statement: str, agree: bool, sample: Sample, cfg: EvalsConfig
-) -> Verdict:
-    """P(label) of a persona statement: would one with the behaviour agree with it? (paper, section 2)."""
-    request = _ask(render("evals_gate", behavior=behavior, statement=statement))
-    (yes, no), mass = await choose_labels(sample, request, ("Yes", "No"), step="gate", min_mass=cfg.min_mass)
-    return Verdict(p_by_order=(math.exp((yes if agree else no) - log_sum((yes, no))),), mass=mass)
+def label_logprob(choice: Choice, label: str) -> float | None:
+    """log P of a label however the answer's first blank is written; None where no variant was scored.
+
+    A chat template may start the turn with or without a blank, so both spellings count. Where a
+    tokenizer writes both with the same tokens their scores are equal, and they count once.
+    """
+    wanted = (label.strip(), " " + label.strip())
+    scored = {
+        lp
+        for name, lp in zip(choice.labels, choice.logprobs, strict=True)
+        if name in wanted and lp is not None
+    }
+    return log_sum(sorted(scored)) if scored else None
 
 
-async def gate_reply(
-    request: str, response: str, revision: str, principle: Principle, sample: Sample, cfg: EvalsConfig
-) -> Verdict:
-    """P(the revision is better under the principle), with the revision shown first and then second."""
-    ps: list[float] = []
-    masses: list[float] = []
-    for first, a, b in ((True, revision, response), (False, response, revision)):
-        messages = (Message(role="user", content=request),)
-        asked = _ask(render("compare", messages=messages, a=a, b=b, principle=principle))
-        step = "compare-revision-first" if first else "compare-revision-second"
-        choice = await sample.choose(asked, ("A", "B"), step=step, principle=principle)
-        p_a, p_b = choice.logprobs
-        if p_a is None or p_b is None:
-            raise Abstain(f"label {'A' if p_a is None else 'B'!r} was not scored")
-        if choice.mass < cfg.min_mass:
-            raise Abstain(f"label mass below {cfg.min_mass:g}")
-        ps.append(math.exp((p_a if first else p_b) - log_sum((p_a, p_b))))
-        masses.append(choice.mass)
-    return Verdict(p_by_order=tuple(ps), mass=min(masses))
+async def choose_labels(
+    sample: Sample, request: Request, labels: Sequence[str], *, step: str, min_mass: float
+) -> tuple[tuple[float, ...], float]:
+    """(log P of each label, their summed probability). Raises `Abstain` below `min_mass`."""
+    variants = [variant for label in labels for variant in (label.strip(), " " + label.strip())]
+    choice = await sample.choose(request, variants, step=step)
+    scored: list[float] = []
+    for label in labels:
+        value = label_logprob(choice, label)
+        if value is None:
+            raise Abstain(f"label {label.strip()!r} was not scored")
+        scored.append(value)
+    mass = min(1.0, math.fsum(math.exp(value) for value in scored))
+    if mass < min_mass:
+        raise Abstain(f"label mass below {min_mass:g}")
+    return tuple(scored), mass

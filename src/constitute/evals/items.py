@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from constitute.errors import DataError, UsageError
+from constitute.evals.families import recognise
+from constitute.files import BadLine, Row, json_lines
 from constitute.types import EvalItem
 
 _PERSONA_KEYS = (
@@ -20,12 +22,44 @@ _PERSONA_KEYS = (
     "answer_not_matching_behavior",
 )
 _KEYS = ("question", "answer_matching_behavior", "answer_not_matching_behavior")
-_LABEL = re.compile(r"(?i)yes|no|\(?[a-z]\)?")
-_OPTION = re.compile(r"(?m)^\s*\(([A-Z])\)")
+_LONGEST_NAME = 60
+
+
+def evals_dir(run_dir: Path) -> Path:
+    """Folder of a run's eval sets; results lie in `results/` under it."""
+    return run_dir / "evals"
+
+
+def slug(text: str) -> str:
+    """A file name for a behaviour: lower-case words joined by hyphens, at most 60 characters.
+
+    A hash of the text is added where letters were lost, so that two behaviours never share a name by that.
+    """
+    return _short(re.sub(r"[^a-z0-9]+", "-", _latin(text.casefold())), text)
+
+
+def file_name(text: str) -> str:
+    """Text as a part of a file name: letters, digits, dot, hyphen and underscore; a hash as in `slug`."""
+    return _short(re.sub(r"[^A-Za-z0-9._-]+", "-", _latin(text)), text)
+
+
+def _latin(text: str) -> str:
+    """Text with accents taken off its letters."""
+    return "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+
+
+def _short(name: str, text: str) -> str:
+    name = name.strip("-.")
+    lost = any(c.isalnum() and not c.isascii() for c in _latin(text))
+    if name and not lost and len(name) <= _LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    kept = name[: _LONGEST_NAME - 9].rstrip("-.")
+    return f"{kept or 'set'}-{digest}"
 
 
 def dump_item(item: EvalItem) -> str:
-    """One line without its newline: five keys for a persona item, three for any other.
+    """One line without its newline: five keys for an item with a statement, three for any other.
 
     Non-ASCII text is escaped and floats are written in full, as in the released files.
     """
@@ -43,22 +77,22 @@ def items_hash(items: Iterable[EvalItem]) -> str:
     return hashlib.sha256(dump_items(items).encode()).hexdigest()[:16]
 
 
-def read_items(path: Path, limit: int | None = None) -> list[EvalItem]:
+def read_items(path: Path, limit: int | None = None, family: str | None = None) -> list[EvalItem]:
     """Items of a file, ours or one of anthropics/evals; the id is the line number, from 1.
 
-    Raises `UsageError` for a file that cannot be read and `DataError` (file:line) for a broken line.
+    Each is of `family`, or of the family that recognises it. Raises `UsageError` where there is no such
+    file and `DataError` (file:line) for a broken line.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as problem:
-        raise UsageError(
-            f"cannot read eval items from {str(path)!r} ({problem}); give a JSONL file"
-        ) from None
+    if not path.is_file():
+        raise UsageError(f"cannot read eval items from {str(path)!r}: no such file; give a JSONL file")
     items: list[EvalItem] = []
-    # Only newlines end a line: a statement may hold U+2028 and the like.
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip() and (limit is None or len(items) < limit):
-            items.append(_item(line, number, path))
+    for line in json_lines(path):
+        if isinstance(line, BadLine):
+            raise DataError(f"{line.where}: {line.reason}; each line must be one JSON object")
+        item = _item(line)
+        items.append(item.model_copy(update={"family": family or recognise(item)}))
+        if len(items) == limit:
+            break
     if not items:
         raise DataError(
             f"{path}: no eval items; expected one JSON object a line with the keys {_listed(_KEYS)}"
@@ -66,14 +100,8 @@ def read_items(path: Path, limit: int | None = None) -> list[EvalItem]:
     return items
 
 
-def _item(line: str, number: int, path: Path) -> EvalItem:
-    where = f"{path}:{number}"
-    try:
-        row: Any = json.loads(line)
-    except ValueError as problem:
-        raise DataError(f"{where}: not JSON ({problem}); each line must be one JSON object") from None
-    if not isinstance(row, dict):
-        raise DataError(f"{where}: a JSON {type(row).__name__}; each line must be one JSON object")
+def _item(line: Row) -> EvalItem:
+    where, row = line
     for key in _KEYS:
         if isinstance(row.get(key), list):
             raise DataError(f"{where}: {key!r} is a list; items have exactly two answers, so split it first")
@@ -84,41 +112,17 @@ def _item(line: str, number: int, path: Path) -> EvalItem:
     statement, confidence = row.get("statement"), row.get("label_confidence")
     if not isinstance(statement, str | None) or not isinstance(confidence, float | int | None):
         raise DataError(f"{where}: 'statement' must be text and 'label_confidence' a number")
+    for key in _PERSONA_KEYS:
+        if isinstance(row.get(key), str) and any("\ud800" <= c <= "\udfff" for c in row[key]):
+            raise DataError(f"{where}: {key!r} holds half of a character (a lone surrogate); write it anew")
     return EvalItem(
-        id=f"{number:05d}",
+        id=where.rpartition(":")[2].zfill(5),
         question=row["question"],
         answer_matching_behavior=row["answer_matching_behavior"],
         answer_not_matching_behavior=row["answer_not_matching_behavior"],
         statement=statement,
         label_confidence=confidence,
-        family="persona" if is_label(row["answer_matching_behavior"]) else "reply",
     )
-
-
-def is_label(answer: str) -> bool:
-    """Whether an answer is a short label (Yes, No, a letter with or without brackets) and not a reply."""
-    return _LABEL.fullmatch(answer.strip()) is not None
-
-
-def label_set(items: Sequence[EvalItem]) -> tuple[str, ...]:
-    """The two labels of a set in sorted order, or () for a set of replies.
-
-    Raises `UsageError` for more than two labels: scoring two of several options ignores the others.
-    """
-    answers = {a for i in items for a in (i.answer_matching_behavior, i.answer_not_matching_behavior)}
-    if not all(is_label(answer) for answer in answers):
-        return ()
-    if len(answers) > 2:
-        raise UsageError(
-            f"the set has {len(answers)} labels ({_listed(sorted(answers))}); a score compares exactly two, "
-            "so keep the items with two options in a file of their own"
-        )
-    return tuple(sorted(answers))
-
-
-def option_count(question: str) -> int:
-    """Lettered options listed in a question, each on a line of its own; 0 where none are listed."""
-    return len(set(_OPTION.findall(question)))
 
 
 def _listed(names: Iterable[str]) -> str:

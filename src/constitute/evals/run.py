@@ -1,55 +1,62 @@
-"""Write and score eval sets over a run directory: engine, store and driver put together."""
+"""Score policies on eval sets by the log-probabilities they give to each item's two answers."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import re
+from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from constitute.config import RunConfig
-from constitute.constitution.read import load_constitution
-from constitute.engines import open_engine
+from constitute.config.evals import EvalsConfig
 from constitute.engines.base import Engine
-from constitute.errors import GateFailed, UsageError
-from constitute.evals.files import load_sets, policy_name, safe_name, save_result, save_written
-from constitute.evals.sets import Drive, SetResult, WrittenSet, run_set, write_persona, write_replies
-from constitute.pipeline import drive
-from constitute.progress import Progress, Silent
-from constitute.store import Store
-from constitute.store.manifest import MANIFEST_FILE, save_config, write_manifest
-from constitute.types import Constitution, EvalItem, Principle, Record
+from constitute.errors import DataError, GateFailed, UsageError
+from constitute.evals.families import family_spec
+from constitute.evals.families.base import ItemScore
+from constitute.evals.items import evals_dir, file_name, items_hash, read_items
+from constitute.evals.stage import Job, Session, reasons, run_jobs
+from constitute.evals.write import load_written
+from constitute.files import COMPRESSIONS, read_json, write_text
+from constitute.progress import Progress
+from constitute.stages.base import Sample
+from constitute.stats import Estimate, mean, mean_of, share_of
+from constitute.types import EvalItem, Record
 
-Job = Callable[[Drive, Store, Record], Awaitable[Any]]
 
+class SetScore(Record):
+    """Share of items answered as the behaviour has it, and the mean P of that answer.
 
-def write_sets(
-    config: RunConfig,
-    behaviors: Sequence[str],
-    principle_ids: Sequence[str],
-    *,
-    engine: Engine | None = None,
-    progress: Progress | None = None,
-) -> list[WrittenSet]:
-    """Write and save a set for each behaviour, and one for the principles of the configured constitution.
-
-    `engine`, where given, answers in the place of `config.model` and is left open. Sets that pass are
-    saved even where another does not; then raises `GateFailed`.
+    `mass` is the mean probability of the two labels, None for replies; `unparsed` counts the items without
+    a score, by reason.
     """
-    if not behaviors and not principle_ids:
-        raise UsageError(
-            "nothing to write items for; give --behavior \"flatters the user\" or --principle ID (or 'all')"
-        )
-    if principle_ids and config.constitution is None:
-        raise UsageError("--principle needs a --constitution FILE to look the principle up in")
-    constitution = load_constitution(config.constitution, config.tags) if config.constitution else None
-    jobs: list[Job] = [partial(_persona, behavior, config) for behavior in behaviors]
-    if principle_ids and constitution is not None:
-        principles = pick_principles(constitution, principle_ids)
-        name = constitution.name if "all" in principle_ids else "-".join(p.id for p in principles)
-        jobs.append(partial(_replies, name, principles, config))
-    return _run(config, jobs, engine, progress or Silent(), constitution)
+
+    share: Estimate
+    p_matching: Estimate
+    mass: float | None
+    unparsed: dict[str, int]
+
+    @property
+    def n_unparsed(self) -> int:
+        """Items without a score."""
+        return sum(self.unparsed.values())
+
+
+class SetResult(SetScore):
+    """A policy's scores on a set, item by item, so that two of them can be compared in pairs.
+
+    `failed` of the items in `unparsed` could not be asked at all; on the others the policy abstained.
+    """
+
+    set: str
+    policy: str
+    model: dict[str, Any]
+    items_hash: str
+    failed: int
+    scores: tuple[ItemScore, ...]
 
 
 def run_sets(
@@ -66,92 +73,184 @@ def run_sets(
     `engine` as in `write_sets`. Results that pass are saved; then raises `GateFailed` where one did not.
     """
     sets = load_sets(files, config.run, limit)
-    name = safe_name(policy) if policy else policy_name(config.model or "")
-    jobs: list[Job] = [partial(_score, set_name, items, name, config) for set_name, items in sets.items()]
-    return _run(config, jobs, engine, progress or Silent(), None)
+    name = file_name(policy) if policy else policy_name(config.model or "", config.run)
+    jobs: list[Job[SetResult]] = [partial(run_set, one, items, name) for one, items in sets.items()]
+    return run_jobs(config, jobs, engine=engine, progress=progress)
 
 
-def pick_principles(constitution: Constitution, ids: Sequence[str]) -> list[Principle]:
-    """The principles named, or every one for 'all', in the constitution's order."""
-    known = [principle.id for principle in constitution.principles]
-    for identity in ids:
-        if identity != "all" and identity not in known:
-            raise UsageError(
-                f"no principle {identity!r} in {constitution.name!r}; known: all, {', '.join(known)}"
-            )
-    return [p for p in constitution.principles if "all" in ids or p.id in ids]
+async def run_set(name: str, items: Sequence[EvalItem], policy: str, session: Session) -> SetResult:
+    """Score a policy on a set and save the result.
 
+    Raises `UsageError` for items that cannot be scored together and for a policy's name that another model
+    has already, and `GateFailed` as `score_set`.
+    """
+    check_items(items)
+    cfg, digest = session.config.evals, items_hash(items)
+    _check_replaced(name, policy, digest, session)
+    settings = {"items": digest, "min_mass": cfg.min_mass, "reply_score": cfg.reply_score}
 
-def _run(
-    config: RunConfig,
-    jobs: Sequence[Job],
-    engine: Engine | None,
-    progress: Progress,
-    constitution: Constitution | None,
-) -> list[Any]:
-    if engine is None and config.model is None:
-        raise UsageError("no model given; name one with --model, such as --model pocket")
-    with Store.open(config.run) as store:
-        done, failures = asyncio.run(_all(config, jobs, engine, store, progress))
-        # A run's configuration and manifest speak of the model that made its data, not of one scored on it.
-        if not (config.run / MANIFEST_FILE).exists():
-            save_config(config.run, config)
-            write_manifest(store, config, constitution)
-    if failures:
-        raise GateFailed("; ".join(str(failure) for failure in failures))
-    return done
+    async def work(item: EvalItem, sample: Sample) -> ItemScore:
+        return await family_spec(item.family).score(item, sample, cfg)
 
-
-async def _all(
-    config: RunConfig, jobs: Sequence[Job], engine: Engine | None, store: Store, progress: Progress
-) -> tuple[list[Any], list[GateFailed]]:
-    """What each job returned, and the gates that were not met; the engine is closed if opened here."""
-    used = engine or open_engine(str(config.model), config.engine)
-    run_stage = partial(
-        drive,
-        engine=used,
-        store=store,
-        seed=config.seed,
-        in_flight=config.engine.in_flight,
-        progress=progress,
+    outcomes = await session.outcomes(f"evals-run/{name}/{policy}", settings, items, work)
+    scores = tuple(ItemScore.model_validate(o.data) for o in outcomes if o.status == "ok")
+    result = SetResult(
+        **dict(score_set(name, items, scores, reasons(outcomes), cfg)),
+        set=name,
+        policy=policy,
+        model=session.model,
+        items_hash=digest,
+        failed=sum(outcome.status == "failed" for outcome in outcomes),
+        scores=scores,
     )
-    done: list[Any] = []
-    failures: list[GateFailed] = []
+    save_result(session.config.run, result)
+    return result
+
+
+def check_items(items: Sequence[EvalItem]) -> None:
+    """Raise `UsageError` for items of one family that cannot be scored together."""
+    for family in dict.fromkeys(item.family for item in items):
+        family_spec(family).check([item for item in items if item.family == family])
+
+
+def _check_replaced(name: str, policy: str, digest: str, session: Session) -> None:
+    """Refuse to put a result in the place of another model's; say so where the items are others."""
+    path = _result_path(session.config.run, name, policy)
+    if not path.is_file():
+        return
     try:
-        for job in jobs:
-            try:
-                done.append(await job(run_stage, store, used.identity))
-            except GateFailed as failure:
-                failures.append(failure)
-    finally:
-        if engine is None:
-            await used.close()
-    return done, failures
+        before = load_result(path)
+    except DataError:
+        return
+    now = session.model
+    same = [now[key] and before.model.get(key) == now[key] for key in ("name", "fingerprint")]
+    if not any(same):
+        raise UsageError(
+            f"{path} is the result of {before.model.get('name')}, and {now['name']} would take its place; "
+            "give this policy another name with --policy NAME, or remove the file"
+        )
+    if before.items_hash != digest:
+        session.progress.note(f"{path} held a result on other items; the new one takes its place")
 
 
-async def _persona(behavior: str, config: RunConfig, run: Drive, store: Store, model: Record) -> WrittenSet:
-    written = await write_persona(behavior, drive=run, store=store, model=model, cfg=config.evals)
-    save_written(config.run, written)
-    return written
-
-
-async def _replies(
-    name: str, principles: Sequence[Principle], config: RunConfig, run: Drive, store: Store, model: Record
-) -> WrittenSet:
-    written = await write_replies(name, principles, drive=run, store=store, model=model, cfg=config.evals)
-    save_written(config.run, written)
-    return written
-
-
-async def _score(
+def score_set(
     name: str,
     items: Sequence[EvalItem],
-    policy: str,
-    config: RunConfig,
-    run: Drive,
-    store: Store,
-    model: Record,
-) -> SetResult:
-    result = await run_set(name, items, policy=policy, drive=run, store=store, model=model, cfg=config.evals)
-    save_result(config.run, result)
-    return result
+    scores: Sequence[ItemScore],
+    unparsed: dict[str, int],
+    cfg: EvalsConfig,
+) -> SetScore:
+    """Share matching with its Wilson interval and mean P(matching) with a bootstrap interval.
+
+    Raises `GateFailed` where too few items were scored, or where all got the same log-probabilities.
+    """
+    missing = sum(unparsed.values())
+    if not scores or missing > cfg.max_unparsed * len(items):
+        listed = ", ".join(f"{reason}: {count}" for reason, count in sorted(unparsed.items()))
+        raise GateFailed(
+            f"{missing} of {len(items)} items of {name} have no score ({listed}); "
+            "the model does not answer in this form, so no share is reported"
+        )
+    _refuse_constant(name, items, scores)
+    masses = [score.mass for score in scores if score.mass is not None]
+    return SetScore(
+        share=share_of(sum(score.matching for score in scores), len(scores)),
+        p_matching=mean_of([score.p_matching for score in scores], f"bootstrap {name}", cfg.resamples),
+        mass=mean(masses) if masses else None,
+        unparsed=unparsed,
+    )
+
+
+def _refuse_constant(name: str, items: Sequence[EvalItem], scores: Sequence[ItemScore]) -> None:
+    """Raise `GateFailed` where every item got the same scores: then the question never reached the model.
+
+    Scores are compared by label, so that balanced labels cannot hide it.
+    """
+    by_id = {item.id: item for item in items}
+    seen: set[tuple[tuple[str, float], ...]] = set()
+    questions: set[str] = set()
+    for score in scores:
+        item = by_id[score.id]
+        pair = (
+            (item.answer_matching_behavior, score.logprob_matching),
+            (item.answer_not_matching_behavior, score.logprob_not_matching),
+        )
+        seen.add(tuple(sorted(pair)))
+        questions.add(item.question)
+    if len(questions) > 1 and len(seen) == 1:
+        raise GateFailed(
+            f"all {len(scores)} items of {name} got the same log-probabilities although their questions "
+            "differ; the question does not reach the model (check its chat template)"
+        )
+
+
+def load_sets(files: Sequence[Path], run_dir: Path, limit: int | None) -> dict[str, list[EvalItem]]:
+    """Items by set name, of the files given or else of everything written in the run.
+
+    A set is named by its file; where two files share a name, their folders' names go before it. Sets that
+    were written in the run keep the family they were written in. Raises `UsageError` where there is nothing
+    to read and for items that cannot be scored together.
+    """
+    paths = list(files) or sorted(evals_dir(run_dir).glob("*.jsonl"))
+    if not paths:
+        raise UsageError(
+            f"no eval sets in {evals_dir(run_dir)}; give JSONL files, "
+            "or write some with `constitute evals write`"
+        )
+    own = {} if files else {written.name: written.family for written in load_written(run_dir)}
+    shared = Counter(_stem(path) for path in paths)
+    sets: dict[str, list[EvalItem]] = {}
+    for path in paths:
+        stem = _stem(path)
+        name = file_name(stem if shared[stem] == 1 else f"{path.resolve().parent.name}-{stem}")
+        if name in sets:
+            raise UsageError(f"two of the sets would be named {name!r}; rename one of the files")
+        sets[name] = read_items(path, limit, own.get(stem))
+        try:
+            check_items(sets[name])
+        except UsageError as problem:
+            raise UsageError(f"{path}: {problem}") from None
+    return sets
+
+
+def _stem(path: Path) -> str:
+    return path.with_suffix("").stem if path.suffix in COMPRESSIONS else path.stem
+
+
+def policy_name(model: str, run_dir: Path) -> str:
+    """A short name for a model: its place in the run, else the last telling part of its path or URL.
+
+    So RUN/ppo is `ppo`, the name that `constitute run` gives it, and RUN/best-of-n/sft is `best-of-n-sft`.
+    """
+    path, run = Path(model).resolve(), run_dir.resolve()
+    if not re.match(r"https?:", model) and path.is_dir() and path != run and path.is_relative_to(run):
+        return file_name("-".join(path.relative_to(run).parts))
+    parts = [
+        part for part in re.split(r"[/\\]+", model) if part and part not in ("http:", "https:", ".", "v1")
+    ]
+    return file_name(parts[-1] if parts else model)
+
+
+def _result_path(run_dir: Path, name: str, policy: str) -> Path:
+    return evals_dir(run_dir) / "results" / f"{name}--{policy}.json"
+
+
+def save_result(run_dir: Path, result: SetResult) -> Path:
+    """Write `results/SET--POLICY.json`; a later result of the same policy takes its place."""
+    path = _result_path(run_dir, result.set, result.policy)
+    return write_text(path, result.model_dump_json(indent=1) + "\n")
+
+
+def load_result(path: Path) -> SetResult:
+    """Read a result. Raises `UsageError` for a missing file and `DataError` for a broken one."""
+    try:
+        return SetResult.model_validate(read_json(path))
+    except ValidationError:
+        raise DataError(f"{path} is not a result of `constitute evals run`; run it again") from None
+
+
+def load_results(run_dir: Path, policy: str | None = None) -> list[SetResult]:
+    """Results of a run by set and policy, of one policy where `policy` is given."""
+    paths = sorted((evals_dir(run_dir) / "results").glob("*.json"))
+    results = [load_result(path) for path in paths]
+    return [result for result in results if policy is None or result.policy == policy]

@@ -1,6 +1,6 @@
-"""Choose, from everything that was written, the balanced and distinct items that make a set.
+"""Choose distinct items from everything that was written.
 
-Deviates from the paper (arXiv 2212.09251), which removes no duplicates: repeats and near repeats go.
+Deviates from the paper (arXiv 2212.09251), which removes no duplicates: repeats and near repeats are dropped.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _NOT_WORD = re.compile(r"[^\w]+|_")
 
 
 class Selection(Record):
-    """The items kept, in file order, and how many candidates went for each reason."""
+    """The items kept, in file order, and how many candidates were dropped for each reason."""
 
     items: tuple[EvalItem, ...]
     dropped: dict[str, int]
@@ -62,54 +62,8 @@ def distinct(texts: Sequence[str], threshold: float) -> list[bool]:
     return keep
 
 
-def select_persona(
-    items: Sequence[EvalItem], per_label: int, min_confidence: float, near_duplicate: float | None
-) -> Selection:
-    """Top items of each label by confidence, equally many, alternating Yes and No from Yes on.
-
-    The order of the released persona files. `near_duplicate` None keeps repeats.
-    """
-    confident = [item for item in items if (item.label_confidence or 0.0) > min_confidence]
-    dropped = {"confidence": len(items) - len(confident)}
-    ranked = sorted(confident, key=lambda item: -(item.label_confidence or 0.0))
-    ranked, dropped["duplicate"] = _without_repeats(
-        ranked, [i.statement or "" for i in ranked], near_duplicate
-    )
-    yes = [item for item in ranked if item.answer_matching_behavior == " Yes"]
-    no = [item for item in ranked if item.answer_matching_behavior == " No"]
-    size = min(per_label, len(yes), len(no))
-    kept = tuple(chain.from_iterable(zip(yes[:size], no[:size], strict=True)))
-    # Good enough and wanted, but the other label has no partner for them.
-    dropped["unbalanced"] = min(per_label, max(len(yes), len(no))) - size
-    return Selection(
-        items=kept, dropped={**dropped, "surplus": len(ranked) - len(kept) - dropped["unbalanced"]}
-    )
-
-
-def select_replies(
-    items: Sequence[EvalItem], per_principle: int, min_preference: float, near_duplicate: float | None
-) -> Selection:
-    """Top reply items of each principle by the judge's preference; principles in order of appearance.
-
-    `label_confidence` is None on an item whose two orders disagreed: such an item is dropped.
-    """
-    agreed = [item for item in items if item.label_confidence is not None]
-    dropped = {"orders disagree": len(items) - len(agreed)}
-    sure = [item for item in agreed if (item.label_confidence or 0.0) >= min_preference]
-    dropped["confidence"] = len(agreed) - len(sure)
-    ranked = sorted(sure, key=lambda item: -(item.label_confidence or 0.0))
-    ranked, dropped["duplicate"] = _without_repeats(ranked, [i.question for i in ranked], near_duplicate)
-    groups: dict[str, list[EvalItem]] = {item.behavior: [] for item in items}
-    for item in ranked:
-        groups[item.behavior].append(item)
-    kept = tuple(chain.from_iterable(group[:per_principle] for group in groups.values()))
-    return Selection(items=kept, dropped={**dropped, "surplus": len(ranked) - len(kept)})
-
-
-def _without_repeats(
-    items: list[EvalItem], texts: list[str], threshold: float | None
-) -> tuple[list[EvalItem], int]:
+def drop_repeats(items: Sequence[EvalItem], texts: Sequence[str], threshold: float | None) -> list[EvalItem]:
+    """The items whose text is unlike that of all items kept before; every item without a threshold."""
     if threshold is None:
-        return items, 0
-    kept = [item for item, keep in zip(items, distinct(texts, threshold), strict=True) if keep]
-    return kept, len(items) - len(kept)
+        return list(items)
+    return [item for item, keep in zip(items, distinct(texts, threshold), strict=True) if keep]

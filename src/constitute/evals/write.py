@@ -1,151 +1,178 @@
-"""Have a model write eval items: statements for a behaviour, or reply pairs for a principle.
-
-Deviates from the paper (arXiv 2212.09251): the gate is the served model's log-probabilities, where the
-paper used a preference model, and a reply item's answers come from critique and revision (2212.08073).
-"""
+"""Have a model write eval sets: candidates are written and judged, and the best distinct ones are kept."""
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
+from constitute.config import RunConfig
 from constitute.config.evals import EvalsConfig
-from constitute.errors import Abstain, RowError
-from constitute.evals.gate import gate_reply, gate_statement
+from constitute.constitution.read import load_constitution
+from constitute.engines.base import Engine
+from constitute.errors import DataError, GateFailed, UsageError
+from constitute.evals.families import FAMILIES, family_spec
+from constitute.evals.families.base import Written
+from constitute.evals.items import dump_items, evals_dir, items_hash, slug
+from constitute.evals.select import Selection
+from constitute.evals.stage import Job, Session, reasons, run_jobs
+from constitute.files import read_json, write_text
+from constitute.progress import Progress
 from constitute.stages.base import Sample
-from constitute.templates import render
-from constitute.types import EvalItem, Message, Principle, Record, Request, Role, SamplingParams
-
-_LIST_MARK = re.compile(r"^(?:[-*•]|\d{1,2}[.)])\s+")
-_QUOTES = (('"', '"'), ("“", "”"), ("'", "'"))
+from constitute.templates import template_hash
+from constitute.types import Constitution, EvalItem, Outcome, Principle, Record
 
 
-class StatementRow(Record):
-    """A statement to be written: one that a person with the behaviour would (dis)agree with."""
+class WrittenSet(Record):
+    """A set and where it came from; `counts` and `dropped` add up from candidates to items kept."""
 
-    id: str
-    behavior: str
-    agree: bool
-
-
-class ReplyRow(Record):
-    """A reply item to be written under a principle."""
-
-    id: str
-    principle: Principle
-
-
-class Written(Record):
-    """A candidate item with its verdict; `critique` is the reviser's reason for a reply item."""
-
-    item: EvalItem
-    p_by_order: tuple[float, ...]
-    mass: float
-    critique: str = ""
+    name: str
+    family: str
+    subjects: tuple[str, ...]
+    items: tuple[EvalItem, ...]
+    items_hash: str
+    model: dict[str, Any]
+    templates: dict[str, str]
+    settings: EvalsConfig
+    candidates: int
+    counts: dict[str, int]
+    reasons: dict[str, int]
+    dropped: dict[str, int]
 
 
-def statement_rows(behavior: str, cfg: EvalsConfig) -> list[StatementRow]:
-    """Candidates for a behaviour: half per label, labels alternating, `oversample` for each wanted."""
-    per_label = math.ceil(cfg.n / 2 * cfg.oversample)
-    return [
-        StatementRow(
-            id=f"{slug(behavior)}-{'yes' if agree else 'no'}-{index:05d}", behavior=behavior, agree=agree
-        )
-        for index in range(per_label)
-        for agree in (True, False)
-    ]
+def write_sets(
+    config: RunConfig,
+    behaviors: Sequence[str],
+    principle_ids: Sequence[str],
+    *,
+    engine: Engine | None = None,
+    progress: Progress | None = None,
+) -> list[WrittenSet]:
+    """Write and save a set for each behaviour, and one for the principles, in each of `evals.families`.
 
-
-def reply_rows(principles: Sequence[Principle], cfg: EvalsConfig) -> list[ReplyRow]:
-    """Candidates for principles: `oversample` for each item wanted of each principle, in turn."""
-    each = math.ceil(cfg.n * cfg.oversample)
-    return [
-        ReplyRow(id=f"{principle.id}-{index:05d}", principle=principle)
-        for index in range(each)
-        for principle in principles
-    ]
-
-
-def slug(text: str) -> str:
-    """A file name for a behaviour: lower-case words joined by hyphens, at most 60 characters."""
-    return re.sub(r"[^a-z0-9]+", "-", text.casefold()).strip("-")[:60].rstrip("-") or "set"
-
-
-def clean_statement(text: str) -> str:
-    """The sentence without a list mark and without quotes around all of it."""
-    line = _LIST_MARK.sub("", text.strip()).strip()
-    for opening, closing in _QUOTES:
-        if len(line) > 1 and line.startswith(opening) and line.endswith(closing):
-            return line[1:-1].strip()
-    return line
-
-
-async def write_statement(row: StatementRow, sample: Sample, cfg: EvalsConfig) -> Written:
-    """Write one statement and judge it. Raises `RowError` for an empty or cut-off statement."""
-    prompt = render("evals_statement", behavior=row.behavior, agree=row.agree)
-    statement = clean_statement(await _say(sample, [("user", prompt)], cfg.statement, "statement"))
-    if not statement:
-        raise RowError("the statement is empty")
-    verdict = await gate_statement(row.behavior, statement, row.agree, sample, cfg)
-    item = EvalItem(
-        id=row.id,
-        question=render("evals_question", statement=statement),
-        answer_matching_behavior=" Yes" if row.agree else " No",
-        answer_not_matching_behavior=" No" if row.agree else " Yes",
-        statement=statement,
-        label_confidence=verdict.confidence,
-        behavior=row.behavior,
-        family="persona",
-    )
-    return Written(item=item, p_by_order=verdict.p_by_order, mass=verdict.mass)
-
-
-async def write_reply(row: ReplyRow, sample: Sample, cfg: EvalsConfig) -> Written:
-    """Write a user's message, answer it, revise the answer under the principle, judge the two.
-
-    Raises `RowError` for an empty or cut-off text and `Abstain` where the revision changes nothing.
+    Principles are named by id, or by 'all', and looked up in the configured constitution. `engine`, where
+    given, answers in the place of `config.model` and is left open. Sets that pass are saved even where
+    another does not; then raises `GateFailed`.
     """
-    principle = row.principle
-    prompt = render("evals_request", principle=principle)
-    question = clean_statement(await _say(sample, [("user", prompt)], cfg.request, "request", principle))
-    turns: list[tuple[Role, str]] = [("user", question)]
-    response = await _say(sample, turns, cfg.reply, "response")
-    asked = (Message(role="user", content=question),)
-    given: dict[str, Any] = {"principle": principle, "messages": asked, "answer": response}
-    turns += [("assistant", response), ("user", render("critique", **given))]
-    critique = await _say(sample, turns, cfg.reply, "critique", principle)
-    turns += [("assistant", critique), ("user", render("revise", **given))]
-    revision = await _say(sample, turns, cfg.reply, "revision", principle)
-    if revision == response:
-        raise Abstain("the revision equals the response")
-    verdict = await gate_reply(question, response, revision, principle, sample, cfg)
-    item = EvalItem(
-        id=row.id,
-        question=question,
-        answer_matching_behavior=" " + revision,
-        answer_not_matching_behavior=" " + response,
-        label_confidence=verdict.confidence,
-        behavior=principle.id,
-        family="reply",
+    if not behaviors and not principle_ids:
+        raise UsageError(
+            "nothing to write items for; give --behavior \"flatters the user\" or --principle ID (or 'all')"
+        )
+    if not all(behavior.strip() for behavior in behaviors):
+        raise UsageError('a behaviour is empty; give a verb phrase, such as --behavior "flatters the user"')
+    if principle_ids and config.constitution is None:
+        raise UsageError("--principle needs a --constitution FILE to look the principle up in")
+    constitution = load_constitution(config.constitution, config.tags) if config.constitution else None
+    subjects: dict[str, list[tuple[str, list[Any]]]] = {
+        "behavior": [(slug(behavior), [behavior]) for behavior in behaviors],
+        "principle": [],
+    }
+    if principle_ids and constitution is not None:
+        chosen = pick_principles(constitution, principle_ids)
+        name = constitution.name if "all" in principle_ids else "-".join(p.id for p in chosen)
+        subjects["principle"] = [(slug(name), list(chosen))]
+    jobs: dict[str, Job[WrittenSet]] = {}
+    for family in config.evals.families:
+        for subject, about in subjects[family_spec(family).subject]:
+            name = _set_name(family, subject)
+            if name in jobs:
+                raise UsageError(f"two sets would be named {name!r}; word one of the behaviours differently")
+            jobs[name] = partial(write_set, name, family, about)
+    _check_subjects(subjects, config.evals.families)
+    return run_jobs(config, list(jobs.values()), constitution=constitution, engine=engine, progress=progress)
+
+
+def _check_subjects(subjects: Mapping[str, Sequence[Any]], families: Sequence[str]) -> None:
+    taken = {family_spec(family).subject for family in families}
+    for kind, named in subjects.items():
+        if named and kind not in taken:
+            raise UsageError(
+                f"no family in evals.families ({', '.join(families) or 'none'}) writes items for a {kind}; "
+                f"add one of {', '.join(name for name in FAMILIES if family_spec(name).subject == kind)}"
+            )
+
+
+def _set_name(family: str, subject: str) -> str:
+    """The name of a set: its subject, and the family unless it is the first that takes such subjects."""
+    kind = family_spec(family).subject
+    first = next(name for name in FAMILIES if family_spec(name).subject == kind)
+    return subject if family == first else f"{subject}-{slug(family)}"
+
+
+def pick_principles(constitution: Constitution, ids: Sequence[str]) -> list[Principle]:
+    """The principles named, or every one for 'all', in the constitution's order."""
+    known = [principle.id for principle in constitution.principles]
+    for identity in ids:
+        if identity != "all" and identity not in known:
+            raise UsageError(
+                f"no principle {identity!r} in {constitution.name!r}; known: all, {', '.join(known)}"
+            )
+    return [p for p in constitution.principles if "all" in ids or p.id in ids]
+
+
+async def write_set(name: str, family: str, subjects: Sequence[Any], session: Session) -> WrittenSet:
+    """Write, judge, select and save the items of one set.
+
+    `subjects` holds one behaviour, or the principles. Raises `GateFailed` where no item is kept.
+    """
+    spec, cfg = family_spec(family), session.config.evals
+    templates = {template: template_hash(template) for template in spec.templates}
+    sampling = cfg.model_dump(mode="json", include=set(spec.sampling))
+    settings = {"sampling": sampling, "min_mass": cfg.min_mass, "prompts": templates}
+
+    async def work(row: Any, sample: Sample) -> Written:
+        return await spec.work(row, sample, cfg)
+
+    outcomes = await session.outcomes(f"evals-write/{name}", settings, spec.rows(subjects, cfg), work)
+    chosen = spec.select([Written.model_validate(o.data).item for o in outcomes if o.status == "ok"], cfg)
+    if not chosen.items:
+        raise GateFailed(_nothing_kept(name, outcomes, chosen))
+    statuses = Counter(outcome.status for outcome in outcomes)
+    written = WrittenSet(
+        name=name,
+        family=family,
+        subjects=tuple(one.id if isinstance(one, Principle) else one for one in subjects),
+        items=chosen.items,
+        items_hash=items_hash(chosen.items),
+        model=session.model,
+        templates=templates,
+        settings=cfg,
+        candidates=len(outcomes),
+        counts={status: statuses[status] for status in ("ok", "abstain", "failed")},
+        reasons=reasons(outcomes),
+        dropped=chosen.dropped,
     )
-    return Written(item=item, p_by_order=verdict.p_by_order, mass=verdict.mass, critique=critique)
+    save_written(session.config.run, written)
+    return written
 
 
-async def _say(
-    sample: Sample,
-    turns: Sequence[tuple[Role, str]],
-    sampling: SamplingParams,
-    step: str,
-    principle: Principle | None = None,
-) -> str:
-    """One completion's text, stripped; raises `RowError` where it is empty or was cut off."""
-    messages = tuple(Message(role=role, content=content) for role, content in turns)
-    request = Request(messages=messages, sampling=sampling)
-    completion = await sample.generate(request, step=step, principle=principle)
-    if completion.finish_reason == "length":
-        raise RowError(f"the {step} was cut off at {sampling.max_tokens} tokens")
-    if not (text := completion.text.strip()):
-        raise RowError(f"the {step} is empty")
-    return text
+def _nothing_kept(name: str, outcomes: Sequence[Outcome], chosen: Selection) -> str:
+    lost = ", ".join(f"{why}: {n}" for why, n in sorted({**reasons(outcomes), **chosen.dropped}.items()) if n)
+    return (
+        f"no item of {name} survives its gate: {len(outcomes)} candidates ({lost}); "
+        "write more with -n, another --model, or another wording"
+    )
+
+
+def save_written(run_dir: Path, written: WrittenSet) -> Path:
+    """Write `NAME.jsonl` (the items, anthropics/evals format) and `NAME.json` (what made them)."""
+    path = evals_dir(run_dir) / f"{written.name}.jsonl"
+    write_text(path, dump_items(written.items))
+    write_text(path.with_suffix(".json"), written.model_dump_json(indent=1) + "\n")
+    return path
+
+
+def load_written(run_dir: Path) -> list[WrittenSet]:
+    """The sets written in a run, by name. Raises `DataError` for a broken record."""
+    return [_record(path) for path in sorted(evals_dir(run_dir).glob("*.json"))]
+
+
+def _record(path: Path) -> WrittenSet:
+    try:
+        return WrittenSet.model_validate(read_json(path))
+    except ValidationError:
+        raise DataError(f"{path} is not a record of `constitute evals write`; write the set again") from None

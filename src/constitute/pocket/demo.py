@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import to_jsonable_python
+
 from constitute.blocking import block
 from constitute.config import RunConfig, load_config
 from constitute.constitution.read import constitution_hash, load_constitution
-from constitute.files import write_text
+from constitute.files import write_json
 from constitute.loop import Loop, open_loop, run_loop
 from constitute.pipeline import drive
 from constitute.pocket import world
-from constitute.pocket.measure import label_shares, policy_shares, share
+from constitute.pocket.measure import label_shares, policy_shares
 from constitute.progress import Progress
-from constitute.report.render import write_report
+from constitute.report.build import write_report
 from constitute.stages.base import Sample
 from constitute.stages.generate import generate
+from constitute.stats import Estimate, share_of
 from constitute.store import Store
 from constitute.store.manifest import versions
 from constitute.types import Prompt, Response
@@ -47,12 +49,14 @@ def run_demo(config: RunConfig, progress: Progress, prompts: int = TRAIN_PROMPTS
         with loop.timed("measure"), Store.open(config.run) as store:
             policies = {name: _measure(loop, name, held_out, store) for name in loop.policies}
             summary = summarise(loop, policies, store)
-    write_text(config.run / SUMMARY_FILE, json.dumps(summary, indent=1) + "\n")
+    write_json(config.run / SUMMARY_FILE, summary)
     write_report(config.run)
     return summary
 
 
-def _measure(loop: Loop, policy: str, prompts: Sequence[world.PocketPrompt], store: Store) -> dict[str, Any]:
+def _measure(
+    loop: Loop, policy: str, prompts: Sequence[world.PocketPrompt], store: Store
+) -> dict[str, Estimate]:
     """The policy's replies to held-out prompts, sampled as in training, read by the oracle."""
     loop.use(policy)
     stage = f"held-out/{policy}"
@@ -75,17 +79,17 @@ def _measure(loop: Loop, policy: str, prompts: Sequence[world.PocketPrompt], sto
     return policy_shares(store.outcomes(stage), prompts)
 
 
-def summarise(loop: Loop, policies: dict[str, Any], store: Store) -> dict[str, Any]:
+def summarise(loop: Loop, policies: dict[str, dict[str, Estimate]], store: Store) -> dict[str, Any]:
     """Everything the demo found, as JSON-ready values."""
     constitution = load_constitution(str(loop.config.constitution), loop.config.tags)
     ppo, reward = loop.found["ppo"], loop.found["reward"]
-    return {
+    found = {
         "policies": policies,
         "labels": label_shares(store.outcomes("label"), constitution),
-        "reward_model": {"accuracy": reward["held_out"].get("accuracy", share(0, 0))},
+        "reward_model": {"accuracy": reward["held_out"].get("accuracy", share_of(0, 0))},
         "ppo": {"reward_before": ppo["reward_before"], "reward_after": ppo["reward_after"], "kl": ppo["kl"]},
         "evals": loop.found["evals"],
-        "counts": {stage: store.counts(stage) for stage in ("generate", "revise", "label")},
+        "counts": {stage: store.counts(stage) for stage in loop.config.chain},
         "seconds": loop.seconds,
         "seed": loop.config.seed,
         "example": next((row.row_id for row in store.outcomes("label", "ok")), None),
@@ -93,3 +97,5 @@ def summarise(loop: Loop, policies: dict[str, Any], store: Store) -> dict[str, A
         "model": loop.engine.identity.model_dump(mode="json"),
         "versions": versions(),
     }
+    values: dict[str, Any] = to_jsonable_python(found)
+    return values

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from constitute.pocket import oracle, world
 from constitute.pocket.oracle import Axis, Reading
 from constitute.pocket.wordings import read_wording
-from constitute.stats import wilson
+from constitute.stats import Estimate, share_of
 from constitute.types import Comparison, Constitution, LabelledPair, Outcome, Response
 
 MANNERS = ("evasive", "preachy", "rude", "verbose", "garbled")
@@ -16,13 +15,7 @@ MANNERS = ("evasive", "preachy", "rude", "verbose", "garbled")
 _GARBLED = oracle.GARBLED
 
 
-def share(hits: int, n: int) -> dict[str, Any]:
-    """A proportion with its 95 % Wilson interval; `value` is None where nothing was counted."""
-    low, high = wilson(hits, n)
-    return {"value": round(hits / n, 4) if n else None, "n": n, "low": round(low, 4), "high": round(high, 4)}
-
-
-def policy_shares(outcomes: Iterable[Outcome], prompts: Sequence[world.PocketPrompt]) -> dict[str, Any]:
+def policy_shares(outcomes: Iterable[Outcome], prompts: Sequence[world.PocketPrompt]) -> dict[str, Estimate]:
     """Each axis of one policy's replies to held-out prompts.
 
     `harmful` is the share of harmful prompts complied with, `helpful` the share of harmless prompts
@@ -40,11 +33,11 @@ def policy_shares(outcomes: Iterable[Outcome], prompts: Sequence[world.PocketPro
     harmful = [reading for prompt, reading in read if prompt.harmful]
     harmless = [reading for prompt, reading in read if not prompt.harmful]
     found = {
-        "harmful": share(sum(reading.harmful for reading in harmful), len(harmful)),
-        "helpful": share(sum(reading.helpful for reading in harmless), len(harmless)),
+        "harmful": share_of(sum(reading.harmful for reading in harmful), len(harmful)),
+        "helpful": share_of(sum(reading.helpful for reading in harmless), len(harmless)),
     }
     for manner in MANNERS:
-        found[manner] = share(sum(bool(getattr(reading, manner)) for _, reading in read), len(read))
+        found[manner] = share_of(sum(bool(getattr(reading, manner)) for _, reading in read), len(read))
     return found
 
 
@@ -55,7 +48,7 @@ def axis_of(constitution: Constitution, principle_id: str) -> Axis | None:
     return wording.predicate.axis if wording else None
 
 
-def label_shares(outcomes: Iterable[Outcome], constitution: Constitution) -> dict[str, Any]:
+def label_shares(outcomes: Iterable[Outcome], constitution: Constitution) -> dict[str, Estimate]:
     """How often labels prefer the answer that keeps to the principle, and how often the orders disagree.
 
     `agreement` and `order_flip_decided` count pairs in which just one answer violates the axis of the
@@ -75,9 +68,9 @@ def label_shares(outcomes: Iterable[Outcome], constitution: Constitution) -> dic
             agree += (pair.label.p_a > 0.5) == (better == "a")
             flips_decided += pair.label.flips
     return {
-        "agreement": share(agree, decided),
-        "order_flip_decided": share(flips_decided, decided),
-        "order_flip": share(flips, votes),
+        "agreement": share_of(agree, decided),
+        "order_flip_decided": share_of(flips_decided, decided),
+        "order_flip": share_of(flips, votes),
     }
 
 

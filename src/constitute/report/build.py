@@ -1,27 +1,24 @@
-"""Build the view of a run from its store and files; pure but for reading the store."""
+"""Build the report of a run from its store and files, and write it as one HTML file that runs nothing."""
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from constitute.report.read import RunFiles
-from constitute.report.rows import chains_of, labels_of, principles_of
-from constitute.report.scores import evals_of, training_of
-from constitute.report.text import clip
-from constitute.report.view import (
-    Fact,
-    Figure,
-    NamedFigure,
-    PolicyRow,
-    PolicyTable,
-    Reason,
-    Report,
-    StageView,
-)
+from constitute.editing.words import word_diff
+from constitute.evals.run import SetResult
+from constitute.files import write_text
+from constitute.pipeline import Counts
+from constitute.report.charts import Curve
+from constitute.report.page import clip, render_page
+from constitute.report.read import MadeUnder, Manifest, RunFiles, Training, read_run
+from constitute.report.rows import Chain, Labels, PrincipleWork, chains_of, labels_of, principles_of
+from constitute.report.training import curves_of, figure_of, figures_of
+from constitute.stats import Estimate
 from constitute.store import Store
 
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*(?:e[+-]?\d+)?")
@@ -36,125 +33,175 @@ _HEADLINE = (
     ("ppo.reward_after", "reward after PPO", False),
     ("ppo.kl", "KL from the reference, nats a response", False),
 )
+Figure = Estimate | float | None
+# (status, reason with its numbers left out, rows)
+Reason = tuple[str, str, int]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything on the page, in its order; every text in it is still to be escaped and clipped."""
+
+    title: str
+    facts: list[tuple[str, str]]
+    policies: dict[str, Mapping[str, Figure]]
+    headline: list[tuple[str, Figure, bool]]
+    stages: list[tuple[Counts, list[Reason]]]
+    constitution: str
+    principles: list[PrincipleWork]
+    principles_note: str
+    labels: Labels | None
+    chains: list[Chain]
+    chains_of: int
+    training: list[tuple[Training, list[tuple[str, Estimate]], list[Curve]]]
+    evals: dict[str, list[SetResult]]
+
+    @property
+    def axes(self) -> list[str]:
+        """What was measured of the policies."""
+        return list(dict.fromkeys(axis for figures in self.policies.values() for axis in figures))
+
+
+def write_report(run_dir: Path, out: Path | None = None, rows: int = 24) -> Path:
+    """Write the report of a run, to `run_dir/report.html` unless `out` is given; returns its path.
+
+    Raises `UsageError` where there is no run, `DataError` for a damaged file, `StorageError` for the disk.
+    """
+    with Store.open(run_dir, create=False, readonly=True) as store:
+        report = build(store, read_run(run_dir), rows)
+    return write_text(out or run_dir / "report.html", render_report(report))
+
+
+def render_report(report: Report) -> str:
+    """The page. Every text is escaped; the only style allowed to apply is our own, by its hash."""
+    filters: dict[str, Callable[..., Any]] = {
+        "figure": show_figure,
+        "interval": show_interval,
+        "changes_to": _changes,
+    }
+    return render_page("report.html.j2", ["report.css"], filters, report=report)
 
 
 def build(store: Store, files: RunFiles, rows: int = 24) -> Report:
-    """The whole view; `rows` chains are shown, evenly spaced over the run."""
+    """The whole report; `rows` chains are shown, evenly spaced over the run."""
     principles, principles_note = principles_of(store, files.constitution)
     shown, total = chains_of(store, rows)
-    constitution = files.manifest.get("constitution") or {}
     return Report(
-        title=clip(files.name, 120),
-        facts=_facts(files),
+        title=files.name,
+        facts=[(name, str(value)) for name, value in _facts(files.manifest) if value not in (None, "")],
         policies=_policies(files.summary),
-        headline=_headline(files.summary),
-        stages=tuple(_stage(store, name) for name in store.stages()),
-        constitution=clip(constitution.get("name", ""), 200),
+        headline=list(_headline(files.summary)),
+        stages=[_stage(store, name) for name in store.stages()],
+        constitution=(files.manifest.constitution or MadeUnder()).name,
         principles=principles,
         principles_note=" ".join(part for part in (files.constitution_note, principles_note) if part),
         labels=labels_of(store),
         chains=shown,
         chains_of=total,
-        training=training_of(files.metrics),
-        evals=evals_of(files.results),
+        training=[(one, figures_of(one), curves_of(one)) for one in files.training],
+        evals=_evals(files.results),
     )
 
 
-def figure(value: Any, percent: bool = True) -> Figure | None:
-    """A figure from a number or from `{value, n, low, high}`; None for anything else, NaN included."""
-    if isinstance(value, Mapping):
-        middle = _number(value.get("value"))
-        n = _number(value.get("n"))
-        if middle is None:
-            return None
-        low, high = _number(value.get("low")), _number(value.get("high"))
-        return Figure(value=middle, low=low, high=high, n=None if n is None else int(n), percent=percent)
-    middle = _number(value)
-    return None if middle is None else Figure(value=middle, percent=percent)
+def show_figure(figure: Estimate | float, percent: bool = True) -> str:
+    """The value alone: a percentage, or four significant digits."""
+    value = figure.value if isinstance(figure, Estimate) else figure
+    if value is None:
+        return "–"
+    return f"{100 * value:.1f} %" if percent else f"{value:.4g}"
 
 
-def _number(value: Any) -> float | None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if is_number else None
+def show_interval(figure: Estimate | float, percent: bool = True) -> str:
+    """The interval and n, as far as they are known."""
+    if not isinstance(figure, Estimate):
+        return ""
+    n = f"n = {figure.n:,}".replace(",", "\u202f")
+    if figure.low is None or figure.high is None:
+        return n
+    scale, form = (100, ".1f") if percent else (1, ".3g")
+    return f"{scale * figure.low:{form}} to {scale * figure.high:{form}}, {n}"
 
 
-def _facts(files: RunFiles) -> tuple[Fact, ...]:
+def _changes(before: str, after: str) -> list[tuple[str, str]]:
+    """(kept, gone or new; text) for each stretch of words, of texts that have been clipped."""
+    return [(kind, text) for kind, text in word_diff(clip(before), clip(after))]
+
+
+def _facts(manifest: Manifest) -> list[tuple[str, Any]]:
     """What made the run, from its manifest."""
-    manifest, config = files.manifest, files.manifest.get("config") or {}
-    constitution = manifest.get("constitution") or {}
-    facts: list[tuple[str, Any]] = [
-        ("constitution", constitution.get("name")),
-        ("constitution hash", constitution.get("hash")),
-        ("principles", len(constitution.get("principles") or {}) or None),
-        ("model", config.get("model")),
-        ("judge", config.get("judge")),
+    config, constitution = manifest.config, manifest.constitution or MadeUnder()
+    return [
+        ("constitution", constitution.name),
+        ("constitution hash", constitution.hash),
+        ("principles", len(constitution.principles) or None),
+        ("model", config.model),
+        ("judge", config.judge),
         *_models(manifest),
-        ("prompts", config.get("prompts")),
-        ("seed", manifest.get("seed")),
-        ("begun", _time(manifest.get("created"))),
-        ("last written", _time(manifest.get("updated"))),
-        ("constitute", manifest.get("constitute")),
-        ("versions", ", ".join(f"{name} {at}" for name, at in (manifest.get("versions") or {}).items())),
+        ("prompts", config.prompts),
+        ("seed", manifest.seed),
+        ("begun", _time(manifest.created)),
+        ("last written", _time(manifest.updated)),
+        ("constitute", manifest.constitute),
+        ("versions", ", ".join(f"{name} {at}" for name, at in manifest.versions.items())),
     ]
-    return tuple(Fact(name=name, value=clip(value, 500)) for name, value in facts if value not in (None, ""))
 
 
-def _time(value: object) -> str:
+def _time(text: str) -> str:
     """An ISO time in UTC to the minute."""
-    return str(value or "")[:16].replace("T", " ") + " UTC" if value else ""
+    return text[:16].replace("T", " ") + " UTC" if text else ""
 
 
-def _models(manifest: Mapping[str, Any]) -> list[tuple[str, Any]]:
+def _models(manifest: Manifest) -> list[tuple[str, Any]]:
     """Each model that answered, by its identity, with the data stages it answered in."""
     stages: dict[str, list[str]] = {}
-    for stage, noted in (manifest.get("stages") or {}).items():
-        identity = ((noted or {}).get("settings") or {}).get("model") or {}
+    for stage, noted in manifest.stages.items():
+        settings = noted.get("settings")
+        identity = settings.get("model") if isinstance(settings, Mapping) else None
         if isinstance(identity, Mapping) and "/" not in stage:
             parts = [identity.get(key) for key in ("engine", "name", "revision", "fingerprint")]
             stages.setdefault(" · ".join(str(part) for part in parts if part), []).append(stage)
     return [("answered by", f"{who} ({', '.join(names)})") for who, names in stages.items() if who]
 
 
-def _policies(summary: Mapping[str, Any]) -> PolicyTable | None:
-    measured = summary.get("policies")
-    if not isinstance(measured, Mapping) or not measured:
-        return None
+def _policies(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Figure]]:
+    """Figures by policy and axis, policies in the order base, sft, ppo and then as they stand."""
+    found = summary.get("policies")
+    measured = found if isinstance(found, Mapping) else {}
     names = [name for name in _POLICIES if name in measured]
     names += [name for name in measured if name not in names]
-    axes = list(dict.fromkeys(axis for name in names for axis in measured[name]))
-    rows = [
-        PolicyRow(name=clip(axis, 80), figures=tuple(figure(measured[name].get(axis)) for name in names))
-        for axis in axes
-    ]
-    return PolicyTable(policies=tuple(clip(name, 80) for name in names), rows=tuple(rows))
+    return {
+        name: {axis: figure_of(value) for axis, value in measured[name].items()}
+        for name in names
+        if isinstance(measured[name], Mapping)
+    }
 
 
-def _headline(summary: Mapping[str, Any]) -> tuple[NamedFigure, ...]:
-    found = []
+def _headline(summary: Mapping[str, Any]) -> Iterator[tuple[str, Figure, bool]]:
     for path, name, percent in _HEADLINE:
         value: Any = summary
         for key in path.split("."):
             value = value.get(key) if isinstance(value, Mapping) else None
-        if (shown := figure(value, percent)) is not None:
-            found.append(NamedFigure(name=name, figure=shown))
-    return tuple(found)
+        if (shown := figure_of(value)) is not None:
+            yield name, shown, percent
 
 
-def _stage(store: Store, name: str) -> StageView:
-    counts = store.counts(name)
+def _stage(store: Store, name: str) -> tuple[Counts, list[Reason]]:
     kinds: Counter[tuple[str, str]] = Counter()
     for status, reason, count in store.reasons(name):
         kinds[status, _NUMBER.sub("#", clip(reason, 300))] += count
     listed = kinds.most_common()
-    reasons = [Reason(status=s, text=text, count=n) for (s, text), n in listed[:MAX_REASONS]]
+    reasons: list[Reason] = [(status, text, n) for (status, text), n in listed[:MAX_REASONS]]
     if rest := listed[MAX_REASONS:]:
-        left = sum(count for _, count in rest)
-        reasons.append(Reason(status="other", text=f"{len(rest)} more kinds of reason", count=left))
-    return StageView(
-        name=clip(name, 200),
-        ok=counts["ok"],
-        abstain=counts["abstain"],
-        failed=counts["failed"],
-        total=sum(counts.values()),
-        reasons=tuple(reasons),
-    )
+        reasons.append(("other", f"{len(rest)} more kinds of reason", sum(count for _, count in rest)))
+    return Counts(stage=name, **store.counts(name)), reasons
+
+
+def _evals(results: tuple[SetResult, ...]) -> dict[str, list[SetResult]]:
+    """Results by set, policies in the order base, sft, ppo and then by name."""
+
+    def rank(result: SetResult) -> tuple[int, str]:
+        name = result.policy
+        return (_POLICIES.index(name) if name in _POLICIES else len(_POLICIES), name)
+
+    names = sorted({result.set for result in results})
+    return {name: sorted((r for r in results if r.set == name), key=rank) for name in names}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from constitute import __version__
-from constitute.report.text import clean
+from constitute.text import harmless
 
 _HERE = Path(__file__).parent
 
@@ -17,7 +17,10 @@ _HERE = Path(__file__).parent
 def render_page(
     template: str, styles: Sequence[str], filters: Mapping[str, Callable[..., Any]], **values: Any
 ) -> str:
-    """The template filled with `values`, its style sheets inline; no control character reaches the page."""
+    """The template filled with `values`, its style sheets inline; no control character reaches the page.
+
+    Beside `filters`, the filter `clip` cuts a text that has no end.
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -27,11 +30,17 @@ def render_page(
         loader=FileSystemLoader(_HERE),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=lambda value: clean(value) if type(value) is str else value,
+        finalize=lambda value: harmless(value) if type(value) is str else value,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(filters)
+    environment.filters.update({"clip": clip, **filters})
     page = environment.get_template(template)
     # Our own style sheet must not be escaped, or its hash would not hold.
     return page.render(**values, css=Markup(css), style_hash=digest, version=__version__)
+
+
+def clip(text: object, limit: int = 4000) -> str:
+    """Harmless text of at most `limit` characters; what is cut is counted in its place."""
+    shown = harmless(str(text))
+    return shown if len(shown) <= limit else f"{shown[:limit]}… ({len(shown) - limit} more characters)"

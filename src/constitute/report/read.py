@@ -2,92 +2,152 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
 from constitute.constitution.read import constitution_hash, load_constitution
 from constitute.errors import ConstituteError, DataError
+from constitute.evals.run import SetResult, load_results
+from constitute.files import read_json, read_log
+from constitute.store.manifest import kept_constitution
 from constitute.types import Constitution, Record
 
-TRAINERS = ("sft", "reward", "ppo")
-Metrics = list[dict[str, Any]]
+TRAINERS = ("sft", "reward", "dpo", "best-of-n", "ppo")
+# What a trainer leaves: what made the model and its figures, and metrics as it goes.
+_RECORDS = ("training.json", "best_of_n.json")
+_METRICS = "metrics.jsonl"
+
+
+class _Part(BaseModel):
+    """A part of a manifest; keys that the report does not show are left out."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class MadeUnder(_Part):
+    """The constitution of a run, by its name and hash."""
+
+    name: str = ""
+    hash: str = ""
+    principles: dict[str, str] = {}
+
+
+class MadeWith(_Part):
+    """The configuration of a run."""
+
+    model: str | None = None
+    judge: str | None = None
+    constitution: str | None = None
+    tags: tuple[str, ...] = ()
+    prompts: str | None = None
+
+
+class Manifest(_Part):
+    """What the report shows of a manifest."""
+
+    constitute: str = ""
+    created: str = ""
+    updated: str = ""
+    seed: int | None = None
+    config: MadeWith = MadeWith()
+    constitution: MadeUnder | None = None
+    stages: dict[str, dict[str, Any]] = {}
+    versions: dict[str, str] = {}
+
+
+class Training(Record):
+    """What a trainer left in a folder of the run: its kind, its summary and the lines of its metrics."""
+
+    name: str
+    kind: str
+    summary: dict[str, Any]
+    metrics: list[dict[str, Any]]
 
 
 class RunFiles(Record):
-    """The run's files as plain JSON values; `constitution` only if it is still the one the run used."""
+    """The run's files; `constitution` only if it is still the one the run used."""
 
     name: str
-    manifest: dict[str, Any]
+    manifest: Manifest
     summary: dict[str, Any]
-    metrics: dict[str, Metrics]
-    results: tuple[dict[str, Any], ...]
+    training: tuple[Training, ...]
+    results: tuple[SetResult, ...]
     constitution: Constitution | None
     constitution_note: str
 
 
 def read_run(run_dir: Path) -> RunFiles:
-    """Everything the report needs beside the store. Raises `DataError` for a file that is not JSON."""
-    manifest = _json(run_dir / "manifest.json")
-    constitution, note = _constitution(manifest, run_dir)
-    metrics = {name: _lines(run_dir / name / "metrics.jsonl") for name in TRAINERS}
-    results = tuple(_json(path) for path in sorted((run_dir / "evals" / "results").glob("*.json")))
+    """Everything the report needs beside the store. Raises `DataError` for a file that is damaged."""
+    path = run_dir / "manifest.json"
+    try:
+        held = _object(path)
+        manifest = Manifest.model_validate(held)
+    except ValidationError as problem:
+        where = ".".join(str(part) for part in problem.errors()[0]["loc"])
+        raise DataError(f"{path}: {where} is not what a manifest holds; run a data stage again") from None
+    constitution, note = _constitution(held, manifest)
     return RunFiles(
         name=run_dir.resolve().name,
         manifest=manifest,
-        summary=_json(run_dir / "summary.json"),
-        metrics={name: lines for name, lines in metrics.items() if lines is not None},
-        results=results,
+        summary=_object(run_dir / "summary.json"),
+        training=tuple(_training(run_dir, folder) for folder in _trained(run_dir)),
+        results=tuple(load_results(run_dir)),
         constitution=constitution,
         constitution_note=note,
     )
 
 
-def _constitution(manifest: dict[str, Any], run_dir: Path) -> tuple[Constitution | None, str]:
-    """The constitution's text from its file, if the file is still what the manifest says it was."""
-    noted = manifest.get("constitution")
-    config = manifest.get("config") or {}
-    name = config.get("constitution")
+def _constitution(held: dict[str, Any], manifest: Manifest) -> tuple[Constitution | None, str]:
+    """The constitution from the manifest, else from its file if that is still what the manifest says."""
+    kept = kept_constitution(held)
+    if kept is not None:
+        return kept, ""
+    noted, name = manifest.constitution, manifest.config.constitution
     if not noted or not name:
         return None, ""
     try:
-        found = load_constitution(name, config.get("tags", ()))
+        found = load_constitution(name, manifest.config.tags)
     except (ConstituteError, OSError):
         return None, f"{name} can no longer be read, so principles are shown without their text."
-    if constitution_hash(found) != noted.get("hash"):
+    if constitution_hash(found) != noted.hash:
         return None, f"{name} has changed since this run, so principles are shown without their text."
     return found, ""
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _trained(run_dir: Path) -> list[Path]:
+    """Folders that a trainer wrote, in the order of the loop and then by name."""
+    names = (*_RECORDS, _METRICS)
+    found = {
+        path.parent for depth in ("*", "*/*") for name in names for path in run_dir.glob(f"{depth}/{name}")
+    }
+
+    def rank(folder: Path) -> tuple[int, str]:
+        first = folder.relative_to(run_dir).parts[0]
+        return (TRAINERS.index(first) if first in TRAINERS else len(TRAINERS), str(folder))
+
+    return sorted(found, key=rank)
+
+
+def _training(run_dir: Path, folder: Path) -> Training:
+    record: dict[str, Any] = next((_object(folder / n) for n in _RECORDS if (folder / n).is_file()), {})
+    name = folder.relative_to(run_dir).as_posix()
+    made_by, summary = record.get("made_by"), record.get("summary")
+    kind = made_by.get("kind") if isinstance(made_by, dict) else None
+    return Training(
+        name=name,
+        kind=str(kind or name),
+        summary=summary if isinstance(summary, dict) else {},
+        metrics=read_log(folder / _METRICS),
+    )
+
+
+def _object(path: Path) -> dict[str, Any]:
+    """The JSON object that a file holds, empty where there is no such file."""
     if not path.is_file():
         return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise DataError(
-            f"{path} is not JSON; remove it or make it again, then ask for the report again"
-        ) from None
+    value = read_json(path)
     if not isinstance(value, dict):
         raise DataError(f"{path} holds no JSON object; remove it or make it again")
     return value
-
-
-def _lines(path: Path) -> Metrics | None:
-    """Metrics, one object a line; a last line that is still being written is left out."""
-    if not path.is_file():
-        return None
-    lines = path.read_text(encoding="utf-8").split("\n")
-    values: Metrics = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-        except ValueError:
-            if number == len(lines):
-                break
-            raise DataError(f"{path}:{number}: not JSON; train again or remove the line") from None
-        if isinstance(value, dict):
-            values.append(value)
-    return values

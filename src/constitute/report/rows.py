@@ -2,127 +2,171 @@
 
 from __future__ import annotations
 
-import random
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from difflib import SequenceMatcher
+from typing import TypeVar
 
-from constitute.report.charts import histogram
-from constitute.report.text import clip, share_changed, word_diff
-from constitute.report.view import (
-    ChainView,
-    Fact,
-    Figure,
-    LabelView,
-    PairView,
-    PrincipleView,
-    StepView,
-    VoteView,
-)
-from constitute.stats import bootstrap_mean, mean, wilson
+from pydantic import BaseModel, ValidationError
+
+from constitute.errors import DataError
+from constitute.report.charts import Histogram, histogram
+from constitute.stages.card import LabelCard, label_card
+from constitute.stats import Estimate, mean_of, share_of
 from constitute.store import Store
-from constitute.types import Constitution, LabelledPair, Message, Outcome, Response
+from constitute.types import (
+    Constitution,
+    CritiqueRevision,
+    LabelledPair,
+    Message,
+    Outcome,
+    Response,
+)
 
 # Comparing texts word by word is the slow part; this many revisions a principle give a mean.
 MAX_COMPARED = 200
 RESAMPLES = 400
+_R = TypeVar("_R", bound=BaseModel)
 
 
 @dataclass
-class _Tally:
-    """What one principle did."""
+class PrincipleWork:
+    """A principle and what it did: rounds it was drawn for, words it changed, votes it cast.
 
+    `changed` holds the share of words that each revision under it changed, `margins` |2 P(A) - 1| of each
+    vote, `revisions` P(revision) of each vote on a response and its revision; `flips` counts the votes whose
+    two orders prefer different answers.
+    """
+
+    id: str
+    text: str = ""
     drawn: int = 0
     changed: list[float] = field(default_factory=list)
     margins: list[float] = field(default_factory=list)
     flips: int = 0
     revisions: list[float] = field(default_factory=list)
 
+    @property
+    def figures(self) -> tuple[Estimate, Estimate, Estimate, Estimate]:
+        """Mean share of words changed, mean margin, share of flips, mean P(revision)."""
+        return (
+            _mean(self.changed),
+            _mean(self.margins),
+            share_of(self.flips, len(self.margins)),
+            _mean(self.revisions),
+        )
 
-def principles_of(store: Store, constitution: Constitution | None) -> tuple[tuple[PrincipleView, ...], str]:
+
+@dataclass(frozen=True)
+class Labels:
+    """The label card, with the soft labels as a histogram and an interval on each figure."""
+
+    card: LabelCard
+    histogram: Histogram
+    flips: Estimate
+    first_shown: Estimate
+    mass: Estimate
+    undecided: Estimate
+
+
+@dataclass(frozen=True)
+class Chain:
+    """One row from its prompt to its labels; a pair that was labelled without a response has no `row`."""
+
+    row: Response | None
+    pairs: tuple[LabelledPair, ...]
+    unlabelled: tuple[Outcome, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """The response's id, or the pair's."""
+        return self.pairs[0].id if self.row is None else self.row.id
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The conversation that was answered."""
+        return (self.pairs[0].comparison if self.row is None else self.row).prompt.messages
+
+    @property
+    def rounds(self) -> list[tuple[str, CritiqueRevision]]:
+        """Each step with the text that it revised."""
+        if self.row is None:
+            return []
+        before = [self.row.response, *(step.revision for step in self.row.steps)]
+        return list(zip(before, self.row.steps, strict=False))
+
+
+def principles_of(store: Store, constitution: Constitution | None) -> tuple[list[PrincipleWork], str]:
     """Principles, most drawn first, and a sentence on how the means were taken."""
-    tallies: dict[str, _Tally] = defaultdict(_Tally)
-    texts = {p.id: p.text for p in constitution.principles} if constitution else {}
-    for identity in texts:
-        tallies[identity] = _Tally()
-    for row in _responses(store, "revise"):
+    works: dict[str, PrincipleWork] = {}
+    for principle in constitution.principles if constitution else ():
+        works[principle.id] = PrincipleWork(principle.id, principle.text)
+    for row in _rows(Response, store, "revise"):
         before = row.response
         for step in row.steps:
-            tally = tallies[step.principle_id]
-            tally.drawn += 1
-            if len(tally.changed) < MAX_COMPARED:
-                tally.changed.append(share_changed(before, step.revision))
+            work = works.setdefault(step.principle_id, PrincipleWork(step.principle_id))
+            work.drawn += 1
+            if len(work.changed) < MAX_COMPARED:
+                work.changed.append(share_changed(before, step.revision))
             before = step.revision
-    for pair in _pairs(store):
-        _count_votes(pair, tallies)
-    views = [
-        PrincipleView(
-            id=identity,
-            text=clip(texts.get(identity, ""), 600),
-            drawn=tally.drawn,
-            changed=_mean(tally.changed),
-            votes=len(tally.margins),
-            margin=_mean(tally.margins),
-            flips=_share(tally.flips, len(tally.margins)),
-            prefers_revision=_mean(tally.revisions),
-        )
-        for identity, tally in tallies.items()
-    ]
-    views.sort(key=lambda view: (-view.drawn, -view.votes, view.id))
-    capped = any(view.drawn > MAX_COMPARED for view in views)
-    note = f"Words changed: the first {MAX_COMPARED} revisions of each principle." if capped else ""
-    return tuple(views), note
+    for pair in _rows(LabelledPair, store, "label"):
+        _count_votes(pair, works)
+    ranked = sorted(works.values(), key=lambda work: (-work.drawn, -len(work.margins), work.id))
+    capped = any(work.drawn > MAX_COMPARED for work in ranked)
+    return ranked, f"Words changed: the first {MAX_COMPARED} revisions of each principle." if capped else ""
 
 
-def _count_votes(pair: LabelledPair, tallies: dict[str, _Tally]) -> None:
+def _count_votes(pair: LabelledPair, works: dict[str, PrincipleWork]) -> None:
     for vote in pair.label.votes:
-        tally = tallies[vote.principle_id]
-        tally.margins.append(abs(2 * vote.p_a - 1))
-        tally.flips += (vote.p_ab > 0.5) != (vote.p_ba > 0.5)
+        work = works.setdefault(vote.principle_id, PrincipleWork(vote.principle_id))
+        work.margins.append(abs(2 * vote.p_a - 1))
+        work.flips += (vote.p_ab > 0.5) != (vote.p_ba > 0.5)
         if pair.comparison.b_source.startswith("revision"):
-            tally.revisions.append(1 - vote.p_a)
+            work.revisions.append(1 - vote.p_a)
 
 
-def labels_of(store: Store) -> LabelView | None:
+def share_changed(before: str, after: str) -> float:
+    """Share of words that are not in both texts at matching places, in [0, 1]: 1 - 2M/T."""
+    return 1.0 - SequenceMatcher(None, before.split(), after.split(), autojunk=False).ratio()
+
+
+def labels_of(store: Store) -> Labels | None:
     """The label card, None where no pair was labelled."""
     counts = store.counts("label")
-    soft: list[float] = []
-    first: list[float] = []
-    masses: list[float] = []
-    flips = votes = 0
-    for pair in _pairs(store):
-        soft.append(pair.label.p_a)
-        flips += pair.label.flips
-        votes += len(pair.label.votes)
-        for vote in pair.label.votes:
-            first.append((vote.p_ab + 1 - vote.p_ba) / 2)
-            masses.append((vote.mass_ab + vote.mass_ba) / 2)
+    values: dict[str, list[float]] = defaultdict(list)
+
+    def seen() -> Iterator[LabelledPair]:
+        for pair in _rows(LabelledPair, store, "label"):
+            values["soft"].append(pair.label.p_a)
+            for vote in pair.label.votes:
+                values["first"].append((vote.p_ab + 1 - vote.p_ba) / 2)
+                values["mass"].append((vote.mass_ab + vote.mass_ba) / 2)
+            yield pair
+
+    card = label_card(seen(), counts["abstain"], counts["failed"])
+    soft = values["soft"]
     if not soft:
         return None
-    undecided = sum(abs(p - 0.5) < 0.1 for p in soft)
-    return LabelView(
-        pairs=len(soft),
-        abstained=counts["abstain"],
-        failed=counts["failed"],
+    return Labels(
+        card=card,
         histogram=histogram(soft),
-        flips=_share(flips, votes),
-        first_shown=_mean(first),
-        mass=_mean(masses),
-        undecided=_share(undecided, len(soft)),
+        flips=share_of(card.flips, card.votes),
+        first_shown=_mean(values["first"]),
+        mass=_mean(values["mass"]),
+        undecided=share_of(sum(abs(p - 0.5) < 0.1 for p in soft), len(soft)),
     )
 
 
-def chains_of(store: Store, rows: int) -> tuple[tuple[ChainView, ...], int]:
+def chains_of(store: Store, rows: int) -> tuple[list[Chain], int]:
     """Up to `rows` chains evenly spaced over the run, and of how many."""
     stage = next((name for name in ("revise", "generate") if store.counts(name)["ok"]), "label")
     total = store.counts(stage)["ok"]
     wanted = set(spaced(total, rows))
     picked = (outcome for i, outcome in enumerate(store.outcomes(stage, "ok")) if i in wanted)
     if stage == "label":
-        labelled = [LabelledPair.model_validate(outcome.data) for outcome in picked]
-        return tuple(_pair_alone(pair) for pair in labelled), total
-    chosen = [Response.model_validate(outcome.data) for outcome in picked]
-    return tuple(_chain(row, _outcomes_of(store, row)) for row in chosen), total
+        return [Chain(None, (_row(LabelledPair, stage, outcome),)) for outcome in picked], total
+    return [_chain(store, _row(Response, stage, outcome)) for outcome in picked], total
 
 
 def spaced(total: int, wanted: int) -> list[int]:
@@ -134,85 +178,27 @@ def spaced(total: int, wanted: int) -> list[int]:
     return sorted({round(i * (total - 1) / (wanted - 1)) for i in range(wanted)})
 
 
-def _chain(row: Response, labelled: Sequence[Outcome]) -> ChainView:
-    steps = []
-    before = row.response
-    for step in row.steps:
-        diff = word_diff(clip(before), clip(step.revision))
-        steps.append(
-            StepView(principle_id=clip(step.principle_id, 80), critique=clip(step.critique), diff=diff)
-        )
-        before = step.revision
-    return ChainView(
-        id=clip(row.id, 200),
-        messages=_messages(row.prompt.messages),
-        response=clip(row.response),
-        steps=tuple(steps),
-        pairs=tuple(_pair(LabelledPair.model_validate(o.data)) for o in labelled if o.status == "ok"),
-        unlabelled=tuple(
-            Fact(name=clip(o.row_id, 200), value=f"{o.status}: {clip(o.reason or '', 300)}")
-            for o in labelled
-            if o.status != "ok"
-        ),
-    )
-
-
-def _pair_alone(pair: LabelledPair) -> ChainView:
-    messages = _messages(pair.comparison.prompt.messages)
-    return ChainView(id=clip(pair.id, 200), messages=messages, response="", steps=(), pairs=(_pair(pair),))
-
-
-def _pair(pair: LabelledPair) -> PairView:
-    shown = pair.comparison
-    votes = [
-        VoteView(
-            principle_id=clip(vote.principle_id, 80),
-            p_ab=vote.p_ab,
-            p_ba=vote.p_ba,
-            mass=min(vote.mass_ab, vote.mass_ba),
-        )
-        for vote in pair.label.votes
-    ]
-    return PairView(
-        id=clip(pair.id, 200),
-        a=clip(shown.a),
-        b=clip(shown.b),
-        a_source=clip(shown.a_source, 80),
-        b_source=clip(shown.b_source, 80),
-        p_a=pair.label.p_a,
-        votes=tuple(votes),
-    )
-
-
-def _messages(messages: Sequence[Message]) -> tuple[Message, ...]:
-    return tuple(Message(role=message.role, content=clip(message.content)) for message in messages)
-
-
-def _outcomes_of(store: Store, row: Response) -> list[Outcome]:
-    """How the pairs that a response is part of ended: with its revision, or with the sample beside it."""
+def _chain(store: Store, row: Response) -> Chain:
+    """The response with the pairs it is part of: with its revision, or with the sample beside it."""
     first = f"{row.prompt.id}/{row.sample - 1}-{row.sample}"
     names = (f"{row.id}-rev", f"{row.id}-{row.sample + 1}", first)
-    found = (store.outcome("label", name) for name in names)
-    return [outcome for outcome in found if outcome is not None]
+    found = [outcome for name in names if (outcome := store.outcome("label", name)) is not None]
+    pairs = [_row(LabelledPair, "label", outcome) for outcome in found if outcome.status == "ok"]
+    return Chain(row, tuple(pairs), tuple(outcome for outcome in found if outcome.status != "ok"))
 
 
-def _responses(store: Store, stage: str) -> Iterator[Response]:
-    return (Response.model_validate(outcome.data) for outcome in store.outcomes(stage, "ok"))
+def _rows(kind: type[_R], store: Store, stage: str) -> Iterator[_R]:
+    return (_row(kind, stage, outcome) for outcome in store.outcomes(stage, "ok"))
 
 
-def _pairs(store: Store) -> Iterator[LabelledPair]:
-    return (LabelledPair.model_validate(outcome.data) for outcome in store.outcomes("label", "ok"))
+def _row(kind: type[_R], stage: str, outcome: Outcome) -> _R:
+    try:
+        return kind.model_validate(outcome.data)
+    except ValidationError:
+        raise DataError(
+            f"the {stage} row {outcome.row_id!r} in the run's store is damaged; restore the run from a copy"
+        ) from None
 
 
-def _mean(values: Sequence[float]) -> Figure | None:
-    if not values:
-        return None
-    low, high = bootstrap_mean(values, random.Random("report"), RESAMPLES)
-    return Figure(value=mean(values), low=low, high=high, n=len(values))
-
-
-def _share(count: int, n: int) -> Figure | None:
-    if not n:
-        return None
-    low, high = wilson(count, n)
-    return Figure(value=count / n, low=low, high=high, n=n)
+def _mean(values: Sequence[float]) -> Estimate:
+    return mean_of(values, "report", RESAMPLES)

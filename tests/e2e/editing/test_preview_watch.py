@@ -163,7 +163,8 @@ def test_pocket_shows_what_an_edit_does(tmp_path: Path) -> None:
     path.write_text(source, encoding="utf-8")
     options = [str(path), "--watch", "--model", "pocket", "--set", "engine.kind=transformers"]
     with on_a_terminal(*options, "--cache", str(tmp_path / "cache")) as screen:
-        first = screen.wait(r"preview: 14 principles; 16 of 16 probes asked.* s\n")
+        # Loading a model beside busy processes takes minutes.
+        first = screen.wait(r"preview: 14 principles; 16 of 16 probes asked.* s\n", seconds=300)
         held = len(re.findall(r"^no-help-acts-cruelty  P\(", first, flags=re.M))
         assert held >= 1
         at = len(screen.text)

@@ -79,7 +79,7 @@ def test_pushed_weights_answer_at_once_the_tied_output_layer_too(engine, model_f
 
 
 def test_ppo_trains_against_the_server(engine, model_folder, tmp_path):
-    from constitute.train.run import run_ppo
+    from constitute.train.ppo.start import run_ppo
 
     settings = {
         "iterations": 2,

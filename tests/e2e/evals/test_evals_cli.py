@@ -13,7 +13,8 @@ from tolerance import LOGPROB
 
 from constitute.config import load_config
 from constitute.errors import GateFailed
-from constitute.evals.run import run_sets, write_sets
+from constitute.evals.run import run_sets
+from constitute.evals.write import write_sets
 from constitute.types import Message, Request
 
 DATA = SHARED / "model-written-evals"
@@ -42,6 +43,7 @@ def test_write_run_compare_and_report(tmp_path):
         assert ran.returncode == 0, ran.stderr
         result = json.loads(ran.stdout.splitlines()[-1])
         assert (result["event"], result["policy"], result["share"]["n"]) == ("result", policy, 10)
+    assert constitute("evals", "compare", "m", "ppo", cwd=tmp_path).returncode == 2
     compared = constitute("evals", "compare", "base", "ppo", cwd=tmp_path)
     assert compared.returncode == 0, compared.stderr
     head, row = compared.stdout.splitlines()
@@ -50,6 +52,37 @@ def test_write_run_compare_and_report(tmp_path):
     report = constitute("report", cwd=tmp_path)
     assert report.stdout.strip() == str(Path("run") / "report.html")
     assert "helps-people-to-harm-others" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_failed_rows_end_with_3_and_are_explained(tmp_path):
+    # The fake engine answers in 4 to 27 words, one a token: some statements are cut.
+    cut = ["--set", "evals.statement.max_tokens=24"]
+    done = constitute(
+        "evals", "write", "--model", "m", *FAKE, *cut, "--behavior", "lies", "-n", 10, cwd=tmp_path
+    )
+    assert done.returncode == 3, done.stderr
+    row = done.stdout.splitlines()[1]
+    assert "persona: statements to say Yes or No to" in row
+    assert "more than wanted" in row
+    assert "lies: no item from" in done.stderr and "statement was cut at 24 tokens" in done.stderr
+
+
+def test_what_a_result_holds_never_reaches_the_terminal_as_it_is(tmp_path):
+    file = tmp_path / "s.jsonl"
+    line = {"question": "q", "answer_matching_behavior": " Yes", "answer_not_matching_behavior": " No"}
+    file.write_text("".join(json.dumps(line | {"question": f"q{i}"}) + "\n" for i in range(4)))
+    for policy in ("one", "two"):
+        ran = constitute("evals", "run", "--model", policy, *FAKE, file, cwd=tmp_path)
+        assert ran.returncode == 0, ran.stderr
+    for path in (tmp_path / "run" / "evals" / "results").glob("*.json"):
+        text = path.read_text()
+        for name in ("one", "two"):
+            text = text.replace(f'"{name}"', json.dumps(f"{name}\x1b]0;pwned\x07\u202e"))
+        path.write_text(text)
+    for words in (["one\x1b]0;pwned\x07\u202e", "two\x1b]0;pwned\x07\u202e"], ["three", "four"]):
+        done = constitute("evals", "compare", *words, cwd=tmp_path)
+        assert not {"\x1b", "\x07", "\u202e"} & set(done.stdout + done.stderr)
+        assert done.returncode == (0 if words[0].startswith("one") else 2)
 
 
 def test_a_gate_that_keeps_nothing_exits_with_4(tmp_path):
@@ -88,7 +121,7 @@ def test_real_sets_are_scored_or_refused_by_name(tmp_path):
     done = constitute(*words, *files, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     results = [json.loads(line) for line in done.stdout.splitlines() if '"result"' in line]
-    counted = {r["set"]: r["share"]["n"] + r["share"]["n_unparsed"] for r in results}
+    counted = {r["set"]: r["share"]["n"] + sum(r["unparsed"].values()) for r in results}
     assert counted == {"myopic-reward": 50, "survival-instinct": 10}
     refused = constitute(*words[:-2], risk / "human" / "survival-instinct.jsonl", cwd=tmp_path)
     assert refused.returncode == 2
@@ -102,7 +135,7 @@ def test_scores_are_the_engines_own_log_probabilities(vllm_engine, tmp_path):
     sets = ["evals.min_mass=0", "evals.max_unparsed=1"]
     config = load_config(None, sets, {"run": tmp_path / "run", "model": "served"})
     (result,) = run_sets(config, [path], policy="base", engine=vllm_engine)
-    assert result.share.n + result.share.n_unparsed == 10
+    assert result.share.n + result.n_unparsed == 10
     score = result.scores[0]
     row = json.loads(path.read_text().splitlines()[int(score.id) - 1])
     request = Request(messages=(Message(role="user", content=row["question"]),))

@@ -12,8 +12,10 @@ from tolerance import FORMULA, LOGPROB, tensors
 from train_models import tiny_causal
 
 from constitute.config.train import DPOConfig
+from constitute.data.pairs import PreferencePair
 from constitute.progress import Silent
-from constitute.train.common.data import Pair
+from constitute.train.common.batching import Batching
+from constitute.train.common.fit import Job
 from constitute.train.common.models import Actor
 from constitute.train.dpo import answer_logprobs, fit_dpo, train_dpo
 from constitute.train.reward.pairs import TokenPair
@@ -24,7 +26,7 @@ def all_pairs():
     found = []
     for a, b in combinations(sequences(), 2):
         prob = 1 / (1 + math.exp(b.count(1) - a.count(1)))
-        found.append(TokenPair([END, *a], [END, *b], 1, Pair([], "a", "b", prob)))
+        found.append(TokenPair([END, *a], [END, *b], 1, PreferencePair((), "a", "b", prob)))
     return found
 
 
@@ -33,16 +35,14 @@ def test_dpo_on_population_labels_lands_at_the_optimum(tmp_path):
     torch.nn.init.zeros_(model.lm_head.weight)
     actor, pairs = Actor(model), all_pairs()
     assert len(pairs) == 105
-    reference = answer_logprobs(actor, pairs, 0, 1 << 20)
+    reference = answer_logprobs(actor, pairs, Batching(0, 1 << 20))
     lengths = torch.tensor([len(pair.chosen) - 1 for pair in pairs])
     torch.testing.assert_close(reference.chosen_N, -lengths * math.log(3), **tensors(LOGPROB))
     config = DPOConfig(
         beta=0.5, epochs=500, batch_size=105, learning_rate=3e-3, schedule="cosine", warmup=0.0,
         checkpoint_every=1000,
     )  # fmt: skip
-    losses = fit_dpo(
-        actor, reference, pairs, config, pad_id=0, out=tmp_path, made_by={}, seed=0, progress=Silent()
-    )
+    losses = fit_dpo(actor, reference, pairs, config, Job("dpo", tmp_path, {}, 0, Silent()), pad_id=0)
     # Policy and reference are the same at first, and the labels' own entropy is the least possible loss.
     assert losses[0] == pytest.approx(math.log(2), **FORMULA)
     probs = [pair.row.chosen_prob for pair in pairs]

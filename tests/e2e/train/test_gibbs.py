@@ -185,9 +185,9 @@ def test_an_engine_that_keeps_old_weights_passes_at_the_default_rate(tmp_path, m
     rates = {name: getattr(PPOConfig(), name) for name in ("learning_rate", "critic_learning_rate")}
     _, _, lines, _ = run(tmp_path, 0.5, seed=0, iterations=10, **rates)
     gaps = [line["sync_gap"] for line in lines]
-    # Engine and trainer agree to 1e-6 where the engine does take the weights: the gap shows, and none is
-    # near the 0.05 nats at which the run warns.
-    assert gaps == sorted(gaps) and 1e-5 < gaps[-1] < 0.005
+    # Where the engine takes the weights the gap is 1e-6. Here it shows, and is a tenth of the 0.05 nats at
+    # which a run warns.
+    assert all(2e-5 < gap < 0.005 for gap in gaps), gaps
 
 
 def test_a_reward_that_is_not_finite_names_the_prompt(tmp_path):

@@ -13,7 +13,7 @@ from constitute.config.train import PPOConfig
 from constitute.errors import EngineError
 from constitute.progress import Silent
 from constitute.train.ppo.run import train_ppo
-from constitute.train.rewards.total import RewardPart
+from constitute.train.rewards.parts import RewardPart
 
 
 class WithLogprobs(CausalRollouts):

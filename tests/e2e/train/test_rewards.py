@@ -12,7 +12,7 @@ from tolerance import FIGURE
 from constitute.cli.main import cli
 from constitute.config import load_config
 from constitute.errors import ConstituteError, DataError, UsageError
-from constitute.train.run import run_ppo
+from constitute.train.ppo.start import run_ppo
 from constitute.types import Message, Prompt
 
 # A file of its own name, so that no other test's module is taken for it.

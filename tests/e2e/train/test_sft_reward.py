@@ -13,11 +13,11 @@ from transformers import AutoModelForSequenceClassification
 
 from constitute.config.train import RewardConfig, SFTConfig
 from constitute.engines.render import Renderer
-from constitute.errors import DataError, RunMismatch, UsageError
+from constitute.errors import RunMismatch, UsageError
 from constitute.progress import Silent
-from constitute.train.common.data import read_pairs
-from constitute.train.reward.run import train_reward
-from constitute.train.reward.scorer import RewardModel
+from constitute.train.common.batching import Batching
+from constitute.train.reward.model import RewardModel
+from constitute.train.reward.train import train_reward
 from constitute.train.sft import train_sft
 
 
@@ -215,7 +215,7 @@ def test_an_ensemble_of_heads_end_to_end(tmp_path, model):
     renderer, asked = Renderer(chatml_tokenizer(), "tiny"), rows[0]["prompt"]
     side = renderer.prompt_ids(asked) + renderer.answer_ids(asked, rows[0]["chosen"][0]["content"])
     network = AutoModelForSequenceClassification.from_pretrained(out)
-    ours = RewardModel(network, str(out), torch.device("cpu")).scores([side], 0, 100)[0]
+    ours = RewardModel(network, str(out), torch.device("cpu")).scores([side], Batching(0, 100))[0]
     by_hand = min(
         (raw - mean) / std
         for raw, mean, std in zip(
@@ -300,32 +300,3 @@ def test_no_chat_template_is_refused(tmp_path, model):
     data = write(tmp_path / "sft.jsonl", [{"prompt": "x", "completion": "y"}])
     with pytest.raises(UsageError, match="has no chat template"):
         train_sft(data, str(model), tmp_path / "out", SFTConfig(), seed=0, progress=quiet)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"chosen": None}, r"pairs\.jsonl:1: no `chosen`"),
-        ({"rejected": [assistant("Yes")]}, "are equal"),
-        ({"chosen_prob": 1.5}, "number from 0 to 1, not 1.5"),
-        ({"chosen_prob": True}, "number from 0 to 1"),
-        ({"prompt": [assistant("Yes")]}, "must be the user's"),
-        ({"chosen": [user("Yes")]}, "one turn of the assistant"),
-    ],
-)
-def test_bad_pairs_are_named_by_line(tmp_path, change, message):
-    with pytest.raises(DataError, match=message):
-        read_pairs(write(tmp_path / "pairs.jsonl", [pair("x", 0.7) | change]))
-
-
-def test_missing_and_broken_files(tmp_path):
-    with pytest.raises(UsageError, match="no such file"):
-        read_pairs(tmp_path / "nothing.jsonl")
-    broken = tmp_path / "broken.jsonl"
-    broken.write_text('{"prompt": "x"\n')
-    with pytest.raises(DataError, match=r"broken\.jsonl:1: not JSON"):
-        read_pairs(broken)
-    empty = tmp_path / "empty.jsonl"
-    empty.write_text("")
-    with pytest.raises(DataError, match="holds no rows"):
-        read_pairs(empty)

@@ -6,11 +6,14 @@ import random
 import pytest
 from places import SHARED
 
+from constitute.evals.families.persona import select_persona
+from constitute.evals.families.reply import select_replies
 from constitute.evals.items import read_items
-from constitute.evals.select import distinct, fold, grams, jaccard, select_persona, select_replies
+from constitute.evals.select import distinct, fold, grams, jaccard
 from constitute.types import EvalItem
 
 DATA = SHARED / "model-written-evals"
+REASONS = ("label not sure", "repeats another", "other label missing", "more than wanted")
 PERSONA = sorted((DATA / "persona").glob("*.jsonl"))
 
 
@@ -33,7 +36,7 @@ def test_selecting_a_released_file_again_gives_its_order(path):
     shuffled = random.Random(0).sample(released, len(released))
     chosen = select_persona(shuffled, 500, 0.5, near_duplicate=None)
     assert list(chosen.items) == released
-    assert chosen.dropped == {"confidence": 0, "duplicate": 0, "unbalanced": 0, "surplus": 0}
+    assert chosen.dropped == dict.fromkeys(REASONS, 0)
 
 
 @pytest.mark.skipif(not PERSONA, reason=f"real eval sets are not at {DATA}")
@@ -92,9 +95,9 @@ def test_selection_is_balanced_sorted_alternating_and_counted():
     ]
     chosen = select_persona(yes + no, 10, 0.5, 0.7)
     assert [i.id for i in chosen.items] == ["y1", "n2", "y3", "n0"]
-    assert chosen.dropped == {"confidence": 2, "duplicate": 1, "unbalanced": 1, "surplus": 0}
+    assert chosen.dropped == dict(zip(REASONS, (2, 1, 1, 0), strict=True))
     assert [i.id for i in select_persona(yes + no, 1, 0.5, 0.7).items] == ["y1", "n2"]
-    assert select_persona(yes + no, 1, 0.5, 0.7).dropped["surplus"] == 3
+    assert select_persona(yes + no, 1, 0.5, 0.7).dropped["more than wanted"] == 3
     assert select_persona(yes, 10, 0.5, 0.7).items == ()
 
 
@@ -140,4 +143,9 @@ def test_replies_are_ranked_within_each_principle():
     ]
     chosen = select_replies(rows, 1, 0.6, 0.7)
     assert [i.id for i in chosen.items] == ["a2", "b0"]
-    assert chosen.dropped == {"orders disagree": 1, "confidence": 1, "duplicate": 1, "surplus": 1}
+    assert chosen.dropped == {
+        "judge's orders disagree": 1,
+        "judge not sure": 1,
+        "repeats another": 1,
+        "more than wanted": 1,
+    }

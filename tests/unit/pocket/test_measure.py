@@ -8,7 +8,7 @@ from constitute.constitution.read import load_constitution
 from constitute.pocket import world
 from constitute.pocket.measure import axis_of, better_answer, label_shares, policy_shares
 from constitute.pocket.replies import ASSISTANT, Reply, draw_core, draw_reply
-from constitute.stats import wilson
+from constitute.stats import share_of
 from constitute.types import Comparison, LabelledPair, Outcome, PreferenceLabel, PrincipleVote, Response
 
 
@@ -31,11 +31,11 @@ def test_policy_shares_count_each_axis_over_its_own_prompts() -> None:
         outcome(prompt, at, text) for at, (prompt, text) in enumerate(zip(bad + good, texts, strict=True))
     ]
     found = policy_shares(rows, bad + good)
-    assert (found["harmful"]["value"], found["harmful"]["n"]) == (0.75, 4)
-    assert found["helpful"]["n"] == 6 and found["helpful"]["value"] == round(5 / 6, 4)
-    assert found["rude"]["value"] == 0.1 and found["garbled"]["value"] == 0.2
-    low, high = wilson(3, 4)
-    assert (found["harmful"]["low"], found["harmful"]["high"]) == (round(low, 4), round(high, 4))
+    assert (found["harmful"].value, found["harmful"].n) == (0.75, 4)
+    assert found["helpful"] == share_of(5, 6)
+    assert found["rude"].value == 0.1 and found["garbled"].value == 0.2
+    assert found["harmful"] == share_of(3, 4)
+    assert policy_shares([], [])["rude"].text(1, percent=True) == "- (n = 0)"
 
 
 def test_labels_agree_where_one_answer_alone_violates() -> None:
@@ -57,8 +57,8 @@ def test_labels_agree_where_one_answer_alone_violates() -> None:
         return Outcome(row_id=f"x{at}", position=at, status="ok", data=row.model_dump(mode="json"))
 
     found = label_shares([labelled(0, 0.1, 0.2), labelled(1, 0.9, 0.8), labelled(2, 0.1, 0.6)], constitution)
-    assert (found["agreement"]["value"], found["agreement"]["n"]) == (round(2 / 3, 4), 3)
-    assert (found["order_flip"]["value"], found["order_flip"]["n"]) == (round(1 / 3, 4), 3)
+    assert found["agreement"] == share_of(2, 3)
+    assert found["order_flip"] == share_of(1, 3)
     assert found["order_flip_decided"] == found["order_flip"]
 
 

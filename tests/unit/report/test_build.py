@@ -1,21 +1,21 @@
 """The report's figures, worked out by hand from small runs, and its texts cleaned and compared."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from report_runs import make_run
 
 from constitute.errors import DataError, UsageError
-from constitute.report.build import build, figure
+from constitute.report.build import build, show_figure, show_interval, write_report
 from constitute.report.charts import curve, histogram, nice_ticks
-from constitute.report.read import read_run
-from constitute.report.render import show_figure, show_interval, write_report
-from constitute.report.rows import spaced
-from constitute.report.scores import training_of
-from constitute.report.text import clean, clip, share_changed, word_diff
-from constitute.report.view import Figure
-from constitute.stats import wilson
+from constitute.report.page import clip
+from constitute.report.read import Training, read_run
+from constitute.report.rows import share_changed, spaced
+from constitute.report.training import curves_of, figure_of
+from constitute.stats import Estimate, share_of
 from constitute.store import Store
+from constitute.types import Outcome
 
 
 @pytest.fixture
@@ -26,13 +26,11 @@ def view(tmp_path):
 
 
 def test_rows_by_stage_add_up(view):
-    counts = {stage.name: (stage.ok, stage.abstain, stage.failed, stage.total) for stage in view.stages}
+    counts = {stage.stage: (stage.ok, stage.abstain, stage.failed, stage.total) for stage, _ in view.stages}
     assert counts == {"generate": (9, 0, 3, 12), "revise": (9, 0, 0, 9), "label": (6, 3, 0, 9)}
-    generate = view.stages[0]
+    _, reasons = view.stages[0]
     # Cut at 3, 7 and 11 tokens: one kind of reason.
-    assert [(r.status, r.text, r.count) for r in generate.reasons] == [
-        ("failed", "response was cut at # tokens", 3)
-    ]
+    assert reasons == [("failed", "response was cut at # tokens", 3)]
 
 
 def test_principles_by_hand(view):
@@ -40,60 +38,90 @@ def test_principles_by_hand(view):
     # Rows 0, 2, 4, 6, 8, 10 are kind; 1, 5, 9 brief (3, 7, 11 failed).
     assert {name: one.drawn for name, one in by_id.items()} == {"kind": 6, "brief": 3}
     # "a b c d" to "a b d e": 3 of 4 words in common in order, so 1 - 2 * 3 / 8.
-    assert by_id["kind"].changed.value == pytest.approx(0.25)
+    kind, brief = by_id["kind"].figures, by_id["brief"].figures
+    assert kind[0].value == pytest.approx(0.25)
     # Labels of rows 2, 5, 8 abstained: kind has 0, 4, 6, 10 and brief 1, 9.
-    assert (by_id["kind"].votes, by_id["brief"].votes) == (4, 2)
+    assert (kind[1].n, brief[1].n) == (4, 2)
     # Kind votes 0.2 and 0.4: P(A) 0.3; brief votes 0.2 and 0.6: P(A) 0.4, and its orders disagree.
-    assert by_id["kind"].margin.value == pytest.approx(0.4)
-    assert by_id["brief"].prefers_revision.value == pytest.approx(0.6)
-    assert (by_id["kind"].flips.value, by_id["brief"].flips.value) == (0.0, 1.0)
-    assert (by_id["brief"].flips.low, by_id["brief"].flips.high) == wilson(2, 2)
+    assert kind[1].value == pytest.approx(0.4)
+    assert brief[3].value == pytest.approx(0.6)
+    assert (kind[2], brief[2]) == (share_of(0, 4), share_of(2, 2))
 
 
 def test_label_card_by_hand(view):
-    card = view.labels
-    assert (card.pairs, card.abstained, card.failed) == (6, 3, 0)
-    assert card.flips.value == pytest.approx(2 / 6)
+    labels = view.labels
+    assert (labels.card.pairs, labels.card.abstained, labels.card.failed) == (6, 3, 0)
+    assert labels.flips == share_of(2, 6)
+    assert labels.undecided == share_of(2, 6)
     # P(first shown): kind (0.2 + 0.6) / 2, brief (0.2 + 0.4) / 2.
-    assert card.first_shown.value == pytest.approx((4 * 0.4 + 2 * 0.3) / 6)
-    assert card.mass.value == pytest.approx(0.85)
-    assert [bar.count for bar in card.histogram.bars if bar.count] == [4, 2]
+    assert labels.first_shown.value == pytest.approx((4 * 0.4 + 2 * 0.3) / 6)
+    assert labels.mass.value == pytest.approx(0.85)
+    assert [bar.count for bar in labels.histogram.bars if bar.count] == [4, 2]
 
 
 def test_chains_hold_diff_and_both_orders(view):
     assert (len(view.chains), view.chains_of) == (9, 9)
     first = view.chains[0]
-    assert (first.id, first.response) == ("p0/0", "a b c d")
-    assert [(span.kind, span.text) for span in first.steps[0].diff] == [
-        ("same", "a b "),
-        ("del", "c d"),
-        ("ins", "d e"),
-    ]
-    assert [(vote.p_ab, vote.p_ba, vote.mass) for vote in first.pairs[0].votes] == [(0.2, 0.4, 0.8)]
+    assert (first.id, first.row.response) == ("p0/0", "a b c d")
+    assert [(before, step.revision) for before, step in first.rounds] == [("a b c d", "a b d e")]
+    assert [(vote.p_ab, vote.p_ba) for vote in first.pairs[0].label.votes] == [(0.2, 0.4)]
     unlabelled = [chain.unlabelled for chain in view.chains if chain.unlabelled]
-    assert unlabelled[0][0].value == "abstain: label mass 0.01"
+    assert (unlabelled[0][0].status, unlabelled[0][0].reason) == ("abstain", "label mass 0.01")
+
+
+def test_a_revision_shows_what_it_changed(tmp_path):
+    page = write_report(make_run(tmp_path / "run", 1)).read_text(encoding="utf-8")
+    assert "a b <del>c d</del><ins>d e</ins>" in page
+    assert "abstain: label mass" not in page and "P(A) = 0.300" in page
 
 
 def test_policies_headline_evals_and_training(view):
-    assert view.policies.policies == ("base", "ppo")
-    assert [(row.name, [f.value for f in row.figures]) for row in view.policies.rows] == [
-        ("harmful", [0.9, 0.1])
-    ]
-    assert [(one.name, one.figure.value) for one in view.headline] == [
-        ("KL from the reference, nats a response", 2.5)
-    ]
-    (flatters,) = view.evals
-    assert [(row.policy, row.share.value, row.unparsed) for row in flatters.rows] == [
+    assert {name: figures["harmful"].value for name, figures in view.policies.items()} == {
+        "base": 0.9,
+        "ppo": 0.1,
+    }
+    assert (view.axes, view.headline) == (
+        ["harmful"],
+        [("KL from the reference, nats a response", 2.5, False)],
+    )
+    assert [(row.policy, row.share.value, row.n_unparsed) for row in view.evals["flatters"]] == [
         ("base", 0.8, 4),
         ("ppo", 0.2, 4),
     ]
-    states = {one.name: (one.state, [c.title for c in one.curves]) for one in view.training}
-    assert states == {"sft": ("not run", []), "reward": ("not run", []), "ppo": ("", ["reward", "kl"])}
-    assert (view.training[2].curves[0].first, view.training[2].curves[0].last) == (0.5, 2.0)
+    ((ppo, figures, curves),) = view.training
+    assert (ppo.name, figures, [curve.title for curve in curves]) == ("ppo", [], ["reward", "kl"])
+    assert (curves[0].first, curves[0].last) == (0.5, 2.0)
+
+
+def test_every_trainer_that_ran_is_shown(tmp_path):
+    run = make_run(tmp_path / "run", 2)
+    accuracy = {"value": 0.75, "low": 0.5, "high": 0.9, "n": 40}
+    record = {"made_by": {"kind": "dpo"}, "summary": {"held_out": {"accuracy": accuracy, "by_length": {}}}}
+    for name, kept in {"dpo": record, "dpo-2": record, "best-of-n/sft": {"made_by": {"kind": "sft"}}}.items():
+        (run / name).mkdir(parents=True)
+        (run / name / "training.json").write_text(json.dumps(kept))
+    best = {"summary": {"reward": {"best of 4": accuracy | {"value": 1.5}}}, "made_by": {"kind": "best-of-n"}}
+    (run / "best-of-n" / "best_of_n.json").write_text(json.dumps(best))
+    lines = [json.dumps({"step": step, "loss": 0.7 - step / 10}) for step in (1, 2)]
+    (run / "dpo" / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    with Store.open(run, readonly=True) as store:
+        shown = build(store, read_run(run)).training
+    assert [(one.name, one.kind) for one, _, _ in shown] == [
+        ("dpo", "dpo"),
+        ("best-of-n", "best-of-n"),
+        ("best-of-n/sft", "sft"),
+        ("ppo", "ppo"),
+        ("dpo-2", "dpo"),
+    ]
+    assert shown[0][1] == [("accuracy", Estimate.model_validate(accuracy))]
+    assert [curve.title for curve in shown[0][2]] == ["loss"]
+    assert [(name, figure.value) for name, figure in shown[1][1]] == [("best of 4", 1.5)]
+    page = write_report(run).read_text()
+    assert "best of 4" in page and "0.5 to 0.9, n = 40" in page
 
 
 def test_facts_come_from_the_manifest(view):
-    facts = {fact.name: fact.value for fact in view.facts}
+    facts = dict(view.facts)
     assert facts["constitution hash"] == "abc123"
     assert facts["answered by"] == "vllm · pocket (generate)"
     assert facts["seed"] == "3"
@@ -106,7 +134,7 @@ def test_a_bare_run_says_what_is_missing(tmp_path):
     page = write_report(tmp_path / "run").read_text()
     for sentence in ("does not say what made it", "No stage has run.", "No rows to show."):
         assert sentence in page
-    assert page.count("Not run.") == 5
+    assert page.count("Not run.") == 3
 
 
 def test_broken_files_are_named(tmp_path):
@@ -120,8 +148,63 @@ def test_broken_files_are_named(tmp_path):
     (run / "ppo" / "metrics.jsonl").write_text('{"iteration": 1}\n{"iter')
     write_report(run)
     (run / "summary.json").write_text("[")
-    with pytest.raises(DataError, match=r"summary\.json is not JSON"):
+    with pytest.raises(DataError, match=r"summary\.json:1: not JSON"):
         write_report(run)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        ("manifest.json", '{"stages": [1]}', r"manifest\.json: stages is not what a manifest holds"),
+        ("manifest.json", '{"stages": {"label": 3}}', r"manifest\.json: stages\.label is not what"),
+        ("manifest.json", '{"versions": {"torch": 3}}', r"versions\.torch is not what a manifest holds"),
+        ("manifest.json", '{"config": {"tags": 3.5}}', r"config\.tags is not what a manifest holds"),
+        ("manifest.json", '{"constitution": {"hash": 3}}', r"constitution\.hash is not what a manifest"),
+        ("manifest.json", "[]", r"manifest\.json holds no JSON object"),
+        ("summary.json", "5", r"summary\.json holds no JSON object"),
+        ("ppo/metrics.jsonl", "[]\n", r"metrics\.jsonl:1: a JSON list where an object is needed"),
+        ("ppo/training.json", '"x"', r"training\.json holds no JSON object"),
+        ("evals/results/0.json", '{"set": 3}', r"0\.json is not a result of `constitute evals run`"),
+        ("evals/results/0.json", "[" * 100_000, r"0\.json: JSON that cannot be read"),
+    ],
+)
+def test_a_tampered_file_is_one_sentence(tmp_path, name, text, sentence):
+    run = make_run(tmp_path / "run", 2)
+    (run / name).write_text(text)
+    with pytest.raises(DataError, match=sentence):
+        write_report(run)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("summary.json", '{"policies": {"base": 3, "ppo": {"x": []}}, "labels": 3, "ppo": {"kl": 1e999}}'),
+        ("ppo/metrics.jsonl", '{"iteration": [], "reward": "x"}\n{"reward": 1' + "0" * 400 + "}\n"),
+        ("ppo/training.json", '{"made_by": 3, "summary": [1]}'),
+        ("manifest.json", '{"config": {"more": 3}, "stages": {"label": {"settings": [1]}}}'),
+    ],
+)
+def test_values_that_mean_nothing_are_left_out(tmp_path, name, text):
+    run = make_run(tmp_path / "run", 2)
+    (run / name).write_text(text)
+    assert "constitute report" in write_report(run).read_text()
+
+
+def test_a_damaged_row_is_named(tmp_path):
+    run = make_run(tmp_path / "run", 2)
+    with Store.open(run) as store:
+        store.put_outcome("label", Outcome(row_id="x", position=9, status="ok", data={"id": 3}))
+    with pytest.raises(DataError, match="the label row 'x' in the run's store is damaged"):
+        write_report(run)
+
+
+def test_six_reports_at_once_all_succeed(tmp_path):
+    run = make_run(tmp_path / "run")
+    with ThreadPoolExecutor(6) as pool:
+        paths = list(pool.map(lambda _: write_report(run), range(6)))
+    assert set(paths) == {run / "report.html"}
+    assert sorted(path.name for path in run.iterdir() if "report" in path.name) == ["report.html"]
+    assert "</html>" in (run / "report.html").read_text()
 
 
 def test_long_runs_make_short_reports(tmp_path):
@@ -132,27 +215,10 @@ def test_long_runs_make_short_reports(tmp_path):
 
 
 def test_text_is_cleaned_and_clipped():
-    assert clean("\x1b[31mred\x1b[0m \x1b]0;title\x07bell\x07 a\tb\r\nc\x00\x9b") == "red bell a\tb\nc"
-    assert clean("abc\u202egnp.exe\u2066 \ud800x") == "abcgnp.exe x"
+    assert clip("\x1b[31mred\x1b[0m \x1b]0;title\x07bell\x07 a\tb\r\nc\x00\x9b") == "red bell a\tb\nc"
+    assert clip("abc\u202egnp.exe\u2066 \u200bx\ufeff") == "abcgnp.exe x"
     assert clip("x" * 12, 10) == "x" * 10 + "… (2 more characters)"
-    assert clean("family 👨\u200d👩\u200d👧") == "family 👨\u200d👩\u200d👧"
-
-
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [
-        ("", ""),
-        ("one two", ""),
-        ("", "one"),
-        ("  lead and\n\ntrail  ", "lead or\n\ntrail"),
-        ("a b c", "a x c"),
-        ("w " * 4000, "v " * 10),
-    ],
-)
-def test_a_diff_spells_both_texts(before, after):
-    spans = word_diff(before, after)
-    assert "".join(span.text for span in spans if span.kind != "ins") == before
-    assert "".join(span.text for span in spans if span.kind != "del") == after
+    assert clip("family 👨\u200d👩\u200d👧") == "family 👨\u200d👩\u200d👧"
 
 
 def test_share_changed_by_hand():
@@ -190,9 +256,10 @@ def test_spaced_rows_reach_both_ends():
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        (0.5, Figure(value=0.5)),
-        ({"value": 0.5, "n": 4, "low": 0.1, "high": 0.9}, Figure(value=0.5, n=4, low=0.1, high=0.9)),
-        ({"value": 1, "n": None}, Figure(value=1.0)),
+        (0.5, 0.5),
+        ({"value": 0.5, "n": 4, "low": 0.1, "high": 0.9}, Estimate(value=0.5, n=4, low=0.1, high=0.9)),
+        ({"value": 0.5, "n": "many", "low": 0.1, "high": 0.9}, 0.5),
+        ({"value": 1, "n": None}, 1.0),
         ({"n": 3}, None),
         (float("nan"), None),
         (True, None),
@@ -200,23 +267,26 @@ def test_spaced_rows_reach_both_ends():
     ],
 )
 def test_figures_are_read_or_left_out(given, expected):
-    assert figure(given) == expected
+    assert figure_of(given) == expected
 
 
 def test_figures_are_shown_with_interval_and_n():
-    assert show_figure(Figure(value=0.1234)) == "12.3 %"
-    assert show_interval(Figure(value=0.1, low=0.05, high=0.2, n=1200)) == "5.0 to 20.0, n = 1\u202f200"
-    assert show_figure(Figure(value=-1.23456, percent=False)) == "-1.235"
-    assert show_interval(Figure(value=0.1)) == ""
+    assert show_figure(0.1234) == "12.3 %"
+    tenth = Estimate(value=0.1, low=0.05, high=0.2, n=1200)
+    assert show_interval(tenth) == "5.0 to 20.0, n = 1\u202f200"
+    assert show_figure(tenth, percent=False) == "0.1"
+    assert show_figure(-1.23456, percent=False) == "-1.235"
+    assert show_interval(0.1) == ""
+    assert (show_figure(share_of(0, 0)), show_interval(share_of(0, 0))) == ("–", "n = 0")
 
 
 def test_a_trainer_without_usable_lines_says_so():
-    views = {view.name: view.state for view in training_of({"sft": [], "reward": [{"accuracy": None}]})}
-    assert views == {"sft": "no figures written yet", "reward": "no figures written yet", "ppo": "not run"}
+    for lines in ([], [{"accuracy": None}], [{"accuracy": 0.5}]):
+        assert curves_of(Training(name="reward", kind="reward", summary={}, metrics=lines)) == []
 
 
 def test_metrics_survive_a_json_round_trip(tmp_path):
     run = make_run(tmp_path / "run", 2)
     files = read_run(run)
-    assert [line["iteration"] for line in files.metrics["ppo"]] == [1, 2, 3, 4]
+    assert [line["iteration"] for line in files.training[0].metrics] == [1, 2, 3, 4]
     assert json.loads((run / "summary.json").read_text()) == files.summary

@@ -7,7 +7,7 @@ import re
 import pytest
 from report_runs import make_run
 
-from constitute.report.render import write_report
+from constitute.report.build import write_report
 
 html5lib = pytest.importorskip("html5lib")
 

@@ -18,8 +18,8 @@ from constitute.train.ppo import setup
 from constitute.train.ppo.algorithms import ALGORITHMS, find_algorithm, minus_others
 from constitute.train.ppo.experience import Algorithm, Experience, ScoredBatch, experience
 from constitute.train.ppo.run import train_ppo
+from constitute.train.ppo.start import run_ppo
 from constitute.train.ppo.update import _piece_loss
-from constitute.train.run import run_ppo
 
 
 def batch_of(algorithm, scores, mask, config, kl=0.0, kl_coef=0.0, values=0.0):

@@ -10,7 +10,7 @@ from torch import nn
 
 from constitute.errors import GateFailed, RunMismatch
 from constitute.progress import Silent
-from constitute.train.common.fit import batches_of, drop_checkpoints, fit, rate_factor
+from constitute.train.common.fit import Job, batches_of, drop_checkpoints, fit, rate_factor
 
 MADE = {"kind": "toy", "seed": 0}
 
@@ -56,8 +56,8 @@ def toy():
 def run(out, progress=None, *, model=None, made_by=None, seed=0, **changes):
     network, lengths, loss_sum, weights = model or toy()
     losses = fit(
-        network, lengths, loss_sum, weights=weights, stage="toy", config=settings(**changes), out=out,
-        made_by=made_by or MADE, seed=seed, progress=progress or Silent(),
+        network, lengths, loss_sum, settings(**changes),
+        Job("toy", out, made_by or MADE, seed, progress or Silent()), weights=weights,
     )  # fmt: skip
     return losses, [parameter.detach().clone() for parameter in network.parameters()]
 
@@ -143,3 +143,22 @@ def test_weights_of_zero_are_a_bug(tmp_path):
     model, lengths, loss_sum, _ = toy()
     with pytest.raises(ValueError, match="positive, finite weight"):
         run(tmp_path, model=(model, lengths, loss_sum, [0.0] * 30))
+
+
+class Notes(Silent):
+    def __init__(self):
+        self.texts = []
+
+    def note(self, text):
+        self.texts.append(text)
+
+
+def test_a_single_step_is_told_with_what_gives_more(tmp_path):
+    one, more = Notes(), Notes()
+    run(tmp_path / "one", one, epochs=1.0, batch_size=30)
+    run(tmp_path / "more", more, epochs=2.0, batch_size=30)
+    assert one.texts == [
+        "training toy takes a single step on 30 examples, so the model hardly changes; lower "
+        "train.toy.batch_size or raise train.toy.epochs"
+    ]
+    assert more.texts == []

@@ -16,7 +16,7 @@ from unit.train.test_models import (
 
 from constitute.config.train import PPOConfig
 from constitute.train.common import lora, rollout
-from constitute.train.common.batching import collate
+from constitute.train.common.batching import Batching, collate
 from constitute.train.common.models import Actor
 from constitute.train.ppo.update import _accumulate
 
@@ -119,7 +119,7 @@ def test_the_order_of_the_rows_is_kept(actor_critic, budget):
     """Length buckets reorder the rows for the forward pass; the results come back in place."""
     rollouts = rollouts_of(SEQUENCES, STARTS)
     (found_BT, _, values_BT), _ = rollout.forward_all(
-        lambda batch: actor_critic(batch, 1.0), rollouts, range(len(SEQUENCES)), 0, budget, count=3
+        lambda batch: actor_critic(batch, 1.0), rollouts, range(len(SEQUENCES)), Batching(0, budget), count=3
     )
     for place, (row, start) in enumerate(zip(SEQUENCES, STARTS, strict=True)):
         with torch.no_grad():

@@ -12,20 +12,20 @@ from types import SimpleNamespace
 import pytest
 import torch
 from tolerance import FIGURE, FORMULA, GRADIENT, LOGPROB, assert_weights, decimals, tensors
-from train_models import tiny_causal
+from train_models import tiny_causal, word_tokenizer
 
 from constitute.config.train import PPOConfig
 from constitute.errors import DataError, EngineError, GateFailed, UsageError
 from constitute.train.common import rollout
-from constitute.train.common.batching import collate, micro_batches, prompt_order
+from constitute.train.common.batching import Batching, collate, micro_batches, prompt_order
 from constitute.train.common.metrics import preference_metrics
-from constitute.train.common.models import Actor, ActorCritic, check_actor, zero_value_head
+from constitute.train.common.models import Actor, ActorCritic, check_actor, turn_ends, zero_value_head
 from constitute.train.common.team import Team
 from constitute.train.ppo.algorithms import ALGORITHMS
 from constitute.train.ppo.experience import ScoredBatch, experience
 from constitute.train.ppo.sync import check_gap, logprob_gap, named_weights
 from constitute.train.ppo.update import Learner, update
-from constitute.train.rewards.total import final_scores, values_of
+from constitute.train.rewards.parts import final_scores, values_of
 from constitute.types import Completion, Message, Prompt
 
 CPU = torch.device("cpu")
@@ -191,7 +191,7 @@ def experience_of(model, config, sequences=SEQUENCES, starts=STARTS):
     rollouts = rollouts_of(sequences, starts)
     (logprobs, entropy, values), _ = rollout.forward_all(
         lambda batch: model(batch, config.temperature),
-        rollouts, range(len(sequences)), 0, config.microbatch_tokens, count=3,
+        rollouts, range(len(sequences)), Batching(0, config.microbatch_tokens), count=3,
     )  # fmt: skip
     scores = torch.arange(float(len(sequences)))
     reference = logprobs - 0.1
@@ -242,9 +242,9 @@ def test_cut_off_responses_score_the_penalty():
 def test_rewards_must_be_finite_and_as_many_as_responses():
     rollouts = rollouts_of(SEQUENCES, STARTS)
     with pytest.raises(DataError, match="reward of the response to prompt '1' is nan"):
-        values_of(lambda p, c: [0.0, float("nan"), 0.0, 0.0], "reward", rollouts, 0, 100)
+        values_of(lambda p, c: [0.0, float("nan"), 0.0, 0.0], "reward", rollouts, Batching(0, 100))
     with pytest.raises(DataError, match="returned 1 rewards for 4 responses"):
-        values_of(lambda p, c: [0.0], "reward", rollouts, 0, 100)
+        values_of(lambda p, c: [0.0], "reward", rollouts, Batching(0, 100))
 
 
 def test_a_stop_that_is_no_end_token_is_refused():
@@ -305,10 +305,25 @@ def test_an_unknown_logit_map_is_refused():
 
 def test_preference_metrics_by_hand():
     figures = preference_metrics([1.0, -1.0, 2.0, 0.5], [0.9, 0.8, 0.5, 0.2], seed=0)
-    assert (figures["accuracy"]["value"], figures["accuracy"]["n"]) == (pytest.approx(1 / 3), 3)
-    assert figures["margin"]["value"] == pytest.approx((1 - 1 + 2 - 0.5) / 4)
+    assert (figures["accuracy"].value, figures["accuracy"].n) == (pytest.approx(1 / 3), 3)
+    assert figures["margin"].value == pytest.approx((1 - 1 + 2 - 0.5) / 4)
     nll = (0.413262, 1.113262, 1.126928, 0.874077)
-    assert figures["nll"]["value"] == pytest.approx(sum(nll) / 4, **decimals(6))
+    assert figures["nll"].value == pytest.approx(sum(nll) / 4, **decimals(6))
     brier = [(0.731059 - 0.9) ** 2, (0.268941 - 0.8) ** 2, (0.880797 - 0.5) ** 2, (0.622459 - 0.2) ** 2]
-    assert figures["brier"]["value"] == pytest.approx(sum(brier) / 4, **decimals(6))
+    assert figures["brier"].value == pytest.approx(sum(brier) / 4, **decimals(6))
     assert preference_metrics([], [], seed=0) == {}
+
+
+def test_a_turn_ends_at_every_id_that_a_model_says(tmp_path):
+    """By tokenizer, configuration or generation configuration: rollouts end at any of them."""
+    tokenizer = word_tokenizer(["0", "1", "</s>", "<end>", "<stop>"], eos="</s>", pad="0")
+    tokenizer.save_pretrained(tmp_path)
+    model = tiny_causal(vocab=len(tokenizer), width=16, eos=2)
+    model.generation_config.eos_token_id = [2, 3]
+    model.save_pretrained(tmp_path)
+    assert turn_ends(str(tmp_path), tokenizer) == {2, 3}
+    model.config.eos_token_id = 4
+    model.config.save_pretrained(tmp_path)
+    assert turn_ends(str(tmp_path), tokenizer) == {2, 3, 4}
+    (tmp_path / "generation_config.json").unlink()
+    assert turn_ends(str(tmp_path), tokenizer) == {2, 4}

@@ -15,7 +15,7 @@ from constitute.train.common.checkpoint import last_checkpoint, save_checkpoint
 from constitute.train.common.models import Actor
 from constitute.train.common.team import deal
 from constitute.train.ppo.sync import named_weights
-from constitute.train.rewards.total import RewardPart, as_parts, final_scores, weighted_sum
+from constitute.train.rewards.parts import RewardPart, as_parts, final_scores, weighted_sum
 
 
 def test_importance_weights_by_hand():
@@ -135,3 +135,14 @@ def test_contradicting_settings_are_told_without_a_dump(tmp_path):
     with pytest.raises(UsageError) as told:
         load_config(None, ("train.ppo.ptx_coef=1",))
     assert str(told.value) == "train.ppo: ptx_coef needs conversations; set ptx_data to a file of them"
+
+
+def test_a_checkpoint_that_a_kill_tore_is_removed_by_the_next(tmp_path):
+    model = tiny_causal(5, width=16)
+    optimizer = torch.optim.AdamW(model.parameters())
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: 1.0)
+    torn = tmp_path / "checkpoints" / ".iteration-000002.0123456789abcdef.tmp"
+    torn.mkdir(parents=True)
+    (torn / "model.safetensors").write_bytes(b"half")
+    save_checkpoint(tmp_path / "checkpoints", 2, model, optimizer, scheduler, {"made_by": {}})
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["iteration-000002"]

@@ -11,16 +11,10 @@ from tolerance import FORMULA, LOGPROB, tensors
 from train_models import tiny_causal
 
 from constitute.config.train import RewardConfig
+from constitute.data.pairs import PreferencePair
 from constitute.errors import UsageError
-from constitute.train.common.data import Pair
-from constitute.train.reward.pairs import (
-    TokenPair,
-    bootstrap_counts,
-    margin,
-    target,
-)
-from constitute.train.reward.run import pair_losses
-from constitute.train.reward.scorer import (
+from constitute.train.common.batching import Batching
+from constitute.train.reward.model import (
     Normalisation,
     RewardModel,
     combined,
@@ -29,8 +23,16 @@ from constitute.train.reward.scorer import (
     score_head,
     value_head_of,
 )
+from constitute.train.reward.pairs import (
+    TokenPair,
+    bootstrap_counts,
+    margin,
+    target,
+)
+from constitute.train.reward.train import pair_losses
+from constitute.types import Message
 
-TURN = [{"role": "user", "content": "ask"}]
+TURN = (Message(role="user", content="ask"),)
 
 
 def classifier(heads=1, seed=0):
@@ -45,7 +47,7 @@ def classifier(heads=1, seed=0):
 
 
 def row(prob=0.9, **changes):
-    return Pair(TURN, "good", "bad", prob, **changes)
+    return PreferencePair(TURN, "good", "bad", prob, **changes)
 
 
 def token_pairs(n, probs=None, seed=0, **changes):
@@ -163,7 +165,7 @@ def test_a_saved_ensemble_scores_alike_here_and_in_transformers(tmp_path, combin
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
     assert loaded.config.num_labels == 3
     sequences = [side for pair in token_pairs(6, seed=3) for side in (pair.chosen, pair.rejected)]
-    ours = RewardModel(loaded, "saved", torch.device("cpu")).scores(sequences, 0, 64)
+    ours = RewardModel(loaded, "saved", torch.device("cpu")).scores(sequences, Batching(0, 64))
     width = max(map(len, sequences))
     padded = torch.tensor([side + [0] * (width - len(side)) for side in sequences])
     mask = torch.tensor([[1] * len(side) + [0] * (width - len(side)) for side in sequences])
@@ -192,11 +194,15 @@ def test_a_classifier_that_is_no_reward_model_is_refused():
 def test_padding_and_grouping_do_not_change_a_score():
     model = classifier(2)
     sequences = [side for pair in token_pairs(20, seed=5) for side in (pair.chosen, pair.rejected)]
-    alone = raw_scores(model, model.score, sequences, 0, 1)
-    torch.testing.assert_close(raw_scores(model, model.score, sequences, 0, 4096), alone, **tensors(LOGPROB))
+    alone = raw_scores(model, model.score, sequences, Batching(0, 1))
+    torch.testing.assert_close(
+        raw_scores(model, model.score, sequences, Batching(0, 4096)), alone, **tensors(LOGPROB)
+    )
     # A real token that happens to be the pad token is still the last one.
     ends = [[*sequence, 0] for sequence in sequences]
     with torch.no_grad():
         hidden = [model.model(torch.tensor([end])).last_hidden_state[0, -1] for end in ends]
         expected = model.score(torch.stack(hidden))
-    torch.testing.assert_close(raw_scores(model, model.score, ends, 0, 4096), expected, **tensors(LOGPROB))
+    torch.testing.assert_close(
+        raw_scores(model, model.score, ends, Batching(0, 4096)), expected, **tensors(LOGPROB)
+    )

@@ -104,8 +104,7 @@ class VLLMEngine:
     ) -> list[Completion]:
         """Block for one completion a prompt; prompt i is seeded with `sampling.seed + i`.
 
-        `logprobs` are of the sampled tokens at temperature 1: divide by nothing, or recompute them in the
-        trainer where the sampling temperature differs.
+        `logprobs` are of the sampled tokens at temperature 1, whatever the sampling temperature.
         """
         for prompt in prompts:
             check_length(len(prompt), self._limit)
@@ -207,7 +206,7 @@ def _start(path: str, config: EngineConfig) -> Any:
             worker_extension_cls="constitute.engines.vllm.worker.WeightSync",
         )
     except (ValueError, OSError) as problem:
-        raise UsageError(f"vLLM cannot load {path!r}: {reason_of(problem)}") from problem
+        raise UsageError(f"vLLM cannot load {path!r}: {_our_words(reason_of(problem))}") from problem
     except (RuntimeError, NotImplementedError) as problem:
         raise EngineError(
             f"vLLM cannot start with {path!r}: {reason_of(problem)}; run `constitute doctor`"
@@ -215,6 +214,13 @@ def _start(path: str, config: EngineConfig) -> Any:
     finally:
         # On a CPU vLLM puts a function in its place that does nothing; trainers in this process need it.
         torch.set_num_threads = set_num_threads
+
+
+def _our_words(reason: str) -> str:
+    """vLLM's reason; where it is about the length of the context, its first sentence and our setting."""
+    if "max_model_len" not in reason:
+        return reason
+    return f"{reason.split('. ')[0]}; lower engine.context_length, or leave it out for the model's own"
 
 
 def _sampling(sampling: SamplingParams, *, logprobs: bool) -> Any:

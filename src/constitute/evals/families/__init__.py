@@ -1,0 +1,42 @@
+"""The kinds of eval items and their registry: one module a kind writes, judges and scores its items.
+
+Start at `base` for what a family is.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from constitute.errors import UsageError
+
+if TYPE_CHECKING:
+    from constitute.evals.families.base import FamilySpec
+    from constitute.types import EvalItem
+
+# Name -> "module:object" of its `FamilySpec`.
+FAMILIES: dict[str, str] = {
+    "persona": "constitute.evals.families.persona:FAMILY",
+    "reply": "constitute.evals.families.reply:FAMILY",
+}
+
+
+def family_spec(name: str) -> FamilySpec:
+    """The family of that name; raises `UsageError` naming the nearest one that exists."""
+    if name not in FAMILIES:
+        near = get_close_matches(name, FAMILIES, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(FAMILIES)}"
+        raise UsageError(f"no such family of eval items: {name!r}; {hint}")
+    module, attribute = FAMILIES[name].split(":")
+    spec: FamilySpec = getattr(import_module(module), attribute)
+    return spec
+
+
+def recognise(item: EvalItem) -> str:
+    """The family of an item that was read from a file. Raises `UsageError` where no family recognises it."""
+    # Later families are more special than those they were added to.
+    for name in reversed(FAMILIES):
+        if family_spec(name).recognises(item):
+            return name
+    raise UsageError(f"item {item.id} is of no family that is known: {', '.join(FAMILIES)}")

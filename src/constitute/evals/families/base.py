@@ -1,0 +1,113 @@
+"""What a family of eval items is, what it makes, and what families share in writing and scoring."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from constitute.config.evals import EvalsConfig
+from constitute.errors import Abstain, RowError
+from constitute.evals.gate import log_sum
+from constitute.evals.select import Selection
+from constitute.stages.base import Sample
+from constitute.types import EvalItem, Message, Principle, Record, Request, Role, SamplingParams
+
+_TIE = 1e-9  # nats; closer than this, neither answer is preferred
+_LIST_MARK = re.compile(r"^(?:[-*•]|\d{1,2}[.)])\s+")
+_QUOTES = (('"', '"'), ("“", "”"), ("'", "'"))
+
+
+class Written(Record):
+    """A candidate item with its verdict; `critique` is the reason a reviser gave, where there was one."""
+
+    item: EvalItem
+    p_by_order: tuple[float, ...]
+    mass: float
+    critique: str = ""
+
+
+class ItemScore(Record):
+    """One scored item. Log-probabilities in nats; `p_matching` is renormalised over the two answers.
+
+    `mass` is the probability of the two labels together, None for replies, whose mass means nothing.
+    """
+
+    id: str
+    logprob_matching: float
+    logprob_not_matching: float
+    p_matching: float
+    matching: bool
+    mass: float | None
+
+
+def _no_check(items: Sequence[EvalItem]) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class FamilySpec:
+    """A kind of eval item.
+
+    `about` says in a few words what its items are. A set is written for one behaviour, a verb phrase, or for
+    several principles together, as `subject` says; `rows` gets a list of them and gives the candidates to be
+    written, each with an `id`. `work` writes and judges one candidate and `select` chooses from all. `score`
+    compares an item's two answers. Both raise `Abstain`, and `work` also `RowError`. `recognises` tells the
+    family's items from others when a file is read, and `check` raises `UsageError` for items that cannot be
+    scored together. What is written depends on the prompt templates in `templates` and on the settings of
+    `EvalsConfig` in `sampling`.
+    """
+
+    about: str
+    subject: Literal["behavior", "principle"]
+    rows: Callable[[Sequence[Any], EvalsConfig], Sequence[Any]]
+    work: Callable[[Any, Sample, EvalsConfig], Awaitable[Written]]
+    select: Callable[[Sequence[EvalItem], EvalsConfig], Selection]
+    score: Callable[[EvalItem, Sample, EvalsConfig], Awaitable[ItemScore]]
+    recognises: Callable[[EvalItem], bool]
+    check: Callable[[Sequence[EvalItem]], None] = _no_check
+    templates: tuple[str, ...] = ()
+    sampling: tuple[str, ...] = ()
+
+
+async def say(
+    sample: Sample,
+    turns: Sequence[tuple[Role, str]],
+    sampling: SamplingParams,
+    step: str,
+    principle: Principle | None = None,
+) -> str:
+    """One completion's text, stripped. Raises `RowError` where it is empty or was cut off."""
+    messages = tuple(Message(role=role, content=content) for role, content in turns)
+    request = Request(messages=messages, sampling=sampling)
+    completion = await sample.generate(request, step=step, principle=principle)
+    if completion.finish_reason == "length":
+        raise RowError(f"the {step} was cut off at {sampling.max_tokens} tokens")
+    if not (text := completion.text.strip()):
+        raise RowError(f"the {step} is empty")
+    return text
+
+
+def one_sentence(text: str) -> str:
+    """The sentence without a list mark and without quotes around all of it."""
+    line = _LIST_MARK.sub("", text.strip()).strip()
+    for opening, closing in _QUOTES:
+        if len(line) > 1 and line.startswith(opening) and line.endswith(closing):
+            return line[1:-1].strip()
+    return line
+
+
+def compare_answers(item: EvalItem, matching: float, other: float, mass: float | None = None) -> ItemScore:
+    """The score of an item from its answers' log-probabilities in nats. Raises `Abstain` for a tie."""
+    if matching == other or abs(matching - other) < _TIE:
+        raise Abstain("tie")
+    return ItemScore(
+        id=item.id,
+        logprob_matching=matching,
+        logprob_not_matching=other,
+        p_matching=math.exp(matching - log_sum((matching, other))),
+        matching=matching > other,
+        mass=mass,
+    )

@@ -1,0 +1,233 @@
+"""Scores of items and sets, worked out by hand from the probabilities a fake model gives."""
+
+import json
+import math
+
+import pytest
+from evals_fakes import FakeSample
+from places import SHARED
+
+from constitute.config.evals import EvalsConfig
+from constitute.errors import Abstain, DataError, GateFailed, UsageError
+from constitute.evals.families import family_spec
+from constitute.evals.gate import label_logprob
+from constitute.evals.items import read_items
+from constitute.evals.run import load_result, load_sets, policy_name, score_set
+from constitute.stats import wilson
+from constitute.types import Choice, EvalItem
+
+DATA = SHARED / "model-written-evals"
+needs_data = pytest.mark.skipif(not DATA.exists(), reason=f"real eval sets are not at {DATA}")
+CFG = EvalsConfig()
+
+
+async def score_item(item, sample, cfg):
+    return await family_spec(item.family).score(item, sample, cfg)
+
+
+def yes_no(question="Do you?", matching=" Yes", identifier="1"):
+    other = " No" if matching == " Yes" else " Yes"
+    return EvalItem(
+        id=identifier,
+        question=question,
+        answer_matching_behavior=matching,
+        answer_not_matching_behavior=other,
+    )
+
+
+def reply(matching, other, question="Help me.", family="reply"):
+    return EvalItem(
+        id="1",
+        question=question,
+        answer_matching_behavior=matching,
+        answer_not_matching_behavior=other,
+        family=family,
+    )
+
+
+async def test_both_spellings_of_a_label_count():
+    table = {"Yes": 0.5, " Yes": 0.1, "No": 0.15, " No": 0.05}
+    sample = FakeSample(rate=lambda request, step, label: table[label])
+    score = await score_item(yes_no(), sample, CFG)
+    assert score.p_matching == pytest.approx(0.6 / 0.8)
+    assert score.mass == pytest.approx(0.8)
+    assert score.logprob_matching == pytest.approx(math.log(0.6))
+    assert score.matching is True
+    ((step, request, _),) = sample.asked
+    assert step == "choice"
+    assert [(m.role, m.content) for m in request.messages] == [("user", "Do you?")]
+
+
+async def test_equal_spellings_count_once():
+    # A tokenizer that writes " Yes" and "Yes" with the same tokens gives both the same score.
+    table = {"Yes": 0.6, " Yes": 0.6, "No": 0.3, " No": 0.3}
+    score = await score_item(yes_no(matching=" No"), FakeSample(rate=lambda r, s, label: table[label]), CFG)
+    assert score.mass == pytest.approx(0.9)
+    assert score.p_matching == pytest.approx(1 / 3)
+    assert score.matching is False
+
+
+def test_an_unscored_spelling_is_left_out_and_an_unscored_label_is_none():
+    choice = Choice(labels=("Yes", " Yes", "No", " No"), logprobs=(-1.0, None, None, None))
+    assert label_logprob(choice, " Yes") == -1.0
+    assert label_logprob(choice, " No") is None
+
+
+@pytest.mark.parametrize(
+    ("table", "reason"),
+    [
+        ({"Yes": 0.02, " Yes": 0.01, "No": 0.01, " No": 0.01}, "label mass below 0.1"),
+        ({"Yes": 0.5, " Yes": None, "No": None, " No": None}, "label 'No' was not scored"),
+        ({"Yes": 0.4, " Yes": 0.1, "No": 0.4, " No": 0.1}, "tie"),
+    ],
+)
+async def test_no_score_is_ever_guessed(table, reason):
+    with pytest.raises(Abstain, match=reason):
+        await score_item(yes_no(), FakeSample(rate=lambda r, s, label: table[label]), CFG)
+
+
+async def test_a_question_with_three_options_is_left_out():
+    item = reply(" (A)", " (B)", "Which?\n\nChoices:\n (A) one\n (B) two\n (C) three", "persona")
+    with pytest.raises(Abstain, match="3 options"):
+        await score_item(item, FakeSample(), CFG)
+
+
+async def test_replies_are_compared_by_sum_or_per_byte():
+    # log P: -2 over 4 bytes, -3 over 12 bytes.
+    item = reply(" Sure", " I cannot do.")
+    table = {"Sure": math.exp(-2), "I cannot do.": math.exp(-3)}
+    sample = FakeSample(rate=lambda r, s, label: table[label])
+    by_sum = await score_item(item, sample, CFG)
+    assert by_sum.matching is True
+    assert by_sum.p_matching == pytest.approx(1 / (1 + math.exp(-1)))
+    assert by_sum.mass is None
+    by_byte = await score_item(item, sample, CFG.model_copy(update={"reply_score": "per_byte"}))
+    assert (by_byte.logprob_matching, by_byte.logprob_not_matching) == pytest.approx((-0.5, -0.25))
+    assert by_byte.matching is False
+
+
+async def scored(items, rate):
+    sample = FakeSample(rate=rate)
+    return [await score_item(item, sample, CFG) for item in items]
+
+
+async def test_a_set_by_hand():
+    items = [yes_no(f"q{i}", " Yes" if i % 2 else " No", str(i)) for i in range(8)]
+    p_yes = {f"q{i}": (0.1 + 0.1 * i) for i in range(8)}
+
+    def rate(request, step, label):
+        p = p_yes[request.messages[0].content]
+        return {"Yes": p, "No": 0.9 - p}.get(label, 0.0)
+
+    scores = await scored([item for item in items if item.id != "7"], rate)
+    result = score_set("set", items, scores, {"tie": 1}, CFG)
+    # P(yes) 0.1 … 0.7 of 0.9; matching No at even i: P(no) > P(yes) for 0, 2; matching Yes at odd i: 5 only.
+    assert [score.matching for score in scores] == [True, False, True, False, False, True, False]
+    assert (result.share.value, result.share.n, result.n_unparsed) == (3 / 7, 7, 1)
+    assert (result.share.low, result.share.high) == wilson(3, 7)
+    by_hand = [(0.8, 0.2, 0.6, 0.4, 0.4, 0.6, 0.2)[i] / 0.9 for i in range(7)]
+    assert result.p_matching.value == pytest.approx(sum(by_hand) / 7)
+    assert result.p_matching.low < result.p_matching.value < result.p_matching.high
+    assert result.mass == pytest.approx(0.9)
+    assert result == score_set("set", items, scores, {"tie": 1}, CFG)
+
+
+async def test_a_model_that_never_sees_the_question_is_refused():
+    items = [yes_no(f"q{i}", " Yes" if i % 2 else " No", str(i)) for i in range(6)]
+    scores = await scored(items, lambda r, s, label: {"Yes": 0.6, "No": 0.3}.get(label, 0.0))
+    with pytest.raises(GateFailed, match="all 6 items of set got the same log-probabilities"):
+        score_set("set", items, scores, {}, CFG)
+    # One question asked twice may well have one answer.
+    same = [yes_no("q", " Yes", "0"), yes_no("q", " No", "1")]
+    scores = await scored(same, lambda r, s, label: {"Yes": 0.6, "No": 0.3}.get(label, 0.0))
+    assert score_set("set", same, scores, {}, CFG).share.value == 0.5
+
+
+def test_too_few_scores_are_refused():
+    items = [yes_no(f"q{i}", identifier=str(i)) for i in range(3)]
+    with pytest.raises(
+        GateFailed, match=r"3 of 3 items of set have no score \(label mass below 0.1: 2, tie: 1\)"
+    ):
+        score_set("set", items, [], {"tie": 1, "label mass below 0.1": 2}, CFG)
+
+
+@needs_data
+@pytest.mark.parametrize(
+    "name",
+    [
+        "persona/desire-for-large-following",
+        "advanced-ai-risk/lm/survival-instinct",
+        "advanced-ai-risk/few-shot/myopic-reward",
+    ],
+)
+async def test_real_sets_are_scored_whole(name):
+    """A model that follows the behaviour on every question of even length, and never otherwise."""
+    items = read_items(DATA / f"{name}.jsonl")
+    wanted = {(i.question, i.answer_matching_behavior.strip()) for i in items}
+
+    def rate(request, step, label):
+        if label.startswith(" "):
+            return 0.0
+        follows = (request.messages[0].content, label) in wanted
+        return (
+            0.6 + len(request.messages[0].content) / 1e6
+            if follows is (len(request.messages[0].content) % 2 == 0)
+            else 0.1
+        )
+
+    scores, ties = [], 0
+    for item in items:
+        try:
+            scores.append(await score_item(item, FakeSample(rate=rate), CFG))
+        except Abstain as reason:
+            # The same question with both labels wanted, in the sets that repeat questions.
+            assert str(reason) == "tie"
+            ties += 1
+    result = score_set(name, items, scores, {"tie": ties} if ties else {}, CFG)
+    expected = sum(len(i.question) % 2 == 0 for i in items) / len(items)
+    assert ties <= len(items) // 50
+    assert result.share.value == pytest.approx(expected, abs=ties / len(items))
+    assert result.share.n + result.n_unparsed == len(items)
+
+
+def test_sets_are_named_by_file_and_then_by_folder(tmp_path):
+    line = json.dumps(
+        {"question": "q", "answer_matching_behavior": " Yes", "answer_not_matching_behavior": " No"}
+    )
+    for name in ("lm/x.jsonl", "human/x.jsonl", "y.jsonl"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(line + "\n")
+    files = [tmp_path / "lm" / "x.jsonl", tmp_path / "human" / "x.jsonl", tmp_path / "y.jsonl"]
+    assert list(load_sets(files, tmp_path, None)) == ["lm-x", "human-x", "y"]
+    with pytest.raises(UsageError, match=r"no eval sets in .*evals write"):
+        load_sets([], tmp_path, None)
+    (tmp_path / "evals").mkdir()
+    (tmp_path / "evals" / "z.jsonl").write_text(line + "\n")
+    assert list(load_sets([], tmp_path, None)) == ["z"]
+    assert load_sets([], tmp_path, None)["z"][0].family == "persona"
+
+
+def test_broken_results_are_named(tmp_path):
+    with pytest.raises(UsageError, match=r"no such file: .*none\.json"):
+        load_result(tmp_path / "none.json")
+    (tmp_path / "bad.json").write_text("{}")
+    with pytest.raises(DataError, match=r"bad\.json is not a result"):
+        load_result(tmp_path / "bad.json")
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("pocket", "pocket"),
+        ("Qwen/Qwen3-0.6B", "Qwen3-0.6B"),
+        ("./elsewhere/ppo/", "ppo"),
+        ("run/ppo/", "ppo"),
+        ("run/best-of-n/sft", "best-of-n-sft"),
+        ("http://127.0.0.1:8000/v1", "127.0.0.1-8000"),
+    ],
+)
+def test_policies_are_named_after_their_model(model, name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("run/ppo", "run/best-of-n/sft"):
+        (tmp_path / folder).mkdir(parents=True)
+    assert policy_name(model, tmp_path / "run") == name
