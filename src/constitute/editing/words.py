@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 from typing import Literal, NamedTuple
 
+_MOST_ALIKE = 100_000
 _TOKENS = re.compile(r"\s+|[\w'’-]+|[^\w\s]")
 
 
@@ -20,11 +22,15 @@ class Run(NamedTuple):
 def word_diff(old: str, new: str) -> list[Run]:
     """The runs that turn `old` into `new`; of neighbouring changes, the gone run stands first.
 
-    A kept run of white space between two changes is counted to both, so that a phrase is read as one.
+    A kept run of white space between two changes is counted to both, so that a phrase is read as one. Texts
+    that repeat a few words without end are shown as replaced whole: comparing them would take minutes.
     """
     runs: list[Run] = []
     gone = added = ""
-    for same, before, after in _merged(_blocks(_TOKENS.findall(old), _TOKENS.findall(new))):
+    words, others = _TOKENS.findall(old), _TOKENS.findall(new)
+    if old != new and _alike(words, others) > _MOST_ALIKE:
+        return _changed(old, new)
+    for same, before, after in _merged(_blocks(words, others)):
         if same:
             runs += _changed(gone, added)
             runs.append(Run("kept", before))
@@ -61,8 +67,15 @@ def brief(runs: Sequence[Run], words: int = 8) -> list[Run]:
     return shown
 
 
+def _alike(old: list[str], new: list[str]) -> int:
+    """Pairs of equal words of the two texts: what comparing them costs, and again for each change."""
+    counts = Counter(new)
+    return sum(counts[word] for word in old if not word.isspace())
+
+
 def _blocks(old: list[str], new: list[str]) -> Iterator[tuple[bool, str, str]]:
-    for name, i, j, k, m in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+    # White space matches beside words that match, and never by itself: it is most of what texts share.
+    for name, i, j, k, m in SequenceMatcher(str.isspace, old, new, autojunk=False).get_opcodes():
         yield name == "equal", "".join(old[i:j]), "".join(new[k:m])
 
 

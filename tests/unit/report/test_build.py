@@ -93,6 +93,13 @@ def test_policies_headline_evals_and_training(view):
     assert (curves[0].first, curves[0].last) == (0.5, 2.0)
 
 
+def test_a_reply_that_loops_is_shown_as_replaced_whole(tmp_path):
+    before, after = "a " * 2000, "a b " * 1000
+    run = make_run(tmp_path / "run", 1, word=lambda t: {"a b c d": before, "a b d e": after}.get(t, t))
+    page = write_report(run).read_text(encoding="utf-8")
+    assert f"<del>{before}</del><ins>{after}</ins>" in page
+
+
 def test_every_trainer_that_ran_is_shown(tmp_path):
     run = make_run(tmp_path / "run", 2)
     accuracy = {"value": 0.75, "low": 0.5, "high": 0.9, "n": 40}
