@@ -51,7 +51,7 @@ class MockServer:
         started = threading.Event()
         self._thread = threading.Thread(target=self._serve, args=(started.set,), daemon=True)
         self._thread.start()
-        assert started.wait(10)
+        assert started.wait(60)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -61,9 +61,9 @@ class MockServer:
         """Stop listening and drop every connection, as a crash would."""
         if self._runner is not None:
             runner, self._runner = self._runner, None
-            asyncio.run_coroutine_threadsafe(runner.cleanup(), self._loop).result(10)
+            asyncio.run_coroutine_threadsafe(runner.cleanup(), self._loop).result(60)
             self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join(10)
+            self._thread.join(60)
 
     def _serve(self, ready: Callable[[], None]) -> None:
         asyncio.set_event_loop(self._loop)

@@ -27,7 +27,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--engine", default="auto", choices=("auto", "vllm", "transformers"))
     given = parser.parse_args(arguments)
     from constitute.config import EngineConfig, LabelConfig
-    from constitute.editing.attribute.attribution import attribute
+    from constitute.editing.attribute.figures import attribute
     from constitute.editing.votes import vote
     from constitute.engines import open_engine
     from constitute.pocket.replies import AXES

@@ -91,7 +91,7 @@ def differ(
     """Label the pairs under `before` as a run does, then `diff` against `after`."""
     from constitute.config import load_config
     from constitute.constitution.write import to_yaml
-    from constitute.editing.diff import diff_constitutions
+    from constitute.editing.diff.run import diff_constitutions
     from constitute.pipeline import run_stages
 
     run.mkdir()

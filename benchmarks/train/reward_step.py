@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from constitute.config.train import RewardConfig
+from constitute.data.pairs import PreferencePair
 from constitute.progress import Silent
-from constitute.train.common.data import Pair
 from constitute.train.reward.pairs import TokenPair
 
 PAIRS = 192
@@ -88,7 +88,7 @@ def tiny_llama() -> Any:
 def drawn_pairs(n: int, seed: int) -> list[TokenPair]:
     """Pairs of random tokens; the length of each side is uniform on the spread."""
     rng = random.Random(seed)
-    row = Pair([{"role": "user", "content": ""}], "a", "b", 1.0)
+    row = PreferencePair((), "a", "b", 1.0)
 
     def side() -> list[int]:
         return [rng.randrange(3, 3200) for _ in range(rng.randint(SHORTEST, LONGEST))]
@@ -107,9 +107,9 @@ def check_same_loss(model: Any, systems: dict[str, Run]) -> None:
 
 def ours(model: Any, pairs: list[TokenPair]) -> tuple[float, list[float]]:
     """Seconds and losses of one epoch of `fit`."""
-    from constitute.train.common.fit import fit
+    from constitute.train.common.fit import Job, fit
     from constitute.train.reward.pairs import consecutive
-    from constitute.train.reward.run import pair_losses
+    from constitute.train.reward.train import pair_losses
 
     config = RewardConfig(labels="hard", batch_size=BATCH, learning_rate=LEARNING_RATE)
     clock = Clock()
@@ -118,13 +118,8 @@ def ours(model: Any, pairs: list[TokenPair]) -> tuple[float, list[float]]:
             model,
             [pair.tokens for pair in pairs],
             pair_losses(model, model.score, pairs, config, 0, seed=0),
-            weights=None,
-            stage="reward",
-            config=config,
-            out=Path(scratch),
-            made_by={},
-            seed=0,
-            progress=clock,
+            config,
+            Job("reward", Path(scratch), {}, 0, clock),
             cut=consecutive,
         )
     return clock.seconds, losses

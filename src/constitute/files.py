@@ -1,7 +1,8 @@
 """One way to read a file and one way to write it: whole or not at all, in any encoding we can name.
 
-Written is a new file of a random name beside the target, never through a link, which then takes its place.
-Read are UTF-8 (with or without a byte-order mark), plain or compressed, and lines that a killed writer tore.
+A writer fills a new file with a random name beside the target, never through a link, and then puts it in
+the target's place. Readers take UTF-8, with or without a byte-order mark, plain or compressed, and say which
+lines a killed writer left incomplete.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import bz2
 import contextlib
 import fcntl
+import glob
 import gzip
 import json
 import lzma
@@ -29,6 +31,7 @@ COMPRESSIONS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.ope
 _BROKEN = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, OSError)
 # A longer line is no row of text; reading it whole would fill the memory.
 LONGEST_LINE = 64 * 2**20
+_PRIVATE = os.O_NOFOLLOW | os.O_CLOEXEC
 _CUT_OFF = "; the file's last line is cut off"
 
 
@@ -53,16 +56,12 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
     Temporary files that a killed writer of `path` left are removed. Raises `StorageError` when the disk
     refuses; `path` is then as it was.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     with _storage(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_orphans(path)
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(temporary, flags, 0o666)
+        temporary, descriptor = _create_beside(path)
         try:
             with os.fdopen(descriptor, "wb") as stream:
-                # Held while the file is written: another process can tell it from one that was left.
-                fcntl.flock(stream, fcntl.LOCK_EX)
                 yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
@@ -76,26 +75,31 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """An empty folder to fill that becomes `path`, in place of what was there, when the block ends well.
 
+    A link at `path` is replaced and not followed. Folders that a killed writer of `path` left are removed.
     Raises `StorageError` when the disk refuses; `path` is then as it was.
     """
-    staging = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    old = path.with_name(f".{path.name}.{secrets.token_hex(8)}.old")
     with _storage(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_orphans(path)
+        staging, old = _beside(path, "tmp"), _beside(path, "old")
+        staging.mkdir()
+        descriptor = os.open(staging, os.O_RDONLY | _PRIVATE)
         try:
-            staging.mkdir(parents=True)
+            _lock(descriptor)
             yield staging
             for file in sorted(staging.rglob("*")):
                 if file.is_file():
                     _sync(file)
-            if path.exists():
+            if os.path.lexists(path):
                 os.replace(path, old)
             os.replace(staging, path)
             sync_folder(path.parent)
         finally:
-            if old.exists() and not path.exists():
+            os.close(descriptor)
+            if os.path.lexists(old) and not os.path.lexists(path):
                 os.replace(old, path)
-            shutil.rmtree(staging, ignore_errors=True)
-            shutil.rmtree(old, ignore_errors=True)
+            _remove(staging)
+            _remove(old)
 
 
 def write_text(path: Path, text: str) -> Path:
@@ -122,13 +126,11 @@ def read_text(path: Path) -> str:
 
     Raises `UsageError` where there is no such file, `DataError` naming the line of the first bad byte.
     """
-    try:
-        with _open(path) as stream:
+    with _open(path) as stream:
+        try:
             data = stream.read()
-    except FileNotFoundError:
-        raise UsageError(f"no such file: {path}; check the name") from None
-    except _BROKEN as problem:
-        raise DataError(f"{path} cannot be read ({problem}); write it anew") from None
+        except _BROKEN as problem:
+            raise DataError(f"{path} cannot be read ({problem}); write it anew") from None
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise DataError(f"{path}:1: the file is UTF-16; save it as UTF-8")
     try:
@@ -217,11 +219,12 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 
 def append_log(path: Path, lines: Sequence[str]) -> None:
-    """Add lines to a JSONL log, and return when the disk has them. Raises `StorageError`."""
+    """Add lines to a JSONL log, and return when the disk has them. Raises `StorageError`, also for a link."""
     if lines:
         with _storage(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("ab") as stream:
+            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _PRIVATE, 0o666)
+            with os.fdopen(descriptor, "ab") as stream:
                 stream.write("".join(f"{line}\n" for line in lines).encode("utf-8"))
                 stream.flush()
                 os.fsync(stream.fileno())
@@ -241,30 +244,34 @@ def sync_folder(folder: Path) -> None:
 
 
 def _open(path: Path) -> IO[bytes]:
-    stream: IO[bytes] = COMPRESSIONS.get(path.suffix, open)(path, "rb")
+    try:
+        stream: IO[bytes] = COMPRESSIONS.get(path.suffix, open)(path, "rb")
+    except FileNotFoundError:
+        raise UsageError(f"no such file: {path}; check the name") from None
+    except OSError as problem:
+        raise DataError(f"{path} cannot be opened ({problem.strerror}); check what it is") from None
     return stream
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes | BadLine]]:
+    """Each line with its number, from 1; what is too long to read or broken comes as a `BadLine`."""
     number = 0
-    try:
-        with _open(path) as stream:
+    with _open(path) as stream:
+        try:
             while line := stream.readline(LONGEST_LINE + 1):
                 number += 1
                 if number == 1 and line.startswith((b"\xff\xfe", b"\xfe\xff")):
                     raise DataError(f"{path}:1: the file is UTF-16; save it as UTF-8")
-                if len(line) > LONGEST_LINE:
-                    reason = f"the line is longer than {LONGEST_LINE // 2**20} MiB, the rest is not read"
-                    yield number, BadLine(where=f"{path}:{number}", reason=reason)
-                    return
-                yield number, line
-    except DataError:
-        raise
-    except _BROKEN as problem:
-        if path.suffix not in COMPRESSIONS:
-            raise
-        where = f"{path}:{number + 1}"
-        yield number + 1, BadLine(where=where, reason=f"the compressed data is broken or cut off ({problem})")
+                if len(line) <= LONGEST_LINE:
+                    yield number, line
+                    continue
+                while line and not line.endswith(b"\n"):
+                    line = stream.readline(LONGEST_LINE)
+                reason = f"the line is longer than {LONGEST_LINE // 2**20} MiB"
+                yield number, BadLine(where=f"{path}:{number}", reason=reason)
+        except _BROKEN as problem:
+            reason = f"the data is broken or cut off here ({problem})"
+            yield number + 1, BadLine(where=f"{path}:{number + 1}", reason=reason)
 
 
 @contextlib.contextmanager
@@ -280,19 +287,56 @@ def _storage(path: Path) -> Iterator[None]:
         ) from problem
 
 
+def _beside(path: Path, ending: str) -> Path:
+    """A new name beside `path` that nobody can guess."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}.{ending}")
+
+
+def _create_beside(path: Path) -> tuple[Path, int]:
+    """A new empty file beside `path`, open and locked: other processes can tell it from one left behind."""
+    while True:
+        temporary = _beside(path, "tmp")
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | _PRIVATE, 0o666)
+        _lock(descriptor)
+        if os.fstat(descriptor).st_nlink:
+            return temporary, descriptor
+        # Another process took the file for an orphan before it was locked.
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    # Some file systems have no locks: their orphans are then never removed.
+    with contextlib.suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
 def _remove_orphans(path: Path) -> None:
-    """Remove temporary files of `path` that no living process holds."""
-    for left in path.parent.glob(f".{_escaped(path.name)}.????????????????.tmp"):
+    """Remove the temporary files and folders of `path` that no living process holds.
+
+    A folder moved aside by a writer that was killed before it put the new one there is moved back.
+    """
+    for left in path.parent.glob(f".{glob.escape(path.name)}.{'?' * 16}.[to][ml][pd]"):
         with contextlib.suppress(OSError):
-            if not stat.S_ISREG(left.lstat().st_mode):
+            mode = left.lstat().st_mode
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
                 continue
-            with open(os.open(left, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as stream:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                left.unlink()
+            descriptor = os.open(left, os.O_RDONLY | _PRIVATE)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if left.suffix == ".old" and not os.path.lexists(path):
+                    os.replace(left, path)
+                else:
+                    _remove(left)
+            finally:
+                os.close(descriptor)
 
 
-def _escaped(name: str) -> str:
-    return "".join(f"[{character}]" if character in "*?[" else character for character in name)
+def _remove(path: Path) -> None:
+    """Remove a file, a link or a whole folder, where there is one."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:

@@ -13,6 +13,7 @@ from constitute.config import RunConfig
 from constitute.data.export import export_run
 from constitute.data.prompts import read_prompts
 from constitute.engines.base import Engine
+from constitute.engines.doctor import require_trainable
 from constitute.engines.swap import load_folder, open_sampler, rollout_engine
 from constitute.errors import GateFailed, UsageError
 from constitute.evals.run import load_results, run_sets
@@ -22,7 +23,9 @@ from constitute.pipeline import run_stages
 from constitute.progress import Progress, Silent
 from constitute.report.build import write_report
 from constitute.stats import Estimate
-from constitute.train.run import run_ppo, run_reward, run_sft
+from constitute.train.ppo.start import run_ppo
+from constitute.train.reward.train import run_reward
+from constitute.train.sft import run_sft
 from constitute.types import Prompt
 
 Figures = dict[str, Any]
@@ -102,6 +105,8 @@ def run_loop(loop: Loop, until: str = "report") -> dict[str, Figures]:
     if until not in STEPS:
         raise UsageError(f"no such step: {until!r}; known: {', '.join(STEPS)}")
     names = list(STEPS)
+    if names.index(until) >= names.index("sft"):
+        require_trainable(str(loop.config.model))
     for name in names[: names.index(until) + 1]:
         with loop.timed(name):
             loop.found[name] = STEPS[name].run(loop)

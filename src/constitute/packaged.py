@@ -34,6 +34,19 @@ def find(name: str | Path, kind: str, suffix: str) -> Path:
     )
 
 
+def anchored(name: str, kind: str, suffix: str) -> str:
+    """`name` as it can be found from every working directory: a packaged name as it is, a file in full.
+
+    What is found nowhere is returned as it is.
+    """
+    try:
+        path = find(name, kind, suffix)
+    except UsageError:
+        return name
+    packaged = not Path(name).is_file() and any(path.is_relative_to(root) for root in roots())
+    return name if packaged else str(path.resolve())
+
+
 def model_path(name: str) -> str:
     """Folder of a local or packaged model; any other name is returned as it is, for the Hub."""
     packaged = _PACKAGE / name / "weights"

@@ -103,6 +103,17 @@ def cohen_kappa(first: Sequence[Hashable], second: Sequence[Hashable]) -> float:
     return 1.0 if chance == 1.0 else (observed - chance) / (1 - chance)
 
 
+def correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Pearson's r of paired values; None for fewer than two, or where either side does not vary."""
+    if len(first) < 2:
+        return None
+    a, b = mean(first), mean(second)
+    aa, bb = math.fsum((x - a) ** 2 for x in first), math.fsum((y - b) ** 2 for y in second)
+    if min(aa, bb) < 1e-18:
+        return None
+    return math.fsum((x - a) * (y - b) for x, y in zip(first, second, strict=True)) / math.sqrt(aa * bb)
+
+
 class Estimate(Record):
     """A share or a mean with its 95 % interval and the number of cases behind it.
 

@@ -1,13 +1,14 @@
 """Read strict YAML into nodes that know their line and column, for files that people write by hand.
 
 Aliases, tags, directives, several documents, duplicate keys, deep nesting and large files are refused:
-none of them has a use in such a file, and each has been used to break a loader.
+such a file needs none of them, and each has been used to break a loader.
 """
 
 from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -19,7 +20,8 @@ MAX_DEPTH = 20
 MAX_PROBLEMS = 200
 
 # Control characters other than tab and newline; lone surrogates and non-characters are no text at all.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+_NO_TEXT = re.compile(r"[\x00\ud800-\udfff\ufffe\uffff]")
 # YAML 1.2 core schema (yaml.org/spec/1.2.2, section 10.3.2): `no` and `off` are text, not booleans.
 _INTEGER = re.compile(r"[-+]?[0-9]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
@@ -28,11 +30,21 @@ _TRUE, _FALSE = ("true", "True", "TRUE"), ("false", "False", "FALSE")
 
 
 class Problem(NamedTuple):
-    """One thing wrong in a file: 1-based line and column, and a sentence of what and how to mend it."""
+    """One thing wrong in a file: 1-based line and column, and `what; fix`, where no fix holds a semicolon."""
 
     line: int
     column: int
     text: str
+
+    @property
+    def what(self) -> str:
+        """What is wrong, without the fix."""
+        return self.text.rpartition("; ")[0]
+
+    @property
+    def fix(self) -> str:
+        """How to mend it."""
+        return self.text.rpartition("; ")[2]
 
 
 @dataclass(frozen=True)
@@ -46,6 +58,21 @@ class Node:
     items: list[Node] = field(default_factory=list)
     entries: dict[str, Node] = field(default_factory=dict)
     keys: dict[str, Node] = field(default_factory=dict)
+
+    def plain(self) -> Any:
+        """The value as Python's own lists, dictionaries and scalars."""
+        if self.kind == "list":
+            return [item.plain() for item in self.items]
+        if self.kind == "mapping":
+            return {key: value.plain() for key, value in self.entries.items()}
+        return self.scalar
+
+    def at(self, keys: Sequence[int | str]) -> Node:
+        """The node that a path of keys and positions leads to."""
+        node = self
+        for key in keys:
+            node = node.items[key] if isinstance(key, int) else node.entries[key]
+        return node
 
     def describe(self) -> str:
         """The value in the words of somebody who reads the file."""
@@ -102,23 +129,24 @@ def decode(data: bytes, name: str | Path) -> str:
         raise fail(name, [stop.problem]) from None
 
 
-def parse_yaml(data: bytes, name: str | Path) -> Node:
+def parse_yaml(data: bytes, name: str | Path, *, escapes: bool = False) -> Node:
     """The one document of a YAML file. Raises `DataError` as `file:line:column: what; fix`."""
-    node, problems = read_yaml(data)
+    node, problems = read_yaml(data, escapes=escapes)
     if problems or node is None:
         raise fail(name, problems)
     return node
 
 
-def read_yaml(data: bytes) -> tuple[Node | None, list[Problem]]:
+def read_yaml(data: bytes, *, escapes: bool = False) -> tuple[Node | None, list[Problem]]:
     """The one document of a YAML file and what is wrong with its syntax, in no set order.
 
-    Where the syntax alone is wrong (an alias, a tag, a key given twice) the reading goes on, and the node
-    holds the rest; None where it could not go on.
+    A file without a document is a scalar without a value. After an alias, a tag or a key given twice the
+    reading continues, and the node holds the rest; it is None where the reading had to stop. With `escapes`
+    a quoted text may name a control character, such as "\\r".
     """
     problems: list[Problem] = []
     try:
-        return _document(_decoded(data), problems), problems
+        return _document(_decoded(data), problems, _NO_TEXT if escapes else CONTROL), problems
     except _Stop as stop:
         return None, [*problems, stop.problem]
 
@@ -134,7 +162,7 @@ def _decoded(data: bytes) -> str:
         byte = data[problem.start]
         raise _Stop(line, column, f"byte 0x{byte:02x} is not UTF-8; save it as UTF-8") from None
     text = _lines(text)
-    if found := _CONTROL.search(text):
+    if found := CONTROL.search(text):
         line, column = _position(text[: found.start()])
         raise _Stop(line, column, f"control character U+{ord(found[0]):04X} in the file; remove it")
     return text
@@ -158,11 +186,11 @@ def resolve(text: str) -> str | int | float | bool | None:
     return text
 
 
-def _document(text: str, problems: list[Problem]) -> Node:
+def _document(text: str, problems: list[Problem], refused: re.Pattern[str]) -> Node:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-    events = _Events(YAML(typ="safe", pure=True).parse(text), text, problems)
+    events = _Events(YAML(typ="safe", pure=True).parse(text), text, problems, refused)
     try:
         return _compose(events)
     except MarkedYAMLError as problem:
@@ -186,10 +214,13 @@ def _explain(text: str, line: int, problem: str) -> str:
 
 
 class _Events:
-    """The events of a parser, with the position of the last one seen and what was wrong so far."""
+    """The events of a parser, with the position of the last one seen and what was wrong so far.
 
-    def __init__(self, events: Any, text: str, problems: list[Problem]) -> None:
-        self._events, self._problems = iter(events), problems
+    `refused` matches the characters that no text may hold.
+    """
+
+    def __init__(self, events: Any, text: str, problems: list[Problem], refused: re.Pattern[str]) -> None:
+        self._events, self._problems, self.refused = iter(events), problems, refused
         # The parser takes more characters for line ends than editors do; its count of characters is exact.
         self._starts = [0, *(found.end() for found in re.finditer("\n", text))]
         self.last = (1, 1)
@@ -206,7 +237,7 @@ class _Events:
         self._problems.append(Problem(line, column, what))
 
     def next(self) -> tuple[str, Any, int, int]:
-        """Kind, event, line and column; an alias is noted and told of as an Alias."""
+        """Kind, event, line and column of the next event; what no file may hold is noted as a problem."""
         event = next(self._events)
         line, column = self.last = self.place(event.start_mark)
         kind = type(event).__name__.removesuffix("Event")
@@ -225,7 +256,7 @@ class _Events:
 def _compose(events: _Events) -> Node:
     events.next()
     if events.next()[0] == "StreamEnd":
-        raise _Stop(1, 1, "the file holds nothing; write the keys it needs")
+        return Node("scalar", 1, 1)
     root = _node(events, *events.next(), depth=1)
     events.next()
     kind, _, line, _ = events.next()
@@ -266,9 +297,9 @@ def _node(events: _Events, kind: str, event: Any, line: int, column: int, depth:
 
 def _scalar(events: _Events, event: Any, line: int, column: int) -> Node:
     value = resolve(event.value) if event.implicit[0] else event.value
-    if isinstance(value, str) and (found := _CONTROL.search(value)):
+    if isinstance(value, str) and (found := events.refused.search(value)):
         events.problem(line, column, f"control character U+{ord(found[0]):04X} in this text; remove it")
-        value = _CONTROL.sub("", value)
+        value = events.refused.sub("", value)
     return Node("scalar", line, column, scalar=value)
 
 

@@ -62,10 +62,10 @@ FAULTS = [
     ),
     Fault(
         "each process whitens by its own rows",
-        "train/common/losses.py",
-        "    mean = masked_mean(values, mask, reduce)\n    variance = ",
-        "    mean = masked_mean(values, mask)\n    variance = ",
-        LOSSES + "test_whitening_over_two_processes_equals_one",
+        "train/ppo/run.py",
+        "(team.sum(tensor) for tensor in found)",
+        "found",
+        "tests/e2e/train/test_parallel.py::test_two_processes_learn_what_one_does[7]",
     ),
     Fault(
         "the clip takes the optimistic side",

@@ -15,7 +15,9 @@ PACKAGE = ROOT / "src" / "constitute"
 def run_tests(source, *tests):
     """The exit status and output of pytest on the package under `source`: 0 passed, 1 failed."""
     environment = os.environ | {"PYTHONPATH": str(source), "OMP_NUM_THREADS": "1"}
-    words = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
+    # The log is left out: the assertion that failed is what the last lines have to show.
+    quiet = ["-q", "--tb=short", "-rf", "--show-capture=no", "-p", "no:cacheprovider"]
+    words = [sys.executable, "-m", "pytest", "-x", *quiet, *tests]
     done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
     return done.returncode, done.stdout + done.stderr
 

@@ -24,6 +24,7 @@ GROUND = {
     "strict_yaml",
     "hh",
     "blocking",
+    "threads",
     "text",
 }
 EDGES = GROUND | {"config", "constitution", "store"}
@@ -36,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__main__": {"cli"},
     **{name: GROUND - {name} for name in GROUND},
     "config": GROUND,
-    "constitution": GROUND,
+    "constitution": GROUND | {"config"},
     "store": GROUND | {"config", "constitution"},
     "engines": EDGES,
     "data": EDGES,
@@ -52,7 +53,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": SUBJECTS | {"report", "loop", "pocket"},
 }
 MAY_TOUCH: dict[str, set[str]] = {
-    "torch": {"train", "pocket", "engines"},
+    "torch": {"train", "pocket", "engines", "threads"},
     "trl": {"train", "pocket"},
     "transformers": {"train", "pocket", "engines"},
     "vllm": {"engines"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from constitute.config.stages import LAYOUTS
+from constitute.config.data import LAYOUTS
 from constitute.constitution.read import fill_form
 from constitute.pocket import replies, wordings, world
 from constitute.pocket.replies import ANY, AXES, Axis

@@ -19,9 +19,7 @@ from constitute.cli import options
     show_default=True,
     help="Which sets; all writes those that the run has rows for.",
 )
-@click.option(
-    "--format", "kind", type=click.Choice(["jsonl", "parquet", "hh"]), help="TRL's formats, or HH text."
-)
+@click.option("--format", "kind", help="jsonl or parquet (TRL's rows), or hh (transcripts).")
 @click.option(
     "--revisions",
     type=click.Choice(["last", "all", "best", "none"]),
@@ -47,7 +45,7 @@ def export(
     """Write SFT and preference data sets from a run, with a data card beside them.
 
     SFT rows hold `messages`; preference rows `prompt`, `chosen`, `rejected` and the soft label
-    `chosen_prob`. The same run gives the same files, byte for byte.
+    `chosen_prob`. The same run gives the same files, byte for byte. `train` reads what was written last.
 
     \b
     Examples:
@@ -70,3 +68,9 @@ def export(
             f"; last revision kept: {number} {reason}" for reason, number in part.unlabelled.items()
         )
         click.echo(f"{part.kind}: {part.rows} rows ({part.stage}: {ended}{more})", err=True)
+        if part.unfinished:
+            click.echo(
+                f"{part.kind} is not complete: {', '.join(part.unfinished)} stopped before the last row; "
+                "continue with the same command, then export again",
+                err=True,
+            )

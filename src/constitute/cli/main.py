@@ -17,7 +17,7 @@ COMMANDS = {
     "serve": ("constitute.cli.serve:serve", "Serve a model with vLLM's OpenAI-compatible server."),
     "constitution": (
         "constitute.cli.constitution.group:constitution",
-        "Show, check, import and export constitutions.",
+        "Write, check, lint, preview, diff, compare, attribute: what an edit of a constitution changes.",
     ),
     "generate": ("constitute.cli.stages:generate", "Sample n responses for each prompt."),
     "revise": ("constitute.cli.stages:revise", "Critique and revise responses under the constitution."),

@@ -85,6 +85,7 @@ sets = click.option(
 config_file = click.option(
     "--config", "config_file", type=click.Path(path_type=Path), help="run.yaml to start from."
 )
+force = click.option("--force", is_flag=True, help="Replace the output file.")
 skip_bad = click.option("--skip-bad", is_flag=True, help="Count and skip unreadable input lines.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Events or results as JSON lines on stdout.")
 debug = click.option("--debug", is_flag=True, help="Show tracebacks.", expose_value=False)

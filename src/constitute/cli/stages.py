@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 retry = click.option("--retry-failed", "retry", is_flag=True, help="Ask again for rows that failed before.")
 judge = click.option("--judge", help="Another model that labels in the model's place.")
 pairs = click.option(
-    "--pairs", "pairs_file", help="Label your own pairs: JSONL or Parquet with prompt, a, b."
+    "--pairs",
+    "pairs_files",
+    multiple=True,
+    help="Label your own pairs: a file with prompt, a, b; several files add up.",
 )
 principles = click.option("--principles", help="one, all, or how many to draw for each pair.")
 
@@ -102,7 +105,7 @@ def label(
     model: str | None,
     judge: str | None,
     constitution_file: str | None,
-    pairs_file: str | None,
+    pairs_files: tuple[str, ...],
     principles: str | None,
     limit: int | None,
     skip_bad: bool,
@@ -122,7 +125,7 @@ def label(
     wanted = {"model": model, "judge": judge, "constitution": constitution_file, "limit": limit}
     more = {"label.principles": principles, "seed": seed, "reuse": reuse_dir}
     config = options.configured(run_dir, config_file, sets, {**wanted, **more})
-    return _run(config, "label", as_json=as_json, skip_bad=skip_bad, retry=retry, pairs_file=pairs_file)
+    return _run(config, "label", as_json=as_json, skip_bad=skip_bad, retry=retry, pairs_files=pairs_files)
 
 
 def stage_command(name: str) -> click.Command:
@@ -156,7 +159,7 @@ def _run(
     as_json: bool,
     skip_bad: bool,
     retry: bool,
-    pairs_file: str | None = None,
+    pairs_files: tuple[str, ...] = (),
 ) -> int:
     """Read the input, run the stage, print how its rows ended; returns the exit code."""
     from constitute.data.pairs import read_pairs
@@ -170,9 +173,9 @@ def _run(
         if stage == "generate" and config.prompts is not None:
             prompts, bad = read_prompts(config.prompts, limit=config.limit, skip_bad=skip_bad)
             _note_bad(progress, bad, config.prompts)
-        if pairs_file is not None:
-            pairs, bad = read_pairs(pairs_file, limit=config.limit, skip_bad=skip_bad)
-            _note_bad(progress, bad, pairs_file)
+        if pairs_files:
+            pairs, bad = read_pairs(pairs_files, limit=config.limit, skip_bad=skip_bad)
+            _note_bad(progress, bad, ", ".join(pairs_files))
         try:
             counts = run_stages(
                 config, [stage], prompts=prompts, pairs=pairs, progress=progress, retry=retry

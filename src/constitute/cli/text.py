@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
+
+import click
 
 from constitute.stages.card import LabelCard
 from constitute.text import harmless
 from constitute.types import LabelledPair, Outcome, Response
 
 _FIGURES = ("p_a", "margin", "flip_rate", "p_first", "mass", "least_mass")
+
+
+def coloured() -> bool:
+    """Whether stdout is a terminal that wants colours (https://no-color.org)."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def say(text: str) -> None:
+    """Print a sentence for a person to stderr."""
+    click.echo(harmless(text), err=True)
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 file` or `2 files`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -1,9 +1,13 @@
-"""Configuration: one YAML file, checked key by key, with `--set a.b=c` on top."""
+"""What can be set, and to what: run.yaml checked key by key, with `--set a.b=c` on top.
 
+Start at `run`, which holds every section; `load` reads the file.
+"""
+
+from constitute.config.data import ExportConfig, GenerateConfig, LabelConfig, ReviseConfig
+from constitute.config.engine import EngineConfig
 from constitute.config.evals import EvalsConfig
 from constitute.config.load import load_config
 from constitute.config.run import RunConfig
-from constitute.config.stages import EngineConfig, ExportConfig, GenerateConfig, LabelConfig, ReviseConfig
 from constitute.config.train import BestOfNConfig, DPOConfig, PPOConfig, RewardConfig, SFTConfig, TrainConfig
 
 __all__ = [

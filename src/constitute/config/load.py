@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,10 @@ from pydantic import BaseModel, ValidationError
 
 from constitute.config.run import RunConfig
 from constitute.errors import UsageError
+from constitute.strict_yaml import MAX_DEPTH, Node, parse_yaml, read_bytes, read_yaml, shorten
 
-MAX_BYTES = 1_000_000
 # Names of files and models that mean something relative to the file they are written in.
 _BESIDE_THE_FILE = ("model", "judge", "constitution", "prompts")
-
-Lines = dict[tuple[str, ...], int]
 
 
 def load_config(
@@ -25,14 +23,15 @@ def load_config(
     """Resolve the configuration: defaults, then the file, then `overrides`, then `sets`.
 
     `overrides` maps dotted keys to values and skips those that are None (options not given); `sets`
-    holds texts `a.b=c` whose values are read as YAML. Raises `UsageError` in one sentence with the
-    place (file:line or the --set) and, for an unknown key, the nearest known one.
+    holds texts `a.b=c` whose values are read as YAML. Raises `DataError` for a file that is not YAML, and
+    `UsageError` in one sentence with the place (file:line:column or the --set) for what is not understood.
     """
     data: dict[str, Any] = {}
     places: dict[tuple[str, ...], str] = {}
     if path is not None:
-        data, lines = read_yaml(path)
-        places = {key: f"{path}:{line}" for key, line in lines.items()}
+        root = _read(path)
+        data = root.plain() or {}
+        places = dict(_places(root, path))
         _resolve_beside(data, path.parent)
     for dotted, value in (overrides or {}).items():
         if value is not None:
@@ -40,8 +39,8 @@ def load_config(
             places[tuple(dotted.split("."))] = f"option for {dotted}"
     for text in sets:
         keys, value = _parse_set(text)
-        _assign(data, keys, value, f"--set {text}")
-        places[keys] = f"--set {text}"
+        places[keys] = f"--set {shorten(text)}"
+        _assign(data, keys, value, places[keys])
     try:
         return RunConfig.model_validate(data)
     except ValidationError as problem:
@@ -56,8 +55,8 @@ def load_for_run(
 ) -> RunConfig:
     """`load_config` for a command on a run directory: without a file, the run's own configuration is used.
 
-    `run_dir` is None where the person gave none; then the file's `run`, or the default, names it. A
-    `limit` belongs to one command and is not taken over from an earlier one.
+    `run_dir` is None where the user gave none; then the file's `run`, or the default, names it. A `limit`
+    applies to one command and is not taken over from an earlier one.
     """
     overrides = dict(overrides or {})
     folder = run_dir or (RunConfig().run if path is None else None)
@@ -82,55 +81,22 @@ def dump_config(config: RunConfig) -> str:
     return out.getvalue()
 
 
-def read_yaml(path: Path) -> tuple[dict[str, Any], Lines]:
-    """A YAML mapping and the line (from 1) of each of its keys, by path of keys.
-
-    Duplicate keys, aliases and files over 1 MB are refused with `UsageError`.
-    """
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError, YAMLError
-    from ruamel.yaml.events import AliasEvent
-
+def _read(path: Path) -> Node:
+    """The file's mapping; a scalar without a value where the file holds nothing."""
     if not path.is_file():
         raise UsageError(f"no such configuration file: {path}; `constitute init` writes one")
-    if path.stat().st_size > MAX_BYTES:
-        raise UsageError(f"{path} is larger than {MAX_BYTES} bytes; a configuration is a small file")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        yaml = YAML(typ="safe", pure=True)
-        for event in yaml.parse(text):
-            if isinstance(event, AliasEvent):
-                raise UsageError(f"{path}:{event.start_mark.line + 1}: aliases (*name) are not allowed")
-        lines: Lines = {}
-        _collect_lines(yaml.compose(text), (), lines)
-        data = yaml.load(text)
-    except UnicodeDecodeError as problem:
-        raise UsageError(f"{path} is not UTF-8 text (byte {problem.start}); save it as UTF-8") from None
-    except MarkedYAMLError as problem:
-        mark = problem.problem_mark or problem.context_mark
-        line = f":{mark.line + 1}" if mark is not None else ""
-        raise UsageError(f"{path}{line}: not valid YAML: {_first_line(problem.problem)}") from None
-    except YAMLError as problem:
-        raise UsageError(f"{path}: not valid YAML: {_first_line(problem)}") from None
-    if data is None:
-        return {}, {}
-    if not isinstance(data, dict):
-        raise UsageError(f"{path} must hold keys and values (model: …), found a {type(data).__name__}")
-    return data, lines
+    root = parse_yaml(read_bytes(path), path, escapes=True)
+    if root.kind != "mapping" and root.plain() is not None:
+        place = f"{path}:{root.line}:{root.column}"
+        raise UsageError(f"{place}: the file holds {root.describe()}; write keys and values (model: …)")
+    return root
 
 
-def _first_line(problem: object) -> str:
-    return str(problem).strip().split("\n")[0]
-
-
-def _collect_lines(node: Any, path: tuple[str, ...], lines: Lines) -> None:
-    from ruamel.yaml.nodes import MappingNode
-
-    if isinstance(node, MappingNode):
-        for key, value in node.value:
-            inner = (*path, str(key.value))
-            lines[inner] = key.start_mark.line + 1
-            _collect_lines(value, inner, lines)
+def _places(node: Node, path: Path, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
+    """The keys that lead to each key of the file, and where it stands, as `file:line:column`."""
+    for key, at in node.keys.items():
+        yield (*above, key), f"{path}:{at.line}:{at.column}"
+        yield from _places(node.entries[key], path, (*above, key))
 
 
 def _resolve_beside(data: dict[str, Any], folder: Path) -> None:
@@ -145,17 +111,18 @@ def _resolve_beside(data: dict[str, Any], folder: Path) -> None:
 
 
 def _parse_set(text: str) -> tuple[tuple[str, ...], Any]:
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
     key, equals, value = text.partition("=")
     if not equals or not all(key.strip().split(".")):
-        raise UsageError(f"--set {text!r} is not of the form a.b=value, such as generate.temperature=0.7")
-    try:
-        parsed = YAML(typ="safe", pure=True).load(value) if value.strip() else None
-    except YAMLError as problem:
-        raise UsageError(f"--set {text!r}: the value is not valid YAML: {_first_line(problem)}") from None
-    return tuple(key.strip().split(".")), parsed
+        given = shorten(text)
+        raise UsageError(f"--set {given!r} is not of the form a.b=value, such as generate.temperature=0.7")
+    if key.count(".") > MAX_DEPTH:
+        raise UsageError(f"--set {shorten(text)!r} is nested more than {MAX_DEPTH} deep; name a known key")
+    # A command line may hold bytes that are no text; read as YAML they are refused with their place.
+    node, problems = read_yaml(value.encode("utf-8", "surrogateescape"), escapes=True)
+    if problems or node is None:
+        line, column, what = min(problems)
+        raise UsageError(f"--set {shorten(key)}: {line}:{column} of the value: {what}")
+    return tuple(key.strip().split(".")), node.plain()
 
 
 def _assign(data: dict[str, Any], keys: tuple[str, ...], value: Any, place: str) -> None:
@@ -179,12 +146,12 @@ def _explain(problem: ValidationError, places: Mapping[tuple[str, ...], str], pa
         near = get_close_matches(keys[-1], names, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
         where = f" in {'.'.join(section)}" if section else ""
-        return f"{prefix}unknown key {keys[-1]!r}{where}; {hint}"
+        return f"{prefix}unknown key {shorten(keys[-1])!r}{where}; {hint}"
     message = error["msg"][0].lower() + error["msg"][1:]
     if isinstance(error["input"], Mapping) and error["type"] == "value_error":
-        # Settings that contradict each other: none of them is wrong alone, and all of them is no answer.
+        # Settings contradict each other: none is wrong alone, and the whole section is too much to show.
         return f"{'.'.join(known or keys)}: {message.removeprefix('value error, ')}"
-    return f"{prefix}{'.'.join(known or keys)} cannot be {error['input']!r}: {message}"
+    return f"{prefix}{'.'.join(known or keys)} cannot be {shorten(repr(error['input']))}: {message}"
 
 
 def _fields(section: Sequence[str]) -> Sequence[str]:

@@ -7,8 +7,9 @@ from typing import Any
 
 from pydantic import Field
 
+from constitute.config.data import ExportConfig, GenerateConfig, LabelConfig, ReviseConfig
+from constitute.config.engine import EngineConfig
 from constitute.config.evals import EvalsConfig
-from constitute.config.stages import EngineConfig, ExportConfig, GenerateConfig, LabelConfig, ReviseConfig
 from constitute.config.train import TrainConfig
 from constitute.types import Record
 

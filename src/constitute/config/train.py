@@ -1,15 +1,122 @@
-"""Settings of every trainer, put together; each default names where it comes from."""
+"""Settings of the trainers except PPO's, which stand in `ppo`; each default names where it comes from."""
 
 from __future__ import annotations
 
-from constitute.config.best_of_n import BestOfNConfig
-from constitute.config.dpo import DPOConfig
+from typing import Literal
+
+from pydantic import Field
+
 from constitute.config.ppo import PPOConfig
-from constitute.config.reward import RewardConfig
-from constitute.config.sft import SFTConfig
 from constitute.types import Record
 
-__all__ = ["BestOfNConfig", "DPOConfig", "PPOConfig", "RewardConfig", "SFTConfig", "TrainConfig"]
+Schedule = Literal["constant", "linear", "cosine"]
+
+
+class SFTConfig(Record):
+    """Supervised fine-tuning on the assistant's turns, with TRL's SFTTrainer."""
+
+    epochs: float = Field(default=2.0, gt=0)
+    """Alpaca and most open recipes: 2-3 passes over small sets; a third mostly memorises."""
+    learning_rate: float = Field(default=2e-5, gt=0)
+    """Full fine-tuning of 1-8B models (Alpaca); with LoRA use about 2e-4."""
+    schedule: Schedule = "cosine"
+    warmup: float = Field(default=0.03, ge=0, lt=1)
+    """Share of the steps spent warming up (Alpaca)."""
+    batch_size: int = Field(default=32, ge=1)
+    """Conversations per update."""
+    device_batch_size: int = Field(default=8, ge=1)
+    """Conversations per forward pass: memory only, the gradient is the same."""
+    max_length: int = Field(default=2048, ge=8)
+    """Tokens of a conversation; a longer one is left out and counted, never cut."""
+    lora_rank: int = Field(default=0, ge=0)
+    """0 trains every weight; otherwise the rank of LoRA adapters on all linear layers (arXiv 2106.09685)."""
+    gradient_checkpointing: bool = False
+    """Trades a third more compute for activation memory; wanted from about 3B parameters."""
+    mix_data: str | None = None
+    """Conversations mixed in, such as answers to helpful prompts: JSONL or Parquet as for `--data`."""
+    mix_ratio: float = Field(default=0.27, gt=0, lt=1)
+    """Share of the rows that come from `mix_data` (arXiv 2212.08073, section 3.2: 2 answers to each of
+    135,296 helpful prompts beside 4 revisions of each of 182,831 others)."""
+    checkpoint_every: int = Field(default=100, ge=1)
+    """Updates between checkpoints."""
+
+
+class RewardConfig(Record):
+    """Reward model on preference labels (arXiv 2309.00267, section 2.2)."""
+
+    labels: Literal["soft", "hard", "clamped"] = "soft"
+    """`soft`: cross-entropy on P(chosen) (arXiv 2309.00267); `hard`: the likelier side is the better
+    (arXiv 1706.03741); `clamped`: P kept within [0.4, 0.6] (arXiv 2212.08073, section 4.1)."""
+    margin: bool = False
+    """Subtract each row's `margin` from the difference of scores (arXiv 2307.09288, equation 2)."""
+    heads: int = Field(default=1, ge=1, le=64)
+    """Heads on one trunk, each trained on a bootstrap resample of its own (arXiv 1602.04938)."""
+    combine: Literal["mean", "pessimistic", "min"] = "mean"
+    """How several heads make one score: `mean`; `pessimistic`: mean - penalty * standard deviation;
+    `min`: the lowest, the worst case (arXiv 2310.02743, section 3)."""
+    penalty: float = Field(default=0.5, ge=0)
+    """Weight of the standard deviation under `pessimistic`. Ours: arXiv 2310.02743 tunes it per task."""
+    epochs: float = Field(default=1.0, gt=0)
+    """One pass: reward models overfit in the second (arXiv 2203.02155, appendix C.2)."""
+    learning_rate: float = Field(default=1e-5, gt=0)
+    """arXiv 2203.02155, appendix C.2 (9e-6)."""
+    schedule: Schedule = "cosine"
+    warmup: float = Field(default=0.03, ge=0, lt=1)
+    batch_size: int = Field(default=64, ge=1)
+    """Pairs per update (arXiv 2009.01325, appendix B)."""
+    microbatch_tokens: int = Field(default=8192, ge=1)
+    """Tokens of both sides per forward pass: memory only, the gradient is the same."""
+    max_length: int = Field(default=2048, ge=8)
+    """Tokens of prompt and answer; a pair with a longer side is left out and counted."""
+    held_out: float = Field(default=0.1, ge=0, lt=1)
+    """Share of the prompts kept for the evaluation."""
+    gradient_checkpointing: bool = False
+    checkpoint_every: int = Field(default=100, ge=1)
+    """Updates between checkpoints."""
+
+
+class DPOConfig(Record):
+    """Direct preference optimisation on soft labels (arXiv 2305.18290)."""
+
+    beta: float = Field(default=0.1, gt=0)
+    """Strength of the KL to the reference (arXiv 2305.18290, section 6: 0.1)."""
+    labels: Literal["soft", "hard", "clamped"] = "soft"
+    """`soft`: cross-entropy on P(chosen) (arXiv 2309.00267, section 2.2); `hard`: the likelier side is the
+    better (arXiv 2305.18290, equation 7); `clamped`: P kept within [0.4, 0.6] (arXiv 2212.08073, 4.1)."""
+    epochs: float = Field(default=1.0, gt=0)
+    learning_rate: float = Field(default=5e-7, gt=0)
+    """Full fine-tuning (arXiv 2310.16944); with LoRA use about 1e-5."""
+    schedule: Schedule = "linear"
+    warmup: float = Field(default=0.1, ge=0, lt=1)
+    batch_size: int = Field(default=64, ge=1)
+    """Pairs per update (arXiv 2305.18290, appendix B)."""
+    max_length: int = Field(default=2048, ge=8)
+    """Tokens of prompt and answer; a pair with a longer side is left out and counted."""
+    held_out: float = Field(default=0.1, ge=0, lt=1)
+    """Share of the prompts kept for the evaluation."""
+    lora_rank: int = Field(default=0, ge=0)
+    """0 trains every weight; otherwise the rank of LoRA adapters on all linear layers (arXiv 2106.09685),
+    merged when the model is saved."""
+    microbatch_tokens: int = Field(default=8192, ge=1)
+    """Tokens of both sides per forward pass: memory only, the gradient is the same."""
+    gradient_checkpointing: bool = False
+    checkpoint_every: int = Field(default=100, ge=1)
+    """Updates between checkpoints."""
+
+
+class BestOfNConfig(Record):
+    """Best-of-n: sample n completions of a prompt and keep the one with the greatest reward."""
+
+    n: int = Field(default=16, ge=1, le=1024)
+    """Completions of each prompt (arXiv 2305.14387: 16)."""
+    max_new_tokens: int = Field(default=256, ge=1)
+    temperature: float = Field(default=1.0, gt=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Below 1 the KL bound is from the model so sampled, not from the model itself."""
+    batch_size: int = Field(default=1024, ge=1)
+    """Completions sampled and scored between two writes: what a killed run may have to sample again."""
+    microbatch_tokens: int = Field(default=8192, ge=1)
+    """Padded tokens per forward pass of a reward model: memory only."""
 
 
 class TrainConfig(Record):

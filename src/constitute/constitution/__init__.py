@@ -1,4 +1,4 @@
-"""The constitution file: read, drawn from, written, shown, edited, imported and exported.
+"""What a constitution says, and how its file is read, edited, imported and exported.
 
-Start at `read`; `draw` says which principle a row gets.
+Start at `read`; `draw` chooses the principle of a row, `edit` changes a file, `formats` holds other formats.
 """

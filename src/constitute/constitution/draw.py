@@ -1,4 +1,4 @@
-"""Draw a principle for a row and round, so that an edit moves as few draws as can be."""
+"""Draw the principle of a row and round; an edit of the constitution changes as few draws as possible."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ def draw(constitution: Constitution, row_id: str, round: int) -> Principle:
     """The principle of a row's round, by weighted rendezvous hashing.
 
     Each principle scores log(-log(u)) - log(weight) with u uniform from SHA-256 of (row id, round,
-    principle id), and the lowest wins: P(principle) = weight / sum of weights. The wording has no
-    part in it, so an edit changes no draw; a new principle takes only the rows it wins. A weight of 0
-    is never drawn. (Highest random weight: Thaler and Ravishankar 1998; weighted: Schindelhauer 2005.)
+    principle id), and the lowest wins: P(principle) = weight / sum of weights. The wording is
+    not used, so an edit of a text changes no draw; a new principle takes only the rows that it wins. A
+    principle of weight 0 is never drawn. (Highest random weight: Thaler and Ravishankar 1998; weighted:
+    Schindelhauer 2005.)
     """
     candidates = [p for p in constitution.principles if p.weight > 0]
     if not candidates:
@@ -25,6 +26,6 @@ def draw(constitution: Constitution, row_id: str, round: int) -> Principle:
 
 def _score(row_id: str, round: int, principle: Principle) -> float:
     key = json.dumps([row_id, round, principle.id]).encode()
-    # 52 bits and a half: never 0 and never 1, so that both logarithms exist.
+    # Half a step is added to 52 bits, so u is never 0 and never 1, and both logarithms exist.
     bits = int.from_bytes(hashlib.sha256(key).digest()[:8]) >> 12
     return log(-log((bits + 0.5) / 2**52)) - log(principle.weight)

@@ -1,38 +1,33 @@
-"""Edit a constitution's YAML as text, so that every comment and every other byte stays as it was.
+"""Edit a constitution file: one change, with its comments, order and layout as they were.
 
-Each edit is read back before it is returned: it holds exactly the change asked for, or it is refused.
+The file is read and written by ruamel.yaml's round trip. What may change besides the edit: a text that
+goes over several lines without `|` or `>` comes back on one line, nested lists take the indentation of the
+list of principles, and mixed line ends become those of most lines. Each edit is read back before it is
+returned: it holds exactly the change asked for and every comment, or it is refused.
 """
 
 from __future__ import annotations
 
+import os
 import re
+import stat
+from collections import Counter
 from collections.abc import Sequence
 from difflib import get_close_matches
+from io import StringIO
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from constitute.constitution.read import FORMS, MAX_WEIGHT, fill_form, parse_constitution, read_constitution
-from constitute.constitution.write import entry, free_id, number, quoted, scalar
+from constitute.constitution.write import entry, free_id, number, quoted, scalar, to_yaml
 from constitute.errors import DataError, UsageError
-from constitute.strict_yaml import resolve, shorten
+from constitute.files import atomic
+from constitute.strict_yaml import CONTROL, MAX_BYTES, read_bytes, resolve, shorten
 from constitute.types import Constitution, Principle
 
 KEYS = ("text", *FORMS, "weight")
-_BOM = b"\xef\xbb\xbf"
-# What the reader refuses in a file: control characters, lone surrogates and non-characters.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+_BOM = "\ufeff"
 _BY_HAND = "this file is laid out in a way that cannot be edited safely; edit it by hand"
-
-
-class _File(NamedTuple):
-    """A file's text without byte-order mark, its root node as ruamel composes it, and its line end."""
-
-    text: str
-    root: Any
-    end: str
-    mark: bytes
-
-    def bytes(self, text: str) -> bytes:
-        return self.mark + text.encode()
 
 
 def set_value(data: bytes, principle_id: str, key: str, value: str) -> bytes:
@@ -42,31 +37,27 @@ def set_value(data: bytes, principle_id: str, key: str, value: str) -> bytes:
     for an unknown id or key or a value that cannot stand, `DataError` for a file that cannot be loaded.
     """
     before = parse_constitution(data, "the file")
-    by_id = {principle.id: principle for principle in before.principles}
-    _known(principle_id, tuple(by_id), "principle")
+    ids = [principle.id for principle in before.principles]
+    _known(principle_id, ids, "principle")
     _known(key, KEYS, "key")
     value = _checked(key, value)
-    file = _open(data)
-    at = next(i for i, p in enumerate(before.principles) if p.id == principle_id)
-    node = _entries(file.root)["principles"][1].value[at]
-    written, flow = _entries(node), bool(node.flow_style)
-    edited = (
-        _replace(file, written[key], key, value, flow=flow)
-        if key in written
-        else _insert(file, written, key, value, flow=flow)
-    )
-    wanted = _changed(by_id[principle_id], set(written) & set(FORMS), key, value)
-    principles = tuple(wanted if p.id == principle_id else p for p in before.principles)
-    return _verified(file.bytes(edited), before.model_copy(update={"principles": principles}))
+    file, at = _File(data), ids.index(principle_id)
+    written = file.root["principles"][at]
+    gone = str(written.get(key, ""))
+    wanted = _changed(before.principles[at], set(written) & set(FORMS), key, value)
+    _put(written, key, value)
+    principles = (*before.principles[:at], wanted, *before.principles[at + 1 :])
+    return file.bytes(before.model_copy(update={"principles": principles}), gone)
 
 
 def set_name(data: bytes, name: str) -> bytes:
     """The file's bytes under another name."""
     before = parse_constitution(data, "the file")
     name = _checked("name", name)
-    file = _open(data)
-    edited = _replace(file, _entries(file.root)["name"], "name", name, flow=bool(file.root.flow_style))
-    return _verified(file.bytes(edited), before.model_copy(update={"name": name}))
+    file = _File(data)
+    gone = str(file.root["name"])
+    _put(file.root, "name", name)
+    return file.bytes(before.model_copy(update={"name": name}), gone)
 
 
 def append(data: bytes, principles: Sequence[Principle]) -> tuple[bytes, int, int]:
@@ -87,25 +78,80 @@ def append(data: bytes, principles: Sequence[Principle]) -> tuple[bytes, int, in
         taken.add(added[-1].id)
     if not added:
         return data, 0, len(principles)
-    file = _open(data)
-    listed = _entries(file.root)["principles"][1]
-    if listed.flow_style:
+    file = _File(data)
+    listed = file.root["principles"]
+    if listed.fa.flow_style():
         raise DataError(
-            f"the principles stand inline in brackets (line {listed.start_mark.line + 1}); "
+            f"the principles stand inline in brackets (line {listed.lc.line + 1}); "
             "write each on lines of its own with '- id:' first"
         )
+    # What stands below the list belongs to the key that follows it, or is the end of the file.
+    follows = next(reversed(file.root)) != "principles"
+    for principle in added:
+        last = _Place.last(listed)
+        beside, below = last.tail()
+        listed.append(_loaded("\n".join(["k:", *entry(principle)]))[0])
+        last.set_tail(beside, _with_blank_line(last, "" if follows else below))
+        if follows:
+            _Place.last(listed).set_tail("", below if below.startswith("\n") else f"\n{below}")
     wanted = before.model_copy(update={"principles": (*before.principles, *added)})
-    lines = [line for p in added for line in ["", *_shifted(entry(p), listed.start_mark.column)]]
-    for place in _places(file, listed):
-        try:
-            return (
-                _verified(file.bytes(_with_lines(file, place, lines)), wanted),
-                len(added),
-                len(principles) - len(added),
-            )
-        except DataError:
-            continue
-    raise DataError(_BY_HAND)
+    return file.bytes(wanted), len(added), len(principles) - len(added)
+
+
+def set_in_file(path: Path, principle_id: str, key: str, value: str) -> tuple[str, str] | None:
+    """Set one value in a file, whole or not at all; the old and the new, None where they are the same."""
+    data = _read(path)
+    old = parse_constitution(data, path)
+    edited = set_value(data, principle_id, key, value)
+    new = parse_constitution(edited, path)
+    before, after = (next(getattr(p, key) for p in c.principles if p.id == principle_id) for c in (old, new))
+    if before == after:
+        return None
+    _write(path, edited)
+    return (number(before), number(after)) if key == "weight" else (before, after)
+
+
+def append_to_file(path: Path, principles: Sequence[Principle]) -> tuple[int, int]:
+    """Append principles to a constitution file; (added, already there). Nothing is written where none is new.
+
+    Raises as `append` does, and `UsageError` where there is no such file.
+    """
+    data = _read(path)
+    parse_constitution(data, path)
+    try:
+        edited, added, skipped = append(data, principles)
+    except DataError as problem:
+        raise DataError(f"{path}: {problem}") from None
+    if added:
+        _write(path, edited)
+    return added, skipped
+
+
+def loadable(constitution: Constitution) -> str:
+    """The constitution as YAML that loads as the same; `DataError` where no file can hold it."""
+    text = to_yaml(constitution)
+    if len(text.encode()) > MAX_BYTES:
+        raise DataError(f"the constitution would be larger than {MAX_BYTES:,} bytes; take fewer principles")
+    if parse_constitution(text.encode(), "the result") != constitution:
+        raise DataError("the constitution would not be read back as it is; report this with its file")
+    return text
+
+
+def _read(path: Path) -> bytes:
+    if not path.is_file():
+        raise UsageError(f"no such file: {path}; give one of yours, or make one with constitution new")
+    return read_bytes(path)
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Replace a file whole or not at all; its permissions stay, and a link to it stays a link."""
+    if len(data) > MAX_BYTES:
+        raise DataError(f"{path} would be larger than {MAX_BYTES:,} bytes; nothing was changed")
+    target = path.resolve()
+    mode = stat.S_IMODE(target.stat().st_mode)
+    with atomic(target) as stream:
+        os.fchmod(stream.fileno(), mode)
+        stream.write(data)
 
 
 def _known(given: str, known: Sequence[str], what: str) -> None:
@@ -127,7 +173,7 @@ def _checked(key: str, value: str) -> str:
     value = value.replace("\r\n", "\n").replace("\r", "\n").strip()
     if not value:
         raise UsageError(f"{key} would be empty; give its text")
-    if found := _CONTROL.search(value):
+    if found := CONTROL.search(value):
         raise UsageError(f"{key} holds the control character U+{ord(found[0]):04X}; remove it")
     return value
 
@@ -141,134 +187,141 @@ def _changed(principle: Principle, written: set[str], key: str, value: str) -> P
     return principle.model_copy(update=update)
 
 
-def _verified(data: bytes, wanted: Constitution) -> bytes:
-    found, _, _ = read_constitution(data)
-    if found != wanted:
-        raise DataError(_BY_HAND)
-    return data
-
-
-def _open(data: bytes) -> _File:
-    from ruamel.yaml import YAML
-
-    mark = _BOM if data.startswith(_BOM) else b""
-    text = data.removeprefix(_BOM).decode()
-    end = "\r\n" if "\r\n" in text else "\r" if "\r" in text and "\n" not in text else "\n"
-    return _File(text, YAML(typ="safe", pure=True).compose(text), end, mark)
-
-
-def _entries(node: Any) -> dict[str, tuple[Any, Any]]:
-    return {key.value: (key, value) for key, value in node.value}
-
-
-def _replace(file: _File, pair: tuple[Any, Any], key: str, value: str, *, flow: bool) -> str:
-    """Put `value` where the old one stands; what follows that on its line, a comment, stays there."""
-    name, node = pair
-    text, start = file.text, node.start_mark.index
-    head_end, after = _extent(file, node)
-    # A value on a line of its own or in braces is written on one line: no indentation can go wrong.
-    one_line = flow or name.start_mark.line != node.start_mark.line
-    head, body = _written(value, key, name.start_mark.column, one_line=one_line)
-    rest = text[head_end : _line_end(text, head_end)]
-    return text[:start] + head + rest + "".join(file.end + line for line in body) + text[after:]
-
-
-def _written(value: str, key: str, column: int, *, one_line: bool) -> tuple[str, list[str]]:
-    """A value's first line and the lines below it."""
-    if key == "weight":
-        return value, []
-    if one_line:
-        return quoted(value), []
-    head, *body = scalar(value, column + 2).split("\n")
-    return head, body
-
-
-def _extent(file: _File, node: Any) -> tuple[int, int]:
-    """Where the head of a scalar ends on its line, and the end of the last line that belongs to it."""
-    text, start = file.text, node.start_mark.index
-    if not isinstance(node.value, str) or node.style not in ("|", ">"):
-        end = node.end_mark.index
-        return end, _line_end(text, end)
-    found = re.compile(r"[|>][-+0-9]*").match(text, start)
-    head_end = start + (len(found[0]) if found else 0)
-    last = _line_end(text, head_end)
-    indent: int | None = None
-    at = last
-    while at < len(text):
-        begin = _next_line(text, at)
-        at = _line_end(text, begin)
-        line = text[begin:at]
-        if not line.strip():
-            if begin >= len(text):
-                break
-            continue
-        deep = len(line) - len(line.lstrip(" "))
-        if indent is None:
-            indent = max(deep, 1)
-        if deep < indent or begin >= node.end_mark.index:
-            break
-        last = at
-    return head_end, last
-
-
-def _insert(file: _File, written: dict[str, tuple[Any, Any]], key: str, value: str, *, flow: bool) -> str:
-    """Write a key that is absent below the last of the keys that stand before it in the usual order."""
-    earlier = [k for k in ("id", *KEYS[: KEYS.index(key)]) if k in written]
-    above = max((written[k] for k in earlier), key=lambda pair: pair[1].start_mark.index)
-    if flow:
-        at = above[1].end_mark.index
-        said = value if key == "weight" else quoted(value)
-        return file.text[:at] + f", {key}: {said}" + file.text[at:]
-    column = above[0].start_mark.column
-    head, body = _written(value, key, column, one_line=False)
-    place = _extent(file, above[1])[1]
-    lines = [" " * column + f"{key}: {head}", *body]
-    return file.text[:place] + "".join(file.end + line for line in lines) + file.text[place:]
-
-
-def _places(file: _File, listed: Any) -> list[int]:
-    """Where an entry may be added: the end of the file where the list is last, else below its last line."""
-    last = listed.value[-1]
-    ends = [_extent(file, leaf)[1] for leaf in _leaves(last)]
-    following = file.root.value[-1][1] is not listed
-    return [max(ends)] if following else [len(file.text.rstrip(" \t\r\n")), max(ends)]
-
-
-def _leaves(node: Any) -> list[Any]:
-    if isinstance(node.value, str):
-        return [node]
-    children = [child for item in node.value for child in (item if isinstance(item, tuple) else (item,))]
-    # The end of an inline list or mapping is its bracket, not its last value.
-    own = [node] if node.flow_style else []
-    return own + [leaf for child in children for leaf in _leaves(child)]
-
-
-def _with_lines(file: _File, place: int, lines: Sequence[str]) -> str:
-    """Add lines below the line that ends at `place`."""
-    head, tail = file.text[:place], file.text[place:]
-    tail = tail if tail.startswith(("\r", "\n")) else file.end + tail
-    return head + "".join(file.end + line for line in lines) + tail
-
-
-def _shifted(lines: Sequence[str], column: int) -> list[str]:
-    """The lines of an entry written two spaces in, its dash at `column` instead."""
-    whole = "\n".join(lines).split("\n")
-    return [(" " * column + line[2:]) if line.strip() else line for line in whole]
-
-
 def _words(principle: Principle) -> tuple[str, ...]:
     return (principle.text, principle.critique, principle.revise, principle.compare)
 
 
-def _line_start(text: str, at: int) -> int:
-    return max(text.rfind("\n", 0, at), text.rfind("\r", 0, at)) + 1
+class _File:
+    """A file as ruamel's round trip reads it; `root` may be changed."""
+
+    def __init__(self, data: bytes) -> None:
+        text = data.decode()
+        self._mark = _BOM if text.startswith(_BOM) else ""
+        lines = Counter(re.findall(r"\r\n|\r|\n", text))
+        self._end = lines.most_common(1)[0][0] if lines else "\n"
+        self._text = text.removeprefix(_BOM).replace("\r\n", "\n").replace("\r", "\n")
+        self.root = _yaml().load(self._text)
+
+    def bytes(self, wanted: Constitution, gone: str = "") -> bytes:
+        """The changed file; `DataError` where it is not `wanted`, or lacks a comment not in `gone`."""
+        listed, yaml, out = self.root["principles"], _yaml(), StringIO()
+        if not listed.fa.flow_style():
+            # Where the dash of a principle stands, and where its keys do.
+            dash, keys = listed.lc.col, listed.lc.data[0][1]
+            yaml.indent(mapping=2, sequence=max(keys, dash + 2), offset=dash)
+        yaml.explicit_start = bool(re.search(r"^---", self._text, re.MULTILINE))
+        yaml.dump(self.root, out)
+        text = out.getvalue()
+        if not self._text.endswith("\n"):
+            text = text.rstrip("\n")
+        kept = all(text.count(c) + gone.count(c) >= n for c, n in Counter(_hashes(self._text)).items())
+        data = (self._mark + text.replace("\n", self._end)).encode()
+        if not kept or read_constitution(data)[0] != wanted:
+            raise DataError(_BY_HAND)
+        return data
 
 
-def _line_end(text: str, at: int) -> int:
-    found = re.compile(r"[\r\n]").search(text, at)
-    return found.start() if found else len(text)
+def _yaml() -> Any:
+    from ruamel.yaml import YAML
+
+    yaml = YAML(typ="rt", pure=True)
+    yaml.preserve_quotes = True
+    yaml.width = 2**30
+    return yaml
 
 
-def _next_line(text: str, at: int) -> int:
-    """The start of the line below the line end at `at`."""
-    return at + (2 if text.startswith("\r\n", at) else 1)
+def _hashes(text: str) -> list[str]:
+    """From each line of a file, what may be a comment: the first # after white space, and what follows."""
+    return [found[1].rstrip() for found in re.finditer(r"(?:^|(?<=\s))(#.*)", text, re.MULTILINE)]
+
+
+def _loaded(text: str) -> Any:
+    """The value of the only key of a YAML mapping, as the round trip holds it."""
+    return next(iter(_yaml().load(text + "\n").values()))
+
+
+def _put(mapping: Any, key: str, value: str) -> None:
+    """Set `key`, or insert it below the last of the keys that stand before it in the usual order."""
+    said = value if key == "weight" else quoted(value) if mapping.fa.flow_style() else None
+    node = _loaded(f"k: {said or scalar(value, mapping.lc.col + 2)}")
+    names = list(mapping)
+    if key in mapping:
+        tail = _Place(mapping, key).tail()
+        # Assigning would keep the style of the old text.
+        del mapping[key]
+        mapping.insert(names.index(key), key, node)
+        _Place(mapping, key).set_tail(*tail)
+        return
+    above = max(names.index(name) for name in ("id", *KEYS[: KEYS.index(key)]) if name in names)
+    last = _Place(mapping, names[above])
+    beside, below = last.tail()
+    mapping.insert(above + 1, key, node)
+    if not mapping.fa.flow_style():
+        last.set_tail(beside, "")
+        _Place(mapping, key).set_tail("", below)
+
+
+class _Place(NamedTuple):
+    """A value in a mapping or a list of the round trip, which hold the comments after each value."""
+
+    container: Any
+    key: Any
+
+    @classmethod
+    def last(cls, container: Any) -> _Place:
+        """The last value of a list or mapping, as deep as it goes: there stand the comments below it."""
+        key = len(container) - 1 if isinstance(container, list) else next(reversed(container))
+        value: Any = container[key]
+        deeper = bool(value) and not isinstance(value, str | float | int) and not value.fa.flow_style()
+        return cls.last(value) if deeper else cls(container, key)
+
+    def tail(self) -> tuple[str, str]:
+        """The comment on the value's own line, and the lines below it up to the next key."""
+        slots = self.container.ca.items.get(self.key)
+        token = slots[self._slot] if slots else None
+        text: str = token.value if token else ""
+        if self._is_block:
+            # The first line below a block is held without its indentation.
+            indent = token.start_mark.column if token and text.startswith("#") else 0
+            return (getattr(self.value, "comment", None) or "").strip(), " " * indent + text
+        beside, _, below = text.partition("\n")
+        return beside, below
+
+    def set_tail(self, beside: str, below: str) -> None:
+        """Put comments after the value in place of those that are there."""
+        from ruamel.yaml.error import CommentMark
+        from ruamel.yaml.tokens import CommentToken
+
+        header = None
+        if self._is_block:
+            # The first line of a block has its comment beside | or >, and ends with the block's own line end.
+            header = f" {beside}" if beside else None
+            self.value.comment = header
+            text = below
+        else:
+            text = f"{beside}\n{below}" if beside or below else ""
+        self.container.ca.items.pop(self.key, None)
+        if text or header:
+            slots: list[Any] = [None, None, None, [header] if header else None]
+            slots[self._slot] = CommentToken(text, CommentMark(0), None) if text else None
+            self.container.ca.items[self.key] = slots
+
+    @property
+    def _slot(self) -> int:
+        return 0 if isinstance(self.container, list) else 2
+
+    @property
+    def value(self) -> Any:
+        return self.container[self.key]
+
+    @property
+    def _is_block(self) -> bool:
+        from ruamel.yaml.scalarstring import FoldedScalarString, LiteralScalarString
+
+        return isinstance(self.value, (FoldedScalarString, LiteralScalarString))
+
+
+def _with_blank_line(place: _Place, below: str) -> str:
+    """What stands below a value, with a blank line at its end; a block under |+ may end in one of its own."""
+    own = not below and str(place.value).endswith("\n\n")
+    return below if own or below.endswith("\n\n") or below == "\n" else below + "\n"

@@ -14,6 +14,13 @@ from constitute.types import Principle
 
 MAX_AIM = 2000
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
+# Words that begin a phrase and so do not end one.
+_OPENERS = (
+    " a an the this that these those its his her their your my our any some no every each all and or but nor "
+    "of to in on at by for with without from as into about over under than like if when whenever where while "
+    "unless until because since so not never is are was were be being who whom whose which what how it they "
+    "you he she we very more most less least only even also such should must can may will would could "
+)
 _HEAD = """\
 # A constitution: what a model should do, principle by principle. Keys of a principle:
 #   id          a short name of a-z, 0-9, - and _; keep it when you change the words
@@ -100,7 +107,7 @@ def from_scratch(name: str) -> str:
 
 
 def from_aims(name: str, wordings: Sequence[Wording]) -> str:
-    """A commented file with a principle for each wording, and why a model did not write one."""
+    """A commented file with a principle for each wording, and the reason where a model did not write one."""
     lines = _begin(name)
     taken: set[str] = set()
     for wording in wordings:
@@ -109,9 +116,9 @@ def from_aims(name: str, wordings: Sequence[Wording]) -> str:
 
 
 def from_file(data: bytes, name: str, wordings: Sequence[Wording] = ()) -> tuple[bytes, int]:
-    """Another file byte for byte under a new name, with a principle for each wording at its end.
+    """Another file under a new name, with a principle for each wording at its end.
 
-    Also the number of wordings left out because the file has them already.
+    Returns the bytes, and the number of wordings left out because the file has them already.
     """
     edited = set_name(data, name)
     if not wordings:
@@ -140,13 +147,22 @@ def _entry(wording: Wording, taken: set[str]) -> list[str]:
     return comment + entry(_principle(wording, taken))
 
 
+def _short_name(text: str) -> str:
+    """The first words of a text, at most six, which end where a phrase may end."""
+    words = re.split(r"(?<=[,;:.])\s", " ".join(text.split()), maxsplit=1)[0].split()
+    name = words[:6]
+    if len(words) > 6:
+        while len(name) > 1 and f" {name[-1].lower()} " in _OPENERS:
+            name.pop()
+    return " ".join(name)
+
+
 def _reason(wording: Wording) -> str:
     return "not written by the model: " + _CONTROL.sub(" ", wording.failed)
 
 
 def _principle(wording: Wording, taken: set[str]) -> Principle:
-    words = " ".join(wording.text.split()[:6])
-    identity = free_id(slug(words, 48) or "principle", taken)
+    identity = free_id(slug(_short_name(wording.text), 48) or "principle", taken)
     taken.add(identity)
     given = {form: getattr(wording, form) or fill_form(form, wording.text) for form in FORMS}
     return Principle.model_validate({"id": identity, "text": wording.text, **given})

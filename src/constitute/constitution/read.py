@@ -9,26 +9,23 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from difflib import get_close_matches
-from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NamedTuple
 
+from pydantic import Field, StringConstraints, ValidationError
+
+from constitute.config import RunConfig
 from constitute.errors import UsageError
 from constitute.packaged import find
 from constitute.strict_yaml import Node, Problem, fail, read_bytes, read_yaml, shorten
 from constitute.templates import render
-from constitute.types import Constitution, Message, Principle, Probe
+from constitute.types import Constitution, Message, Principle, Record
 
 FORMS = ("critique", "revise", "compare")
-FILE_KEYS = ("name", "description", "principles")
-PRINCIPLE_KEYS = ("id", "text", *FORMS, "weight", "tags", "source", "applies_to", "probes")
-PROBE_KEYS = ("prompt", "expect")
 MAX_WEIGHT = 1000.0
-
-_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-_ABSENT = Node("scalar", 0, 0)
+ID = "^[a-z0-9][a-z0-9_-]{0,63}$"
 
 
 def load_constitution(path_or_name: str | Path, tags: Sequence[str] = ()) -> Constitution:
@@ -39,6 +36,17 @@ def load_constitution(path_or_name: str | Path, tags: Sequence[str] = ()) -> Con
     """
     path = find(path_or_name, "constitutions", ".yaml")
     return select(parse_constitution(read_bytes(path), path), tags)
+
+
+def load_configured(config: RunConfig, path_or_name: str | Path | None = None) -> Constitution:
+    """The constitution that `config` names, or `path_or_name` in its place: the principles of its tags.
+
+    Raises as `load_constitution` does, and `UsageError` where neither names one.
+    """
+    chosen = path_or_name if path_or_name is not None else config.constitution
+    if chosen is None:
+        raise UsageError("no constitution given; name one with --constitution FILE")
+    return load_constitution(chosen, config.tags)
 
 
 def select(constitution: Constitution, tags: Sequence[str]) -> Constitution:
@@ -122,153 +130,140 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _constitution(root: Node, problems: list[Problem]) -> Constitution | None:
-    if root.kind != "mapping":
-        what = f"the file holds {root.describe()}; it needs the keys name and principles"
-        problems.append(Problem(root.line, root.column, what))
-        return None
-    _unknown(root, FILE_KEYS, "the file", problems)
-    name = _text(root, "name", problems, required="name: a short name for this constitution")
-    description = _text(root, "description", problems)
-    listed = root.entries.get("principles", _ABSENT)
-    if not listed.line:
-        problems.append(Problem(root.line, root.column, "the key 'principles' is missing; add it as a list"))
-    elif listed.kind != "list":
-        what = f"principles must be a list, not {listed.describe()}; start each one with '- id:'"
-        problems.append(Problem(listed.line, listed.column, what))
-    elif not listed.items:
-        problems.append(Problem(listed.line, listed.column, "principles is an empty list; add at least one"))
-    principles = [_principle(item, problems) for item in listed.items]
-    _duplicates(listed.items, problems)
-    if not problems and not any(p.weight > 0 for p in principles if p):
-        what = "every weight is 0, so no principle can be drawn; give one a weight above 0"
-        problems.append(Problem(listed.line, listed.column, what))
-    if problems:
-        return None
-    kept = tuple(p for p in principles if p)
-    return Constitution(name=name, description=description, principles=kept)
-
-
-def _principle(node: Node, problems: list[Problem]) -> Principle | None:
-    if node.kind != "mapping":
-        what = f"a principle must be a mapping with id and text, not {node.describe()}; write '- id: …'"
-        problems.append(Problem(node.line, node.column, what))
-        return None
-    before = len(problems)
-    _unknown(node, PRINCIPLE_KEYS, "a principle", problems)
-    identity = _text(node, "id", problems, required="id: a-short-name")
-    if identity and not _ID.fullmatch(identity):
-        near = slug(identity)
-        hint = f"write {near}" if near else "choose another"
-        at = node.entries["id"]
-        what = f"the id {shorten(identity)!r} must be 1-64 of a-z, 0-9, - and _; {hint}"
-        problems.append(Problem(at.line, at.column, what))
-    text = _text(node, "text", problems, required="text: what the principle asks for")
-    forms = {form: _text(node, form, problems) for form in FORMS}
-    weight = _weight(node, problems)
-    tags = _texts(node, "tags", problems)
-    applies_to = _texts(node, "applies_to", problems)
-    source = _text(node, "source", problems)
-    probes = _list(node, "probes", _probe, problems)
-    if len(problems) > before:
-        return None
-    filled = {form: forms[form] or fill_form(form, text) for form in FORMS}
-    return Principle(
-        id=identity,
-        text=text,
-        critique=filled["critique"],
-        revise=filled["revise"],
-        compare=filled["compare"],
-        weight=weight,
-        tags=tuple(tags),
-        source=source,
-        applies_to=tuple(applies_to),
-        probes=tuple(probes),
-    )
-
-
 def slug(text: str, limit: int = 64) -> str:
     """`text` as an id: lower case, runs of anything else turned to hyphens; empty where nothing is left."""
     words = re.sub(r"[^a-z0-9_]+", "-", text.lower()).strip("-_")
     return words[:limit].strip("-_")
 
 
-def _unknown(node: Node, known: tuple[str, ...], owner: str, problems: list[Problem]) -> None:
-    for key, at in node.keys.items():
-        if key in known:
-            continue
-        near = get_close_matches(key.lower(), known, n=1)
-        fix = f"did you mean {near[0]!r}?" if near else f"{owner} has the keys {', '.join(known)}"
-        problems.append(Problem(at.line, at.column, f"unknown key {shorten(key)!r}; {fix}"))
+_Text = Annotated[str, StringConstraints(strict=True, strip_whitespace=True, min_length=1)]
 
 
-def _text(node: Node, key: str, problems: list[Problem], required: str = "") -> str:
-    """The text under `key`, stripped; empty where the key is absent and not `required` (an example)."""
-    value = node.entries.get(key)
-    if value is None:
-        if required:
-            what = f"the key {key!r} is missing; add '{required}'"
-            problems.append(Problem(node.line, node.column, what))
-        return ""
-    if value.kind != "scalar" or (value.scalar is not None and not isinstance(value.scalar, str)):
-        fix = "put it in double quotes" if value.kind == "scalar" else "write one text"
-        what = f"{key} must be text, not {value.describe()}; {fix}"
-        problems.append(Problem(value.line, value.column, what))
-        return ""
-    text = (value.scalar or "").strip()
-    if not text:
-        fix = "write it" if required else "write it or remove the key"
-        problems.append(Problem(value.line, value.column, f"{key} is empty; {fix}"))
-    return text
+class _Probe(Record):
+    """A probe of a principle, as a file holds it."""
+
+    prompt: _Text
+    expect: _Text = ""
 
 
-def _weight(node: Node, problems: list[Problem]) -> float:
-    value = node.entries.get("weight")
-    if value is None:
-        return float(Principle.model_fields["weight"].default)
-    number = value.scalar
-    if isinstance(number, bool) or not isinstance(number, (int, float)):
-        what = f"weight must be a number, not {value.describe()}; write for example 1 or 0.5"
-    elif not isfinite(number) or not 0 <= number <= MAX_WEIGHT:
-        what = f"weight must lie in 0 to {MAX_WEIGHT:.0f}, not {number}; only ratios of weights matter"
-    else:
-        return float(number)
-    problems.append(Problem(value.line, value.column, what))
-    return 0.0
+class _Principle(Record):
+    """A principle as a file holds it: a form that is empty is filled from its template."""
+
+    id: Annotated[_Text, StringConstraints(pattern=ID)]
+    text: _Text
+    critique: _Text = ""
+    revise: _Text = ""
+    compare: _Text = ""
+    weight: float = Field(default=1.0, strict=True, ge=0, le=MAX_WEIGHT, allow_inf_nan=False)
+    tags: tuple[_Text, ...] = ()
+    source: _Text = ""
+    applies_to: tuple[_Text, ...] = ()
+    probes: tuple[_Probe, ...] = ()
+
+    def filled(self) -> Principle:
+        forms = {form: getattr(self, form) or fill_form(form, self.text) for form in FORMS}
+        return Principle.model_validate(self.model_dump() | forms)
 
 
-def _list(
-    node: Node, key: str, read: Callable[[Node, list[Problem]], Any], problems: list[Problem]
-) -> list[Any]:
-    value = node.entries.get(key)
-    if value is None:
-        return []
-    if value.kind != "list":
-        what = (
-            f"{key} must be a list, not {value.describe()}; write each entry on a line of its own with '- '"
-        )
-        problems.append(Problem(value.line, value.column, what))
-        return []
-    return [read(item, problems) for item in value.items]
+class _File(Record):
+    """The whole of a constitution file."""
+
+    name: _Text
+    description: _Text = ""
+    principles: list[_Principle] = Field(min_length=1)
 
 
-def _texts(node: Node, key: str, problems: list[Problem]) -> list[str]:
-    def read(item: Node, problems: list[Problem]) -> str:
-        return _text(Node("mapping", item.line, item.column, entries={key: item}), key, problems)
+class _Entries(NamedTuple):
+    """What the list under a key holds: its record, and the words for one in a message."""
 
-    return _list(node, key, read, problems)
+    record: type[Record]
+    one: str
+    needs: str
+    first: str
 
 
-def _probe(node: Node, problems: list[Problem]) -> Probe | None:
-    if node.kind != "mapping":
-        what = f"a probe must be a mapping with prompt and expect, not {node.describe()}; write '- prompt: …'"
-        problems.append(Problem(node.line, node.column, what))
+_ENTRIES = {
+    "principles": _Entries(_Principle, "a principle", "id and text", "id"),
+    "probes": _Entries(_Probe, "a probe", "prompt and expect", "prompt"),
+}
+# A line to add where a key is missing.
+_EXAMPLES = {
+    "name": "name: a short name for this constitution",
+    "principles": "principles:",
+    "id": "id: a-short-name",
+    "text": "text: what the principle asks for",
+    "prompt": "prompt: what a user would send",
+}
+Loc = tuple[int | str, ...]
+
+
+def _constitution(root: Node, problems: list[Problem]) -> Constitution | None:
+    if root.kind != "mapping":
+        what = f"the file holds {root.describe()}; it needs the keys name and principles"
+        problems.append(Problem(root.line, root.column, what))
         return None
-    before = len(problems)
-    _unknown(node, PROBE_KEYS, "a probe", problems)
-    prompt = _text(node, "prompt", problems, required="prompt: what a user would send")
-    expect = _text(node, "expect", problems)
-    return Probe(prompt=prompt, expect=expect) if len(problems) == before else None
+    listed = root.entries.get("principles", Node("list", root.line, root.column))
+    _duplicates(listed.items, problems)
+    try:
+        file = _File.model_validate(root.plain())
+    except ValidationError as found:
+        problems += [_problem(error["type"], error["loc"], root) for error in found.errors()]
+        return None
+    if not any(p.weight > 0 for p in file.principles):
+        what = "every weight is 0, so no principle can be drawn; give one a weight above 0"
+        problems.append(Problem(listed.line, listed.column, what))
+    if problems:
+        return None
+    principles = tuple(principle.filled() for principle in file.principles)
+    return Constitution(name=file.name, description=file.description, principles=principles)
+
+
+def _problem(kind: str, loc: Loc, root: Node) -> Problem:
+    """What pydantic found at `loc`, in the words of somebody who reads the file."""
+    parent, key = root.at(loc[:-1]), loc[-1]
+    if kind == "extra_forbidden":
+        at = parent.keys[str(key)]
+        return Problem(at.line, at.column, f"unknown key {shorten(str(key))!r}; {_known_key(loc)}")
+    if kind == "missing":
+        what = f"the key {key!r} is missing; add '{_EXAMPLES[str(key)]}'"
+        return Problem(parent.line, parent.column, what)
+    node = root.at(loc)
+    name = next(part for part in reversed(loc) if isinstance(part, str))
+    return Problem(node.line, node.column, _wrong(kind, name, node))
+
+
+def _wrong(kind: str, name: str, node: Node) -> str:
+    """What is wrong with the value of the key `name`, or with an entry of the list under it."""
+    entries = _ENTRIES.get(name)
+    if entries and kind == "model_type":
+        what = f"{entries.one} must be a mapping with {entries.needs}, not {node.describe()}"
+        return f"{what}; write '- {entries.first}: …'"
+    if kind in ("list_type", "tuple_type"):
+        each = f"'- {entries.first}:'" if entries else "'- ' on a line of its own"
+        return f"{name} must be a list, not {node.describe()}; start each entry with {each}"
+    if kind == "too_short":
+        return f"{name} is an empty list; add at least one"
+    if kind == "string_pattern_mismatch":
+        near = slug(str(node.scalar))
+        hint = f"write {near}" if near else "choose another"
+        return f"the id {shorten(str(node.scalar))!r} must be 1-64 of a-z, 0-9, - and _; {hint}"
+    if name == "weight" and kind == "float_type":
+        return f"weight must be a number, not {node.describe()}; write for example 1 or 0.5"
+    if name == "weight":
+        return f"weight must lie in 0 to {MAX_WEIGHT:.0f}, not {node.scalar}; only ratios of weights matter"
+    if kind == "string_too_short" or (node.kind == "scalar" and node.scalar is None):
+        return f"{name} is empty; write it" + ("" if name in _EXAMPLES else " or remove the key")
+    fix = "put it in double quotes" if node.kind == "scalar" else "write one text"
+    return f"{name} must be text, not {node.describe()}; {fix}"
+
+
+def _known_key(loc: Loc) -> str:
+    """What a key that nobody knows may have been meant as."""
+    above = next((part for part in reversed(loc[:-1]) if isinstance(part, str)), "")
+    entries = _ENTRIES.get(above)
+    known, owner = (entries.record, entries.one) if entries else (_File, "the file")
+    near = get_close_matches(str(loc[-1]).lower(), known.model_fields, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"{owner} has the keys {', '.join(known.model_fields)}"
 
 
 def _duplicates(items: list[Node], problems: list[Problem]) -> None:

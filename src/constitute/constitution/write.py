@@ -1,12 +1,11 @@
-"""Write a constitution as YAML that people edit, or in a public format that other tools read."""
+"""Write a constitution as YAML that people edit."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 
-from constitute.constitution.read import FORMS, fill_form, slug
+from constitute.constitution.read import FORMS, fill_form
 from constitute.types import Constitution, Principle
 
 WIDTH = 100
@@ -34,25 +33,6 @@ def own_forms(principle: Principle) -> dict[str, str]:
     """The forms of a principle that its template would not give."""
     forms = {form: getattr(principle, form) for form in FORMS}
     return {form: text for form, text in forms.items() if text != fill_form(form, principle.text)}
-
-
-def export(constitution: Constitution, kind: str) -> tuple[str, list[str]]:
-    """The constitution in the format `kind`, and a sentence for each thing the format cannot hold."""
-    text = WRITERS[kind](constitution)
-    held = _HOLDS[kind]
-    notes = []
-    for what, names in (
-        ("critique or revise forms", {"critique", "revise"}),
-        ("compare forms", {"compare"}),
-    ):
-        count = sum(bool(names & set(own_forms(p))) for p in constitution.principles)
-        if count and not names & held:
-            notes.append(f"the format {kind} cannot hold the {what} of {count} principle(s)")
-    if "weight" not in held and len({p.weight for p in constitution.principles}) > 1:
-        notes.append(f"the format {kind} cannot hold weights")
-    if kind != "yaml" and any(p.probes or p.tags or p.applies_to for p in constitution.principles):
-        notes.append(f"the format {kind} cannot hold tags, applies_to and probes")
-    return text, notes
 
 
 def entry(principle: Principle) -> list[str]:
@@ -128,75 +108,3 @@ def free_id(identity: str, taken: Collection[str]) -> str:
         candidate = f"{identity[:58]}-{at}"
         at += 1
     return candidate
-
-
-def _markdown(constitution: Constitution) -> str:
-    head = [f"# {' '.join(constitution.name.split())}"]
-    if constitution.description:
-        words = " ".join(constitution.description.split())
-        # What looks like an item or a heading would be read as one; a backslash says that it is text.
-        head += ["", re.sub(r"^(?=([-*+]|#{1,6}|P?\d{1,3}[.:)]) )", r"\\", words)]
-    body = [f"- **{p.id}**: {' '.join(p.text.split())}" for p in constitution.principles]
-    return "\n".join([*head, "", *body]) + "\n"
-
-
-def _cai_revise(constitution: Constitution) -> str:
-    rows = {
-        p.id: {
-            "prompt": [f"\n\nCritiqueRequest: {p.critique}\n\nCritique:"],
-            "edit_request": f"\n\nRevisionRequest: {p.revise}\n\nRevision:",
-        }
-        for p in constitution.principles
-    }
-    return json.dumps(rows, ensure_ascii=False)
-
-
-def _cai_compare(constitution: Constitution) -> str:
-    return json.dumps([f"\n{p.compare} Options:" for p in constitution.principles], ensure_ascii=False)
-
-
-def _hf(constitution: Constitution) -> str:
-    pairs = [{"critic": p.critique, "revision": p.revise} for p in constitution.principles]
-    return _pretty({"constitutions": pairs, "system_chat": []})
-
-
-def _salmon(constitution: Constitution) -> str:
-    rows = [
-        {"dimension": _title(p.id), "definition": p.text, "weight": p.weight} for p in constitution.principles
-    ]
-    return _pretty(rows)
-
-
-def _title(identity: str) -> str:
-    """An id as words, where they give the id back."""
-    words = identity.replace("-", " ").title()
-    return words if slug(words) == identity else identity
-
-
-def _icai(constitution: Constitution) -> str:
-    rows = [f"{i}. {' '.join(p.text.split())}" for i, p in enumerate(constitution.principles, 1)]
-    return json.dumps("\n".join(rows), ensure_ascii=False) + "\n"
-
-
-def _pretty(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=2) + "\n"
-
-
-WRITERS: dict[str, Callable[[Constitution], str]] = {
-    "yaml": to_yaml,
-    "cai-revise": _cai_revise,
-    "cai-compare": _cai_compare,
-    "hf": _hf,
-    "markdown": _markdown,
-    "salmon": _salmon,
-    "icai": _icai,
-}
-_HOLDS: dict[str, set[str]] = {
-    "yaml": {"critique", "revise", "compare", "weight"},
-    "cai-revise": {"critique", "revise"},
-    "cai-compare": {"compare"},
-    "hf": {"critique", "revise"},
-    "markdown": set(),
-    "salmon": {"weight"},
-    "icai": set(),
-}

@@ -3,57 +3,71 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from constitute.config import ExportConfig
-from constitute.types import Status
+from constitute.data.formats import Kind, export_format
+from constitute.text import harmless
+from constitute.types import Record, Status
 
 Reasons = Sequence[tuple[Status, str, int]]
 _ABSENT = "not recorded"
 _SHOWN = 20
 
 
-class Set(Protocol):
-    """What the card says of one file; `export.Exported` is one."""
+class Exported(Record):
+    """One file written: its rows, the stage they come from, how that stage ended, and what was left out.
 
-    kind: Any
-    path: Any
+    `counts` are the stage's rows by status; `left_out` counts rows that ended ok and gave no training
+    row, by reason; `unlabelled` the rows for which no label could choose the answer, by reason.
+    `unfinished` names the stages, up to this one, that stopped before they had seen every row.
+    """
+
+    kind: Kind
+    path: Path
     stage: str
     rows: int
     counts: dict[str, int]
     left_out: dict[str, int]
     unlabelled: dict[str, int]
+    unfinished: tuple[str, ...] = ()
 
 
 def card(
-    sets: Iterable[Set],
+    sets: Sequence[Exported],
     config: ExportConfig,
-    settings: Mapping[str, Mapping[str, Any]],
+    settings: Mapping[str, Any],
     reasons: Mapping[str, Reasons],
     manifest: Mapping[str, Any],
 ) -> str:
     """The card as Markdown. `settings` and `reasons` are by stage; `manifest` is the run's, or empty.
 
-    It holds no time and no path of this machine, so the same run gives the same card.
+    It holds no time and no path of this machine, so the same run gives the same card. Names and texts
+    that come from a file or a model stand as code, in which no Markdown works.
     """
     lines = ["# Data card", "", "AI-feedback data written by constitute from one run.", ""]
     lines += ["| file | rows | stage | ok | abstain | failed |", "|---|---|---|---|---|---|"]
-    parts = list(sets)
-    for part in parts:
+    for part in sets:
         ended = " | ".join(str(part.counts.get(status, 0)) for status in ("ok", "abstain", "failed"))
         lines.append(f"| {part.path.name} | {part.rows} | {part.stage} | {ended} |")
-    lines += ["", f"Format: {config.format}. Revisions: {config.revisions}.", *_columns(parts, config)]
-    for part in parts:
-        lines += ["", f"## {part.path.name}", "", *_origin(part.stage, settings.get(part.stage, {}))]
+    lines += ["", f"Format: {config.format}. Revisions: {config.revisions}.", *_columns(sets, config)]
+    for part in sets:
+        lines += ["", f"## {part.path.name}", "", *_origin(part.stage, _mapping(settings.get(part.stage)))]
+        if part.unfinished:
+            lines.append(
+                f"- unfinished: {', '.join(part.unfinished)} had not seen every row; rows are missing"
+            )
         lines += _not_exported(part, reasons.get(part.stage, ()))
     return "\n".join([*lines, "", *_provenance(manifest)]) + "\n"
 
 
-def _columns(parts: Sequence[Set], config: ExportConfig) -> list[str]:
+def _columns(parts: Sequence[Exported], config: ExportConfig) -> list[str]:
     lines = []
     if any(part.kind == "sft" for part in parts):
-        held = "`text`: the transcript" if config.format == "hh" else "`messages`: the conversation"
+        held = export_format(config.format).conversation
         lines.append(f"- SFT rows: {held}, ending with the answer to imitate; `principle_ids`: drawn for it.")
     if any(part.kind == "preferences" for part in parts):
         lines.append(
@@ -67,42 +81,52 @@ def _origin(stage: str, settings: Mapping[str, Any]) -> list[str]:
     # A stage that was recorded and names none of a thing used none; that is not the same as unknown.
     none = "none used" if settings else _ABSENT
     values = [settings.get(name) for name in ("model", stage, "prompts")]
-    model, section, templates = (_json(value) if value else none for value in values)
+    model, section, templates = (_code(value) if value else none for value in values)
     return [
         f"- model: {model}",
         f"- settings: {section}",
         f"- prompt templates: {templates}",
-        f"- constitution hash: {settings.get('constitution', none)}",
-        f"- seed: {settings.get('seed', _ABSENT)}",
+        f"- constitution hash: {_code(settings['constitution']) if 'constitution' in settings else none}",
+        f"- seed: {_code(settings['seed']) if 'seed' in settings else _ABSENT}",
     ]
 
 
-def _not_exported(part: Set, reasons: Reasons) -> list[str]:
+def _not_exported(part: Exported, reasons: Reasons) -> list[str]:
     lines = [f"- not exported, ok but {reason}: {number}" for reason, number in sorted(part.left_out.items())]
     lines += [
         f"- last revision kept, {reason}: {number}" for reason, number in sorted(part.unlabelled.items())
     ]
     lines += [
-        f"- not exported, {status}: {_row(reason)}: {number}" for status, reason, number in reasons[:_SHOWN]
+        f"- not exported, {status}, {_code(reason)}: {number}" for status, reason, number in reasons[:_SHOWN]
     ]
     rest = sum(number for _, _, number in reasons[_SHOWN:])
     return [*lines, f"- not exported, other reasons: {rest}"] if rest else lines
 
 
 def _provenance(manifest: Mapping[str, Any]) -> list[str]:
-    constitution = manifest.get("constitution") or {}
-    principles = constitution.get("principles") or {}
-    versions = manifest.get("versions") or {}
-    lines = ["## Run", "", f"- constitute: {manifest.get('constitute', _ABSENT)}"]
-    lines.append(f"- versions: {_json(versions) if versions else _ABSENT}")
-    lines.append(f"- constitution: {constitution.get('name', _ABSENT)}")
-    lines += [f"- principle {name}: {str(digest)[:16]}" for name, digest in sorted(principles.items())]
-    return lines
+    constitution = _mapping(manifest.get("constitution"))
+    principles = _mapping(constitution.get("principles"))
+    lines = ["## Run", ""]
+    for name, value in (
+        ("constitute", manifest.get("constitute")),
+        ("versions", manifest.get("versions")),
+        ("constitution", constitution.get("name")),
+    ):
+        lines.append(f"- {name}: {_code(value) if value else _ABSENT}")
+    digests = sorted((str(name), str(digest)[:16]) for name, digest in principles.items())
+    return [*lines, *(f"- principle {_code(name)}: {_code(digest)}" for name, digest in digests)]
 
 
-def _json(value: Any) -> str:
-    return f"`{json.dumps(value, ensure_ascii=False, sort_keys=True)}`"
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
-def _row(text: str) -> str:
-    return " ".join(text.split())
+def _code(value: Any) -> str:
+    """`value` as a code span that its own text cannot end: text on one line, other values as JSON."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
+    text = " ".join(harmless(text).split())
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    # Blanks keep backticks of the text apart from the fence; a renderer takes them away again.
+    return (
+        f"{fence} {text} {fence}" if text.startswith("`") or text.endswith("`") else f"{fence}{text}{fence}"
+    )

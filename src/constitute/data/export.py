@@ -2,53 +2,40 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, get_args
+
+from pydantic import ValidationError
 
 from constitute.config import ExportConfig
-from constitute.data.card import card
-from constitute.data.export_rows import (
+from constitute.config.data import EXPORT_FORMATS
+from constitute.data.card import Exported, card
+from constitute.data.formats import (
+    Kind,
     NotExportable,
     Row,
     best_of,
-    preference_hh_row,
+    export_format,
     preference_row,
-    sft_hh_rows,
     sft_rows,
 )
-from constitute.errors import UsageError
-from constitute.files import atomic, write_text
+from constitute.errors import DataError, UsageError
+from constitute.files import atomic, read_json, write_json, write_text
 from constitute.store import Store
-from constitute.types import LabelledPair, Outcome, Record, Response
+from constitute.store.manifest import MANIFEST_FILE, UNFINISHED
+from constitute.types import LabelledPair, Outcome, Response
 
-Kind = Literal["sft", "preferences"]
-KINDS: tuple[Kind, ...] = ("sft", "preferences")
+KINDS: tuple[Kind, ...] = get_args(Kind)
 CARD_FILE = "README.md"
-_BATCH = 1000
+# Which file of each kind the last export wrote.
+SETS_FILE = "sets.json"
 
 
 class EmptySet(UsageError):
     """A set would hold no row."""
-
-
-class Exported(Record):
-    """One file written: its rows, the stage they come from, how that stage ended, and what was left out.
-
-    `counts` are the stage's rows by status; `left_out` counts rows that ended ok and gave no training
-    row, by reason; `unlabelled` the rows for which no label could choose the answer, by reason.
-    """
-
-    kind: Kind
-    path: Path
-    stage: str
-    rows: int
-    counts: dict[str, int]
-    left_out: dict[str, int]
-    unlabelled: dict[str, int]
 
 
 def export_run(
@@ -56,12 +43,13 @@ def export_run(
 ) -> list[Exported]:
     """Write the sets `kinds` (all that the run has rows for, if none is named) and a data card.
 
-    The files are `sft` and `preferences` with `.jsonl` or `.parquet` (`-hh.jsonl` for HH text) under
-    `out`, by default `RUN/export`. The same store gives the same bytes. Raises `UsageError` where a set
-    would be empty and `StorageError` where the disk refuses; a file is then as it was.
+    The files are `sft` and `preferences` with the ending of the format under `out`, by default
+    `RUN/export`, where `sets.json` says which ones are the latest. The same store gives the same bytes.
+    Raises `UsageError` where a set would be empty and `StorageError` where the disk refuses; a file is
+    then as it was.
     """
     wanted = tuple(kinds)
-    folder = out or run_dir / "export"
+    folder = out or _folder(run_dir)
     with Store.open(run_dir, create=False, readonly=True) as store:
         chosen = wanted or tuple(kind for kind in KINDS if _stage(store, kind, config) in store.stages())
         if not chosen:
@@ -75,12 +63,36 @@ def export_run(
             except EmptySet as problem:
                 empty = problem
         if written:
-            settings = {part.stage: store.meta(f"stage:{part.stage}") or {} for part in written}
+            _note(folder, written)
+            settings = {part.stage: store.meta(f"stage:{part.stage}") for part in written}
             reasons = {part.stage: store.reasons(part.stage) for part in written}
-            write_text(folder / CARD_FILE, card(written, config, settings, reasons, _manifest(run_dir)))
+            made_by = _object(run_dir / MANIFEST_FILE)
+            write_text(folder / CARD_FILE, card(written, config, settings, reasons, made_by))
     if empty:
         raise empty
     return written
+
+
+def exported_file(run_dir: Path, kind: Kind) -> Path:
+    """The set of `kind` that the run's last export wrote. Raises `UsageError` where there is none.
+
+    Without a note of it, the one file of that kind is taken; of several none is guessed.
+    """
+    folder = run_dir / "export"
+    noted = _object(folder / SETS_FILE).get(kind)
+    endings = (export_format(name).ending for name in EXPORT_FORMATS)
+    names = [noted] if isinstance(noted, str) else [f"{kind}{ending}" for ending in endings]
+    found = [folder / name for name in names if (folder / name).is_file() and Path(name).name == name]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UsageError(
+            f"{folder} holds several {kind} sets and no note which is the latest: "
+            f"{', '.join(path.name for path in found)}; give one with --data FILE"
+        )
+    raise UsageError(
+        f"no {kind} set in {folder}; write it with `constitute export --run {run_dir}` or give --data FILE"
+    )
 
 
 def rows_of(
@@ -90,34 +102,39 @@ def rows_of(
 
     With `revisions=best`, the rows that take the last revision for want of a label are in `unlabelled`.
     """
-    convert = _converter(store, kind, config, unlabelled)
+    shape = export_format(config.format).row
     for outcome in store.outcomes(_stage(store, kind, config), status="ok"):
         try:
-            yield from convert(outcome)
+            rows, problem = _rows(store, kind, config, outcome)
         except NotExportable as reason:
             left_out[str(reason)] += 1
+            continue
+        except ValidationError as damage:
+            field = ".".join(map(str, damage.errors()[0]["loc"]))
+            raise DataError(
+                f"{store.folder}: the stored row {outcome.row_id!r} is damaged at {field or 'its root'}; "
+                "restore the run directory from a copy, or start the run anew"
+            ) from None
+        for row in rows:
+            try:
+                shaped = shape(row, kind)
+            except NotExportable as reason:
+                left_out[str(reason)] += 1
+                continue
+            if problem:
+                unlabelled[problem] += 1
+            yield shaped
 
 
-def _converter(
-    store: Store, kind: Kind, config: ExportConfig, unlabelled: Counter[str]
-) -> Callable[[Outcome], list[Row]]:
-    hh = config.format == "hh"
+def _rows(store: Store, kind: Kind, config: ExportConfig, outcome: Outcome) -> tuple[list[Row], str | None]:
+    """The rows of one record, and why no label could choose among its answers where that was asked for."""
     if kind == "preferences":
-        row = preference_hh_row if hh else preference_row
-        return lambda outcome: [row(LabelledPair.model_validate(outcome.data))]
-    rows = sft_hh_rows if hh else sft_rows
-
-    def convert(outcome: Outcome) -> list[Row]:
-        response = Response.model_validate(outcome.data)
-        if config.revisions != "best":
-            return rows(response, config.revisions)
-        which, problem = best_of(response, _label(store, response.id))
-        found = rows(response, which)
-        if problem:
-            unlabelled[problem] += len(found)
-        return found
-
-    return convert
+        return [preference_row(LabelledPair.model_validate(outcome.data))], None
+    response = Response.model_validate(outcome.data)
+    if config.revisions != "best":
+        return sft_rows(response, config.revisions), None
+    which, problem = best_of(response, _label(store, response.id))
+    return sft_rows(response, which), problem
 
 
 def _label(store: Store, response_id: str) -> LabelledPair | None:
@@ -136,15 +153,14 @@ def _stage(store: Store, kind: Kind, config: ExportConfig) -> str:
 
 def _export(store: Store, kind: Kind, config: ExportConfig, folder: Path) -> Exported:
     stage = _stage(store, kind, config)
-    ending = {"jsonl": ".jsonl", "parquet": ".parquet", "hh": "-hh.jsonl"}[config.format]
-    path = folder / f"{kind}{ending}"
+    form = export_format(config.format)
+    path = folder / f"{kind}{form.ending}"
     left_out: Counter[str] = Counter()
     unlabelled: Counter[str] = Counter()
     rows = rows_of(store, kind, config, left_out, unlabelled)
-    write = _write_parquet if config.format == "parquet" else _write_jsonl
     counts = store.counts(stage)
     with atomic(path) as stream:
-        number = write(stream, rows, kind)
+        number = form.write(stream, rows, kind)
         if number == 0:
             raise EmptySet(_empty(store, kind, stage, counts, left_out))
         if unlabelled.total() == number:
@@ -160,7 +176,18 @@ def _export(store: Store, kind: Kind, config: ExportConfig, folder: Path) -> Exp
         counts=counts,
         left_out=dict(left_out),
         unlabelled=dict(unlabelled),
+        unfinished=tuple(_unfinished(store, stage, config)),
     )
+
+
+def _unfinished(store: Store, stage: str, config: ExportConfig) -> Iterator[str]:
+    """The stages behind a set that stopped before they had seen every row."""
+    later = {"generate": {"revise", "label"}, "revise": {"label"}}.get(stage, set())
+    if config.revisions == "best":
+        later = set()
+    for name in store.stages():
+        if name not in later and store.meta(UNFINISHED + name):
+            yield name
 
 
 def _empty(store: Store, kind: Kind, stage: str, counts: dict[str, int], left_out: Counter[str]) -> str:
@@ -175,52 +202,23 @@ def _empty(store: Store, kind: Kind, stage: str, counts: dict[str, int], left_ou
     )
 
 
-def _write_jsonl(stream: IO[bytes], rows: Iterable[Row], kind: Kind) -> int:
-    number = 0
-    for row in rows:
-        stream.write(json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode("utf-8") + b"\n")
-        number += 1
-    return number
+def _folder(run_dir: Path) -> Path:
+    """`RUN/export`; a link there may lead anywhere, so its target must be named."""
+    folder = run_dir / "export"
+    if folder.is_symlink():
+        raise UsageError(f"{folder} is a link to {folder.resolve()}; give --out FOLDER to write there")
+    return folder
 
 
-def _write_parquet(stream: IO[bytes], rows: Iterable[Row], kind: Kind) -> int:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    text, texts = pa.string(), pa.list_(pa.string())
-    turns = pa.list_(pa.struct([("role", text), ("content", text)]))
-    fields = {
-        "sft": [("id", text), ("messages", turns), ("principle_ids", texts)],
-        "preferences": [
-            *(("id", text), ("prompt", turns), ("chosen", turns), ("rejected", turns)),
-            *(("chosen_prob", pa.float64()), ("chosen_source", text), ("rejected_source", text)),
-            ("principle_ids", texts),
-        ],
-    }[kind]
-    schema = pa.schema(fields)
-    number = 0
-    with pq.ParquetWriter(stream, schema) as writer:
-        for batch in _batches(rows):
-            writer.write_table(pa.Table.from_pylist(batch, schema=schema))
-            number += len(batch)
-    return number
+def _note(folder: Path, written: list[Exported]) -> None:
+    latest: dict[str, Any] = {part.kind: part.path.name for part in written}
+    write_json(folder / SETS_FILE, dict(sorted((_object(folder / SETS_FILE) | latest).items())))
 
 
-def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    batch: list[Row] = []
-    for row in rows:
-        batch.append(row)
-        if len(batch) == _BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
-def _manifest(run_dir: Path) -> dict[str, Any]:
-    """The run's manifest, or nothing where it is missing or cut off: the card then says less."""
-    with suppress(OSError, ValueError):
-        value = json.loads((run_dir / "manifest.json").read_text(encoding="utf-8"))
+def _object(path: Path) -> dict[str, Any]:
+    """A JSON object that is only read as a help: nothing where it is missing or broken."""
+    with suppress(DataError, UsageError):
+        value = read_json(path)
         if isinstance(value, dict):
             return value
     return {}

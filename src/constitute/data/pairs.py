@@ -1,75 +1,125 @@
-"""Read pairs of answers to one prompt, to be labelled: a/b or chosen/rejected, text, messages or HH."""
+"""Read two answers to one prompt: pairs to be labelled, and labelled pairs to train on."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-from constitute.data.prompts import Names, clean, content_id, conversation, ending_with_user
-from constitute.data.rows import BadLine, Row, Unusable, collect, read_rows
-from constitute.hh import is_hh, parse_hh, split_answer
+from constitute.data.prompts import (
+    Names,
+    clean,
+    content_id,
+    conversation,
+    ending_with_user,
+    keys_of,
+    transcript,
+)
+from constitute.data.rows import Sources, Unusable, read_records, source_names
+from constitute.files import BadLine, Row
+from constitute.hh import is_hh, split_answer
 from constitute.strict_yaml import shorten
 from constitute.types import Comparison, Message, Prompt
 
 SIDES = (("a", "b"), ("chosen", "rejected"))
 
 
-def read_pairs(
-    spec: str | Path, *, limit: int | None = None, skip_bad: bool = False
-) -> tuple[list[Comparison], list[BadLine]]:
-    """The first `limit` pairs of `spec` and the lines that hold none; files as in `read_prompts`.
+@dataclass(frozen=True)
+class PreferencePair:
+    """Two answers to one conversation and P(chosen), the soft preference label.
 
-    A row holds `prompt` (text, HH transcript or messages) and two answers, `a` and `b` or `chosen` and
-    `rejected`, each as text or messages; or two whole conversations that differ in the last answer
-    alone. The first answer becomes A. Equal answers are kept: the labeller decides about them.
+    `weight` is how much the pair counts (0 leaves it out), `margin` by how much the likelier side should
+    win, None where the row says nothing. `principles` and `source` say where the label and the two
+    answers come from.
+    """
+
+    prompt: tuple[Message, ...]
+    chosen: str
+    rejected: str
+    chosen_prob: float
+    weight: float = 1.0
+    margin: float | None = None
+    principles: tuple[str, ...] = ()
+    source: str | None = None
+
+
+def read_pairs(
+    sources: Sources, *, limit: int | None = None, skip_bad: bool = False
+) -> tuple[list[Comparison], list[BadLine]]:
+    """The first `limit` pairs to be labelled and the lines that hold none; files as in `read_prompts`.
+
+    A row holds two answers, `a` and `b` or `chosen` and `rejected`, in a form of `answers`. The first
+    becomes A. Equal answers are kept: the labeller decides about them.
     Raises `UsageError` or `DataError` with file and line; with `skip_bad` bad lines are returned instead.
     """
     names = Names()
-    source = Path(spec).name
 
-    def convert(row: Row) -> Comparison:
+    def convert(row: Row, file: str) -> Comparison:
         first, second = _sides(row.value)
-        messages, a, b = pair(row.value, first, second)
+        messages, (a, b) = answers(row.value, first, second)
         name = names.take(row, content_id(messages, a, b))
-        prompt = Prompt(id=content_id(messages), messages=messages, source=source)
+        prompt = Prompt(id=content_id(messages), messages=messages, source=file)
         return Comparison(id=name, prompt=prompt, a=a, b=b, a_source=first, b_source=second)
 
-    rows = read_rows(spec, "prompt")
-    return collect(rows, convert, spec=spec, what="pairs", limit=limit, skip_bad=skip_bad)
+    return read_records(sources, convert, "pairs", limit=limit, skip_bad=skip_bad)
 
 
-def pair(value: dict[str, Any], first: str, second: str) -> tuple[tuple[Message, ...], str, str]:
-    """The prompt and both answers of a row. Raises `Unusable`."""
+def read_preferences(sources: Sources, note: Callable[[str], None]) -> list[PreferencePair]:
+    """The labelled pairs to train on; files and forms as in `read_pairs`, with `chosen` and `rejected`.
+
+    A row may hold `chosen_prob`, the soft label; a row without it is a hard label, P(chosen) = 1, and
+    `note` is told how many are. It may hold `weight`, `margin`, `principle_ids` (or `principle`) and
+    `source` (or `chosen_source` and `rejected_source`). Raises `UsageError` or `DataError`.
+    """
+    hard = 0
+
+    def convert(row: Row, file: str) -> PreferencePair:
+        nonlocal hard
+        pair = _preference(row.value)
+        hard += row.value.get("chosen_prob") is None
+        return pair
+
+    pairs, _ = read_records(sources, convert, "pairs", remedy="mend or remove the line")
+    if hard:
+        note(
+            f"{source_names(sources)}: {hard} of {len(pairs)} pairs have no chosen_prob; their label is "
+            "hard, P(chosen) = 1"
+        )
+    return pairs
+
+
+def answers(value: dict[str, Any], *keys: str) -> tuple[tuple[Message, ...], list[str]]:
+    """The prompt of a row and its answers under `keys`. Raises `Unusable`.
+
+    Either the row has a `prompt` (text, HH transcript or messages) and each answer is text or messages,
+    or each answer is a whole conversation (HH transcript or messages); they differ in the last turn alone.
+    """
     stem: tuple[Message, ...] | None = None
-    if value.get("prompt") is not None:
-        stem = conversation(value["prompt"], "prompt")
-        if isinstance(value["prompt"], str) and stem and stem[-1].role == "assistant":
+    given = value.get("prompt")
+    if given is not None:
+        stem = conversation(given, "prompt")
+        if isinstance(given, str) and stem and stem[-1].role == "assistant":
             # An HH prompt ends with the cue of the turn to be written.
             stem, said = split_answer(stem)
             if said:
                 raise Unusable("prompt ends with an answer; it must end with the user's turn")
-    before_a, a = _answer(value[first], first, stem)
-    before_b, b = _answer(value[second], second, stem)
-    if before_a != before_b:
-        raise Unusable(f"{first} and {second} answer different conversations")
-    return ending_with_user(before_a, "prompt" if stem is not None else first), a, b
-
-
-def _sides(value: dict[str, Any]) -> tuple[str, str]:
-    for first, second in SIDES:
-        if value.get(first) is not None and value.get(second) is not None:
-            return first, second
-    found = ", ".join(map(repr, value)) or "no key"
-    raise Unusable(f"two answers are needed, a and b or chosen and rejected; found {found}")
+    found = [_answer(value[key], key, stem) for key in keys]
+    before = found[0][0]
+    for key, (other, _) in zip(keys[1:], found[1:], strict=True):
+        if other != before:
+            raise Unusable(f"{keys[0]} and {key} answer different conversations")
+    # The blank before an answer belongs to the HH form, not to the answer.
+    strip = isinstance(given, str) and is_hh(given)
+    texts = [answer.strip() if strip else answer for _, answer in found]
+    return ending_with_user(before, "prompt" if stem is not None else f"{keys[0]} before its answer"), texts
 
 
 def _answer(value: Any, key: str, stem: tuple[Message, ...] | None) -> tuple[tuple[Message, ...], str]:
     """What stands before an answer, and the answer; `stem` is the row's own prompt where it has one."""
-    if isinstance(value, str) and not is_hh(value):
-        if stem is None:
-            raise Unusable(f"{key} is plain text and there is no prompt; add the key prompt")
+    if stem is not None and isinstance(value, str) and not is_hh(value):
         return stem, clean(value, key)
-    messages = parse_hh(clean(value, key)) if isinstance(value, str) else conversation(value, key)
+    messages = transcript(value, key)
     if not messages or messages[-1].role != "assistant":
         raise Unusable(f"{key} must end with a turn of the assistant, not {shorten(repr(value))}")
     before, answer = split_answer(messages)
@@ -78,3 +128,70 @@ def _answer(value: Any, key: str, stem: tuple[Message, ...] | None) -> tuple[tup
     if before:
         raise Unusable(f"{key} repeats another conversation than the prompt")
     return stem, answer
+
+
+def _sides(value: dict[str, Any]) -> tuple[str, str]:
+    for first, second in SIDES:
+        if value.get(first) is not None and value.get(second) is not None:
+            return first, second
+    raise Unusable(f"two answers are needed, a and b or chosen and rejected; found {keys_of(value)}")
+
+
+def _preference(value: dict[str, Any]) -> PreferencePair:
+    if _sides(value) == SIDES[0]:
+        raise Unusable(
+            "a and b do not say which answer is better; label them with `constitute label --pairs`, or name "
+            "them chosen and rejected"
+        )
+    prompt, (chosen, rejected) = answers(value, *SIDES[1])
+    if chosen == rejected:
+        raise Unusable("chosen and rejected are equal; such a pair teaches nothing")
+    prob = _number(value, "chosen_prob", 0.0, "a number from 0 to 1")
+    if prob is not None and prob > 1.0:
+        raise Unusable(f"chosen_prob must be a number from 0 to 1, not {value['chosen_prob']!r}")
+    weight = _number(value, "weight", 0.0, "a finite number from 0 up")
+    return PreferencePair(
+        prompt,
+        chosen,
+        rejected,
+        1.0 if prob is None else prob,
+        1.0 if weight is None else weight,
+        _number(value, "margin", -math.inf, "a finite number"),
+        _principles(value),
+        _source(value),
+    )
+
+
+def _number(value: dict[str, Any], key: str, low: float, wanted: str) -> float | None:
+    """A finite number of at least `low`, None where the row has none; a table holds numbers as text."""
+    given = value.get(key)
+    if given is None:
+        return None
+    try:
+        number = math.nan if isinstance(given, bool) else float(given)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not (math.isfinite(number) and number >= low):
+        raise Unusable(f"{key} must be {wanted}, not {shorten(repr(given))}")
+    return number
+
+
+def _principles(value: dict[str, Any]) -> tuple[str, ...]:
+    """The principles that labelled a pair, each once, in the order given."""
+    given = value.get("principle_ids")
+    if given is None:
+        given = [] if value.get("principle") is None else [value["principle"]]
+    if not isinstance(given, list) or not all(isinstance(name, str) for name in given):
+        raise Unusable(f"principle_ids must be a list of names, not {shorten(repr(given))}")
+    return tuple(dict.fromkeys(clean(name, "principle_ids") for name in given))
+
+
+def _source(value: dict[str, Any]) -> str | None:
+    """Where the two answers come from: `source`, else both sides' sources, the same whichever won."""
+    given = [value.get("source")]
+    if value.get("source") is None:
+        given = [value.get("chosen_source"), value.get("rejected_source")]
+    names = [name for name in given if name is not None]
+    if not all(isinstance(name, str) for name in names):
+        raise Unusable(f"the sources of the answers must be names, not {shorten(repr(names))}")
+    return " / ".join(sorted({clean(name, "source") for name in names})) or None

@@ -1,15 +1,15 @@
-"""Read prompts in the forms people have them: text, conversations, HH transcripts; one file or data set."""
+"""Read prompts in the forms people have them: text, conversations, HH transcripts; files or data sets."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from constitute.data.rows import BadLine, Row, Unusable, collect, read_rows
-from constitute.hh import is_hh, parse_hh, split_answer
+from constitute.data.rows import Sources, Unusable, read_records
+from constitute.files import BadLine, Row
+from constitute.hh import holds_turns, is_hh, parse_hh, split_answer
 from constitute.strict_yaml import shorten
 from constitute.types import Message, Prompt
 
@@ -18,29 +18,27 @@ KEYS = ("prompt", "messages", "chosen")
 
 
 def read_prompts(
-    spec: str | Path, *, limit: int | None = None, skip_bad: bool = False
+    sources: Sources, *, limit: int | None = None, skip_bad: bool = False
 ) -> tuple[list[Prompt], list[BadLine]]:
-    """The first `limit` prompts of `spec` and the lines that hold none.
+    """The first `limit` prompts of a file or data set, or of several, and the lines that hold none.
 
-    `spec` is a JSONL, JSON, Parquet or text file (text forms also with .gz), or a Hub name. A row's
-    prompt is its `prompt` (text, HH transcript or messages), else its `messages`, else its `chosen`
-    (HH transcript or messages) without the last answer. Ids are the given ones, else a hash of the
-    content with `-2`, `-3`, … for repeats, so they stay when a file grows or changes order.
+    `rows.READERS` lists the kinds of files. A row's prompt is its `prompt` (text, HH transcript or
+    messages), else its `messages`, else its `chosen` (HH transcript or messages) without the last answer.
+    Ids are the given ones, else a hash of the content with `-2`, `-3`, … for repeats, so they stay when a
+    file grows or changes order.
     Raises `UsageError` or `DataError` with file and line; with `skip_bad` bad lines are returned instead.
     """
     names = Names()
-    source = Path(spec).name
 
-    def convert(row: Row) -> Prompt:
+    def convert(row: Row, file: str) -> Prompt:
         messages = prompt_messages(row.value)
-        return Prompt(id=names.take(row, content_id(messages)), messages=messages, source=source)
+        return Prompt(id=names.take(row, content_id(messages)), messages=messages, source=file)
 
-    rows = read_rows(spec, "prompt")
-    return collect(rows, convert, spec=spec, what="prompts", limit=limit, skip_bad=skip_bad)
+    return read_records(sources, convert, "prompts", limit=limit, skip_bad=skip_bad)
 
 
 class Names:
-    """Hands out the ids of one file: given ones as they are, the others made from content."""
+    """The ids of all rows that are read together: given ones as they are, the others made from content."""
 
     def __init__(self) -> None:
         self._taken: dict[str, str] = {}
@@ -72,13 +70,18 @@ def prompt_messages(value: dict[str, Any]) -> tuple[Message, ...]:
     """The conversation up to the user's turn that a row asks to answer. Raises `Unusable`."""
     key = next((key for key in KEYS if value.get(key) is not None), None)
     if key is None:
-        raise Unusable(f"none of the keys {', '.join(KEYS)}; found {', '.join(map(repr, value)) or 'no key'}")
-    messages = conversation(value[key], key)
+        raise Unusable(f"none of the keys {', '.join(KEYS)}; found {keys_of(value)}")
+    messages = (conversation if key == "prompt" else transcript)(value[key], key)
     given_as_prompt = key == "prompt" and not isinstance(value[key], str)
     if not given_as_prompt:
         # Transcripts and stored conversations end with the answer that is to be sampled anew.
         messages, _ = split_answer(messages)
     return ending_with_user(messages, key)
+
+
+def keys_of(value: dict[str, Any]) -> str:
+    """The keys of a row, as words of a message."""
+    return shorten(", ".join(map(repr, value))) or "no key"
 
 
 def ending_with_user(messages: tuple[Message, ...], key: str) -> tuple[Message, ...]:
@@ -97,6 +100,19 @@ def conversation(value: Any, key: str) -> tuple[Message, ...]:
     if isinstance(value, str):
         text = clean(value, key)
         return parse_hh(text) if is_hh(text) else (Message(role="user", content=text),)
+    return _messages(value, key)
+
+
+def transcript(value: Any, key: str) -> tuple[Message, ...]:
+    """A whole conversation, answers included, from an HH transcript or a list of messages."""
+    if not isinstance(value, str):
+        return _messages(value, key)
+    if not holds_turns(value):
+        raise Unusable(f"{key} is plain text and there is no prompt; add the key prompt")
+    return parse_hh(clean(value, key))
+
+
+def _messages(value: Any, key: str) -> tuple[Message, ...]:
     if not isinstance(value, list):
         raise Unusable(f"{key} must be text or a list of messages, not {shorten(repr(value))}")
     return tuple(_message(item, f"{key}[{i}]") for i, item in enumerate(value))
@@ -108,11 +124,17 @@ def _message(item: Any, where: str) -> Message:
     role, content = item["role"], item["content"]
     if role not in ROLES:
         raise Unusable(f"{where} has the role {shorten(repr(role))}; known are {', '.join(ROLES)}")
-    if isinstance(content, list) and all(isinstance(p, dict) and p.get("type") == "text" for p in content):
-        content = "".join(str(part.get("text", "")) for part in content)
+    if isinstance(content, list):
+        # No value stands in for a part without text.
+        whole = content and all(map(_is_text, content))
+        content = "".join(part["text"] for part in content) if whole else content
     if not isinstance(content, str):
         raise Unusable(f"{where} must have text as its content, not {shorten(repr(content))}")
     return Message(role=role, content=clean(content, where))
+
+
+def _is_text(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
 
 
 def clean(text: str, key: str) -> str:

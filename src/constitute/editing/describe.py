@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Sequence
 
+from constitute.blocking import block
 from constitute.config import RunConfig
 from constitute.constitution.new import Wording
-from constitute.engines import open_engine
+from constitute.engines import named_model, use_engine
 from constitute.engines.base import Engine
-from constitute.errors import RowError, UsageError
+from constitute.errors import RowError
 from constitute.pipeline.drive import run_jobs
+from constitute.pipeline.session import open_store
 from constitute.pipeline.stage_run import Sampler, StageRun
 from constitute.progress import Progress, Silent
 from constitute.store import Store
+from constitute.strict_yaml import shorten
 from constitute.templates import render
 from constitute.types import Message, Request, SamplingParams
 
@@ -30,7 +32,7 @@ def read_wording(text: str) -> Wording:
     for line in filter(str.strip, text.split("\n")):
         match = _LINE.fullmatch(line.strip())
         if match is None or match[1] not in LABELS:
-            raise RowError(f"a line of its answer has no known label: {_short(line)!r}")
+            raise RowError(f"a line of its answer has no known label: {shorten(line)!r}")
         if LABELS[match[1]] in found:
             raise RowError(f"its answer has two lines {match[1]!r}")
         if _CONTROL.search(match[2]):
@@ -45,45 +47,41 @@ def read_wording(text: str) -> Wording:
 async def describe(
     aims: Sequence[str], engine: Engine, store: Store, config: RunConfig, progress: Progress | None = None
 ) -> list[Wording]:
-    """A wording for each aim, in their order; one that could not be had is the aim itself with the reason."""
+    """A wording for each aim, in their order; where the model gave none, the aim itself with the reason."""
     progress = progress or Silent()
-    desk = StageRun("describe", engine, store, config.seed, progress)
+    run = StageRun("describe", engine, store, config.seed, progress)
     words: dict[str, Wording] = {}
 
-    async def settle(aim: str) -> None:
+    async def describe_one(aim: str) -> None:
         question = Message(role="user", content=render("describe_principles", aim=aim))
         try:
             request = Request(messages=(question,), sampling=SAID)
-            answer = await Sampler(desk, aim).generate(request, step="describe")
+            answer = await Sampler(run, aim).generate(request, step="describe")
             words[aim] = read_wording(answer.text)
         except RowError as problem:
             words[aim] = Wording(aim, failed=str(problem) or type(problem).__name__)
         progress.advance("describe", "failed" if words[aim].failed else "ok")
 
     progress.start("describe", len(aims))
-    await run_jobs(list(aims), settle, max(1, config.engine.in_flight))
+    await run_jobs(list(aims), describe_one, max(1, config.engine.in_flight))
     progress.finish("describe")
     return [words[aim] for aim in aims]
 
 
-def run_describe(aims: Sequence[str], config: RunConfig, progress: Progress) -> list[Wording]:
-    """Open `config.model` and the store at `config.run`, and ask; answers are kept and not asked again."""
-    if config.model is None:
-        raise UsageError("no model given; name one with --model, such as --model pocket")
+def run_describe(
+    aims: Sequence[str], config: RunConfig, progress: Progress | None = None, *, engine: Engine | None = None
+) -> list[Wording]:
+    """`describe` with the store at `config.run` and `engine`, else `config.model`; blocks until done.
+
+    Answers are kept and not asked again. Raises `UsageError`, `EngineError`, `StorageError`.
+    """
+    progress = progress or Silent()
+    if engine is None:
+        named_model(config.model)
 
     async def opened(store: Store) -> list[Wording]:
-        engine = open_engine(str(config.model), config.engine)
-        try:
-            return await describe(aims, engine, store, config, progress)
-        finally:
-            await engine.close()
+        async with use_engine(config.model, config.engine, engine) as used:
+            return await describe(aims, used, store, config, progress)
 
-    with Store.open(config.run) as store:
-        for notice in store.notices:
-            progress.note(notice)
-        return asyncio.run(opened(store))
-
-
-def _short(line: str) -> str:
-    flat = " ".join(line.split())
-    return flat if len(flat) <= 60 else flat[:59] + "…"
+    with open_store(config, progress) as store:
+        return block(opened(store))

@@ -1,32 +1,58 @@
-"""Vote on given pairs under any constitution, asking only what the run's answers do not hold yet."""
+"""Votes on given pairs under any constitution: those a run holds already, and those asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from typing import Any
 
-from constitute.config import LabelConfig
+from constitute.config import LabelConfig, RunConfig
 from constitute.engines.base import Engine
-from constitute.errors import Abstain, RowError
+from constitute.errors import Abstain, RowError, UsageError
 from constitute.pipeline.drive import run_jobs
 from constitute.pipeline.stage_run import Sampler, StageRun
 from constitute.progress import Progress, Silent
-from constitute.stages.label import label, voters
+from constitute.stages.label import comparison_turn, first_share, label, voters
 from constitute.store import Store
-from constitute.types import Comparison, Constitution, LabelledPair
+from constitute.types import (
+    Choice,
+    Comparison,
+    Constitution,
+    LabelledPair,
+    Outcome,
+    Principle,
+    PrincipleVote,
+    Status,
+)
+
+# (pair id, wording put to the model) -> the vote, or why there is none.
+ByWording = dict[tuple[str, str], PrincipleVote | str]
 
 
 @dataclass(frozen=True)
 class Votes:
-    """Pairs as a constitution labels them, in the order given; `without` says why others have no label.
+    """Pairs as a constitution labels them, in the order given; `without` says how the others ended.
 
     `asked` and `reused` count questions: those put to the model, and those the store could answer.
     """
 
     labelled: tuple[LabelledPair, ...]
-    without: tuple[tuple[str, str], ...]
+    without: tuple[Outcome, ...]
     asked: int
     reused: int
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a run holds: pairs, the votes that answer a question of now, and how its other rows ended."""
+
+    pairs: tuple[Comparison, ...]
+    votes: ByWording
+    abstained: int
+    failed: int
+    model: dict[str, Any] | None
 
 
 async def vote(
@@ -46,24 +72,138 @@ async def vote(
     changed. Raises `EngineError`, `StorageError`; a pair that cannot be labelled is in `without`.
     """
     progress = progress or Silent()
-    desk = StageRun("label", engine, store, seed, progress)
-    ended: dict[str, LabelledPair | str] = {}
+    run = StageRun("label", engine, store, seed, progress)
+    ended: dict[str, LabelledPair | Outcome] = {}
+    place = {pair.id: at for at, pair in enumerate(pairs)}
     progress.start("label", len(pairs), 0)
 
-    async def settle(pair: Comparison) -> None:
+    async def label_one(pair: Comparison) -> None:
+        status: Status = "ok"
         try:
-            ended[pair.id] = await label(pair, Sampler(desk, pair.id), cfg, constitution)
+            ended[pair.id] = await label(pair, Sampler(run, pair.id), cfg, constitution)
         except (Abstain, RowError) as problem:
-            ended[pair.id] = str(problem)
-        progress.advance("label", "ok" if isinstance(ended[pair.id], LabelledPair) else "abstain")
+            status = "abstain" if isinstance(problem, Abstain) else "failed"
+            ended[pair.id] = Outcome(
+                row_id=pair.id, position=place[pair.id], status=status, reason=str(problem)
+            )
+        progress.advance("label", status)
 
     width = max(1, in_flight // (2 * len(voters("", cfg, constitution))))
-    await run_jobs(pairs, settle, width)
+    await run_jobs(pairs, label_one, width)
     progress.finish("label")
-    rows = [(pair.id, ended[pair.id]) for pair in pairs]
+    rows = [ended[pair.id] for pair in pairs]
     return Votes(
-        labelled=tuple(row for _, row in rows if isinstance(row, LabelledPair)),
-        without=tuple((name, row) for name, row in rows if isinstance(row, str)),
-        asked=desk.asked,
-        reused=desk.reused,
+        labelled=tuple(row for row in rows if isinstance(row, LabelledPair)),
+        without=tuple(row for row in rows if isinstance(row, Outcome)),
+        asked=run.asked,
+        reused=run.reused,
     )
+
+
+def wordings(row_id: str, sides: tuple[Constitution, Constitution], cfg: LabelConfig) -> dict[str, Principle]:
+    """The wordings that vote on a pair under either constitution, and a principle of each."""
+    return {p.compare: p for side in reversed(sides) for p, _ in voters(row_id, cfg, side)}
+
+
+def read_stored(
+    config: RunConfig,
+    sides: tuple[Constitution, Constitution],
+    given: Sequence[Comparison] | None,
+    renamed: Mapping[str, str],
+) -> Stored:
+    """The pairs, `given` or the run's own, and what the run holds about them.
+
+    `renamed` maps ids of principles to other ids of the same wording. A run that does not exist yet holds
+    nothing. Raises `UsageError` where there are no pairs.
+    """
+    if given is not None and not (config.run / "run.sqlite").is_file():
+        return Stored(tuple(given), {}, 0, 0, None)
+    with Store.open(config.run, readonly=True) as store:
+        labelled = [LabelledPair.model_validate(row.data) for row in store.outcomes("label", "ok")]
+        counts = store.counts("label")
+        settings = store.meta("stage:label") or {}
+        if given is None and not labelled:
+            raise UsageError(
+                f"{config.run} has no labelled pairs to compare on; run `constitute label` first, "
+                "or give --pairs FILE"
+            )
+        pairs = [row.comparison for row in labelled] if given is None else list(given)
+        pairs = list(islice(pairs, config.limit))
+        wanted = {pair.id for pair in pairs}
+        answers = _answers(store)
+        ids = {old: new for pair in renamed.items() for old, new in (pair, pair[::-1])}
+        votes: ByWording = {}
+        for row in labelled:
+            if row.id in wanted:
+                votes |= _still_valid(row, wordings(row.id, sides, config.label), answers, ids, config.label)
+    own = given is None
+    return Stored(
+        pairs=tuple(pairs),
+        votes=votes,
+        abstained=counts["abstain"] if own else 0,
+        failed=counts["failed"] if own else 0,
+        model=settings.get("model"),
+    )
+
+
+def other_model(stored: Mapping[str, Any] | None, engine: Engine, run: object) -> str:
+    """In what the model that labelled `run` differs from `engine`, as a sentence; "" where in nothing."""
+    now = engine.identity.model_dump(mode="json")
+    if stored is None or stored == now:
+        return ""
+    if stored.get("name") != now["name"]:
+        return f"{run} was labelled by {stored.get('name')}, not by {now['name']}"
+    what = ", ".join(
+        f"{key.replace('_', ' ')} {stored.get(key) or 'unknown'} instead of {value or 'unknown'}"
+        for key, value in now.items()
+        if stored.get(key) != value
+    )
+    return f"{run} was labelled by {now['name']} too, but with {what}"
+
+
+# (principle id, order, digest of the question, P(A)) of an answered comparison.
+Answered = set[tuple[str, str, bytes, float]]
+
+
+def _answers(store: Store) -> Answered:
+    found: Answered = set()
+    for outcome in store.outcomes("label"):
+        for stage, request, answer in store.answers_of(outcome.row_id):
+            choice = answer.get("logprobs") or [None]
+            if stage == "label" and request["step"] in ("compare-ab", "compare-ba") and None not in choice:
+                text = request["messages"][-1]["content"]
+                share = first_share(Choice.model_validate(answer))
+                p_a = share if request["step"] == "compare-ab" else 1.0 - share
+                found.add((request["principle_id"], request["step"], _digest(text), p_a))
+    return found
+
+
+def _still_valid(
+    row: LabelledPair,
+    wanted: Mapping[str, Principle],
+    answers: Answered,
+    ids: Mapping[str, str],
+    cfg: LabelConfig,
+) -> ByWording:
+    """The row's votes that answer a question of now: the same text and the very number that came back.
+
+    An id alone says too little: the file may have changed since, or a template, or the layout.
+    """
+    found: ByWording = {}
+    given = {vote.principle_id: vote for vote in row.label.votes}
+    for wording, principle in wanted.items():
+        voted = given.get(principle.id) or given.get(ids.get(principle.id, ""))
+        if voted is None or min(voted.mass_ab, voted.mass_ba) < max(cfg.min_mass, 1e-30):
+            continue
+        ab, ba = (
+            _digest(comparison_turn(pair, principle, cfg.layout)[-1].content)
+            for pair in (row.comparison, row.comparison.swap())
+        )
+        name = voted.principle_id
+        if {(name, "compare-ab", ab, voted.p_ab), (name, "compare-ba", ba, voted.p_ba)} <= answers:
+            found[row.id, wording] = voted
+    return found
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()[:16]

@@ -8,67 +8,70 @@ from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 from typing import Literal, NamedTuple
 
-_MOST_ALIKE = 100_000
+# Comparing costs as many steps as there are pairs of equal words, and again for each change; texts with more
+# pairs, such as those that repeat a few words without end, are shown as replaced whole.
+MOST_ALIKE = 100_000
 _TOKENS = re.compile(r"\s+|[\w'’-]+|[^\w\s]")
 
 
-class Run(NamedTuple):
-    """A stretch of one kind. Kept and gone runs together are the old text, kept and new ones the new."""
+class Stretch(NamedTuple):
+    """A stretch of one kind. Kept and gone ones together are the old text, kept and new ones the new."""
 
     kind: Literal["kept", "gone", "new"]
     text: str
 
 
-def word_diff(old: str, new: str) -> list[Run]:
-    """The runs that turn `old` into `new`; of neighbouring changes, the gone run stands first.
+def word_diff(old: str, new: str) -> list[Stretch]:
+    """The stretches that turn `old` into `new`; of neighbouring changes, the gone one stands first.
 
-    A kept run of white space between two changes is counted to both, so that a phrase is read as one. Texts
-    that repeat a few words without end are shown as replaced whole: comparing them would take minutes.
+    Kept white space between two changes belongs to both, so that a phrase is read as one.
     """
-    runs: list[Run] = []
-    gone = added = ""
-    words, others = _TOKENS.findall(old), _TOKENS.findall(new)
-    if old != new and _alike(words, others) > _MOST_ALIKE:
+    first, second = _TOKENS.findall(old), _TOKENS.findall(new)
+    if old != new and _alike(first, second) > MOST_ALIKE:
         return _changed(old, new)
-    for same, before, after in _merged(_blocks(words, others)):
+    runs: list[Stretch] = []
+    gone = added = ""
+    for same, before, after in _merged(_blocks(first, second)):
         if same:
             runs += _changed(gone, added)
-            runs.append(Run("kept", before))
+            runs.append(Stretch("kept", before))
             gone = added = ""
         else:
             gone, added = gone + before, added + after
     return runs + _changed(gone, added)
 
 
-def plain(runs: Sequence[Run]) -> str:
-    """The runs as `kept [-gone-]{+new+}`."""
+def plain(runs: Sequence[Stretch]) -> str:
+    """The stretches as `kept [-gone-]{+new+}`."""
     marks = {"kept": "{}", "gone": "[-{}-]", "new": "{{+{}+}}"}
     return "".join(marks[run.kind].format(run.text) for run in runs)
 
 
-def ansi(runs: Sequence[Run]) -> str:
-    """The runs for a terminal: gone ones red and struck through, new ones green and underlined."""
+def ansi(runs: Sequence[Stretch]) -> str:
+    """The stretches for a terminal: gone ones red and struck through, new ones green and underlined."""
     codes = {"gone": "9;31", "new": "4;32"}
     return "".join(
         run.text if run.kind == "kept" else f"\x1b[{codes[run.kind]}m{run.text}\x1b[0m" for run in runs
     )
 
 
-def brief(runs: Sequence[Run], words: int = 8) -> list[Run]:
-    """The runs with at most `words` words of what was kept on each side of a change."""
-    shown: list[Run] = []
+def brief(runs: Sequence[Stretch], words: int = 8) -> list[Stretch]:
+    """The stretches with at most `words` words of what was kept on each side of a change."""
+    shown: list[Stretch] = []
     for at, run in enumerate(runs):
         before, after = (words if at > 0 else 0), (words if at < len(runs) - 1 else 0)
         if run.kind == "kept" and len(run.text.split()) > before + after:
             head = "".join(re.findall(r"\s*\S+", run.text)[:before])
             tail = "".join(re.findall(r"\S+\s*", run.text)[-after:]) if after else ""
-            run = Run("kept", f"{head} … {tail}" if head and tail else f"{head} …" if head else f"… {tail}")
+            run = Stretch(
+                "kept", f"{head} … {tail}" if head and tail else f"{head} …" if head else f"… {tail}"
+            )
         shown.append(run)
     return shown
 
 
 def _alike(old: list[str], new: list[str]) -> int:
-    """Pairs of equal words of the two texts: what comparing them costs, and again for each change."""
+    """Pairs of equal words of the two texts."""
     counts = Counter(new)
     return sum(counts[word] for word in old if not word.isspace())
 
@@ -89,6 +92,6 @@ def _merged(blocks: Iterator[tuple[bool, str, str]]) -> list[tuple[bool, str, st
     ]
 
 
-def _changed(gone: str, added: str) -> list[Run]:
-    runs = [Run("gone", gone), Run("new", added)]
+def _changed(gone: str, added: str) -> list[Stretch]:
+    runs = [Stretch("gone", gone), Stretch("new", added)]
     return [run for run in runs if run.text]

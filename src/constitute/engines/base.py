@@ -89,12 +89,11 @@ class RolloutEngine(Engine, Protocol):
         ...
 
 
-def check_length(prompt: int, limit: int | None, completion: int = 1) -> None:
-    """Raise `PromptTooLong` unless `prompt` tokens leave room for `completion` more within `limit`."""
-    if limit is not None and prompt + completion > limit:
-        room = "one more" if completion == 1 else f"{completion} more"
+def check_length(prompt: int, limit: int | None) -> None:
+    """Raise `PromptTooLong` unless `prompt` tokens leave room for one more within `limit`."""
+    if limit is not None and prompt >= limit:
         raise PromptTooLong(
-            f"the prompt is {prompt} tokens long and the context holds {limit}, {room} included; "
+            f"the prompt is {prompt} tokens long and the context holds {limit}, one more included; "
             "shorten the prompt or raise engine.context_length"
         )
 

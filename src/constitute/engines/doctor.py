@@ -35,6 +35,7 @@ WINDOWS: dict[str, tuple[Version, Version | None]] = {
 }
 _BF16 = "import torch; a = torch.ones(256, 256, dtype=torch.bfloat16); print(float((a @ a)[0, 0]))"
 _GIB = 1 << 30
+_QUESTION = Message(role="user", content="Is 7 prime?")
 
 
 class Check(Record):
@@ -262,9 +263,23 @@ def examine_model(model: str) -> list[Check]:
     ]
 
 
+def require_trainable(model: str) -> None:
+    """Raise `UsageError` where a trainer would refuse the model's tokenizer; no weights are loaded.
+
+    Warns of a token that pads in the place of a missing pad token.
+    """
+    from constitute.engines.render import Renderer
+    from constitute.engines.tokenizer import check_trainable, load_tokenizer, pad_of
+
+    tokenizer = load_tokenizer(model_path(model))
+    check_trainable(tokenizer, model)
+    Renderer(tokenizer, model).answer_ids([_QUESTION], "Yes")
+    pad_of(tokenizer, model)
+
+
 def check_system(renderer: Renderer) -> Check:
     """Whether the chat template takes a system turn, which `generate.system` and many prompts hold."""
-    messages = (Message(role="system", content="Be kind."), Message(role="user", content="Is 7 prime?"))
+    messages = (Message(role="system", content="Be kind."), _QUESTION)
     try:
         renderer.ids(Request(messages=messages))
     except RowError as problem:
@@ -276,7 +291,7 @@ def check_system(renderer: Renderer) -> Check:
 def check_answers(renderer: Renderer) -> Check:
     """Whether an answer can be trained on: its tokens are found, and a token ends it."""
     try:
-        end = renderer.answer_ids([Message(role="user", content="Is 7 prime?")], "Yes")[-1]
+        end = renderer.answer_ids([_QUESTION], "Yes")[-1]
     except ConstituteError as problem:
         return Check(name="answers", state="warn", found=f"cannot be trained on: {problem}")
     return Check(

@@ -11,8 +11,9 @@ from typing import Any
 WHOLE_FILE_LIMIT = 100 * 1024 * 1024
 _SAMPLE_BLOCKS = 64
 _SAMPLE_BYTES = 65_536
-# Files that change what a model answers; README, logs and optimizer states do not.
+# Files that change what a model answers; README, logs, optimizer states and records of training do not.
 _PATTERNS = ("*.json", "*.jinja", "*.safetensors", "*.model", "*.txt", "*.tiktoken")
+_RECORDS = frozenset({"training.json", "watch.json"})
 
 
 def short_hash(data: bytes) -> str:
@@ -40,7 +41,8 @@ def file_digest(path: Path) -> str:
 
 def folder_fingerprint(folder: Path) -> str:
     """16 hex digits over the names and contents of the files of a local model folder."""
-    paths = sorted({path for pattern in _PATTERNS for path in folder.glob(pattern) if path.is_file()})
+    found = {path for pattern in _PATTERNS for path in folder.glob(pattern) if path.is_file()}
+    paths = sorted(path for path in found if path.name not in _RECORDS)
     listing = [(path.name, file_digest(path)) for path in paths]
     return short_hash(json.dumps(listing).encode())
 

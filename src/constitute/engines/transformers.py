@@ -15,6 +15,7 @@ from constitute.engines.render import Renderer
 from constitute.engines.tokenizer import eos_ids, load_tokenizer
 from constitute.errors import EngineError, UsageError
 from constitute.packaged import model_path
+from constitute.threads import use_threads
 from constitute.types import Choice, Completion, Request, SamplingParams
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class TransformersEngine:
         self._path = model_path(model)
         self._renderer = Renderer(load_tokenizer(config.tokenizer or self._path, config.revision), model)
         self._model: Any = _load(self._path, config)
+        use_threads(self._path, config.threads)
         settings = self._model.config.get_text_config()
         own = getattr(settings, "max_position_embeddings", None)
         self._limit: int | None = config.context_length or own

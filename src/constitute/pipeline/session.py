@@ -15,7 +15,7 @@ from constitute.pipeline.plan import Plan, claim_chain, plan_chain
 from constitute.pipeline.stage_run import Counts
 from constitute.progress import Progress, Silent
 from constitute.store import Store
-from constitute.store.manifest import save_config, write_manifest
+from constitute.store.manifest import UNFINISHED, save_config, write_manifest
 from constitute.types import Comparison, Prompt
 
 
@@ -72,9 +72,14 @@ async def _run(
             judge = await opened.enter_async_context(use_engine(config.judge, config.engine))
         claim_chain(plan, engine, judge, store)
         save_config(config.run, config)
+        for stage in plan.steps:
+            store.put_meta(UNFINISHED + stage, True)
         try:
-            return await run_chain(
+            counts = await run_chain(
                 plan, engine, store, judge=judge, progress=progress, total=total, retry=retry
             )
+            for stage in plan.steps:
+                store.put_meta(UNFINISHED + stage, False)
+            return counts
         finally:
             write_manifest(store, config, plan.constitution)

@@ -110,9 +110,10 @@ class StageRun:
 
         Raises `RunMismatch` for a row of the same id that was given something else.
         """
-        before = self.store.outcome(self.stage, row.id)
-        if before is not None:
-            self._same_input(row, input_hash)
+        found = self.store.ended(self.stage, row.id)
+        if found is not None:
+            before, stored = found
+            self._same_input(row, stored, input_hash)
             if before.status != "failed" or not self.retry:
                 self.ended["resumed"] += 1
                 self.ended[before.status] += 1
@@ -136,8 +137,7 @@ class StageRun:
             return Outcome(row_id=row.id, position=position, status="abstain", reason=str(decline))
         return Outcome(row_id=row.id, position=position, status="ok", data=_plain(result))
 
-    def _same_input(self, row: Identified, input_hash: str) -> None:
-        stored = self.store.input_hash(self.stage, row.id)
+    def _same_input(self, row: Identified, stored: str, input_hash: str) -> None:
         if stored != input_hash:
             raise RunMismatch(
                 f"row {row.id!r} of {self.stage} was given something else when it was first run in "

@@ -7,9 +7,10 @@ import io
 from pathlib import Path
 from typing import Any
 
-from constitute.editing.attribute.attribution import Attribution, Share
+from constitute.editing.attribute.figures import Attribution
 from constitute.files import write_text
 from constitute.report.page import render_page
+from constitute.stats import Estimate
 from constitute.types import Record
 
 WIDTH, ROW, LABEL = 1080, 24, 210
@@ -41,11 +42,11 @@ def render_heatmap(figures: Attribution, title: str) -> str:
         "names": [(i.principle_id, 17 + ROW * at) for at, i in enumerate(figures.influences)],
         "frame": {"width": WIDTH, "height": ROW * len(figures.influences), "label": LABEL, "row": ROW},
         "cell_width": round(_cell_width(figures), 3),
+        "blank": blank(figures),
         "nobody": [c for c in figures.columns if not c.confident],
         "most": MOST_LISTED,
     }
-    filters = {"percent": percent, "short": short}
-    return render_page("heatmap.html.j2", ["report.css", "heatmap.css"], filters, **page)
+    return render_page("heatmap.html.j2", ["report.css", "heatmap.css"], {"share": share}, **page)
 
 
 def _cell_width(figures: Attribution) -> float:
@@ -73,28 +74,34 @@ def cells(figures: Attribution) -> list[Cell]:
     return found
 
 
+def blank(figures: Attribution) -> str:
+    """Why the map shows next to nothing; "" where it shows something."""
+    if figures.missing == len(figures.influences) * len(figures.columns):
+        return "no vote was cast, so every cell is empty"
+    if not any(column.confident for column in figures.columns):
+        return "no vote is confident, so every cell is pale: the model tells no pair's answers apart"
+    return ""
+
+
 def as_csv(figures: Attribution) -> str:
     """The matrix, a pair a row: id, P(A), deciders, then P(A) by principle, empty where missing."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["pair", "p_a", "decided_by", *(i.principle_id for i in figures.influences)])
+    writer.writerow(["pair", "p_a", "decided_by", *(_cell(i.principle_id) for i in figures.influences)])
     for column in figures.columns:
         votes = ["" if p is None else repr(p) for p in column.votes]
-        writer.writerow([column.id, repr(column.p_a), " ".join(column.deciders), *votes])
+        writer.writerow([_cell(column.id), repr(column.p_a), _cell(" ".join(column.deciders)), *votes])
     return out.getvalue()
 
 
-def percent(share: Share) -> str:
-    """A share with its interval and n."""
-    if not share.n:
-        return "-"
-    value, low, high = (100 * each for each in (share.count / share.n, share.low, share.high))
-    return f"{value:.1f} % ({low:.1f} to {high:.1f}, n = {share.n})"
+def _cell(text: str) -> str:
+    """The text with an apostrophe before what a spreadsheet would run as a formula (OWASP, CSV injection)."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
-def short(share: Share) -> str:
-    """A share alone."""
-    return f"{100 * share.count / share.n:.0f} %" if share.n else "-"
+def share(figure: Estimate) -> str:
+    """A share alone, in percent."""
+    return "-" if figure.value is None else f"{100 * figure.value:.0f} %"
 
 
 def sentences(figures: Attribution) -> list[str]:
@@ -107,20 +114,22 @@ def sentences(figures: Attribution) -> list[str]:
             "fill them with --fill, or label with label.principles=all"
         )
     for group in figures.groups:
-        if len(group.members) > 1 and group.n:
+        if len(group.members) > 1 and group.same.n:
             names = ", ".join(group.members)
-            same = f"{100 * group.same / group.n:.1f} % of {group.n} pairs with a confident vote"
-            said.append(f"{names} say the same on {same}")
+            said.append(
+                f"{names} prefer the same answer on a share of {group.same.text(2)} of the pairs with a "
+                "confident vote"
+            )
     nobody = sum(not column.confident for column in figures.columns)
     conflicts = sum(column.conflict for column in figures.columns)
     said.append(f"no confident vote on {nobody} pairs, confident votes both ways on {conflicts}")
-    if figures.even:
-        said.append(f"{figures.even} pairs are even and have no decision")
+    if figures.undecided:
+        said.append(f"no principle decides {figures.undecided} of {pairs} pairs")
     if (subset := figures.subset) is not None:
-        how = "the fewest, exact" if subset.exact else "greedy, an upper bound"
+        how = "no fewer do" if subset.exact else "fewer may do"
         members = ", ".join(subset.members)
         said.append(
-            f"{len(subset.members)} of {width} principles ({members}) keep {subset.same} of {subset.n} "
-            f"decisions (95 %: {100 * subset.low:.1f} to {100 * subset.high:.1f} %; {how})"
+            f"{len(subset.members)} of {width} principles ({members}) keep {subset.kept} of {subset.n} "
+            f"decisions, a share of {subset.share.text(2)}; {how}"
         )
     return said

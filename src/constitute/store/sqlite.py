@@ -12,9 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from constitute.errors import RunMismatch, UsageError
 from constitute.store import lock
-from constitute.store.connection import connect, storage
+from constitute.store.connection import connect, damaged, readable, storage
 from constitute.types import Outcome, Status
 
 SCHEMA_VERSION = 1
@@ -52,6 +54,7 @@ class Store:
 
     def __init__(self, folder: Path, connection: sqlite3.Connection, writes: bool) -> None:
         self.folder = folder
+        self._path = folder / FILE_NAME
         self.notices: list[str] = []
         self._connection = connection
         self._writes = writes
@@ -83,7 +86,7 @@ class Store:
         return store
 
     def _prepare(self) -> None:
-        path = self.folder / FILE_NAME
+        path = self._path
         with storage(path):
             version = self._connection.execute("PRAGMA user_version").fetchone()[0]
             if version > SCHEMA_VERSION:
@@ -91,7 +94,11 @@ class Store:
                     f"{path} was written by a newer constitute (schema {version}, this one reads "
                     f"{SCHEMA_VERSION}); upgrade constitute or give another --run DIR"
                 )
+            if version == 0 and self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                raise damaged(path, "a database of something else")
             if not self._writes:
+                if version == 0:
+                    raise UsageError(f"no run in {self.folder} ({FILE_NAME} is empty); start it again")
                 return
             self._set_journal()
             if version == 0:
@@ -139,9 +146,11 @@ class Store:
         path = Path(run_dir) / FILE_NAME
         if not path.is_file():
             raise UsageError(f"no run to reuse in {run_dir} (no {FILE_NAME}); give the directory of a run")
-        if path.resolve() == (self.folder / FILE_NAME).resolve():
+        if path.resolve() == self._path.resolve():
             raise UsageError(f"{run_dir} cannot reuse itself; give another --run DIR for the new rows")
-        self._write("ATTACH DATABASE ? AS earlier", (f"{path.resolve().as_uri()}?mode=ro",))
+        with storage(path), readable(path) as uri:
+            self._connection.execute("ATTACH DATABASE ? AS earlier", (uri,))
+            self._connection.execute("SELECT 1 FROM earlier.answers LIMIT 1").fetchone()
         self._reuses = True
 
     def answer(self, key: str) -> dict[str, Any] | None:
@@ -152,7 +161,7 @@ class Store:
             copy = "INSERT OR IGNORE INTO main.answers SELECT * FROM earlier.answers WHERE key = ?"
             self._write(copy, (key,))
             row = self._one(query, key)
-        return None if row is None else json.loads(row[0])
+        return None if row is None else self._value(row[0])
 
     def put_answer(self, key: str, stage: str, row_id: str, request: dict[str, Any], answer: Any) -> None:
         """Commit an answer; the first one under a key stays."""
@@ -165,7 +174,7 @@ class Store:
         """(stage, request, answer) of everything asked for `row_id`, in the order answered."""
         query = "SELECT stage, request, answer FROM answers WHERE row_id = ? ORDER BY rowid"
         for stage, request, answer in self._all(query, row_id):
-            yield stage, json.loads(request), json.loads(answer)
+            yield stage, self._value(request), self._value(answer)
 
     def add_attempt(
         self, key: str, stage: str, row_id: str, reason: str, answer: dict[str, Any] | None = None
@@ -179,7 +188,7 @@ class Store:
     def attempts_of(self, row_id: str) -> list[tuple[str, str, dict[str, Any] | None]]:
         """(stage, reason, answer) of every attempt for `row_id`, oldest first."""
         query = "SELECT stage, reason, answer FROM attempts WHERE row_id = ? ORDER BY id"
-        return [(s, r, None if a is None else json.loads(a)) for s, r, a in self._all(query, row_id)]
+        return [(s, r, None if a is None else self._value(a)) for s, r, a in self._all(query, row_id)]
 
     def put_outcome(self, stage: str, outcome: Outcome, input_hash: str = "") -> None:
         """Commit how a row ended, in place of any earlier ending; `input_hash` says what it was given."""
@@ -191,14 +200,14 @@ class Store:
 
     def outcome(self, stage: str, row_id: str) -> Outcome | None:
         """How a row ended in a stage, or None while it has not."""
-        query = f"SELECT {_COLUMNS} FROM outcomes WHERE stage = ? AND row_id = ?"
-        row = self._one(query, stage, row_id)
-        return None if row is None else _outcome(row)
+        found = self.ended(stage, row_id)
+        return None if found is None else found[0]
 
-    def input_hash(self, stage: str, row_id: str) -> str | None:
-        """What `put_outcome` was told of the row's input, or None where there is no outcome."""
-        row = self._one("SELECT input_hash FROM outcomes WHERE stage = ? AND row_id = ?", stage, row_id)
-        return None if row is None else str(row[0])
+    def ended(self, stage: str, row_id: str) -> tuple[Outcome, str] | None:
+        """How a row ended in a stage and the `input_hash` noted with it, or None while it has not."""
+        query = f"SELECT {_COLUMNS}, input_hash FROM outcomes WHERE stage = ? AND row_id = ?"
+        row = self._one(query, stage, row_id)
+        return None if row is None else (self._outcome(row[:-1]), row[-1])
 
     def outcomes(self, stage: str, status: Status | None = None) -> Iterator[Outcome]:
         """A stage's outcomes by position; read in pages, so that writing may go on meanwhile."""
@@ -211,7 +220,7 @@ class Store:
         while True:
             page = self._all(query, stage, *last, *([] if status is None else [status]))
             for row in page:
-                yield _outcome(row)
+                yield self._outcome(row)
             if len(page) < _PAGE:
                 return
             last = (page[-1][1], page[-1][0])
@@ -244,7 +253,7 @@ class Store:
         more = "OR substr(row_id, 1, ?) = ? " * len(prefixes)
         query = f"SELECT stage, {_COLUMNS} FROM outcomes WHERE row_id = ? {more} ORDER BY position, rowid"
         stems = [value for prefix in prefixes for value in (len(prefix), prefix)]
-        return [(row[0], _outcome(row[1:])) for row in self._all(query, row_id, *stems)]
+        return [(row[0], self._outcome(row[1:])) for row in self._all(query, row_id, *stems)]
 
     def put_meta(self, name: str, value: Any) -> None:
         """Commit a JSON-ready note under `name`."""
@@ -253,28 +262,40 @@ class Store:
     def meta(self, name: str) -> Any:
         """The note under `name`, or None."""
         row = self._one("SELECT value FROM meta WHERE name = ?", name)
-        return None if row is None else json.loads(row[0])
+        return None if row is None else self._value(row[0])
+
+    def _outcome(self, row: tuple[str, int, Status, str | None, str | None]) -> Outcome:
+        row_id, position, status, reason, data = row
+        decoded = None if data is None else self._value(data)
+        try:
+            return Outcome(row_id=row_id, position=position, status=status, reason=reason, data=decoded)
+        except ValidationError as problem:
+            raise damaged(self._path, f"row {row_id!r}: {problem.errors()[0]['msg']}") from None
+
+    def _value(self, text: str) -> Any:
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError) as problem:
+            raise damaged(self._path, f"a value is not JSON: {problem}") from None
 
     def _one(self, query: str, *values: Any) -> Any:
-        with storage(self.folder / FILE_NAME):
+        # Asked once for every row of a resumed run: a context manager would cost as much as the query.
+        try:
             return self._connection.execute(query, values).fetchone()
+        except sqlite3.DatabaseError:
+            with storage(self._path):
+                raise
 
     def _all(self, query: str, *values: Any) -> list[Any]:
-        with storage(self.folder / FILE_NAME):
+        with storage(self._path):
             return self._connection.execute(query, values).fetchall()
 
     def _write(self, query: str, values: tuple[Any, ...]) -> None:
-        with storage(self.folder / FILE_NAME):
+        with storage(self._path):
             self._connection.execute(query, values)
 
 
 _COLUMNS = "row_id, position, status, reason, data"
-
-
-def _outcome(row: tuple[str, int, Status, str | None, str | None]) -> Outcome:
-    row_id, position, status, reason, data = row
-    decoded = None if data is None else json.loads(data)
-    return Outcome(row_id=row_id, position=position, status=status, reason=reason, data=decoded)
 
 
 def _dumps(value: Any) -> str:

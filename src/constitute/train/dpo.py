@@ -8,7 +8,6 @@ log-probabilities are taken once, before the first update.
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -17,26 +16,38 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic_core import to_jsonable_python
 from torch import Tensor
 
-from constitute.config.dpo import DPOConfig
-from constitute.config.reward import RewardConfig
+from constitute.config import RunConfig
+from constitute.config.train import DPOConfig
+from constitute.data.export import exported_file
+from constitute.data.pairs import read_preferences
+from constitute.data.rows import Sources
 from constitute.engines.render import Renderer
-from constitute.engines.tokenizer import check_trainable, eos_ids, load_tokenizer
+from constitute.engines.tokenizer import check_trainable, load_tokenizer
 from constitute.errors import DataError
-from constitute.progress import Progress
+from constitute.progress import Progress, Silent
+from constitute.stats import Estimate, mean_of
 from constitute.train.common import lora, sharding
-from constitute.train.common.artefact import finished, model_fingerprint, publish, recipe
-from constitute.train.common.batching import collate, micro_batches
-from constitute.train.common.data import data_hash, read_pairs
-from constitute.train.common.fit import drop_checkpoints, fit
+from constitute.train.common.artefact import (
+    finished,
+    loss_figures,
+    model_identity,
+    publish,
+    recipe,
+    save_into,
+)
+from constitute.train.common.batching import Batching, collate, micro_batches
+from constitute.train.common.data import data_hash
+from constitute.train.common.fit import Job, drop_checkpoints, fit
+from constitute.train.common.from_run import keep_settings, policy_of
 from constitute.train.common.losses import soft_label_loss
 from constitute.train.common.memory import memory_advice
-from constitute.train.common.metrics import Figure, mean_figure, preference_metrics
-from constitute.train.common.models import Actor, check_actor, load_model
+from constitute.train.common.metrics import preference_metrics
+from constitute.train.common.models import Actor, check_actor, load_model, turn_ends
 from constitute.train.common.team import Team, gather_team
-from constitute.train.common.trainer import loss_figures, save_into
-from constitute.train.reward.pairs import Split, TokenPair, consecutive, split_pairs, target
+from constitute.train.reward.pairs import TokenPair, consecutive, nothing_left, split_pairs, target
 
 _KNOBS = "train.dpo.microbatch_tokens or train.dpo.max_length, or set train.dpo.gradient_checkpointing=true"
 
@@ -49,8 +60,33 @@ class PairLogprobs:
     rejected_N: Tensor
 
 
+def run_dpo(
+    config: RunConfig,
+    *,
+    data: Sources | None = None,
+    model: str | None = None,
+    out: Path | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Train `model` (RUN/sft, else `config.model`) by DPO on `data` (RUN/export/preferences.*).
+
+    Saves it to `out` (RUN/dpo) and returns the summary.
+    """
+    summary = train_dpo(
+        data or exported_file(config.run, "preferences"),
+        policy_of(config, model),
+        out or config.run / "dpo",
+        config.train.dpo,
+        seed=config.seed,
+        progress=progress or Silent(),
+    )
+    if out is None:
+        keep_settings(config, "dpo")
+    return summary
+
+
 def train_dpo(
-    data: Path, model: str, out: Path, config: DPOConfig, *, seed: int, progress: Progress
+    data: Sources, model: str, out: Path, config: DPOConfig, *, seed: int, progress: Progress
 ) -> dict[str, Any]:
     """Train `model` on the labelled pairs in `data` by DPO and save a plain Hugging Face folder to `out`.
 
@@ -58,51 +94,41 @@ def train_dpo(
     over the first and the last tenth of the steps, and the figures of `implicit_rewards` on held-out
     prompts. Raises `UsageError`, `DataError`, `RunMismatch`, `GateFailed`.
     """
-    pairs = read_pairs(data)
-    made_by = recipe("dpo", config, seed, data=data_hash(data), model=model_fingerprint(model))
+    pairs = read_preferences(data, progress.note)
+    made_by = recipe("dpo", config, seed, data=data_hash(data), model=model_identity(model))
     done = finished(out, made_by)
     if done is not None:
         return done
-    # Of several processes each is given its device here, before a model is placed.
+    # Each of several processes is given its device here, before a model is placed.
     team = gather_team()
     start = time.perf_counter()
     tokenizer = load_tokenizer(model)
     check_trainable(tokenizer, model)
     actor = _actor(model, config, seed, team)
-    network = actor.model
-    ends = eos_ids(tokenizer, network.config, network.generation_config)
-    split = split_pairs(pairs, Renderer(tokenizer, model, ends), _pair_settings(config), seed)
+    renderer = Renderer(tokenizer, model, turn_ends(model, tokenizer))
+    split = split_pairs(pairs, renderer, config, seed)
     if not split.train:
-        raise DataError(_nothing_left(data, len(pairs), split, config))
+        raise DataError(nothing_left("dpo", len(pairs), split, config))
     # Lengths say what is padding, so any valid id does where a model has no pad token.
-    pad_id = tokenizer.pad_token_id or 0
+    batching = Batching(tokenizer.pad_token_id or 0, config.microbatch_tokens)
     with memory_advice(_KNOBS), team.phase("train dpo"):
-        known, known_held = (
-            answer_logprobs(actor, part, pad_id, config.microbatch_tokens)
-            for part in (split.train, split.held_out)
-        )
+        known, known_held = (answer_logprobs(actor, part, batching) for part in (split.train, split.held_out))
         referred = time.perf_counter()
-        losses = fit_dpo(
-            actor, known, split.train, config, pad_id=pad_id, out=out, made_by=made_by, seed=seed,
-            progress=progress,
-        )  # fmt: skip
+        job = Job("dpo", out, made_by, seed, progress)
+        losses = fit_dpo(actor, known, split.train, config, job, pad_id=batching.pad_id)
         trained = time.perf_counter()
-        after = answer_logprobs(actor, split.held_out, pad_id, config.microbatch_tokens)
+        after = answer_logprobs(actor, split.held_out, batching)
     probs = [pair.row.chosen_prob for pair in split.held_out]
     summary = {
-        "pairs": len(split.train),
-        "pairs_held_out": len(split.held_out),
-        "pairs_too_long": split.too_long,
-        "pairs_weightless": split.weightless,
-        "pairs_undecided": split.undecided,
+        **split.counts(),
         **loss_figures(losses),
-        "held_out": implicit_rewards(after, known_held, probs, config.beta, seed),
+        "held_out": to_jsonable_python(implicit_rewards(after, known_held, probs, config.beta, seed)),
         "seconds": round(time.perf_counter() - start, 3),
         "seconds_reference": round(referred - start, 3),
         "seconds_training": round(trained - referred, 3),
     }
     with team.phase("save"):
-        tuned = sharding.whole_model(network) if team.saves else None
+        tuned = sharding.whole_model(actor.model) if team.saves else None
     if team.main:
         publish(out, save_into(tuned, tokenizer, losses), made_by=made_by, summary=summary, base=model)
         drop_checkpoints(out)
@@ -114,12 +140,9 @@ def fit_dpo(
     reference: PairLogprobs,
     pairs: Sequence[TokenPair],
     config: DPOConfig,
+    job: Job,
     *,
     pad_id: int,
-    out: Path,
-    made_by: dict[str, Any],
-    seed: int,
-    progress: Progress,
 ) -> list[float]:
     """Train the actor's weights, or with `config.lora_rank` adapters put into it, on pairs in tokens.
 
@@ -128,19 +151,15 @@ def fit_dpo(
     """
     network: Any = actor.model
     if config.lora_rank and not lora.layers(network):
-        torch.manual_seed(seed)
+        torch.manual_seed(job.seed)
         lora.add_adapter(network, lora.POLICY, config.lora_rank)
     return fit(
         actor,
         [pair.tokens for pair in pairs],
         dpo_losses(actor, reference, pairs, config, pad_id),
+        config,
+        job,
         weights=[pair.row.weight for pair in pairs],
-        stage="dpo",
-        config=config,
-        out=out,
-        made_by=made_by,
-        seed=seed,
-        progress=progress,
         cut=consecutive,
     )
 
@@ -149,13 +168,13 @@ def dpo_losses(
     actor: Actor, reference: PairLogprobs, pairs: Sequence[TokenPair], config: DPOConfig, pad_id: int
 ) -> Callable[[Sequence[int]], Tensor]:
     """The function from rows of `pairs` to their summed, weighted loss, with its graph."""
-    device = actor.model.device
+    device, batching = actor.model.device, Batching(pad_id, config.microbatch_tokens)
     target_N = torch.tensor([target(pair.row.chosen_prob, config.labels) for pair in pairs], device=device)
     weight_N = torch.tensor([pair.row.weight for pair in pairs], device=device)
 
     def loss_sum(rows: Sequence[int]) -> Tensor:
         index = list(rows)
-        now = _pair_logprobs(actor, [pairs[row] for row in index], pad_id, config.microbatch_tokens)
+        now = _pair_logprobs(actor, [pairs[row] for row in index], batching)
         chosen_B = config.beta * (now.chosen_N - reference.chosen_N[index])
         rejected_B = config.beta * (now.rejected_N - reference.rejected_N[index])
         return (soft_label_loss(chosen_B, rejected_B, target_N[index]) * weight_N[index]).sum()
@@ -164,20 +183,20 @@ def dpo_losses(
 
 
 @torch.no_grad()
-def answer_logprobs(actor: Actor, pairs: Sequence[TokenPair], pad_id: int, token_budget: int) -> PairLogprobs:
+def answer_logprobs(actor: Actor, pairs: Sequence[TokenPair], batching: Batching) -> PairLogprobs:
     """Log-probabilities of both answers of each pair, at temperature 1, without a graph."""
     device = actor.model.device
     chosen_N, rejected_N = torch.zeros(len(pairs), device=device), torch.zeros(len(pairs), device=device)
-    for rows in consecutive([pair.tokens for pair in pairs], token_budget):
+    for rows in consecutive([pair.tokens for pair in pairs], batching.token_budget):
         with _autocast(device):
-            found = _pair_logprobs(actor, [pairs[row] for row in rows], pad_id, token_budget)
+            found = _pair_logprobs(actor, [pairs[row] for row in rows], batching)
         chosen_N[rows], rejected_N[rows] = found.chosen_N, found.rejected_N
     return PairLogprobs(chosen_N, rejected_N)
 
 
 def implicit_rewards(
     policy: PairLogprobs, reference: PairLogprobs, chosen_probs: Sequence[float], beta: float, seed: int
-) -> dict[str, Figure]:
+) -> dict[str, Estimate]:
     """How well r = beta * (log pi - log ref) (arXiv 2305.18290, equation 5) predicts the labels.
 
     The figures of `preference_metrics` for r(chosen) - r(rejected), and the mean log-ratio of either side
@@ -188,23 +207,24 @@ def implicit_rewards(
     chosen = (policy.chosen_N - reference.chosen_N).tolist()
     rejected = (policy.rejected_N - reference.rejected_N).tolist()
     margins = [beta * (won - lost) for won, lost in zip(chosen, rejected, strict=True)]
-    rng = random.Random(seed)
     return preference_metrics(margins, chosen_probs, seed) | {
-        "log_ratio_chosen": mean_figure(chosen, rng),
-        "log_ratio_rejected": mean_figure(rejected, rng),
+        "log_ratio_chosen": mean_of(chosen, seed),
+        "log_ratio_rejected": mean_of(rejected, seed),
     }
 
 
-def _pair_logprobs(actor: Actor, pairs: Sequence[TokenPair], pad_id: int, token_budget: int) -> PairLogprobs:
+def _pair_logprobs(actor: Actor, pairs: Sequence[TokenPair], batching: Batching) -> PairLogprobs:
     """Both sides together, in groups of like length, so that a short side is not padded to its partner."""
     sequences = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
     starts = [pair.prompt_length for pair in pairs] * 2
     device = actor.model.device
-    groups = micro_batches([len(sequence) for sequence in sequences], token_budget)
+    groups = micro_batches([len(sequence) for sequence in sequences], batching.token_budget)
     groups = sharding.in_step(actor, groups)
     parts = []
     for group in groups:
-        batch = collate([sequences[row] for row in group], [starts[row] for row in group], pad_id, device)
+        batch = collate(
+            [sequences[row] for row in group], [starts[row] for row in group], batching.pad_id, device
+        )
         logprobs_N, _ = actor(batch, 1.0)
         own = torch.tensor(
             [len(sequences[row]) - starts[row] for row in group], dtype=torch.long, device=device
@@ -231,20 +251,6 @@ def _actor(model: str, config: DPOConfig, seed: int, team: Team) -> Actor:
             lora.add_adapter(network, lora.POLICY, config.lora_rank)
         sharding.shard_actor(team.sharding, actor)
     return actor
-
-
-def _pair_settings(config: DPOConfig) -> RewardConfig:
-    """The settings by which pairs are split: what is said of labels, length and the held-out share."""
-    return RewardConfig(labels=config.labels, max_length=config.max_length, held_out=config.held_out)
-
-
-def _nothing_left(data: Path, n: int, split: Split, config: DPOConfig) -> str:
-    return (
-        f"no pair of {data} is left to train on: of {n}, {split.too_long} are longer than "
-        f"{config.max_length} tokens, {split.weightless} have weight 0, {split.undecided} name no better "
-        f"side and {len(split.held_out)} are held out; raise train.dpo.max_length or lower "
-        "train.dpo.held_out"
-    )
 
 
 def _autocast(device: torch.device) -> AbstractContextManager[Any]:

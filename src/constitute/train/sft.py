@@ -2,39 +2,69 @@
 
 from __future__ import annotations
 
+import json
+import math
 import random
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from constitute.config.sft import SFTConfig
+from constitute.config import RunConfig
+from constitute.config.train import SFTConfig
+from constitute.data.export import exported_file
+from constitute.data.rows import Sources, source_names
 from constitute.engines.render import Renderer
-from constitute.engines.tokenizer import check_trainable, eos_ids, load_tokenizer
-from constitute.errors import DataError
-from constitute.progress import Progress, first_process
+from constitute.engines.tokenizer import check_trainable, load_tokenizer
+from constitute.errors import DataError, GateFailed, UsageError
+from constitute.files import read_json, write_json
+from constitute.progress import Progress, Silent, first_process, process_count
 from constitute.train.common import _compat, sharding
-from constitute.train.common.artefact import finished, model_fingerprint, publish, recipe
-from constitute.train.common.data import Turns, data_hash, read_conversations
-from constitute.train.common.fit import drop_checkpoints
-from constitute.train.common.memory import memory_advice
-from constitute.train.common.models import load_model
-from constitute.train.common.trainer import (
-    by_length_each_epoch,
-    last_whole,
+from constitute.train.common.artefact import (
+    check_recipe,
+    finished,
     loss_figures,
-    reporting,
+    model_identity,
+    publish,
+    recipe,
     save_into,
-    trainer_arguments,
-    without_printer,
 )
+from constitute.train.common.data import Turns, data_hash, read_conversations
+from constitute.train.common.fit import Job, drop_checkpoints, note_single_step
+from constitute.train.common.from_run import keep_settings, trainable_model
+from constitute.train.common.memory import memory_advice
+from constitute.train.common.models import load_model, turn_ends
 
-# Token ids of a conversation, and its labels.
-Row = tuple[list[int], list[int]]
+# Token ids of a conversation, and its labels: -100 on every token that bears no loss.
+TokenRow = tuple[list[int], list[int]]
+
+_KNOBS = "train.sft.device_batch_size or train.sft.max_length, or set train.sft.gradient_checkpointing=true"
+
+
+def run_sft(
+    config: RunConfig,
+    *,
+    data: Sources | None = None,
+    out: Path | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Fine-tune `config.model` on `data` (RUN/export/sft.*) into `out` (RUN/sft); returns the summary."""
+    summary = train_sft(
+        data or exported_file(config.run, "sft"),
+        trainable_model(config),
+        out or config.run / "sft",
+        config.train.sft,
+        seed=config.seed,
+        progress=progress or Silent(),
+    )
+    if out is None:
+        keep_settings(config, "sft")
+    return summary
 
 
 def train_sft(
-    data: Path,
+    data: Sources,
     model: str,
     out: Path,
     config: SFTConfig,
@@ -51,10 +81,10 @@ def train_sft(
     of the steps, seconds. Raises `UsageError`, `DataError`, `RunMismatch`, `GateFailed`.
     """
     conversations = read_conversations(data)
-    mixed = [] if config.mix_data is None else read_conversations(Path(config.mix_data))
-    inputs = {"data": data_hash(data), "model": model_fingerprint(model)}
+    mixed = [] if config.mix_data is None else read_conversations(config.mix_data)
+    inputs = {"data": data_hash(data), "model": model_identity(model)}
     if config.mix_data is not None:
-        inputs["mix"] = data_hash(Path(config.mix_data))
+        inputs["mix"] = data_hash(config.mix_data)
     made_by = recipe(kind, config, seed, **inputs)
     done = finished(out, made_by)
     if done is not None:
@@ -63,25 +93,24 @@ def train_sft(
     start = time.perf_counter()
     tokenizer = load_tokenizer(model)
     check_trainable(tokenizer, model)
-    network = _network(model, seed)
-    ends = eos_ids(tokenizer, network.config, network.generation_config)
-    render = Renderer(tokenizer, model, ends).conversation_ids
+    render = Renderer(tokenizer, model, turn_ends(model, tokenizer)).conversation_ids
     own, too_long = _fitting(conversations, len(conversations), render, config.max_length)
     if not own:
         raise DataError(
-            f"all {too_long} conversations of {data} are longer than {config.max_length} tokens; raise "
-            "train.sft.max_length"
+            f"all {too_long} conversations of {source_names(data)} are longer than {config.max_length} "
+            "tokens; raise train.sft.max_length"
         )
     order = random.Random(f"{seed}:mix").sample(mixed, len(mixed))
     wanted = round(len(own) * config.mix_ratio / (1 - config.mix_ratio)) if mixed else 0
     added, added_too_long = _fitting(order, wanted, render, config.max_length)
     if len(added) < wanted:
         progress.note(f"{config.mix_data} has {len(added)} rows to mix in and {wanted} were wanted")
-    tuned, losses = _train(network, tokenizer, [*own, *added], config, out, made_by, seed, progress)
+    job = Job("sft", out, made_by, seed, progress)
+    tuned, losses = _train(_network(model, seed), tokenizer, [*own, *added], config, job)
     summary = {
         "rows": len(own) + len(added),
-        "rows_mixed": len(added),
         "rows_too_long": too_long,
+        "rows_mixed": len(added),
         "rows_mixed_too_long": added_too_long,
         "tokens": sum(len(ids) for ids, _ in [*own, *added]),
         **loss_figures(losses),
@@ -94,10 +123,10 @@ def train_sft(
 
 
 def _fitting(
-    conversations: Sequence[Turns], wanted: int, render: Callable[[Turns], Row], limit: int
-) -> tuple[list[Row], int]:
+    conversations: Sequence[Turns], wanted: int, render: Callable[[Turns], TokenRow], limit: int
+) -> tuple[list[TokenRow], int]:
     """The first `wanted` conversations of at most `limit` tokens, rendered, and how many were longer."""
-    rows: list[Row] = []
+    rows: list[TokenRow] = []
     too_long = 0
     for turns in conversations:
         if len(rows) == wanted:
@@ -110,30 +139,6 @@ def _fitting(
     return rows, too_long
 
 
-def _train(
-    network: Any,
-    tokenizer: Any,
-    rows: list[Row],
-    config: SFTConfig,
-    out: Path,
-    made_by: dict[str, Any],
-    seed: int,
-    progress: Progress,
-) -> tuple[Any, list[float]]:
-    """The model after training, adapters merged, and the loss of each step."""
-    folder = out / "checkpoints"
-    checkpoint, losses = last_whole(folder, out, made_by)
-    with memory_advice(_KNOBS):
-        trainer = _trainer(network, tokenizer, rows, config, folder, seed)
-        trainer.add_callback(reporting("sft", progress, losses))
-        without_printer(trainer).train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    tuned = trainer.model.merge_and_unload() if config.lora_rank else trainer.model
-    return sharding.whole_model(tuned), losses
-
-
-_KNOBS = "train.sft.device_batch_size or train.sft.max_length, or set train.sft.gradient_checkpointing=true"
-
-
 def _network(model: str, seed: int) -> Any:
     import torch
     from transformers import AutoModelForCausalLM, set_seed
@@ -142,32 +147,31 @@ def _network(model: str, seed: int) -> Any:
     return load_model(AutoModelForCausalLM, model, dtype=torch.float32)
 
 
-def _trainer(
-    network: Any,
-    tokenizer: Any,
-    rows: list[Row],
-    config: SFTConfig,
-    checkpoints: Path,
-    seed: int,
-) -> Any:
-    """TRL's trainer on rows already in tokens: nothing is left for it to render, cut or drop."""
+def _train(
+    network: Any, tokenizer: Any, rows: Sequence[TokenRow], config: SFTConfig, job: Job
+) -> tuple[Any, list[float]]:
+    """The model after training, adapters merged, and the loss of each step."""
     from datasets import Dataset
+    from transformers import PrinterCallback
 
+    folder = job.out / "checkpoints"
+    checkpoint, losses = last_whole(folder, job)
     trainer_class, config_class = _compat.sft_trainer()
     columns = {"input_ids": [ids for ids, _ in rows], "labels": [labels for _, labels in rows]}
-    arguments = config_class(
-        **trainer_arguments(config, checkpoints, seed),
-        max_length=None,
-        dataset_kwargs={"skip_prepare_dataset": True},
-    )
-    trainer = trainer_class(
-        model=network,
-        args=arguments,
-        train_dataset=Dataset.from_dict(columns),
-        processing_class=tokenizer,
-        peft_config=_lora(config.lora_rank) if config.lora_rank else None,
-    )
-    return by_length_each_epoch(trainer, [len(ids) for ids, _ in rows], config.batch_size, seed)
+    with memory_advice(_KNOBS):
+        trainer = trainer_class(
+            model=network,
+            args=config_class(**trainer_arguments(config, folder, job.seed)),
+            train_dataset=Dataset.from_dict(columns),
+            processing_class=tokenizer,
+            peft_config=_lora(config.lora_rank) if config.lora_rank else None,
+            callbacks=[_callback(job, losses, len(rows))],
+        )
+        # It prints each line of the log to stdout, which belongs to our data.
+        trainer.remove_callback(PrinterCallback)
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    tuned = trainer.model.merge_and_unload() if config.lora_rank else trainer.model
+    return sharding.whole_model(tuned), losses
 
 
 def _lora(rank: int) -> Any:
@@ -175,3 +179,132 @@ def _lora(rank: int) -> Any:
     from peft import LoraConfig
 
     return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+
+
+def trainer_arguments(config: SFTConfig, checkpoints: Path, seed: int) -> dict[str, Any]:
+    """Arguments of TRL's `SFTConfig`. The trainer saves checkpoints alone, and reports nothing.
+
+    Rows come with their labels and none is too long, so the trainer cuts nothing. Raises `UsageError`.
+    """
+    import torch
+
+    on_gpu = torch.cuda.is_available()
+    # Without a launcher the trainer spreads each pass over all GPUs of its one process.
+    devices = process_count() if process_count() > 1 else max(1, torch.cuda.device_count())
+    rows, passes = rows_and_passes(config.batch_size, config.device_batch_size, devices)
+    return {
+        "output_dir": str(checkpoints),
+        "num_train_epochs": config.epochs,
+        "per_device_train_batch_size": rows,
+        "gradient_accumulation_steps": passes,
+        "train_sampling_strategy": "group_by_length",
+        "max_length": None,
+        "learning_rate": config.learning_rate,
+        "lr_scheduler_type": config.schedule,
+        # Below 1 it is a share of the steps.
+        "warmup_steps": config.warmup,
+        "weight_decay": 0.0,
+        "max_grad_norm": 1.0,
+        "gradient_checkpointing": config.gradient_checkpointing,
+        "bf16": on_gpu and torch.cuda.is_bf16_supported(),
+        "use_cpu": not on_gpu,
+        "dataloader_pin_memory": on_gpu,
+        "optim": "adamw_torch_fused",
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "disable_tqdm": True,
+        "report_to": "none",
+        "save_strategy": "steps",
+        "save_steps": config.checkpoint_every,
+        # The one before stays until the newest is whole.
+        "save_total_limit": 2,
+        "seed": seed,
+        "data_seed": seed,
+    }
+
+
+def rows_and_passes(batch_size: int, device_batch_size: int, devices: int) -> tuple[int, int]:
+    """Rows per pass and passes per update of each device; all devices together take `batch_size` rows.
+
+    Rows per pass are at most `device_batch_size`. Raises `UsageError` where the devices cannot share equally.
+    """
+    own, rest = divmod(batch_size, devices)
+    if rest:
+        raise UsageError(
+            f"train.sft.batch_size is {batch_size}, which {devices} devices cannot share equally; set it to "
+            f"a multiple of {devices}"
+        )
+    rows = max(size for size in range(1, min(own, device_batch_size) + 1) if own % size == 0)
+    return rows, own // rows
+
+
+def _callback(job: Job, losses: list[float], rows: int) -> Any:
+    """A trainer callback that orders the rows, keeps the losses and passes each on.
+
+    It raises `GateFailed` at a loss that is not finite.
+    """
+    import torch
+    from transformers import TrainerCallback
+
+    stage = f"train {job.stage}"
+
+    class Callback(TrainerCallback):  # type: ignore[misc]
+        """Sees the start, every epoch, every step and the end."""
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            """Say how many steps there will be."""
+            job.progress.start(stage, state.max_steps, state.global_step)
+            note_single_step(job, state.max_steps, rows)
+
+        def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            """Let the order of an epoch's rows depend on the seed and the epoch alone.
+
+            The trainer draws it from the global generator, also when it goes on within the epoch.
+            """
+            torch.manual_seed(job.seed * 1_000_003 + int(state.epoch or 0))
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            """Leave out the checkpoint of the last step: the model itself is saved next.
+
+            A checkpoint at the end of an epoch holds the generator with which the next one starts.
+            """
+            self.on_epoch_begin(args, state, control)
+            if state.global_step >= state.max_steps:
+                control.should_save = False
+
+        def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            """Close the stage."""
+            job.progress.finish(stage)
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            """Record the loss of the step just done."""
+            if not logs or "loss" not in logs:
+                return
+            loss = float(logs["loss"])
+            if not math.isfinite(loss):
+                raise GateFailed(
+                    f"the loss is {loss} at step {state.global_step}; lower train.{job.stage}.learning_rate"
+                )
+            losses.append(loss)
+            job.progress.advance(stage, loss=loss)
+
+    return Callback()
+
+
+def last_whole(checkpoints: Path, job: Job) -> tuple[Path | None, list[float]]:
+    """The newest whole checkpoint of the trainer and the losses up to it; None and none before the first.
+
+    Raises `RunMismatch` where `checkpoints` are of another recipe than the job's, which is written beside
+    them. A checkpoint is whole once its last file, trainer_state.json, is.
+    """
+    record = checkpoints / "made_by.json"
+    if not record.is_file():
+        write_json(record, job.made_by)
+        return None, []
+    check_recipe(job.out, read_json(record), job.made_by)
+    found = {int(path.name.rpartition("-")[2]): path for path in checkpoints.glob("checkpoint-[0-9]*")}
+    for _, path in sorted(found.items(), reverse=True):
+        with suppress(OSError, ValueError):
+            state = json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+            return path, [entry["loss"] for entry in state["log_history"] if "loss" in entry]
+    return None, []

@@ -10,14 +10,15 @@ import pytest
 from places import SHARED
 
 from constitute.config import ExportConfig, RunConfig, load_config
-from constitute.constitution.formats.importing import import_constitution
+from constitute.constitution.formats.convert import import_constitution
 from constitute.constitution.write import to_yaml
 from constitute.data.export import export_run
 from constitute.data.prompts import read_prompts
 from constitute.engines.base import Engine
 from constitute.pipeline import Counts, run_stages
 from constitute.store import Store
-from constitute.train.run import run_reward, run_sft
+from constitute.train.reward.train import run_reward
+from constitute.train.sft import run_sft
 
 PROMPTS = SHARED / "hh-rlhf" / "harmless-base-test-even.jsonl.gz"
 PRINCIPLES = [

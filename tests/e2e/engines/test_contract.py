@@ -6,6 +6,7 @@ import asyncio
 import math
 
 import pytest
+from tolerance import LOGPROB
 
 from constitute.config import EngineConfig
 from constitute.engines import open_engine
@@ -123,7 +124,7 @@ async def test_choices_are_exact(exact, renderer, reference, prefill, labels):
     context = renderer.ids(request)
     for label, value in zip(labels, choice.logprobs, strict=True):
         ids = renderer.label_ids(request, label)
-        assert value == pytest.approx(sum(logprobs_of(reference, context, ids)), abs=1e-4)
+        assert value == pytest.approx(sum(logprobs_of(reference, context, ids)), **LOGPROB)
     assert len(renderer.label_ids(request, labels[2])) > 1
 
 
@@ -146,7 +147,7 @@ async def test_choices_are_probabilities(engine):
     assert choice.mass == pytest.approx(sum(math.exp(value) for value in choice.logprobs), rel=1e-9)
     assert 0.0 < choice.mass <= 1.0
     again = await engine.choose(ask("Answer with A or B."), ("B", "A"))
-    assert again.logprobs == pytest.approx(choice.logprobs[::-1], rel=1e-5, abs=1e-4)
+    assert again.logprobs == pytest.approx(choice.logprobs[::-1], **LOGPROB)
 
 
 async def test_a_prompt_beyond_the_context_names_both_numbers(engine):
@@ -194,7 +195,7 @@ async def test_two_hundred_at_once_answer_as_one_by_one(engine):
     for number in range(0, 200, 25):
         completion, choice = await both(number)
         assert completion == crowd[number][0]
-        assert choice.logprobs == pytest.approx(crowd[number][1].logprobs, abs=1e-4)
+        assert choice.logprobs == pytest.approx(crowd[number][1].logprobs, **LOGPROB)
 
 
 async def test_cancelling_one_leaves_the_others(engine):
@@ -218,8 +219,8 @@ def test_rollouts_score_as_the_reference_does(rollout, reference):
     scores = rollout.score_ids(PROMPTS, [completion.token_ids for completion in completions])
     for prompt, completion, score in zip(PROMPTS, completions, scores, strict=True):
         expected = logprobs_of(reference, prompt, completion.token_ids)
-        assert list(completion.logprobs) == pytest.approx(expected, abs=1e-4)
-        assert score == pytest.approx(expected, abs=1e-4)
+        assert list(completion.logprobs) == pytest.approx(expected, **LOGPROB)
+        assert score == pytest.approx(expected, **LOGPROB)
 
 
 def _yield_and_spoil(model):
@@ -251,20 +252,18 @@ async def test_new_weights_answer_at_once_and_exactly(rollout, renderer, model_f
             completions = [[20, 21, 22, 23, 24], [25, 26], [27]]
             scores = rollout.score_ids(PROMPTS, completions)
             for prompt, completion, score in zip(PROMPTS, completions, scores, strict=True):
-                assert score == pytest.approx(logprobs_of(model, prompt, completion), rel=1e-5, abs=1e-4)
+                assert score == pytest.approx(logprobs_of(model, prompt, completion), **LOGPROB)
             # The prompt is in the prefix cache from before: stale keys and values would show here.
             choice = await rollout.choose(request, LABELS)
             for label, value in zip(LABELS, choice.logprobs, strict=True):
                 ids = renderer.label_ids(request, label)
-                assert value == pytest.approx(sum(logprobs_of(model, renderer.ids(request), ids)), abs=1e-4)
+                assert value == pytest.approx(sum(logprobs_of(model, renderer.ids(request), ids)), **LOGPROB)
             names.add(rollout.identity.fingerprint)
         assert len(names) == 4
         assert choice.logprobs != pytest.approx(before.logprobs, abs=1e-3)
     finally:
         rollout.update_weights(_yield_and_spoil(_reference(model_folder)))
-    assert (await rollout.choose(request, LABELS)).logprobs == pytest.approx(
-        before.logprobs, rel=1e-5, abs=1e-4
-    )
+    assert (await rollout.choose(request, LABELS)).logprobs == pytest.approx(before.logprobs, **LOGPROB)
 
 
 async def test_weights_are_refused_while_requests_are_in_flight(rollout):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from places import SHARED
+from tolerance import LOGPROB
 
 from constitute.config import load_config
 from constitute.errors import GateFailed
@@ -141,7 +142,7 @@ def test_scores_are_the_engines_own_log_probabilities(vllm_engine, tmp_path):
     labels = (row["answer_matching_behavior"].strip(), row["answer_matching_behavior"])
     choice = asyncio.run(vllm_engine.choose(request, labels))
     total = sum(math.exp(value) for value in set(choice.logprobs))
-    assert score.logprob_matching == pytest.approx(math.log(total), abs=1e-4)
+    assert score.logprob_matching == pytest.approx(math.log(total), **LOGPROB)
 
 
 @pytest.mark.vllm

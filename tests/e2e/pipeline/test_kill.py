@@ -109,7 +109,7 @@ def test_a_signal_ends_the_command_with_130_and_it_goes_on(tmp_path: Path, name:
         assert child.poll() is None
         time.sleep(0.05)
     child.send_signal(name)
-    _, talk = child.communicate(timeout=10)
+    _, talk = child.communicate(timeout=120)
     assert child.returncode == 130
     assert talk.strip().endswith("interrupted; run the same command again to continue")
     known = len(acknowledged(tmp_path / "run"))

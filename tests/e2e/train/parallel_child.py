@@ -55,7 +55,7 @@ def main(folder: str, batch: str, iterations: str, death: str = "") -> None:
 def reward(folder: str) -> None:
     """Train a reward model on FOLDER/pairs.jsonl."""
     from constitute.config.train import RewardConfig
-    from constitute.train.reward.run import train_reward
+    from constitute.train.reward.train import train_reward
 
     config = RewardConfig(batch_size=5, epochs=2, learning_rate=1e-3, microbatch_tokens=64, held_out=0.0)
     start, out = str(Path(folder) / "start"), Path(folder) / "out"

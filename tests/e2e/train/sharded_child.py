@@ -18,7 +18,7 @@ from constitute.train.common import fit
 from constitute.train.dpo import train_dpo
 from constitute.train.ppo import history, setup, update
 from constitute.train.ppo import run as ppo
-from constitute.train.reward.run import train_reward
+from constitute.train.reward.train import train_reward
 from constitute.types import Message, Prompt
 
 END = 2

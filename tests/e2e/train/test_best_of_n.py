@@ -5,14 +5,14 @@ import json
 import pytest
 import torch
 from click.testing import CliRunner
+from tolerance import LOGPROB
 
 from constitute.cli.train.best_of_n import best_of_n
-from constitute.cli.train.dpo import dpo
-from constitute.config import RunConfig
-from constitute.config.stages import EngineConfig
+from constitute.cli.train.group import dpo
+from constitute.config import EngineConfig, RunConfig
 from constitute.train.best_of_n.choice import read_samples
+from constitute.train.best_of_n.run import run_best_of_n
 from constitute.train.common.data import read_conversations
-from constitute.train.prefer import run_best_of_n
 from constitute.types import Message, Prompt
 
 QUESTIONS = ["Is 7 a prime number?", "Tell me about rice.", "What is the capital of France?"]
@@ -36,7 +36,7 @@ def test_the_best_of_four_by_a_function_then_sft(tmp_path, model_folder, monkeyp
     best = read_conversations(tmp_path / "run" / "best-of-n" / "best.jsonl")
     assert len(best) == 3 - summary["prompts_failed"]
     for turns in best:
-        own = [row for row in samples if row.eligible and row.text.strip() == turns[-1]["content"]]
+        own = [row for row in samples if row.eligible and row.text.strip() == turns[-1].content]
         assert own and max(row.score for row in own) == -min(row.tokens for row in own)
     assert len({row.text for row in samples}) > 3
     one, four = (summary["reward"][f"best of {k}"]["value"] for k in (1, 4))
@@ -77,7 +77,7 @@ def test_a_reward_model_scores_what_it_would_score_alone(tmp_path, model_folder,
         if len(answer) != row.tokens:
             continue
         own = reward(torch.tensor([renderer.prompt_ids(turns) + answer])).logits.item()
-        assert row.score == pytest.approx(own, abs=1e-4)
+        assert row.score == pytest.approx(own, **LOGPROB)
         checked += 1
     assert checked >= 1
 

@@ -8,11 +8,14 @@ import pytest
 import torch
 from e2e.train.test_gibbs import END, OPTIMUM, exact, sequences
 from tiny_models import chatml_tokenizer
+from tolerance import FORMULA, LOGPROB, tensors
 from train_models import tiny_causal
 
 from constitute.config.train import DPOConfig
+from constitute.data.pairs import PreferencePair
 from constitute.progress import Silent
-from constitute.train.common.data import Pair
+from constitute.train.common.batching import Batching
+from constitute.train.common.fit import Job
 from constitute.train.common.models import Actor
 from constitute.train.dpo import answer_logprobs, fit_dpo, train_dpo
 from constitute.train.reward.pairs import TokenPair
@@ -23,7 +26,7 @@ def all_pairs():
     found = []
     for a, b in combinations(sequences(), 2):
         prob = 1 / (1 + math.exp(b.count(1) - a.count(1)))
-        found.append(TokenPair([END, *a], [END, *b], 1, Pair([], "a", "b", prob)))
+        found.append(TokenPair([END, *a], [END, *b], 1, PreferencePair((), "a", "b", prob)))
     return found
 
 
@@ -32,18 +35,16 @@ def test_dpo_on_population_labels_lands_at_the_optimum(tmp_path):
     torch.nn.init.zeros_(model.lm_head.weight)
     actor, pairs = Actor(model), all_pairs()
     assert len(pairs) == 105
-    reference = answer_logprobs(actor, pairs, 0, 1 << 20)
+    reference = answer_logprobs(actor, pairs, Batching(0, 1 << 20))
     lengths = torch.tensor([len(pair.chosen) - 1 for pair in pairs])
-    torch.testing.assert_close(reference.chosen_N, -lengths * math.log(3))
+    torch.testing.assert_close(reference.chosen_N, -lengths * math.log(3), **tensors(LOGPROB))
     config = DPOConfig(
         beta=0.5, epochs=500, batch_size=105, learning_rate=3e-3, schedule="cosine", warmup=0.0,
         checkpoint_every=1000,
     )  # fmt: skip
-    losses = fit_dpo(
-        actor, reference, pairs, config, pad_id=0, out=tmp_path, made_by={}, seed=0, progress=Silent()
-    )
+    losses = fit_dpo(actor, reference, pairs, config, Job("dpo", tmp_path, {}, 0, Silent()), pad_id=0)
     # Policy and reference are the same at first, and the labels' own entropy is the least possible loss.
-    assert losses[0] == pytest.approx(math.log(2), abs=1e-6)
+    assert losses[0] == pytest.approx(math.log(2), **FORMULA)
     probs = [pair.row.chosen_prob for pair in pairs]
     entropy = sum(-p * math.log(p) - (1 - p) * math.log(1 - p) for p in probs) / 105
     assert losses[-1] == pytest.approx(entropy, abs=1e-3)
@@ -84,14 +85,14 @@ def test_dpo_learns_the_soft_label_from_text(tmp_path, model, data, rank):
     summary = train_dpo(data, str(model), tmp_path / "out", config, seed=0, progress=Silent())
     assert (summary["pairs"], summary["pairs_held_out"], summary["steps"]) == (72, 24, 60)
     first = json.loads((tmp_path / "out" / "metrics.jsonl").read_text().splitlines()[0])
-    assert first["loss"] == pytest.approx(math.log(2), abs=1e-5)
+    assert first["loss"] == pytest.approx(math.log(2), **LOGPROB)
     held = summary["held_out"]
     assert held["accuracy"]["value"] == 1.0 and held["accuracy"]["n"] == 24
     assert held["accuracy"]["low"] == pytest.approx(0.862, abs=1e-3)
     # The implicit reward's optimum is the label's own logit, ln 4: no further, as a hard label would go.
     assert held["margin"]["value"] == pytest.approx(math.log(4), abs=0.15)
     gap = held["log_ratio_chosen"]["value"] - held["log_ratio_rejected"]["value"]
-    assert config.beta * gap == pytest.approx(held["margin"]["value"], abs=1e-4)
+    assert config.beta * gap == pytest.approx(held["margin"]["value"], **LOGPROB)
     old = AutoModelForCausalLM.from_pretrained(model).state_dict()
     new = AutoModelForCausalLM.from_pretrained(tmp_path / "out").state_dict()
     assert old.keys() == new.keys()

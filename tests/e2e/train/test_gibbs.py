@@ -6,6 +6,7 @@ from itertools import product
 
 import pytest
 import torch
+from tolerance import FORMULA, LOGPROB
 from train_models import CausalRollouts, tiny_causal, word_tokenizer
 
 from constitute.config.train import PPOConfig
@@ -47,7 +48,7 @@ def exact(model):
         total += p
         reward += p * tokens.count(1)
         kl += p * (logp + len(tokens) * math.log(3))
-    assert total == pytest.approx(1.0, abs=1e-5)
+    assert total == pytest.approx(1.0, **FORMULA)
     return reward, kl
 
 
@@ -87,7 +88,7 @@ def test_ppo_lands_at_the_optimum(tmp_path):
     assert kl == pytest.approx(OPTIMUM[0.5][1], abs=0.03)
     # The first pass over a batch repeats the forward pass that gave its old log-probabilities.
     assert all(line["first_ratio_error"] == 0.0 and line["first_approx_kl"] == 0.0 for line in lines)
-    assert max(line["sync_gap"] for line in lines) < 1e-5
+    assert max(line["sync_gap"] for line in lines) < LOGPROB["abs"]
 
 
 # At beta 0.25 the optimum puts 93 % on one response, so that a batch of 256 holds few of the others: the
@@ -184,9 +185,9 @@ def test_an_engine_that_keeps_old_weights_passes_at_the_default_rate(tmp_path, m
     rates = {name: getattr(PPOConfig(), name) for name in ("learning_rate", "critic_learning_rate")}
     _, _, lines, _ = run(tmp_path, 0.5, seed=0, iterations=10, **rates)
     gaps = [line["sync_gap"] for line in lines]
-    # Engine and trainer agree to 1e-6 where the engine does take the weights: the gap shows, and none is
-    # near the 0.05 nats at which the run warns.
-    assert gaps == sorted(gaps) and 1e-5 < gaps[-1] < 0.005
+    # Where the engine takes the weights the gap is 1e-6. Here it shows, and is a tenth of the 0.05 nats at
+    # which a run warns.
+    assert all(2e-5 < gap < 0.005 for gap in gaps), gaps
 
 
 def test_a_reward_that_is_not_finite_names_the_prompt(tmp_path):

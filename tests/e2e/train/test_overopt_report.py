@@ -139,7 +139,7 @@ def test_report_on_a_real_run_of_ppo(tmp_path):
     from e2e.train.test_gibbs import exact, run
     from transformers import AutoModelForCausalLM
 
-    from constitute.train.rewards.total import RewardPart
+    from constitute.train.rewards.parts import RewardPart
 
     # Length pays, and token 0 a little more than token 1: first the responses grow, then their ones go.
     parts = (

@@ -50,14 +50,16 @@ class Killer(Silent):
         self.notes.append(text)
 
 
-@pytest.mark.parametrize("rank", [0, 4])
-def test_a_killed_run_goes_on_bit_for_bit(tmp_path, model, rank):
+# 6 steps an epoch: the last checkpoint before step 11 is within the second epoch, or at its start.
+@pytest.mark.parametrize(("rank", "every", "last"), [(0, 4, 8), (4, 6, 6)])
+def test_a_killed_run_goes_on_bit_for_bit(tmp_path, model, rank, every, last):
     from safetensors.torch import load_file
 
     data = write(tmp_path / "sft.jsonl", 48, "Yes")
     config = SFTConfig(
-        epochs=3, batch_size=8, device_batch_size=4, learning_rate=1e-2, lora_rank=rank, checkpoint_every=4
-    )
+        epochs=3, batch_size=8, device_batch_size=4, learning_rate=1e-2, lora_rank=rank,
+        checkpoint_every=every,
+    )  # fmt: skip
 
     def run(out, progress, seed=0):
         return train_sft(data, str(model), out, config, seed=seed, progress=progress)
@@ -75,7 +77,7 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path, model, rank):
         run(killed, Silent(), seed=1)
     again = Killer()
     resumed = run(killed, again)
-    assert again.started == ("train sft", 18, 8)
+    assert again.started == ("train sft", 18, last)
     timeless = [name for name in whole if name != "seconds"]
     assert {name: whole[name] for name in timeless} == {name: resumed[name] for name in timeless}
     lines = [(tmp_path / name / "metrics.jsonl").read_text() for name in ("whole", "killed")]

@@ -7,16 +7,17 @@ import random
 import pytest
 import torch
 from tiny_models import chatml_tokenizer
+from tolerance import FIGURE, LOGPROB
 from train_models import tiny_causal
 from transformers import AutoModelForSequenceClassification
 
 from constitute.config.train import RewardConfig, SFTConfig
 from constitute.engines.render import Renderer
-from constitute.errors import DataError, RunMismatch, UsageError
+from constitute.errors import RunMismatch, UsageError
 from constitute.progress import Silent
-from constitute.train.common.data import read_pairs
-from constitute.train.reward.run import train_reward
-from constitute.train.reward.scorer import RewardModel
+from constitute.train.common.batching import Batching
+from constitute.train.reward.model import RewardModel
+from constitute.train.reward.train import train_reward
 from constitute.train.sft import train_sft
 
 
@@ -135,8 +136,8 @@ def test_reward_margin_converges_to_the_logit_of_the_label(tmp_path, model):
         scores = [network(torch.tensor([side])).logits.item() for side in sides]
     assert scores[0] - scores[1] == pytest.approx(math.log(0.7 / 0.3), abs=0.03)
     # Both answers equally often: mean and deviation of the raw score follow from the two.
-    assert network.config.mean == pytest.approx(sum(scores) / 2, abs=1e-4)
-    assert network.config.std == pytest.approx((scores[0] - scores[1]) / 2, abs=1e-4)
+    assert network.config.mean == pytest.approx(sum(scores) / 2, **LOGPROB)
+    assert network.config.std == pytest.approx((scores[0] - scores[1]) / 2, **LOGPROB)
 
 
 def test_reward_is_evaluated_on_prompts_it_has_not_seen(tmp_path, model):
@@ -214,14 +215,14 @@ def test_an_ensemble_of_heads_end_to_end(tmp_path, model):
     renderer, asked = Renderer(chatml_tokenizer(), "tiny"), rows[0]["prompt"]
     side = renderer.prompt_ids(asked) + renderer.answer_ids(asked, rows[0]["chosen"][0]["content"])
     network = AutoModelForSequenceClassification.from_pretrained(out)
-    ours = RewardModel(network, str(out), torch.device("cpu")).scores([side], 0, 100)[0]
+    ours = RewardModel(network, str(out), torch.device("cpu")).scores([side], Batching(0, 100))[0]
     by_hand = min(
         (raw - mean) / std
         for raw, mean, std in zip(
             found[0][0].tolist(), settings.score_means, settings.score_stds, strict=True
         )
     )
-    assert ours == pytest.approx(by_hand, abs=1e-5)
+    assert ours == pytest.approx(by_hand, **LOGPROB)
     with pytest.raises(UsageError, match=r"a reward model of 3 heads and train\.reward\.heads is 1"):
         train_reward(data, str(out), tmp_path / "again", RewardConfig(), seed=0, progress=quiet)
 
@@ -277,7 +278,8 @@ def test_gradient_checkpointing_and_micro_batches_leave_the_model_as_it_is(tmp_p
         config = RewardConfig(epochs=2, learning_rate=1e-3, batch_size=8, **changes)
         summary = train_reward(data, str(model), tmp_path / name, config, seed=0, progress=quiet)
         losses.append((summary["loss_first"], summary["loss_last"], summary["normalisation"]["mean"]))
-    assert losses[1] == pytest.approx(losses[0], abs=1e-5) and losses[2] == pytest.approx(losses[0], abs=1e-5)
+    assert losses[1] == pytest.approx(losses[0], **FIGURE)
+    assert losses[2] == pytest.approx(losses[0], **FIGURE)
 
 
 def test_a_stock_tokenizer_whose_pad_is_its_eos_trains(tmp_path, model, caplog):
@@ -298,32 +300,3 @@ def test_no_chat_template_is_refused(tmp_path, model):
     data = write(tmp_path / "sft.jsonl", [{"prompt": "x", "completion": "y"}])
     with pytest.raises(UsageError, match="has no chat template"):
         train_sft(data, str(model), tmp_path / "out", SFTConfig(), seed=0, progress=quiet)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"chosen": None}, r"pairs\.jsonl:1: no `chosen`"),
-        ({"rejected": [assistant("Yes")]}, "are equal"),
-        ({"chosen_prob": 1.5}, "number from 0 to 1, not 1.5"),
-        ({"chosen_prob": True}, "number from 0 to 1"),
-        ({"prompt": [assistant("Yes")]}, "must be the user's"),
-        ({"chosen": [user("Yes")]}, "one turn of the assistant"),
-    ],
-)
-def test_bad_pairs_are_named_by_line(tmp_path, change, message):
-    with pytest.raises(DataError, match=message):
-        read_pairs(write(tmp_path / "pairs.jsonl", [pair("x", 0.7) | change]))
-
-
-def test_missing_and_broken_files(tmp_path):
-    with pytest.raises(UsageError, match="no such file"):
-        read_pairs(tmp_path / "nothing.jsonl")
-    broken = tmp_path / "broken.jsonl"
-    broken.write_text('{"prompt": "x"\n')
-    with pytest.raises(DataError, match=r"broken\.jsonl:1: not JSON"):
-        read_pairs(broken)
-    empty = tmp_path / "empty.jsonl"
-    empty.write_text("")
-    with pytest.raises(DataError, match="holds no rows"):
-        read_pairs(empty)

@@ -10,8 +10,17 @@ from unit.editing.test_attribution import MATRIX, rows
 
 from constitute.cli.constitution.attribute import attribute
 from constitute.errors import UsageError
+from constitute.progress import Silent
 from constitute.store import Store
 from constitute.types import Outcome
+
+
+class Notes(Silent):
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.told.append(text)
 
 
 def stored(folder: Path, labelled: bool = True) -> Path:
@@ -26,12 +35,12 @@ def test_the_table_the_page_and_the_matrix_are_written(tmp_path: Path) -> None:
     run, page, matrix = stored(tmp_path / "run"), tmp_path / "page.html", tmp_path / "votes.csv"
     done = CliRunner().invoke(attribute, [str(run), "--out", str(page), "--csv", str(matrix)])
     assert done.exception is None or done.exit_code == 0, done.output
-    assert "x, y say the same on 100.0 % of 3 pairs with a confident vote" in done.stdout
-    assert "2 of 3 principles (x, z) keep 3 of 3 decisions" in done.stdout
+    assert "x, y prefer the same answer on a share of 1.00 (0.44 to 1.00, n = 3)" in done.stdout
+    assert "2 of 3 principles (x, z) keep 2 of 2 decisions" in done.stdout
     assert page.stat().st_size > 2000 and len(matrix.read_text().splitlines()) == 5
     told = CliRunner().invoke(attribute, [str(run), "--json"])
     result = json.loads(told.stdout.splitlines()[-1])
-    assert result["subset"]["members"] == ["x", "z"] and result["even"] == 1
+    assert result["subset"]["members"] == ["x", "z"] and result["undecided"] == 2
 
 
 def test_a_run_without_labels_is_refused(tmp_path: Path) -> None:
@@ -75,8 +84,8 @@ def test_fill_asks_what_is_missing_and_everything_under_another_constitution(tmp
     again = attribute_run(config, fill=True, engine=engine)
     assert (again.asked, again.figures) == (0, filled.figures)
     assert len(attribute_run(config, limit=4).figures.columns) == 4
-    said: list[str] = []
+    notes = Notes()
     other = config.model_copy(update={"constitution": written("one", "TWO", "three")})
-    changed = attribute_run(other, fill=True, engine=engine, say=said.append)
+    changed = attribute_run(other, fill=True, engine=engine, progress=notes)
     assert (changed.asked, changed.reused) == (10 * 2, 10 * 4)
-    assert "not the one this run was labelled with" in said[0]
+    assert notes.told[0].startswith("the constitution is not the one") and "labelled anew" in notes.told[0]

@@ -15,7 +15,7 @@ from scripted import ScriptedEngine, constitution, principle, prompt
 from constitute.cli.constitution.diff import diff
 from constitute.config import LabelConfig, RunConfig
 from constitute.constitution.write import to_yaml
-from constitute.editing.diff import Diff, diff_constitutions
+from constitute.editing.diff.run import Diff, diff_constitutions
 from constitute.editing.votes import vote
 from constitute.errors import UsageError
 from constitute.pipeline import run_stages
@@ -186,7 +186,7 @@ def test_a_dry_run_asks_nothing_and_no_model_is_one_sentence(tmp_path: Path) -> 
     b = edited(kind={"compare": "Kinder?"})
     done = diff_constitutions(config, BASE, b, dry_run=True)
     assert (done.questions, done.effect) == (2 * N, None)
-    with pytest.raises(UsageError, match=r"24 questions .* give one with --model"):
+    with pytest.raises(UsageError, match="no model given"):
         diff_constitutions(config, BASE, b)
     with pytest.raises(UsageError, match="no run in"):
         diff_constitutions(config.model_copy(update={"run": tmp_path / "none"}), BASE, b)

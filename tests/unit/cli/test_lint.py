@@ -121,7 +121,7 @@ def test_a_file_without_permission_is_an_error(tmp_path, monkeypatch):
     def refuse(path: Path, limit: int = 0) -> bytes:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("constitute.strict_yaml.read_bytes", refuse)
+    monkeypatch.setattr("constitute.editing.lint.findings.read_bytes", refuse)
     done = run(written(tmp_path, "v.yaml", VAGUE))
     assert done.return_value == 4
     assert "[file]: the file cannot be read (Permission denied); check" in done.stdout
@@ -132,16 +132,21 @@ def test_a_model_is_asked_of_files_that_can_be_loaded(tmp_path, monkeypatch):
 
     asked = []
 
-    def fake(constitution, config, progress, probes, *, pairs):
-        asked.append((constitution.name, config.model, config.constitution, config.run, probes, pairs))
-        return [Finding(severity="warning", rule="order-bias", principle="a", message="m", fix="f")]
+    def fake(linted, config, *, probes, pairs, allow, progress):
+        if linted.constitution is None:
+            return linted
+        asked.append((linted.constitution.name, config.model, linted.file, config.run, probes, pairs))
+        found = Finding(
+            severity="warning", rule="order-bias", file=linted.file, line=3, column=9, message="m", fix="f"
+        )
+        return linted._replace(findings=(*linted.findings, found))
 
-    monkeypatch.setattr(checks, "run_lint_model", fake)
+    monkeypatch.setattr(checks, "lint_with_model", fake)
     good, broken = written(tmp_path, "v.yaml", VAGUE), written(tmp_path, "b.yaml", BROKEN)
     pairs = written(tmp_path, "p.jsonl", '{"prompt": "hi", "a": "yes", "b": "no"}\n')
     done = run(good, broken, "--model", "pocket", "--cache", tmp_path / "kept", "--pairs", pairs)
     ((name, model, file, cache, probes, given),) = asked
-    assert (name, model, file, cache, probes) == ("x", "pocket", str(good), tmp_path / "kept", None)
+    assert (name, model, file, cache, probes) == ("x", "pocket", str(good), tmp_path / "kept", ())
     assert [(pair.a, pair.b) for pair in given] == [("yes", "no")]
     assert f"{good}:3:9: warning [order-bias]: m; f" in done.stdout
     assert "no model is asked before its errors are mended" in done.stderr

@@ -10,8 +10,9 @@ from scripted import constitution
 
 from constitute.cli.errors import run_and_exit
 from constitute.cli.main import cli
-from constitute.cli.text import grouped_reasons, harmless, table
+from constitute.cli.text import grouped_reasons, table
 from constitute.constitution.write import to_yaml
+from constitute.text import harmless
 
 
 @pytest.fixture
@@ -148,7 +149,7 @@ def test_bad_lines_are_counted_and_skipped_when_told_to(run) -> None:  # type: i
 def test_another_configuration_is_refused_with_what_differs(run) -> None:  # type: ignore[no-untyped-def]
     run(f"generate {FAKE} --prompts p.jsonl")
     code, _, err = run("generate --seed 3")
-    assert code == 2 and "seed was 0, now 3" in err and "--run DIR" in err
+    assert code == 2 and "seed was 0, now 3" in err and "--run NEW" in err
 
 
 def test_a_dead_engine_gives_5_and_the_command_to_go_on(run) -> None:  # type: ignore[no-untyped-def]

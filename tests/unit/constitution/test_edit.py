@@ -1,4 +1,4 @@
-"""Edits of constitution YAML as text: the change asked for, and every other byte as it was."""
+"""Edits of constitution YAML: the change asked for, and comments, order and layout as they were."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from places import ROOT
 
-from constitute.cli.constitution.set import set_
+from constitute.cli.constitution.group import set_
 from constitute.constitution.edit import KEYS, append, set_name, set_value
+from constitute.constitution.new import Wording, from_aims, from_scratch
 from constitute.constitution.read import FORMS, fill_form, load_constitution, parse_constitution
 from constitute.errors import DataError, UsageError
 from constitute.packaged import find
@@ -53,41 +55,50 @@ principles: # after the list's key
 # the last line, without an end"""
 
 
+# The same with each text that has neither | nor > on one line, as an edit leaves it.
+TIDY = (
+    STYLES.replace(b'quoted\\"\n      twice', b'quoted\\" twice')
+    .replace(b"It''s\n      single", b"It''s single")
+    .replace(b"text:\n      Be on the line\n      below.", b"text: Be on the line below.")
+)
+
+
 def field(data: bytes, identity: str, key: str) -> object:
     return getattr(next(p for p in parse_constitution(data, "f").principles if p.id == identity), key)
 
 
 def test_one_value_is_replaced_and_the_rest_stays():
-    assert set_value(STYLES, "plain", "text", "Be kind: now") == STYLES.replace(
-        b"Be plain", b'"Be kind: now"'
-    )
-    assert set_value(STYLES, "plain", "weight", "0.50") == STYLES.replace(b"weight: 2", b"weight: 0.5")
-    assert set_value(STYLES, "inline", "text", "a, b}") == STYLES.replace(b"Be inline", b'"a, b}"')
-    assert set_value(STYLES, "below", "text", "Up") == STYLES.replace(
-        b"Be on the line\n      below.", b'"Up"'
-    )
-    assert set_value(STYLES, "literal", "text", "Short.") == STYLES.replace(
+    assert set_value(TIDY, "plain", "text", "Be kind: now") == TIDY.replace(b"Be plain", b'"Be kind: now"')
+    assert set_value(TIDY, "plain", "weight", "0.50") == TIDY.replace(b"weight: 2", b"weight: 0.5")
+    assert set_value(TIDY, "inline", "text", "a, b} c") == TIDY.replace(b"Be inline", b'"a, b} c"')
+    assert set_value(TIDY, "below", "text", "Up") == TIDY.replace(b"Be on the line below.", b"Up")
+    assert set_value(TIDY, "literal", "text", "Short.") == TIDY.replace(
         b"|- # after the header\n      Be\n        literal. # part of the text\n\n      Truly.",
         b"Short. # after the header",
     )
-    assert set_value(STYLES, "quoted", "critique", "Two\nlines.") == STYLES.replace(
-        b"'It''s\n      single.' # after the single quote",
+    assert set_value(TIDY, "quoted", "critique", "Two\nlines.") == TIDY.replace(
+        b"'It''s single.' # after the single quote",
         b"|- # after the single quote\n      Two\n      lines.",
     )
 
 
 def test_an_absent_value_is_inserted_below_what_stands_before_it():
-    assert set_value(STYLES, "plain", "revise", "Mend it.") == STYLES.replace(
+    assert set_value(TIDY, "plain", "revise", "Mend it.") == TIDY.replace(
         b"# after the text\n", b"# after the text\n    revise: Mend it.\n"
     )
-    assert set_value(STYLES, "literal", "critique", "Find it.") == STYLES.replace(
+    assert set_value(TIDY, "literal", "critique", "Find it.") == TIDY.replace(
         b"Truly.\n", b"Truly.\n    critique: Find it.\n"
     )
-    assert set_value(STYLES, "inline", "compare", "Which?") == STYLES.replace(
+    assert set_value(TIDY, "inline", "compare", "Which?") == TIDY.replace(
         b"Be inline,", b'Be inline, compare: "Which?",'
     )
     unended = b"name: n\nprinciples:\n- id: a\n  text: b"
     assert set_value(unended, "a", "weight", "7") == unended + b"\n  weight: 7"
+
+
+def test_an_odd_layout_changes_in_the_lines_that_are_odd_and_nowhere_else():
+    edited = set_value(STYLES, "plain", "weight", "3")
+    assert edited == TIDY.replace(b"weight: 2", b"weight: 3") != STYLES.replace(b"weight: 2", b"weight: 3")
 
 
 def test_a_form_that_is_not_written_follows_the_text():
@@ -143,8 +154,44 @@ def test_comments_everywhere_in_a_packaged_file_survive():
         assert str(field(edited, ids[at], key)) == ("4.0" if key == "weight" else value)
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "constitutions").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_packaged_file_comes_back_byte_for_byte(path):
+    data = path.read_bytes()
+    assert set_name(data, parse_constitution(data, path).name) == data
+
+
+def test_what_new_writes_comes_back_byte_for_byte():
+    aims = [Wording("Be kind to: animals."), Wording("Be brief.", critique="Two\nlines.", failed="no answer")]
+    for text in (from_scratch("mine"), from_aims("mine", aims)):
+        assert set_name(text.encode(), "mine") == text.encode()
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        b"---\nname: n\nprinciples:\n- id: a\n  text: b\n...\n",
+        b"# top\n---\nname: n\nprinciples:\n- id: a\n  text: b # beside\n",
+        b"name: n\nprinciples:\n-   id: a\n    text: b\n    probes:\n    - prompt: p # one\n      # two\n",
+        b"name: n\nprinciples:\n  -\n    # inside\n    id: a\n    text: b\n    tags: [x, # one\n      y]\n",
+        b"{name: n, # one\nprinciples: [{id: a, # two\n text: b}]} # three\n",
+        b"name: n\nprinciples:\n- id: a\n  text: # above the text\n    b\n",
+        b"name: n\nprinciples:\n- id: a\n  text: 'b\n\n    c' # beside\n# below\n",
+        b"? name # one\n: n # two\nprinciples:\n- id: a\n  text: b\n",
+    ],
+)
+def test_an_odd_layout_is_edited_with_every_comment_or_refused(source):
+    for edit in (lambda: set_value(source, "a", "text", "c"), lambda: set_value(source, "a", "weight", "2")):
+        try:
+            edited = edit()
+        except DataError as refusal:
+            assert "edit it by hand" in str(refusal)
+            continue
+        assert parse_constitution(edited, "f").principles[0].id == "a"
+        assert re.findall(rb"#[^\n]*", edited) == re.findall(rb"#[^\n]*", source)
+
+
 def test_a_byte_order_mark_and_a_name():
-    assert set_name(b"\xef\xbb\xbf" + STYLES, "new one") == b"\xef\xbb\xbf" + STYLES.replace(
+    assert set_name(b"\xef\xbb\xbf" + TIDY, "new one") == b"\xef\xbb\xbf" + TIDY.replace(
         b"name: styles", b"name: new one"
     )
 
@@ -181,7 +228,7 @@ def principle(identity: str, text: str, **more: object) -> Principle:
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
 @pytest.mark.parametrize("tail", [b"", b"\n", b"\n\n# more\n"])
 def test_append_keeps_every_byte_and_renames_and_skips(end, tail):
-    source = (STYLES + tail).replace(b"\n", end)
+    source = (TIDY + tail).replace(b"\n", end)
     new = [
         principle("plain", "A # new: one", weight=2.0),
         principle("other", "Be inline"),
@@ -211,11 +258,11 @@ def test_append_above_a_later_key_and_beside_the_margin():
 
 def test_set_command(tmp_path):
     path = tmp_path / "mine.yaml"
-    path.write_bytes(STYLES)
+    path.write_bytes(TIDY)
     done = CliRunner().invoke(set_, [str(path), "plain", "text", "Be very plain"])
     assert done.exit_code == 0, done.output
     assert done.stdout == "plain text: Be {+very +}plain\n"
-    assert path.read_bytes() == STYLES.replace(b"Be plain", b"Be very plain")
+    assert path.read_bytes() == TIDY.replace(b"Be plain", b"Be very plain")
     same = CliRunner().invoke(set_, [str(path), "plain", "text", "Be very plain"])
     assert same.exit_code == 0 and same.stdout == "" and "already" in same.stderr
     kept = path.read_bytes()

@@ -10,11 +10,13 @@ from click.testing import CliRunner
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from places import SHARED
+from registry_examples import add_module, example
 
 from constitute.cli.constitution.group import constitution as command
-from constitute.constitution.formats.importing import import_constitution
+from constitute.constitution.formats import FORMATS
+from constitute.constitution.formats.convert import export, import_constitution
 from constitute.constitution.read import fill_form, parse_constitution
-from constitute.constitution.write import WRITERS, export, to_yaml
+from constitute.constitution.write import to_yaml
 from constitute.errors import DataError, UsageError
 from constitute.types import Constitution, Principle, Probe
 
@@ -403,5 +405,45 @@ def test_commands(tmp_path):
         "Rewrite your last reply so that it keeps to this principle.\nWrite only the new reply."
     )
     assert "be-brief (weight 1, drawn 50.0%)" in run.invoke(command, ["show", out]).output
-    for kind in WRITERS:
+    for kind in FORMATS:
         assert "Be good." in run.invoke(command, ["export", out, "--format", kind]).output
+
+
+def test_a_format_of_a_module_of_its_own_is_one_line_in_the_registry(tmp_path, monkeypatch):
+    add_module(monkeypatch, "office_rules", example("A format of constitutions"))
+    run, file, out = CliRunner(), tmp_path / "ours.rules", str(tmp_path / "ours.yaml")
+    file.write_text("!rules Ours\nkind;2;Be kind.\nbrief;0.5;Be brief.\n")
+    unknown = run.invoke(command, ["import", str(file)]).exception
+    assert isinstance(unknown, UsageError) and "has the ending '.rules' and is in no known" in str(unknown)
+    assert str(run.invoke(command, ["export", "harmless", "--format", "office"]).exception).startswith(
+        "no format 'office'; known are yaml, markdown"
+    )
+    monkeypatch.setitem(FORMATS, "office", "office_rules:RULES")
+    done = run.invoke(command, ["import", str(file), "-o", out])
+    assert (done.exit_code, done.stderr.splitlines()[0]) == (0, f"note: {file}: colours are left out")
+    found = parse_constitution(Path(out).read_bytes(), out)
+    assert [(p.id, p.text, p.weight) for p in found.principles] == [
+        ("kind", "Be kind.", 2.0),
+        ("brief", "Be brief.", 0.5),
+    ]
+    assert run.invoke(command, ["export", out, "--format", "office"]).stdout == file.read_text()
+    odd = tmp_path / "odd.bin"
+    odd.write_bytes(b"\x00\xff")
+    refused = str(run.invoke(command, ["import", str(odd)]).exception)
+    assert refused == (
+        f"{odd} has the ending '.bin' and is in no known format; known are constitution YAML, lists in "
+        "Markdown or plain text (.md, .txt), the Constitutional AI paper's "
+        "CritiqueRevisionInstructions.json, its RLMadisonInstructions.json, llm-swarm JSON, SALMON JSON, "
+        "ICAI JSON, the rules of our office (.rules)"
+    )
+
+
+def test_several_yaml_files_become_one_with_everything(tmp_path):
+    first, second = tmp_path / "a.yaml", tmp_path / "b.yaml"
+    made = small().principles[0].model_copy(update={"applies_to": ("x",), "probes": (Probe(prompt="Hi?"),)})
+    first.write_text(to_yaml(small().model_copy(update={"principles": (made,)})))
+    second.write_text(to_yaml(small()))
+    loaded, notes = import_constitution([first, second])
+    assert notes == []
+    assert loaded.principles[0] == made
+    assert [p.id for p in loaded.principles] == ["kind", "kind-2", "true"]

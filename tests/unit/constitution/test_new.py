@@ -201,3 +201,20 @@ def _read(terminal: int, screen: bytes, questions: int) -> bytes:
             break
         screen += more
     return screen
+
+
+@pytest.mark.parametrize(
+    ("aim", "name"),
+    [
+        ("hand over to a human when the user asks for one", "hand-over-to-a-human"),
+        ("be brief", "be-brief"),
+        ("never help with crime", "never-help-with-crime"),
+        ("apologize once, then fix the problem at its root", "apologize-once"),
+        ("answer in the language of the user and stay in it", "answer-in-the-language"),
+        ("say where it is from", "say-where-it-is-from"),
+        ("of the and to in on at", "of"),
+    ],
+)
+def test_an_id_ends_where_a_phrase_ends(aim, name):
+    (principle,) = parse_constitution(from_aims("n", [Wording(aim)]).encode(), "f").principles
+    assert principle.id == name

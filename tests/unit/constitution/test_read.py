@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from constitute.config import load_config
 from constitute.constitution.draw import draw
 from constitute.constitution.read import (
     constitution_hash,
+    load_configured,
     load_constitution,
     parse_constitution,
     principle_hash,
@@ -205,3 +207,18 @@ def test_tags_select_principles_and_an_empty_selection_is_refused(tmp_path: Path
         load_constitution(file, ("w",))
     with pytest.raises(UsageError, match=r"the tags z has weight 0"):
         load_constitution(file, ("z",))
+
+
+def test_the_configured_constitution_has_the_principles_of_its_tags(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        "name: c\nprinciples:\n- {id: a, text: Be good, tags: [x]}\n- {id: b, text: Be brief, tags: [y]}\n"
+    )
+    config = load_config(None, [f"constitution={path}", "tags=[y]"])
+    assert [p.id for p in load_configured(config).principles] == ["b"]
+    other = load_config(None, ["tags=[x]"])
+    assert [p.id for p in load_configured(other, path).principles] == ["a"]
+    with pytest.raises(UsageError, match="no constitution given; name one with --constitution FILE"):
+        load_configured(other)
+    with pytest.raises(UsageError, match="has the tag 'z'; its tags are x, y"):
+        load_configured(load_config(None, ["tags=[z]"]), path)

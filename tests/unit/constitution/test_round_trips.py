@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from constitute.cli.constitution.group import constitution as group
-from constitute.constitution.edit_file import append_to_file, set_in_file
+from constitute.constitution.edit import append_to_file, set_in_file
 from constitute.constitution.read import fill_form, load_constitution, parse_constitution
 from constitute.constitution.show import filled_forms, pick, principle_rows
 from constitute.errors import DataError, UsageError

@@ -7,14 +7,22 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from markdown_it import MarkdownIt
+from registry_examples import add_module, example
+from scripted import ScriptedEngine
 
 from constitute.cli.export import export as command
-from constitute.config import ExportConfig
-from constitute.data.export import export_run
-from constitute.data.export_rows import NotExportable, preference_hh_row, preference_row, sft_rows
-from constitute.errors import StorageError, UsageError
-from constitute.files import atomic, write_new, write_text
+from constitute.config import ExportConfig, RunConfig, load_config
+from constitute.config.data import EXPORT_FORMATS
+from constitute.config.engine import EngineConfig
+from constitute.data.export import export_run, exported_file
+from constitute.data.formats import HH, NotExportable, preference_row, sft_rows
+from constitute.data.pairs import read_preferences
+from constitute.errors import DataError, UsageError
+from constitute.pipeline import run_stages
+from constitute.progress import Silent
 from constitute.store import Store
+from constitute.train.common.data import read_conversations
 from constitute.types import (
     Comparison,
     CritiqueRevision,
@@ -92,13 +100,20 @@ def test_preference_rows(p_a, chosen, prob, source):
 
 
 def test_hh_rows():
-    row = preference_hh_row(pair(0.25))
-    assert row["chosen"] == "Be brief.\n\nHuman: Wie? 😀\n\nAssistant: right"
-    assert row["rejected"] == "Be brief.\n\nHuman: Wie? 😀\n\nAssistant: left"
+    row = HH.row(preference_row(pair(0.25)), "preferences")
+    assert row == {
+        "id": "p",
+        "chosen": "Be brief.\n\nHuman: Wie? 😀\n\nAssistant: right",
+        "rejected": "Be brief.\n\nHuman: Wie? 😀\n\nAssistant: left",
+        "chosen_prob": 0.75,
+        "chosen_source": "revision",
+        "rejected_source": "response",
+        "principle_ids": ["c0"],
+    }
     with pytest.raises(NotExportable, match="turn mark"):
-        preference_hh_row(pair(0.25, a="x\n\nHuman: y"))
+        HH.row(preference_row(pair(0.25, a="x\n\nHuman: y")), "preferences")
     with pytest.raises(NotExportable, match="equal answers"):
-        preference_hh_row(pair(0.25, a="same", b="same"))
+        preference_row(pair(0.25, a="same", b="same"))
 
 
 @pytest.fixture
@@ -162,7 +177,7 @@ def test_files_are_ordered_counted_and_the_same_every_time(run):
         ("preferences", 2, {"ok": 2, "abstain": 1, "failed": 0}, {}),
     ]
     before = {path.name: path.read_bytes() for path in (run / "export").iterdir()}
-    assert sorted(before) == ["README.md", "preferences.jsonl", "sft.jsonl"]
+    assert sorted(before) == ["README.md", "preferences.jsonl", "sets.json", "sft.jsonl"]
     export_run(run, ExportConfig())
     assert before == {path.name: path.read_bytes() for path in (run / "export").iterdir()}
     for config in (ExportConfig(format="parquet"), ExportConfig(format="parquet")):
@@ -220,14 +235,14 @@ def test_the_card_says_what_made_the_data(run):
         "| sft.jsonl | 4 | revise | 5 | 0 | 1 |",
         "| preferences.jsonl | 2 | label | 2 | 1 | 0 |",
         '- model: `{"name": "pocket"}`',
-        f"- constitution hash: {'h' * 64}",
+        f"- constitution hash: `{'h' * 64}`",
         '- prompt templates: `{"revise": "f00"}`',
         '- settings: `{"rounds": 2}`',
-        "- seed: 3",
+        "- seed: `3`",
         "- not exported, ok but empty answer: 1",
-        "- not exported, failed: cut off: 1",
-        "- not exported, abstain: label mass: 1",
-        "- principle c0: abababababababab",
+        "- not exported, failed, `cut off`: 1",
+        "- not exported, abstain, `label mass`: 1",
+        "- principle `c0`: `abababababababab`",
         '- versions: `{"python": "3.11"}`',
     ):
         assert part in text, part
@@ -267,19 +282,132 @@ def test_nothing_to_export_is_one_sentence(tmp_path, run):
     assert not list((tmp_path / "abstained" / "export").iterdir())
 
 
-def test_a_write_that_fails_leaves_the_old_file(tmp_path):
-    path = tmp_path / "out" / "a.txt"
-    write_text(path, "old")
-    with pytest.raises(RuntimeError), atomic(path) as stream:
-        stream.write(b"half")
-        raise RuntimeError
-    with pytest.raises(StorageError, match=r"cannot write .*a\.txt: No space left"), atomic(path):
-        raise OSError(28, "No space left on device")
-    assert path.read_text() == "old" and [p.name for p in path.parent.iterdir()] == ["a.txt"]
-    with pytest.raises(UsageError, match="exists already"):
-        write_new(path, "new", force=False)
-    with pytest.raises(StorageError, match="cannot write"):
-        write_text(path / "below", "x")
+@pytest.mark.parametrize("name", ["jsonl", "parquet", "hh"])
+def test_training_reads_what_was_exported_whatever_the_format(run, name):
+    export_run(run, ExportConfig(format=name))
+    sft = read_conversations(exported_file(run, "sft"))
+    assert [turns[:-1] for turns in sft] == [PROMPT.messages] * 4
+    assert [turns[-1] for turns in sft] == [Message(**said(text)) for text in ("b", "d", "e", "c")]
+    notes: list[str] = []
+    pairs = read_preferences(exported_file(run, "preferences"), notes.append)
+    wanted = [(PROMPT.messages, "right", "left", prob, ("c0",)) for prob in (1 - 1 / 3, 0.9)]
+    assert [(p.prompt, p.chosen, p.rejected, p.chosen_prob, p.principles) for p in pairs] == wanted
+    assert {p.source for p in pairs} == {"response / revision"} and notes == []
+
+
+def test_training_takes_the_set_that_was_written_last(run):
+    export_run(run, ExportConfig())
+    export_run(run, ExportConfig(format="parquet"), kinds=("preferences",))
+    names = {kind: exported_file(run, kind).name for kind in ("sft", "preferences")}
+    assert names == {"sft": "sft.jsonl", "preferences": "preferences.parquet"}
+    export_run(run, ExportConfig(format="hh"))
+    export_run(run, ExportConfig(), kinds=("sft",))
+    names = {kind: exported_file(run, kind).name for kind in ("sft", "preferences")}
+    assert names == {"sft": "sft.jsonl", "preferences": "preferences-hh.jsonl"}
+    # A note that was lost or damaged: one file is taken, of several none.
+    for damaged in ("{", "[]", '{"sft": ["a"], "preferences": 3}'):
+        (run / "export" / "sets.json").write_text(damaged)
+        with pytest.raises(
+            UsageError, match=r"several preferences sets .*\.parquet, preferences-hh\.jsonl; give"
+        ):
+            exported_file(run, "preferences")
+    (run / "export" / "sft-hh.jsonl").unlink()
+    assert exported_file(run, "sft").name == "sft.jsonl"
+    for noted in ("gone.jsonl", "../manifest.json"):
+        (run / "export" / "sets.json").write_text(json.dumps({"sft": noted}))
+        with pytest.raises(UsageError, match=r"no sft set in .*write it with `constitute export --run"):
+            exported_file(run, "sft")
+
+
+def test_a_new_format_is_one_module_and_one_line(run, monkeypatch):
+    add_module(monkeypatch, "chat_format", example("A format of training sets"))
+    monkeypatch.setitem(EXPORT_FORMATS, "chat", "chat_format:FORMAT")
+    done = CliRunner().invoke(command, ["--run", str(run), "--format", "chat"])
+    assert done.exit_code == 0, done.output
+    path = exported_file(run, "sft")
+    assert path.name == "sft-chat.txt" and path.read_text() == "p/0: b\np/1a: d\np/1b: e\np/2: c\n"
+    assert exported_file(run, "preferences").read_text() == "q0: right\nq1: right\n"
+    with pytest.raises(UsageError, match=r"format cannot be 'chad': did you mean 'chat'\? known are jsonl"):
+        load_config(None, ["export.format=chad"])
+
+
+def test_an_export_of_an_unfinished_run_says_so(run):
+    assert {part.unfinished for part in export_run(run, ExportConfig())} == {()}
+    with Store.open(run) as store:
+        store.put_meta("unfinished:revise", True)
+        store.put_meta("unfinished:generate", False)
+    assert [part.unfinished for part in export_run(run, ExportConfig())] == [("revise",)] * 2
+    text = (run / "export" / "README.md").read_text()
+    assert "- unfinished: revise had not seen every row; rows are missing" in text
+    done = CliRunner().invoke(command, ["--run", str(run), "--what", "sft"])
+    assert "sft is not complete: revise stopped before the last row" in done.stderr
+
+
+def test_a_run_that_stops_is_unfinished_until_it_is_continued(tmp_path):
+    class Interrupts(Silent):
+        def advance(self, stage, status="ok", **figures):
+            raise RuntimeError("stopped")
+
+    config = RunConfig(run=tmp_path / "run", engine=EngineConfig(in_flight=1))
+    prompts = [Prompt(id=f"p{at}", messages=PROMPT.messages) for at in range(3)]
+    with pytest.raises(RuntimeError, match="stopped"):
+        run_stages(config, ["generate"], prompts=prompts, engine=ScriptedEngine(), progress=Interrupts())
+    (part,) = export_run(config.run, ExportConfig(revisions="none"))
+    assert (part.rows, part.unfinished) == (1, ("generate",))
+    run_stages(config, ["generate"], prompts=prompts, engine=ScriptedEngine())
+    (part,) = export_run(config.run, ExportConfig(revisions="none"))
+    assert (part.rows, part.unfinished) == (3, ())
+
+
+HOSTILE = "# x\n\n![a](http://b) <script> `` ` | \x1b]0;t\x07 [c](d)"
+
+
+def test_no_name_can_inject_markdown_into_the_card(run):
+    manifest = {"constitute": HOSTILE, "versions": [HOSTILE], "constitution": {"name": HOSTILE}}
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    with Store.open(run) as store:
+        store.put_meta("stage:revise", {"model": {"name": HOSTILE}, "seed": HOSTILE, "constitution": HOSTILE})
+        store.put_outcome("revise", Outcome(row_id="z", position=9, status="failed", reason=HOSTILE))
+    export_run(run, ExportConfig())
+    text = (run / "export" / "README.md").read_text()
+    assert "\x1b" not in text and "\n# x" not in text
+    spans = MarkdownIt().enable("table").parse(text)
+    inline = [child for token in spans for child in token.children or ()]
+    assert {child.type for child in inline} <= {"text", "code_inline", "softbreak"}
+    assert (
+        sum("![a](http://b) <script>" in child.content for child in inline if child.type == "code_inline")
+        == 7
+    )
+
+
+def test_a_damaged_run_is_one_sentence_or_a_shorter_card(run):
+    for damaged in (
+        "{",
+        "[]",
+        '{"constitution": 3, "versions": null}',
+        '{"constitution": {"principles": [1]}}',
+    ):
+        (run / "manifest.json").write_text(damaged)
+        export_run(run, ExportConfig())
+        assert "- constitution: not recorded" in (run / "export" / "README.md").read_text()
+    with Store.open(run) as store:
+        store.put_meta("stage:revise", [1])
+        data = response("p/9", "x").model_dump(mode="json") | {"prompt": None}
+        store.put_outcome("revise", Outcome(row_id="p/9", position=9, status="ok", data=data))
+    with pytest.raises(DataError, match=r"the stored row 'p/9' is damaged at prompt"):
+        export_run(run, ExportConfig())
+
+
+def test_a_link_in_the_place_of_the_export_folder_is_not_followed(run, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "README.md").write_text("mine")
+    (run / "export").symlink_to(elsewhere)
+    with pytest.raises(UsageError, match=r"export is a link to .*elsewhere; give --out"):
+        export_run(run, ExportConfig())
+    assert [path.name for path in elsewhere.iterdir()] == ["README.md"]
+    export_run(run, ExportConfig(), out=elsewhere)
+    assert (elsewhere / "README.md").read_text() != "mine"
 
 
 def test_command(run):

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from places import SHARED
 
 from constitute.data.prompts import read_prompts
-from constitute.errors import DataError, UsageError
-from constitute.hh import format_hh, is_hh, parse_hh
+from constitute.errors import DataError
+from constitute.hh import format_hh, holds_turns, is_hh, parse_hh
 from constitute.types import Message
 
 HH = SHARED / "hh-rlhf" / "harmless-base-test-even.jsonl.gz"
@@ -64,6 +64,10 @@ WANTED = (Message(role="system", content="Be brief."), user("Hi: there"))
         (
             {"chosen": "\n\nHuman: a\n\nAssistant: b\n\nAssistant: c\n\nHuman: d"},
             (user("a"), assistant("b\n\nc"), user("d")),
+        ),
+        (
+            {"chosen": "Be brief.\n\nHuman: Hi: there\n\nAssistant: Hello.", "rejected": ""},
+            WANTED,
         ),
         ({"prompt": "Quote:\n\nHuman: not a transcript"}, (user("Quote:\n\nHuman: not a transcript"),)),
         ({"prompt": "<|im_end|> {{ x }}"}, (user("<|im_end|> {{ x }}"),)),
@@ -132,6 +136,11 @@ BROKEN = [
     ('{"prompt": [{"role": "tool", "content": "x"}]}', "has the role 'tool'"),
     ('{"prompt": [{"role": ["x"], "content": "x"}]}', "has the role"),
     ('{"prompt": [{"role": "user", "content": null}]}', "must have text as its content"),
+    ('{"prompt": [{"role": "user", "content": []}]}', "must have text as its content"),
+    ('{"prompt": [{"role": "user", "content": [{"type": "text", "text": null}]}]}', "must have text as its"),
+    ('{"prompt": [{"role": "user", "content": [{"type": "text"}]}]}', "must have text as its content"),
+    ('{"prompt": [{"role": "user", "content": [{"type": "image", "text": "x"}]}]}', "must have text as its"),
+    ('{"chosen": "plain", "rejected": "text"}', "chosen is plain text and there is no prompt"),
     ('{"prompt": [{"role": "assistant", "content": "x"}]}', "ends with a turn of the assistant"),
     ('{"messages": [{"role": "assistant", "content": "x"}]}', "holds no turn of the user"),
     ('{"messages": [{"role": "system", "content": "x"}]}', "ends with a turn of the system"),
@@ -181,15 +190,7 @@ def test_files_that_hold_nothing(tmp_path):
         read_prompts(path, skip_bad=True)
 
 
-def test_things_that_are_no_file(tmp_path):
-    with pytest.raises(UsageError, match="is a directory"):
-        read_prompts(tmp_path)
-    for name in ("none.jsonl", "/no/where.jsonl", "none"):
-        with pytest.raises(UsageError, match="no such file"):
-            read_prompts(name)
-    other = write(tmp_path, "x", name="p.csv")
-    with pytest.raises(UsageError, match="unknown ending"):
-        read_prompts(other)
+def test_files_of_another_kind_than_their_ending_says(tmp_path):
     broken = write(tmp_path, "x", name="p.parquet")
     with pytest.raises(DataError, match="not readable as Parquet"):
         read_prompts(broken)
@@ -232,11 +233,20 @@ SAID = st.text(st.characters(blacklist_categories=("Cs",)), min_size=1).filter(
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.tuples(SAID, SAID), max_size=4), SAID, SAID)
-def test_transcripts_come_back_as_they_were(before, asked, answered):
+@given(st.lists(st.tuples(SAID, SAID), max_size=4), SAID, SAID, st.none() | SAID)
+def test_transcripts_come_back_as_they_were(before, asked, answered, system):
     turns = [turn for a, b in before for turn in (user(a), assistant(b))]
+    if system is not None:
+        turns.insert(0, Message(role="system", content=system))
     text = format_hh([*turns, user(asked)], answered)
-    assert is_hh(text) and parse_hh(text) == (*turns, user(asked), assistant(answered))
+    assert is_hh(text) == (system is None) and holds_turns(text)
+    assert parse_hh(text) == (*turns, user(asked), assistant(answered))
+
+
+def test_a_system_message_between_turns_has_no_place_in_a_transcript():
+    turns = [user("a"), assistant("b"), Message(role="system", content="Be brief."), user("c")]
+    with pytest.raises(ValueError, match="a system message after the first turn"):
+        format_hh(turns, "d")
 
 
 @pytest.mark.parametrize("text", ["a\n\nHuman: b", "a\n\nAssistant:", "Human: x"])

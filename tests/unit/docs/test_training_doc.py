@@ -5,8 +5,7 @@ import re
 import pytest
 from places import ROOT
 
-from constitute.config.best_of_n import BestOfNConfig
-from constitute.config.train import DPOConfig, PPOConfig, RewardConfig, SFTConfig
+from constitute.config.train import BestOfNConfig, DPOConfig, PPOConfig, RewardConfig, SFTConfig
 from constitute.train.ppo.algorithms import ALGORITHMS
 
 TEXT = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")

@@ -9,9 +9,8 @@ from itertools import combinations
 import pytest
 from scripted import prompt
 
-from constitute.editing.attribute.attribution import Attribution, attribute
-from constitute.editing.attribute.groups import side
-from constitute.editing.attribute.subset import smallest_subset
+from constitute.editing.attribute.alike import side, smallest_subset
+from constitute.editing.attribute.figures import Attribution, attribute
 from constitute.types import Comparison, LabelledPair, PreferenceLabel, PrincipleVote
 
 WEIGHTS = {"x": 1.0, "y": 1.0, "z": 2.0}
@@ -47,33 +46,39 @@ def test_a_matrix_worked_by_hand() -> None:
     assert [columns[n].conflict for n in MATRIX] == [False, True, False, True]
     x, _, z = done.influences
     assert (x.principle_id, z.principle_id) == ("x", "z")
-    assert x.change is not None and z.change is not None
-    assert x.change[0] == pytest.approx((0.2 / 3 + 0.4 / 3 + 0.35 / 3) / 4)
-    assert z.change[0] == pytest.approx((0.2 + 0.4 + 0.35) / 4)
-    assert [(i.decides.count, i.without.count, i.agrees.count, i.silent.count) for i in (x, z)] == [
-        (1, 1, 2, 1),
-        (1, 2, 2, 2),
+    assert x.change.value == pytest.approx((0.2 / 3 + 0.4 / 3 + 0.35 / 3) / 4)
+    assert z.change.value == pytest.approx((0.2 + 0.4 + 0.35) / 4)
+    shares = [(i.decides, i.without, i.agrees, i.silent) for i in (x, z)]
+    assert [tuple(share.value for share in each) for each in shares] == [
+        (1 / 4, 1 / 4, 2 / 4, 1 / 4),
+        (1 / 4, 2 / 4, 2 / 4, 2 / 4),
     ]
     assert z.confidence == pytest.approx(0.425) and z.decides.n == 4
-    assert [(g.members, g.same, g.n) for g in done.groups] == [(("x", "y"), 3, 3), (("z",), 2, 2)]
-    assert [(c.first, c.second, c.against.count) for c in done.conflicts] == [("x", "z", 2), ("y", "z", 2)]
+    assert [(g.members, g.same.value, g.same.n) for g in done.groups] == [(("x", "y"), 1, 3), (("z",), 1, 2)]
+    assert [(c.first, c.second, c.count) for c in done.conflicts] == [("x", "z", 2), ("y", "z", 2)]
     assert done.subset is not None and done.subset.exact
-    assert (done.subset.members, done.subset.same, done.subset.n) == (("x", "z"), 3, 3)
-    assert (done.even, done.missing) == (1, 0)
+    # p2 is even, and on p3 no vote is confident: neither is a decision that could be kept.
+    assert (done.subset.members, done.subset.kept, done.subset.n) == (("x", "z"), 2, 2)
+    assert (done.undecided, done.missing) == (2, 0)
+
+
+def test_where_nothing_is_decided_there_is_nothing_to_keep() -> None:
+    done = attribute(rows({f"p{n}": {"x": 0.55, "y": 0.52} for n in range(34)}))
+    assert (done.subset, done.undecided) == (None, 34)
 
 
 def test_a_missing_vote_is_not_an_even_one() -> None:
     done = attribute(rows({"p1": {"x": 0.9}, "p2": {"y": 0.2}}))
     x, _ = done.influences
-    assert done.missing == 2 and (x.missing, x.decides.n, x.decides.count) == (1, 1, 1)
+    assert done.missing == 2 and (x.missing, x.decides.n, x.decides.value) == (1, 1, 1)
     assert {c.id: c.votes for c in done.columns} == {"p1": (0.9, None), "p2": (None, 0.2)}
     assert {c.id: c.p_a for c in done.columns} == pytest.approx({"p1": 0.9, "p2": 0.2})
-    assert x.change is None and x.without.n == 0 and len(done.groups) == 2
+    assert x.change.value is None and x.without.n == 0 and len(done.groups) == 2
 
 
 def test_a_single_principle_decides_where_it_is_confident() -> None:
     done = attribute(rows({"p1": {"x": 0.9}, "p2": {"x": 0.52}, "p3": {"x": 0.4}}))
-    assert (done.influences[0].decides.count, done.influences[0].silent.count) == (2, 1)
+    assert (done.influences[0].decides.value, done.influences[0].silent.value) == (2 / 3, 1 / 3)
     assert done.subset is not None and done.subset.members == ("x",)
 
 
@@ -110,8 +115,8 @@ def test_the_smallest_subset_is_that_of_brute_force(seed: int) -> None:
     greedy = smallest_subset(list(names), decided, exact_up_to=0)
     assert exact is not None and greedy is not None
     assert len(exact.members) == sizes[0] <= len(greedy.members)
-    assert exact.same == kept(exact.members) == max(kept(s) for s in combinations(names, sizes[0]))
-    assert greedy.same == kept(greedy.members) >= 0.95 * greedy.n and not greedy.exact
+    assert exact.kept == kept(exact.members) == max(kept(s) for s in combinations(names, sizes[0]))
+    assert greedy.kept == kept(greedy.members) >= 0.95 * greedy.n and not greedy.exact
 
 
 def test_the_figures_survive_json() -> None:

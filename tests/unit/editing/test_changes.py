@@ -9,8 +9,8 @@ import pytest
 from scripted import constitution, principle
 
 from constitute.constitution.draw import draw
-from constitute.editing.changes import changes_between
-from constitute.editing.words import Run, ansi, brief, plain, word_diff
+from constitute.editing.diff.changes import changes_between
+from constitute.editing.words import Stretch, ansi, brief, plain, word_diff
 from constitute.types import Constitution, Probe
 
 
@@ -21,14 +21,14 @@ def of(*principles) -> Constitution:
 def test_words_by_hand() -> None:
     runs = word_diff("Which reply does less to help?", "Which reply does far more to help?")
     assert runs == [
-        Run("kept", "Which reply does "),
-        Run("gone", "less"),
-        Run("new", "far more"),
-        Run("kept", " to help?"),
+        Stretch("kept", "Which reply does "),
+        Stretch("gone", "less"),
+        Stretch("new", "far more"),
+        Stretch("kept", " to help?"),
     ]
     assert plain(runs) == "Which reply does [-less-]{+far more+} to help?"
     assert ansi(runs) == "Which reply does \x1b[9;31mless\x1b[0m\x1b[4;32mfar more\x1b[0m to help?"
-    assert word_diff("", "a") == [Run("new", "a")] and word_diff("a b", "a b") == [Run("kept", "a b")]
+    assert word_diff("", "a") == [Stretch("new", "a")] and word_diff("a b", "a b") == [Stretch("kept", "a b")]
     assert word_diff("", "") == []
 
 
@@ -136,3 +136,20 @@ def test_one_reworded_of_four_touches_a_quarter_and_an_added_one_a_fifth() -> No
     assert (changes.anew.redrawn, changes.anew.drawn_revise) == (0.0, 0.0)
     added = changes_between(a, of(*a.principles, principle("e")))
     assert added.anew.redrawn == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", ""),
+        ("one two", ""),
+        ("", "one"),
+        ("  lead and\n\ntrail  ", "lead or\n\ntrail"),
+        ("a b c", "a x c"),
+        ("w " * 4000, "v " * 10),
+    ],
+)
+def test_a_diff_spells_both_texts(before, after):
+    runs = word_diff(before, after)
+    assert "".join(run.text for run in runs if run.kind != "new") == before
+    assert "".join(run.text for run in runs if run.kind != "gone") == after

@@ -10,16 +10,15 @@ from constitute.editing.lint.effects import (
     Column,
     between,
     contradictions,
-    correlation,
     decided,
     negation,
     order_bias,
+    preferred,
     redundancies,
-    side,
     silence,
     wording,
 )
-from constitute.stats import wilson
+from constitute.stats import correlation, wilson
 
 
 def column(text: str) -> list[tuple[float, float] | None]:
@@ -48,10 +47,10 @@ HALF = "AB" * 16
 
 
 def test_a_side_needs_the_margin_and_reaches_it_exactly() -> None:
-    assert [side(v) for v in ((0.9, 0.9), (0.1, 0.1), (0.5, 0.5), (0.9, 0.1))] == [1, -1, 0, 0]
+    assert [preferred(v) for v in ((0.9, 0.9), (0.1, 0.1), (0.5, 0.5), (0.9, 0.1))] == [1, -1, 0, 0]
     # P(A) = 0.6 is |2 P - 1| = 0.2, whose floating point falls short of it; 0.599 is not enough.
-    assert side((0.6, 0.6), 0.2) == 1 and side((0.4, 0.4), 0.2) == -1
-    assert side((0.599, 0.6), 0.2) == 0 and side((0.7, 0.5), 0.2) == 1
+    assert preferred((0.6, 0.6), 0.2) == 1 and preferred((0.4, 0.4), 0.2) == -1
+    assert preferred((0.599, 0.6), 0.2) == 0 and preferred((0.7, 0.5), 0.2) == 1
     assert decided(column("A.b=B"), 0.2) == [0, 4] and decided(column("A.b=B"), 0.05) == [0, 2, 4]
 
 
@@ -191,12 +190,12 @@ def test_a_negation_that_ends_undecided_has_not_turned() -> None:
 
 def test_order_bias_by_hand() -> None:
     # 8 of 16 pairs go by place, always to the first: P(first) is 0.9 there and 0.5 elsewhere.
-    found = order_bias("x", column("<" * 8 + HALF[:8] + "====.."), rng=random.Random(1))
+    found = order_bias("x", column("<" * 8 + HALF[:8] + "====.."), seed=1)
     assert found is not None and found.severity == "warning"  # the lower end of 8/16 is 0.28
     assert (found.figure["differ"], found.figure["n"], found.figure["first_n"]) == (8, 16, 20)
     assert found.figure["first"] == pytest.approx((8 * 0.9 + 12 * 0.5) / 20)
     assert found.figure["first_low"] < found.figure["first"] < found.figure["first_high"]
-    other = order_bias("x", column(">" * 8 + HALF[:8]), rng=random.Random(1))
+    other = order_bias("x", column(">" * 8 + HALF[:8]), seed=1)
     assert other is not None and other.figure["first"] == pytest.approx(0.3)
 
 

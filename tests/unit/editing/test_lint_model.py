@@ -12,8 +12,8 @@ from scripted import ScriptedEngine, prompt
 
 from constitute.config import RunConfig, load_config
 from constitute.editing.lint.asks import usable
-from constitute.editing.lint.findings import Finding
-from constitute.editing.lint.model import Linted, lint_model, questions, run_lint_model
+from constitute.editing.lint.findings import Finding, Linted, lint_file
+from constitute.editing.lint.model import ModelLint, lint_model, lint_with_model, questions
 from constitute.errors import UsageError
 from constitute.progress import Silent
 from constitute.store import Store
@@ -101,7 +101,7 @@ async def lint(
     store: Store,
     pairs: Sequence[Comparison] | None = PAIRS,
     **more: object,
-) -> Linted:
+) -> ModelLint:
     return await lint_model(given, RunConfig(), engine, store, pairs=pairs, **more)
 
 
@@ -111,11 +111,11 @@ def store(tmp_path: Path):
         yield opened
 
 
-def warnings(linted: Linted) -> list[tuple[str, str]]:
+def warnings(linted: ModelLint) -> list[tuple[str, str]]:
     return [(f.rule, f.principle) for f in linted.findings if f.severity == "warning"]
 
 
-def one(linted: Linted, name: str, principle: str) -> Finding:
+def one(linted: ModelLint, name: str, principle: str) -> Finding:
     (found,) = [f for f in linted.findings if (f.rule, f.principle) == (name, principle)]
     return found
 
@@ -312,15 +312,17 @@ async def test_nothing_to_compare_says_what_to_do(store: Store) -> None:
 # From a file
 
 
-def test_findings_of_a_file_have_its_lines_and_the_cache_holds(tmp_path: Path) -> None:
-    from constitute.constitution.read import load_constitution
+def unread(given: Constitution) -> Linted:
+    """`given` as a file without findings."""
+    return Linted("c.yaml", b"", (), 0, given)
 
+
+def test_findings_of_a_file_have_its_lines_and_the_cache_holds(tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     file.write_text("name: x\nprinciples:\n- id: kind\n  text: Be kind.\n- id: brief\n  text: Be brief.\n")
     config = load_config(
         overrides={
             "model": "hashed",
-            "constitution": str(file),
             "run": tmp_path / "cache",
             "engine.kind": "fake",
             "limit": 6,
@@ -329,8 +331,9 @@ def test_findings_of_a_file_have_its_lines_and_the_cache_holds(tmp_path: Path) -
 
     def found() -> tuple[list[Finding], list[str]]:
         notes = Notes(Judge())
-        findings = run_lint_model(load_constitution(file), config, notes, [prompt(f"p{i}") for i in range(9)])
-        return findings, [text for _, text in notes.told]
+        probes = [prompt(f"p{i}") for i in range(9)]
+        linted = lint_with_model(lint_file(str(file)), config, probes=probes, progress=notes)
+        return list(linted.findings), [text for _, text in notes.told]
 
     first, told = found()
     assert {(f.file, f.principle, f.line, f.column) for f in first} >= {
@@ -344,7 +347,7 @@ def test_findings_of_a_file_have_its_lines_and_the_cache_holds(tmp_path: Path) -
 
 def test_a_model_must_be_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no model given"):
-        run_lint_model(PLANTED, RunConfig(run=tmp_path), Silent(), None, pairs=PAIRS)
+        lint_with_model(unread(PLANTED), RunConfig(run=tmp_path), pairs=PAIRS)
 
 
 def test_pocket_is_asked_once_whatever_it_answers(tmp_path: Path) -> None:
@@ -361,7 +364,7 @@ def test_pocket_is_asked_once_whatever_it_answers(tmp_path: Path) -> None:
     found = []
     for _ in range(2):
         notes = Notes(Judge())
-        found.append(run_lint_model(given, config, notes, None))
+        found.append(lint_with_model(unread(given), config, progress=notes).findings)
         told.append([text for _, text in notes.told])
     assert found[1] == found[0] and told[1][-1].startswith("0 questions asked")
     # Whatever pocket thinks, the principle is spoken of by its silence, or by its wording and negation.

@@ -20,8 +20,8 @@ from constitute.editing.preview.plan import (
     wordings,
 )
 from constitute.editing.preview.run import (
-    Plan,
     Round,
+    RoundPlan,
     default_prompts,
     keep_preview,
     last_preview,
@@ -32,8 +32,7 @@ from constitute.editing.preview.run import (
 from constitute.engines.base import ModelIdentity
 from constitute.errors import EngineError
 from constitute.store import Store
-from constitute.types import Choice, Completion, Constitution, Request
-from constitute.types import Probe as OwnProbe
+from constitute.types import Choice, Completion, Constitution, Probe, Request
 
 PROMPTS = [prompt(f"p{number:02d}") for number in range(16)]
 CONFIG = RunConfig()
@@ -52,7 +51,7 @@ async def round_of(
     config: RunConfig = CONFIG,
     prompts: Sequence[object] = PROMPTS,
     retry_failed: bool = False,
-) -> tuple[Plan, Round, list[Moved]]:
+) -> tuple[RoundPlan, Round, list[Moved]]:
     told: list[Moved] = []
     plan = plan_round(given, prompts, 16, config, "x", before, retry_failed=retry_failed)
     return plan, await run_round(plan, config, engine, store, told.append), told
@@ -62,7 +61,7 @@ async def round_of(
 
 
 def test_own_probes_come_first_one_of_each_principle_and_then_the_next() -> None:
-    own = {name: tuple(OwnProbe(prompt=f"{name} {i}?", expect="kinder") for i in (1, 2)) for name in "ab"}
+    own = {name: tuple(Probe(prompt=f"{name} {i}?", expect="kinder") for i in (1, 2)) for name in "ab"}
     given = Constitution(
         name="x",
         principles=(
@@ -83,7 +82,7 @@ def test_own_probes_come_first_one_of_each_principle_and_then_the_next() -> None
 
 
 def test_a_probe_is_drawn_as_a_run_draws_and_its_own_stays() -> None:
-    given = with_principle(constitution("kind", "brief"), "brief", probes=(OwnProbe(prompt="Why?"),))
+    given = with_principle(constitution("kind", "brief"), "brief", probes=(Probe(prompt="Why?"),))
     probes, _ = choose_probes(given, PROMPTS, 16)
     held = assign(given, probes, lambda name: f"{name}/0")
     assert held[0].principle.id == "brief"
@@ -219,8 +218,18 @@ async def test_a_probe_that_fails_says_why_and_is_not_asked_at_each_save(tmp_pat
     with Store.open(tmp_path) as store:
         _, first, _ = await round_of(given, engine, store, prompts=prompts)
         bad, odd = first.preview.probes[:2]
-        assert bad.failed and bad.problem == "response was cut at 256 tokens" and bad.response == ""
-        assert not odd.failed and "is below 0.1" in odd.problem and odd.response and odd.p_revision is None
+        assert bad.failed and bad.response == ""
+        assert bad.problem == (
+            "response was cut at 256 tokens; raise generate.max_tokens, such as --set generate.max_tokens=512"
+        )
+        assert bad.parts == (("cut short", "cut off in the"),)
+        assert (
+            not odd.failed
+            and odd.cut == ""
+            and "is below 0.1" in odd.problem
+            and odd.response
+            and odd.p_revision is None
+        )
         assert first.failed == 1 and first.asked == 1 + 7 * 5
         plan, _, _ = await round_of(given, engine, store, first.preview, prompts=prompts)
         assert plan.touched == ()

@@ -22,7 +22,9 @@ from constitute.engines.doctor import (
     examine_model,
     judge_bf16,
     parse_version,
+    require_trainable,
 )
+from constitute.errors import UsageError
 
 
 @pytest.mark.parametrize(
@@ -153,3 +155,16 @@ def test_what_a_model_lacks_is_said(tmp_path):
     assert _found("http://127.0.0.1:1")["model"] == (
         "ok", "the server http://127.0.0.1:1; its tokenizer is not at hand",
     )  # fmt: skip
+
+
+def test_a_model_that_cannot_be_trained_is_refused_before_any_step_of_the_loop(tmp_path, caplog):
+    pytest.importorskip("transformers")
+    from constitute.config import RunConfig
+    from constitute.loop import Loop, run_loop
+
+    loop = Loop(RunConfig(model=_saved(tmp_path, pad="<|im_end|>"), run=tmp_path / "run"), [], engine=None)
+    with pytest.raises(UsageError, match="a pad token that is its eos token and no unused special token"):
+        run_loop(loop, "sft")
+    assert not (tmp_path / "run").exists()
+    require_trainable(_saved(tmp_path, special=("<|im_start|>", "<|im_end|>", "<|reserved_0|>")))
+    assert "its unused token <|reserved_0|> pads instead" in caplog.text

@@ -148,7 +148,7 @@ async def test_other_settings_are_refused_by_name(
     await chain(tmp_path, "generate revise label", prompts(2))
     with pytest.raises(RunMismatch) as problem:
         await chain(tmp_path, stages, prompts(2), *sets)
-    assert part in str(problem.value) and "--run DIR" in str(problem.value)
+    assert part in str(problem.value) and "--run NEW" in str(problem.value)
 
 
 async def test_another_model_or_constitution_is_refused(tmp_path: Path) -> None:

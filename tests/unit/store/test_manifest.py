@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from pathlib import Path
 
 import pytest
 from scripted import ScriptedEngine, constitution, prompt
 
 from constitute import __version__
+from constitute.cli.errors import run_and_exit
+from constitute.cli.main import cli
 from constitute.config import load_config
 from constitute.constitution.read import constitution_hash, principle_hash
 from constitute.constitution.write import to_yaml
 from constitute.errors import RunMismatch, StorageError, UsageError
 from constitute.files import write_text
 from constitute.pipeline import run_stages
-from constitute.store.manifest import versions
+from constitute.report.read import read_run
+from constitute.store import Store
+from constitute.store.manifest import claim, kept_constitution, save_config, versions, write_manifest
 from constitute.templates import template_hash
+from constitute.types import Outcome
 
 
 @pytest.fixture
@@ -82,3 +89,89 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
 async def test_a_session_runs_where_a_loop_is_running_already(tmp_path: Path, sets: list[str]) -> None:
     counts = run_stages(load_config(None, sets), ["generate"], prompts=[prompt("a")], engine=ScriptedEngine())
     assert counts["generate"].ok == 2
+
+
+def test_a_report_finds_the_principles_from_every_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    (home / "constitutions").mkdir(parents=True)
+    elsewhere.mkdir()
+    (home / "mine.yaml").write_text(to_yaml(constitution()))
+    (home / "constitutions" / "named.yaml").write_text(to_yaml(constitution()))
+    (home / "earlier").mkdir()
+    for name in ("mine.yaml", "named"):
+        monkeypatch.chdir(home)
+        run = home / f"run-{name}"
+        config = load_config(None, [f"constitution={name}", f"run=run-{name}"])
+        run_stages(config, ["generate"], prompts=[prompt("a")], engine=ScriptedEngine())
+        monkeypatch.chdir(elsewhere)
+        manifest = json.loads((run / "manifest.json").read_text())
+        file = {"mine.yaml": home / "mine.yaml", "named": home / "constitutions" / "named.yaml"}[name]
+        assert manifest["config"]["constitution"] == str(file)
+        assert load_config(run / "config.yaml").constitution == str(file)
+        file.unlink()
+        found = read_run(run)
+        assert (found.constitution, found.constitution_note) == (constitution(), "")
+
+
+def test_a_packaged_constitution_keeps_its_name_and_other_files_are_named_in_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("p.jsonl").write_text("")
+    config = load_config(None, ["constitution=harmless", "prompts=p.jsonl", "reuse=old", "model=pocket"])
+    saved = load_config(save_config(tmp_path / "run", config))
+    assert (saved.constitution, saved.model) == ("harmless", "pocket")
+    assert (saved.prompts, saved.reuse) == (str(tmp_path / "p.jsonl"), tmp_path / "old")
+
+
+def test_a_kept_constitution_that_was_changed_is_none(tmp_path: Path) -> None:
+    with Store.open(tmp_path) as store:
+        write_manifest(store, load_config(), constitution())
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert kept_constitution(manifest) == constitution()
+    manifest["constitution"]["document"]["principles"][0]["text"] += " Or not."
+    assert kept_constitution(manifest) is None
+    for broken in ({}, {"constitution": None}, {"constitution": 3}, {"constitution": {"document": [1]}}):
+        assert kept_constitution(broken) is None
+
+
+def test_a_refusal_shows_old_and_new_values_and_a_way_on_that_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("c.yaml").write_text(to_yaml(constitution()))
+    Path("p.jsonl").write_text("".join(f'{{"id": "p{n}", "prompt": "Question {n}?"}}\n' for n in range(3)))
+
+    def call(line: str) -> tuple[int, str]:
+        monkeypatch.setattr("sys.argv", ["constitute", *shlex.split(line)])
+        code = run_and_exit(cli)
+        captured = capsys.readouterr()
+        return code, captured.out + captured.err
+
+    assert call("generate --model m --set engine.kind=fake --prompts p.jsonl")[0] == 0
+    assert call("revise --constitution c.yaml")[0] == 0
+    code, said = call("revise --set revise.max_tokens=200")
+    assert code == 2 and "revise.max_tokens was 256, now 200" in said
+    first = re.findall("`constitute (.*?)`", said)
+    assert first == ["generate --config run/config.yaml --run NEW --reuse run"]
+    assert "then this command with --run NEW --reuse run" in said
+    code, said = call(first[0] + " --json")
+    assert code == 0 and json.loads(said.splitlines()[-1])["reused"] == 3
+    code, said = call("revise --set revise.max_tokens=200 --run NEW --reuse run --json")
+    assert code == 0 and json.loads(said.splitlines()[-1])["asked"] == 6
+
+
+def test_long_values_are_shown_where_they_differ(tmp_path: Path) -> None:
+    old, new = "x" * 200 + "old" + "y" * 200, "x" * 200 + "new" + "y" * 200
+    with Store.open(tmp_path) as store:
+        claim(store, "generate", {"generate": {"system": old}})
+        store.put_outcome("generate", Outcome(row_id="a", position=0, status="ok", data={}))
+        with pytest.raises(RunMismatch) as caught:
+            claim(store, "generate", {"generate": {"system": new, **{f"k{n}": n for n in range(9)}}})
+    said = str(caught.value)
+    assert "generate.k0 was null, now 0" in said and "; and 2 more;" in said
+    with Store.open(tmp_path) as store, pytest.raises(RunMismatch) as caught:
+        claim(store, "generate", {"generate": {"system": new}})
+    assert re.search("system was …x+oldy+…, now …x+newy+…;", str(caught.value))

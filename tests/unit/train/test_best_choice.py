@@ -9,13 +9,13 @@ import pytest
 from tiny_models import chatml_tokenizer
 from train_models import tiny_causal
 
-from constitute.config.best_of_n import BestOfNConfig
+from constitute.config.train import BestOfNConfig
 from constitute.errors import DataError, RunMismatch
 from constitute.progress import Silent
 from constitute.train.best_of_n.choice import Sampled, argmax, best_of, read_samples, reward_curve, sizes
 from constitute.train.best_of_n.run import sample_best
 from constitute.train.common.data import read_conversations
-from constitute.train.rewards.total import RewardPart
+from constitute.train.rewards.parts import RewardPart
 from constitute.types import Completion, Message, Prompt
 
 # Law of the number of ones in a response of the uniform policy (tests/e2e/test_train_gibbs.py), in 27ths.
@@ -56,11 +56,11 @@ def test_the_estimate_by_hand():
 def test_sizes_and_curve():
     assert sizes(16) == [1, 2, 4, 8, 16] and sizes(6) == [1, 2, 4, 6] and sizes(1) == [1]
     curve = reward_curve([[1.0, 3.0], [5.0], []], 2, seed=0)
-    assert {name: (figure["value"], figure["n"]) for name, figure in curve.items()} == {
+    assert {name: (figure.value, figure.n) for name, figure in curve.items()} == {
         "best of 1": (3.5, 2),
         "best of 2": (4.0, 2),
     }
-    assert curve["best of 2"]["low"] == 3.0 and curve["best of 2"]["high"] == 5.0
+    assert curve["best of 2"].low == 3.0 and curve["best of 2"].high == 5.0
     assert reward_curve([[], []], 2, seed=0) == {}
 
 
@@ -153,9 +153,7 @@ def test_what_is_written_and_told(tmp_path, policy):
         assert row["score"] == max(one.score for one in ended)
         assert row["completion"] == samples[6 * int(row["id"][1]) + row["sample"]].text
     conversations = read_conversations(tmp_path / "best.jsonl")
-    assert conversations[0] == [
-        {"role": "user", "content": "case 0"}, {"role": "assistant", "content": best[0]["completion"]}
-    ]  # fmt: skip
+    assert [turn.content for turn in conversations[0]] == ["case 0", best[0]["completion"]]
     assert (summary["prompts"], summary["prompts_failed"], summary["prompts_too_long"]) == (6, 1, 1)
     assert summary["samples"] == 36 and summary["samples_cut_off"] == sum(not row.ended for row in samples)
     assert summary["tokens"] == sum(row.tokens for row in samples)
@@ -187,7 +185,7 @@ def test_a_killed_run_goes_on_with_the_same_samples(tmp_path, policy):
         assert (killed / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     # Finished: nothing is sampled, and other settings are refused.
     assert run(policy, killed, Scripted(end_of(), calls=0)) == summary
-    with pytest.raises(RunMismatch, match=r"config\.n"):
+    with pytest.raises(RunMismatch, match=r"config\.n was 6, now 5; give the same settings"):
         run(policy, killed, Scripted(end_of()), n=5)
     with pytest.raises(RunMismatch, match="inputs"):
         run(policy, killed, Scripted(end_of()), reward=count_a)

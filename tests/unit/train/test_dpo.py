@@ -5,10 +5,12 @@ import random
 
 import pytest
 import torch
+from tolerance import GRADIENT, summed, tensors
 from train_models import tiny_causal
 
-from constitute.config.dpo import DPOConfig
-from constitute.train.common.data import Pair
+from constitute.config.train import DPOConfig
+from constitute.data.pairs import PreferencePair
+from constitute.train.common.batching import Batching
 from constitute.train.common.models import Actor
 from constitute.train.dpo import PairLogprobs, answer_logprobs, dpo_losses, implicit_rewards
 from constitute.train.reward.pairs import TokenPair
@@ -21,7 +23,7 @@ def token_pairs(n, seed=0):
     for at in range(n):
         prompt = [rng.randrange(3, 32) for _ in range(rng.randrange(1, 9))]
         sides = [prompt + [rng.randrange(3, 32) for _ in range(rng.randrange(1, 20))] for _ in range(2)]
-        found.append(TokenPair(*sides, len(prompt), Pair([], "a", "b", rng.random(), 1.0 + at % 3)))
+        found.append(TokenPair(*sides, len(prompt), PreferencePair((), "a", "b", rng.random(), 1.0 + at % 3)))
     return found
 
 
@@ -35,16 +37,16 @@ def alone(model, sequence, start):
 def test_log_probabilities_are_those_of_the_answers_alone():
     model, pairs = tiny_causal(32), token_pairs(9)
     for budget in (1, 64, 1 << 20):
-        found = answer_logprobs(Actor(model), pairs, 0, budget)
+        found = answer_logprobs(Actor(model), pairs, Batching(0, budget))
         for side in ("chosen", "rejected"):
             expected = [alone(model, getattr(pair, side), pair.prompt_length) for pair in pairs]
-            assert getattr(found, f"{side}_N").tolist() == pytest.approx(expected, abs=1e-4)
+            assert getattr(found, f"{side}_N").tolist() == pytest.approx(expected, **summed(20))
 
 
 @pytest.mark.parametrize("labels", ["soft", "hard", "clamped"])
 def test_the_loss_by_hand_however_it_is_cut(labels):
     model, reference, pairs = tiny_causal(32), tiny_causal(32, seed=1), token_pairs(9)
-    known = answer_logprobs(Actor(reference), pairs, 0, 1 << 20)
+    known = answer_logprobs(Actor(reference), pairs, Batching(0, 1 << 20))
     expected = 0.0
     for pair in pairs:
         ratios = [
@@ -64,7 +66,7 @@ def test_the_loss_by_hand_however_it_is_cut(labels):
         loss.backward()
         gradients.append(model.lm_head.weight.grad.clone())
     for gradient in gradients[1:]:
-        torch.testing.assert_close(gradient, gradients[0], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(gradient, gradients[0], **tensors(GRADIENT))
     # Rows are named by their place among all pairs, so references and weights go with them.
     some = DPOConfig(beta=0.3, labels=labels)
     loss_sum = dpo_losses(Actor(model), known, pairs, some, 0)
@@ -77,12 +79,12 @@ def test_implicit_rewards_by_hand():
     before = PairLogprobs(torch.tensor([-2.0, -1.0, -3.0]), torch.tensor([-2.0, -3.0, -9.0]))
     figures = implicit_rewards(after, before, [0.9, 0.8, 0.5], 0.5, seed=0)
     # Log-ratios 1, -1, 0 against -1, 1, 0: margins 1, -1, 0 after beta; the undecided pair has no right side.
-    assert figures["accuracy"]["value"] == 0.5 and figures["accuracy"]["n"] == 2
-    assert figures["margin"]["value"] == pytest.approx(0.0)
-    assert figures["log_ratio_chosen"]["value"] == 0.0 and figures["log_ratio_rejected"]["value"] == 0.0
-    assert figures["log_ratio_chosen"]["n"] == 3
+    assert figures["accuracy"].value == 0.5 and figures["accuracy"].n == 2
+    assert figures["margin"].value == pytest.approx(0.0)
+    assert figures["log_ratio_chosen"].value == 0.0 and figures["log_ratio_rejected"].value == 0.0
+    assert figures["log_ratio_chosen"].n == 3
     softplus = math.log1p(math.e)
     nll = ((softplus - 0.9) + (softplus - 1 + 0.8) + math.log(2)) / 3
-    assert figures["nll"]["value"] == pytest.approx(nll)
+    assert figures["nll"].value == pytest.approx(nll)
     empty = torch.zeros(0)
     assert implicit_rewards(PairLogprobs(empty, empty), PairLogprobs(empty, empty), [], 0.5, seed=0) == {}

@@ -5,11 +5,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tolerance import FIGURE, FORMULA, assert_weights
 from torch import nn
 
 from constitute.errors import GateFailed, RunMismatch
 from constitute.progress import Silent
-from constitute.train.common.fit import batches_of, drop_checkpoints, fit, rate_factor
+from constitute.train.common.fit import Job, batches_of, drop_checkpoints, fit, rate_factor
 
 MADE = {"kind": "toy", "seed": 0}
 
@@ -55,8 +56,8 @@ def toy():
 def run(out, progress=None, *, model=None, made_by=None, seed=0, **changes):
     network, lengths, loss_sum, weights = model or toy()
     losses = fit(
-        network, lengths, loss_sum, weights=weights, stage="toy", config=settings(**changes), out=out,
-        made_by=made_by or MADE, seed=seed, progress=progress or Silent(),
+        network, lengths, loss_sum, settings(**changes),
+        Job("toy", out, made_by or MADE, seed, progress or Silent()), weights=weights,
     )  # fmt: skip
     return losses, [parameter.detach().clone() for parameter in network.parameters()]
 
@@ -65,9 +66,8 @@ def test_how_a_batch_is_cut_changes_nothing(tmp_path):
     whole, weights = run(tmp_path / "a", microbatch_tokens=10_000)
     for budget in (1, 13, 40):
         cut, cut_weights = run(tmp_path / str(budget), microbatch_tokens=budget)
-        assert cut == pytest.approx(whole, abs=1e-6)
-        for one, other in zip(weights, cut_weights, strict=True):
-            torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
+        assert cut == pytest.approx(whole, **FIGURE)
+        assert_weights(cut_weights, weights, rate=0.05, steps=8)
 
 
 def test_a_step_is_the_weighted_mean_of_its_batch_and_one_step_of_adamw(tmp_path):
@@ -82,9 +82,8 @@ def test_a_step_is_the_weighted_mean_of_its_batch_and_one_step_of_adamw(tmp_path
         tmp_path, model=(model, lengths, loss_sum, weights), epochs=1.0, batch_size=30, schedule="constant",
         warmup=0.0,
     )  # fmt: skip
-    assert losses == pytest.approx([loss.item()], abs=1e-6)
-    for one, other in zip(trained, reference.parameters(), strict=True):
-        torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
+    assert losses == pytest.approx([loss.item()], **FORMULA)
+    assert_weights(trained, reference.parameters(), rate=0.05, steps=1)
 
 
 @pytest.mark.parametrize("after", [2, 3, 5])
@@ -144,3 +143,22 @@ def test_weights_of_zero_are_a_bug(tmp_path):
     model, lengths, loss_sum, _ = toy()
     with pytest.raises(ValueError, match="positive, finite weight"):
         run(tmp_path, model=(model, lengths, loss_sum, [0.0] * 30))
+
+
+class Notes(Silent):
+    def __init__(self):
+        self.texts = []
+
+    def note(self, text):
+        self.texts.append(text)
+
+
+def test_a_single_step_is_told_with_what_gives_more(tmp_path):
+    one, more = Notes(), Notes()
+    run(tmp_path / "one", one, epochs=1.0, batch_size=30)
+    run(tmp_path / "more", more, epochs=2.0, batch_size=30)
+    assert one.texts == [
+        "training toy takes a single step on 30 examples, so the model hardly changes; lower "
+        "train.toy.batch_size or raise train.toy.epochs"
+    ]
+    assert more.texts == []

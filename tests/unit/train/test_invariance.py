@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tolerance import GRADIENT, LOGPROB, tensors
 from train_models import tiny_causal
 from unit.train.test_models import (
     CPU,
@@ -15,7 +16,7 @@ from unit.train.test_models import (
 
 from constitute.config.train import PPOConfig
 from constitute.train.common import lora, rollout
-from constitute.train.common.batching import collate
+from constitute.train.common.batching import Batching, collate
 from constitute.train.common.models import Actor
 from constitute.train.ppo.update import _accumulate
 
@@ -31,7 +32,7 @@ def test_company_and_padding_change_no_row(actor_critic):
             for row, start in zip(SEQUENCES, STARTS, strict=True)
         ]
     for together, pieces in zip(whole, zip(*alone, strict=True), strict=True):
-        assert torch.allclose(together, torch.cat(pieces), atol=1e-5)
+        torch.testing.assert_close(together, torch.cat(pieces), **tensors(LOGPROB))
 
 
 @pytest.mark.parametrize("pad", [0, 1, 7, 10])
@@ -41,7 +42,7 @@ def test_the_pad_token_may_be_any_token(actor_critic, pad):
         expected = actor_critic(collate(SEQUENCES, STARTS, 3, CPU), 1.0)
         found = actor_critic(collate(SEQUENCES, STARTS, pad, CPU), 1.0)
     for one, other in zip(found, expected, strict=True):
-        assert torch.allclose(one, other, atol=1e-6)
+        torch.testing.assert_close(one, other, **tensors(LOGPROB))
 
 
 def test_left_padding_changes_no_value(actor_critic):
@@ -55,7 +56,7 @@ def test_left_padding_changes_no_value(actor_critic):
         states = actor_critic.critic(ids, attention_mask=mask, position_ids=positions).last_hidden_state[0]
         left = actor_critic.value_head(states[padding + start - 1 : -1]).squeeze(-1)
         right = actor_critic(collate([row, [*range(11), 1]], [start, 11], 0, CPU), 1.0)[2][: len(left)]
-    assert torch.allclose(left, right, atol=1e-5)
+    torch.testing.assert_close(left, right, **tensors(LOGPROB))
 
 
 def test_packing_changes_nothing(actor_critic):
@@ -82,9 +83,9 @@ def test_packing_changes_nothing(actor_critic):
             for place in range(start, len(row))
         ]
     )
-    assert torch.allclose(actor_critic.value_head(states[at]).squeeze(-1), values_N, atol=1e-5)
+    torch.testing.assert_close(actor_critic.value_head(states[at]).squeeze(-1), values_N, **tensors(LOGPROB))
     packed_N = logits[at].log_softmax(-1).gather(1, torch.tensor(flat)[at + 1][:, None]).squeeze(1)
-    assert torch.allclose(packed_N, logprobs_N, atol=1e-5)
+    torch.testing.assert_close(packed_N, logprobs_N, **tensors(LOGPROB))
 
 
 @pytest.mark.parametrize("budget", [7, 14, 20])
@@ -105,11 +106,12 @@ def test_micro_batching_changes_no_loss_and_no_gradient(actor_critic, budget):
     expected_sums, expected_count, expected = gradients(10_000)
     assert count == expected_count == sum(map(len, SEQUENCES)) - sum(STARTS)
     per_token = {name: value / count for name, value in expected_sums.items()}
-    assert {name: value / count for name, value in sums.items()} == pytest.approx(per_token, abs=1e-5)
+    assert {name: value / count for name, value in sums.items()} == pytest.approx(per_token, **LOGPROB)
     assert sums["clip_fraction"] > 0
     for one, other in zip(found, expected, strict=True):
         assert (one is None) == (other is None)
-        assert one is None or torch.allclose(one, other, atol=1e-5)
+        if one is not None:
+            torch.testing.assert_close(one, other, **tensors(GRADIENT))
 
 
 @pytest.mark.parametrize("budget", [7, 14, 1000])
@@ -117,14 +119,14 @@ def test_the_order_of_the_rows_is_kept(actor_critic, budget):
     """Length buckets reorder the rows for the forward pass; the results come back in place."""
     rollouts = rollouts_of(SEQUENCES, STARTS)
     (found_BT, _, values_BT), _ = rollout.forward_all(
-        lambda batch: actor_critic(batch, 1.0), rollouts, range(len(SEQUENCES)), 0, budget, count=3
+        lambda batch: actor_critic(batch, 1.0), rollouts, range(len(SEQUENCES)), Batching(0, budget), count=3
     )
     for place, (row, start) in enumerate(zip(SEQUENCES, STARTS, strict=True)):
         with torch.no_grad():
             logprobs, _, values = actor_critic(collate([row], [start], 0, CPU), 1.0)
         kept = len(row) - start
-        assert torch.allclose(found_BT[place, :kept], logprobs, atol=1e-5)
-        assert torch.allclose(values_BT[place, :kept], values, atol=1e-5)
+        torch.testing.assert_close(found_BT[place, :kept], logprobs, **tensors(LOGPROB))
+        torch.testing.assert_close(values_BT[place, :kept], values, **tensors(LOGPROB))
         assert not found_BT[place, kept:].any() and not values_BT[place, kept:].any()
 
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from pydantic import ValidationError
+from tolerance import FORMULA, LOGPROB, decimals, tensors
 from train_models import tiny_causal
 
 from constitute.config import load_config
@@ -14,13 +15,13 @@ from constitute.train.common.checkpoint import last_checkpoint, save_checkpoint
 from constitute.train.common.models import Actor
 from constitute.train.common.team import deal
 from constitute.train.ppo.sync import named_weights
-from constitute.train.rewards.total import RewardPart, as_parts, final_scores, weighted_sum
+from constitute.train.rewards.parts import RewardPart, as_parts, final_scores, weighted_sum
 
 
 def test_importance_weights_by_hand():
     ours, theirs = torch.tensor([-1.0, -1.0, -1.0]), torch.tensor([-1.0, -1.5, -3.0])
     weights = losses.importance_weights(ours, theirs, 2.0)
-    assert weights.tolist() == pytest.approx([1.0, 1.6487212, 2.0])
+    assert weights.tolist() == pytest.approx([1.0, 1.6487212, 2.0], **FORMULA)
 
 
 def test_scores_are_normalised_then_cut_then_penalised():
@@ -28,7 +29,7 @@ def test_scores_are_normalised_then_cut_then_penalised():
     assert final_scores(values, ended, PPOConfig(missing_eos_penalty=None, score_clip=1.5)) == [1.0, 1.5, 1.5]
     # Mean 3, deviation sqrt(14 / 3) = 2.1602.
     normed = final_scores(values, ended, PPOConfig(missing_eos_penalty=None, score_norm="batch"))
-    assert normed == pytest.approx([-0.9258, -0.4629, 1.3887], abs=1e-4)
+    assert normed == pytest.approx([-0.9258, -0.4629, 1.3887], **decimals(4))
     assert final_scores(values, ended, PPOConfig(score_norm="batch", score_clip=0.5))[2] == -1.0
 
 
@@ -88,7 +89,7 @@ def test_adapters_switch_off_to_the_reference_and_merge_to_the_policy():
         merged, _ = Actor(reference)(batch, 1.0)
     assert torch.equal(off, expected)
     assert (adapted - expected).abs().max() > 0.05
-    assert torch.allclose(merged, adapted, atol=1e-5)
+    torch.testing.assert_close(merged, adapted, **tensors(LOGPROB))
 
 
 def test_each_adapter_gets_its_own_gradient():
@@ -134,3 +135,14 @@ def test_contradicting_settings_are_told_without_a_dump(tmp_path):
     with pytest.raises(UsageError) as told:
         load_config(None, ("train.ppo.ptx_coef=1",))
     assert str(told.value) == "train.ppo: ptx_coef needs conversations; set ptx_data to a file of them"
+
+
+def test_a_checkpoint_that_a_kill_tore_is_removed_by_the_next(tmp_path):
+    model = tiny_causal(5, width=16)
+    optimizer = torch.optim.AdamW(model.parameters())
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: 1.0)
+    torn = tmp_path / "checkpoints" / ".iteration-000002.0123456789abcdef.tmp"
+    torn.mkdir(parents=True)
+    (torn / "model.safetensors").write_bytes(b"half")
+    save_checkpoint(tmp_path / "checkpoints", 2, model, optimizer, scheduler, {"made_by": {}})
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["iteration-000002"]

@@ -7,19 +7,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tolerance import FORMULA, LOGPROB, tensors
 from train_models import tiny_causal
 
 from constitute.config.train import RewardConfig
+from constitute.data.pairs import PreferencePair
 from constitute.errors import UsageError
-from constitute.train.common.data import Pair
-from constitute.train.reward.pairs import (
-    TokenPair,
-    bootstrap_counts,
-    margin,
-    target,
-)
-from constitute.train.reward.run import pair_losses
-from constitute.train.reward.scorer import (
+from constitute.train.common.batching import Batching
+from constitute.train.reward.model import (
     Normalisation,
     RewardModel,
     combined,
@@ -28,8 +23,16 @@ from constitute.train.reward.scorer import (
     score_head,
     value_head_of,
 )
+from constitute.train.reward.pairs import (
+    TokenPair,
+    bootstrap_counts,
+    margin,
+    target,
+)
+from constitute.train.reward.train import pair_losses
+from constitute.types import Message
 
-TURN = [{"role": "user", "content": "ask"}]
+TURN = (Message(role="user", content="ask"),)
 
 
 def classifier(heads=1, seed=0):
@@ -44,7 +47,7 @@ def classifier(heads=1, seed=0):
 
 
 def row(prob=0.9, **changes):
-    return Pair(TURN, "good", "bad", prob, **changes)
+    return PreferencePair(TURN, "good", "bad", prob, **changes)
 
 
 def token_pairs(n, probs=None, seed=0, **changes):
@@ -83,7 +86,7 @@ def test_loss_is_the_cross_entropy_of_the_models_own_scores(labels):
         _cross_entropy(d.item(), target(pair.row.chosen_prob, labels))
         for d, pair in zip(differences, pairs, strict=True)
     )
-    assert loss == pytest.approx(by_hand, abs=1e-5)
+    assert loss == pytest.approx(by_hand, **LOGPROB)
 
 
 def test_margin_is_what_the_likelier_side_must_win_by():
@@ -92,10 +95,10 @@ def test_margin_is_what_the_likelier_side_must_win_by():
     loss, (first, second) = loss_of(pairs, RewardConfig(labels="hard", margin=True))
     # Llama 2, equation 2, for either side: -log sigmoid(r_better - r_worse - m).
     by_hand = _cross_entropy(first.item() - 0.75, 1.0) + _cross_entropy(-second.item() - 0.75, 1.0)
-    assert loss == pytest.approx(by_hand, abs=1e-5)
+    assert loss == pytest.approx(by_hand, **LOGPROB)
     unused, _ = loss_of(pairs, RewardConfig(labels="hard"))
     plain = _cross_entropy(first.item(), 1.0) + _cross_entropy(-second.item(), 1.0)
-    assert unused == pytest.approx(plain, abs=1e-5)
+    assert unused == pytest.approx(plain, **LOGPROB)
 
 
 def test_weights_and_rows():
@@ -106,7 +109,7 @@ def test_weights_and_rows():
     loss, differences = loss_of(weighted, RewardConfig(), rows=[3, 0])
     by_hand = 3 * _cross_entropy(differences[3].item(), pairs[3].row.chosen_prob)
     by_hand += 2 * _cross_entropy(differences[0].item(), pairs[0].row.chosen_prob)
-    assert loss == pytest.approx(by_hand, abs=1e-5)
+    assert loss == pytest.approx(by_hand, **LOGPROB)
 
 
 def test_each_head_learns_from_its_own_resample():
@@ -118,7 +121,7 @@ def test_each_head_learns_from_its_own_resample():
         for i in range(6)
         for head in range(3)
     )
-    assert loss == pytest.approx(by_hand, abs=1e-5)
+    assert loss == pytest.approx(by_hand, **LOGPROB)
 
 
 def test_no_gradient_reaches_a_head_from_pairs_it_has_not_drawn():
@@ -134,10 +137,10 @@ def test_an_ensemble_combines_by_hand():
     raw = torch.tensor([[3.0, 10.0], [1.0, -10.0]])
     base = Normalisation((1.0, 0.0), (2.0, 10.0))
     # Normalised: (1, 1) and (0, -1).
-    assert combined(raw, base).tolist() == pytest.approx([1.0, -0.5])
-    assert combined(raw, replace(base, combine="min")).tolist() == pytest.approx([1.0, -1.0])
+    assert combined(raw, base).tolist() == pytest.approx([1.0, -0.5], **FORMULA)
+    assert combined(raw, replace(base, combine="min")).tolist() == pytest.approx([1.0, -1.0], **FORMULA)
     pessimistic = replace(base, combine="pessimistic", penalty=0.6)
-    assert combined(raw, pessimistic).tolist() == pytest.approx([1.0, -0.5 - 0.6 * 0.5])
+    assert combined(raw, pessimistic).tolist() == pytest.approx([1.0, -0.5 - 0.6 * 0.5], **FORMULA)
 
 
 def test_normalisation_goes_through_the_configuration_and_one_form_replaces_the_other():
@@ -162,13 +165,13 @@ def test_a_saved_ensemble_scores_alike_here_and_in_transformers(tmp_path, combin
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
     assert loaded.config.num_labels == 3
     sequences = [side for pair in token_pairs(6, seed=3) for side in (pair.chosen, pair.rejected)]
-    ours = RewardModel(loaded, "saved", torch.device("cpu")).scores(sequences, 0, 64)
+    ours = RewardModel(loaded, "saved", torch.device("cpu")).scores(sequences, Batching(0, 64))
     width = max(map(len, sequences))
     padded = torch.tensor([side + [0] * (width - len(side)) for side in sequences])
     mask = torch.tensor([[1] * len(side) + [0] * (width - len(side)) for side in sequences])
     with torch.no_grad():
         theirs = combined(loaded(padded, attention_mask=mask).logits, normal)
-    assert ours == pytest.approx(theirs.tolist(), abs=1e-5)
+    assert ours == pytest.approx(theirs.tolist(), **LOGPROB)
 
 
 @pytest.mark.parametrize("heads", [1, 3])
@@ -178,7 +181,7 @@ def test_a_critic_starts_as_the_mean_of_the_normalised_heads(heads):
     Normalisation(means, stds, "min" if heads > 1 else "mean").write(model.config)
     states = torch.randn(5, 32)
     expected = ((model.score(states) - torch.tensor(means)) / torch.tensor(stds)).mean(dim=1)
-    torch.testing.assert_close(value_head_of(model, "toy")(states).squeeze(-1), expected)
+    torch.testing.assert_close(value_head_of(model, "toy")(states).squeeze(-1), expected, **tensors(LOGPROB))
 
 
 def test_a_classifier_that_is_no_reward_model_is_refused():
@@ -191,11 +194,15 @@ def test_a_classifier_that_is_no_reward_model_is_refused():
 def test_padding_and_grouping_do_not_change_a_score():
     model = classifier(2)
     sequences = [side for pair in token_pairs(20, seed=5) for side in (pair.chosen, pair.rejected)]
-    alone = raw_scores(model, model.score, sequences, 0, 1)
-    torch.testing.assert_close(raw_scores(model, model.score, sequences, 0, 4096), alone)
+    alone = raw_scores(model, model.score, sequences, Batching(0, 1))
+    torch.testing.assert_close(
+        raw_scores(model, model.score, sequences, Batching(0, 4096)), alone, **tensors(LOGPROB)
+    )
     # A real token that happens to be the pad token is still the last one.
     ends = [[*sequence, 0] for sequence in sequences]
     with torch.no_grad():
         hidden = [model.model(torch.tensor([end])).last_hidden_state[0, -1] for end in ends]
         expected = model.score(torch.stack(hidden))
-    torch.testing.assert_close(raw_scores(model, model.score, ends, 0, 4096), expected)
+    torch.testing.assert_close(
+        raw_scores(model, model.score, ends, Batching(0, 4096)), expected, **tensors(LOGPROB)
+    )

@@ -1,6 +1,5 @@
 """Preference rows on their way to the reward model: reading, splitting, resampling, cutting."""
 
-import json
 import math
 from dataclasses import replace
 
@@ -8,14 +7,16 @@ import pytest
 from tiny_models import byte_tokenizer
 
 from constitute.config.train import RewardConfig
+from constitute.data.pairs import PreferencePair
 from constitute.engines.render import Renderer
 from constitute.errors import DataError
-from constitute.train.common.data import Pair, read_pairs
-from constitute.train.reward.pairs import bootstrap_counts, consecutive, split_pairs, target
+from constitute.train.reward.pairs import TokenPair, bootstrap_counts, consecutive, split_pairs, target
+from constitute.train.reward.train import check_margins
+from constitute.types import Message
 
 
 def row(prob=0.9, **changes):
-    return Pair([{"role": "user", "content": "ask"}], "good", "bad", prob, **changes)
+    return PreferencePair((Message(role="user", content="ask"),), "good", "bad", prob, **changes)
 
 
 def test_targets_by_hand():
@@ -42,7 +43,7 @@ TEMPLATE = "{% for m in messages %}{{ m.content }}|{% endfor %}"
 
 def test_pairs_are_split_by_prompt_and_what_is_left_out_is_counted():
     pairs = [
-        replace(row(0.9 if side else 0.5), prompt=[{"role": "user", "content": f"p{prompt}"}])
+        replace(row(0.9 if side else 0.5), prompt=(Message(role="user", content=f"p{prompt}"),))
         for prompt in range(10)
         for side in range(2)
     ]
@@ -54,50 +55,18 @@ def test_pairs_are_split_by_prompt_and_what_is_left_out_is_counted():
     split = split_pairs(pairs, renderer, config, seed=0)
     assert (split.too_long, split.weightless, split.undecided) == (1, 1, 0)
     assert len(split.train) + len(split.held_out) == 20
-    prompts = [{pair.row.prompt[0]["content"] for pair in part} for part in (split.train, split.held_out)]
+    prompts = [{pair.row.prompt[0].content for pair in part} for part in (split.train, split.held_out)]
     assert not prompts[0] & prompts[1]
     pair = split.train[0]
     assert pair.chosen[: pair.prompt_length] == pair.rejected[: pair.prompt_length]
     assert tokenizer.convert_ids_to_tokens(pair.chosen[pair.prompt_length :]) == [*"good|"]
     hard = split_pairs(pairs, renderer, config.model_copy(update={"labels": "hard"}), seed=0)
     assert hard.undecided == 10 and len(hard.train) + len(hard.held_out) == 10
-    with pytest.raises(DataError, match="21 of 21 rows have no `margin`"):
-        split_pairs(pairs, renderer, config.model_copy(update={"margin": True}), seed=0)
 
 
-GOOD = {"prompt": "ask", "chosen": "good", "rejected": "bad", "chosen_prob": 0.7}
-
-
-def test_rows_bring_their_weight_margin_principles_and_source(tmp_path):
-    rows = [
-        GOOD,
-        GOOD | {"weight": 2, "margin": -0.5, "principle_ids": ["p", "q", "p"], "chosen_source": "b",
-                "rejected_source": "a"},
-        GOOD | {"principle": "p", "source": "web", "margin": None},
-    ]  # fmt: skip
-    path = tmp_path / "pairs.jsonl"
-    path.write_text("".join(json.dumps(line) + "\n" for line in rows))
-    plain, full, other = read_pairs(path)
-    assert (plain.weight, plain.margin, plain.principles, plain.source) == (1.0, None, (), None)
-    assert (full.weight, full.margin, full.principles, full.source) == (2.0, -0.5, ("p", "q"), "a / b")
-    assert (other.margin, other.principles, other.source) == (None, ("p",), "web")
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"weight": -1}, r"`weight` must be a finite number from 0 up, not -1"),
-        ({"weight": math.inf}, "`weight` must be a finite number from 0 up, not inf"),
-        ({"weight": True}, "`weight` must be"),
-        ({"margin": "much"}, "`margin` must be a finite number, not 'much'"),
-        ({"margin": math.nan}, "`margin` must be a finite number, not nan"),
-        ({"chosen_prob": math.nan}, "number from 0 to 1, not nan"),
-        ({"principle_ids": "p"}, "`principle_ids` must be a list of names, not 'p'"),
-        ({"source": 3}, "sources of the answers must be names"),
-    ],
-)
-def test_bad_values_are_named_by_line(tmp_path, change, message):
-    path = tmp_path / "pairs.jsonl"
-    path.write_text(json.dumps(GOOD) + "\n" + json.dumps(GOOD | change) + "\n")
-    with pytest.raises(DataError, match=r"pairs\.jsonl:2: .*" + message):
-        read_pairs(path)
+def test_every_pair_needs_a_margin_where_margins_are_on():
+    pairs = [TokenPair([1], [2], 0, row(margin=margin)) for margin in (0.5, None, 1.0)]
+    check_margins(pairs, RewardConfig())
+    check_margins(pairs[::2], RewardConfig(margin=True))
+    with pytest.raises(DataError, match="1 of 3 rows have no `margin`"):
+        check_margins(pairs, RewardConfig(margin=True))

@@ -1,17 +1,20 @@
 """What a policy is rewarded by: reading sources, calling Python functions, and how each goes wrong."""
 
 import math
+from importlib import import_module
 from itertools import count
 
 import pytest
 
 pytest.importorskip("torch")
 
+from registry_examples import add_module, example
+
 from constitute.config import RunConfig, load_config
 from constitute.config.ppo import RewardSource
 from constitute.errors import DataError, UsageError
-from constitute.train.rewards.sources import open_rewards, parse_reward, reward_name, used_rewards
-from constitute.train.rewards.total import as_parts, weighted_sum
+from constitute.train.rewards.parts import SourceKind, as_parts, weighted_sum
+from constitute.train.rewards.sources import KINDS, kind_of, open_rewards, parse_reward, used_rewards
 from constitute.types import Completion, Message, Prompt
 
 PROMPTS = [Prompt(id=name, messages=(Message(role="user", content="ask"),)) for name in ("one", "two")]
@@ -71,7 +74,7 @@ def test_a_weight_that_is_no_number(text):
     ],
 )
 def test_names_come_from_sources(source, name):
-    assert reward_name(source) == name
+    assert kind_of(source).name(source) == name
 
 
 def test_the_command_line_goes_before_the_configuration():
@@ -218,3 +221,30 @@ def test_the_fake_judge_scores_from_blocking_code(tmp_path):
         expected.append((mean - 5.5) / 4.5)
     assert all(values == pytest.approx(expected) for values in found)
     assert not math.isclose(*expected)
+
+
+def test_a_kind_of_source_is_one_entry(monkeypatch):
+    """The kind that CONTRIBUTING adds is parsed, named and opened; nothing else is touched."""
+    add_module(monkeypatch, "words_reward", example("A reward source"))
+    monkeypatch.setitem(KINDS, "words", import_module("words_reward").KIND)
+    with open_rewards(RunConfig(), ("0.5*words~2", "words~9")) as parts:
+        assert [(part.name, part.weight, part.identity) for part in parts] == [
+            ("words", 0.5, "words~2"), ("words-2", 1.0, "words~9"),
+        ]  # fmt: skip
+        assert [part.source(PROMPTS, COMPLETIONS) for part in parts] == [[2, 1], [3, 1]]
+    with pytest.raises(UsageError, match="URL, judge, or words~MOST"):
+        scores("./nowhere")
+
+
+def test_what_a_source_opens_is_closed_at_the_end(monkeypatch):
+    closed = []
+
+    def open_one(source, opening):
+        opening.closing.callback(closed.append, source)
+        return (lambda prompts, completions: [0.0, 0.0]), source
+
+    kind = SourceKind("x!", lambda source: source.startswith("x!"), lambda source: "x", open_one)
+    monkeypatch.setitem(KINDS, "x", kind)
+    with open_rewards(RunConfig(), ("x!1", "x!2")):
+        assert closed == []
+    assert closed == ["x!2", "x!1"]

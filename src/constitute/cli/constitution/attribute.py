@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,14 +13,13 @@ from constitute.cli import options
 if TYPE_CHECKING:
     from constitute.editing.attribute.run import Attributed
 
-FAILED_ROWS = 3
 file_out = click.Path(path_type=Path, dir_okay=False)
 
 
 @options.command()
 @click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("--fill", is_flag=True, help="Ask the model for votes that are missing.")
-@options.compose(options.model, options.constitution, options.limit)
+@options.compose(options.model, options.constitution, options.limit, options.config_file)
 @click.option("--margin", type=float, help="Least |2 P(A) - 1| of a confident vote; 0.2 if absent.")
 @click.option("--out", type=file_out, help="Write the heat map and tables as one HTML page.")
 @click.option("--csv", "csv_file", type=file_out, help="Write the matrix as CSV.")
@@ -31,6 +30,7 @@ def attribute(
     model: str | None,
     constitution_file: str | None,
     limit: int | None,
+    config_file: Path | None,
     margin: float | None,
     out: Path | None,
     csv_file: Path | None,
@@ -47,9 +47,10 @@ def attribute(
       constitute constitution attribute run --out attribution.html
       constitute constitution attribute run --fill --model pocket --csv votes.csv
     """
-    from constitute.editing.attribute.attribution import MARGIN
+    from constitute.cli.text import say
+    from constitute.editing.attribute.figures import MARGIN
     from constitute.editing.attribute.run import attribute_run
-    from constitute.errors import UsageError
+    from constitute.errors import ExitCode, UsageError
     from constitute.files import write_text
     from constitute.progress import open_progress
     from constitute.report.heatmap import as_csv, write_heatmap
@@ -57,14 +58,10 @@ def attribute(
     if (model or constitution_file) and not fill:
         raise UsageError("--model and --constitution are for --fill, which asks for votes that are missing")
     wanted = {"model": model, "judge": model, "constitution": constitution_file}
-    config = options.configured(run_dir, None, sets, wanted)
-
-    def say(text: str) -> None:
-        click.echo(text, err=True)
-
+    config = options.configured(run_dir, config_file, sets, wanted)
+    least = MARGIN if margin is None else margin
     with open_progress(as_json) as progress:
-        least = MARGIN if margin is None else margin
-        done = attribute_run(config, fill=fill, margin=least, limit=limit, say=say, progress=progress)
+        done = attribute_run(config, fill=fill, margin=least, limit=limit, progress=progress)
     for file in filter(None, (out, csv_file)):
         file.parent.mkdir(parents=True, exist_ok=True)
     if out is not None:
@@ -72,47 +69,55 @@ def attribute(
     if csv_file is not None:
         say(f"wrote {write_text(csv_file, as_csv(done.figures))}")
     if as_json:
-        result = {"event": "result", "asked": done.asked, "reused": done.reused, "unfilled": done.unfilled}
+        result: dict[str, Any] = {
+            "event": "result",
+            "asked": done.asked,
+            "reused": done.reused,
+            "without_label": done.without_label,
+        }
+        result["unfilled"] = [(row.row_id, row.status, row.reason) for row in done.unfilled]
         figures = done.figures.model_dump(mode="json")
-        click.echo(json.dumps(result | {"without_label": done.without_label} | figures, ensure_ascii=False))
+        click.echo(json.dumps(result | figures, ensure_ascii=False))
     else:
         click.echo(_text(done))
-    return FAILED_ROWS if done.unfilled else 0
+    return ExitCode.ROWS_FAILED if any(row.status == "failed" for row in done.unfilled) else ExitCode.OK
 
 
 def _text(done: Attributed) -> str:
     from constitute.cli.text import harmless, table
-    from constitute.report.heatmap import percent, sentences, short
+    from constitute.report.heatmap import sentences
 
     figures = done.figures
-    head = ("principle", "weight", "decides (95 %)", "change of P(A)", "flips without it", "agrees")
+    head = ("principle", "weight", "decides", "change of P(A)", "flips without it", "agrees")
     more = ("confidence", "order flips", "silent", "missing")
     rows = [
         (
             i.principle_id,
             i.weight,
-            percent(i.decides),
-            "-" if i.change is None else "{:.3f} ({:.3f} to {:.3f})".format(*i.change),
-            short(i.without),
-            short(i.agrees),
+            i.decides.text(2),
+            i.change.text(3),
+            i.without.value,
+            i.agrees.value,
             i.confidence,
-            short(i.order_flips),
-            short(i.silent),
+            i.order_flips.value,
+            i.silent.value,
             i.missing,
         )
-        for i in sorted(figures.influences, key=lambda i: (-i.decides.count, i.principle_id))
+        for i in sorted(figures.influences, key=lambda i: (-(i.decides.value or 0.0), i.principle_id))
     ]
     lines = sentences(figures)
     if done.without_label:
         lines.append(f"{done.without_label} rows of the run have no label and are left out")
+    lines.append("shares and means with their 95 % intervals:")
     blocks = ["\n".join(map(harmless, lines)), table((*head, *more), rows)]
     if figures.conflicts:
-        conflicts = [(c.first, c.second, percent(c.against)) for c in figures.conflicts[:8]]
-        blocks.append(table(("principle", "against", "confident both ways (95 %)"), conflicts))
+        conflicts = [(c.first, c.second, c.against.text(2)) for c in figures.conflicts[:8]]
+        blocks.append(table(("principle", "against", "confident both ways"), conflicts))
     nobody = [c for c in figures.columns if not c.confident]
     if nobody:
         shown = [(c.id, c.p_a, " ".join(c.prompt.split())[:60]) for c in nobody[:10]]
         blocks.append(table((f"no confident vote ({len(nobody)})", "P(A)", "prompt"), shown))
     if done.unfilled:
-        blocks.append(table(("not filled", "reason"), done.unfilled[:10]))
+        unfilled = [(row.row_id, row.status, row.reason) for row in done.unfilled[:10]]
+        blocks.append(table(("not filled", "status", "reason"), unfilled))
     return "\n\n".join(blocks)

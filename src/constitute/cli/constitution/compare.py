@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +11,8 @@ import click
 from constitute.cli import options
 
 if TYPE_CHECKING:
-    from constitute.editing.compare import Compared
-    from constitute.editing.contest import Contest, Contests
-    from constitute.editing.effect import Figure
-
-FAILED_ROWS = 3
+    from constitute.editing.compare.figures import Contest, Contests
+    from constitute.editing.compare.run import Compared
 
 
 @options.command()
@@ -25,7 +20,15 @@ FAILED_ROWS = 3
 @click.argument("second", metavar="B")
 @options.compose(options.model, options.prompts)
 @click.option("--judge", help="Another model that compares in the model's place.")
-@options.compose(options.limit, options.cache, options.sets, options.seed, options.as_json, options.debug)
+@options.compose(
+    options.limit,
+    options.cache,
+    options.config_file,
+    options.sets,
+    options.seed,
+    options.as_json,
+    options.debug,
+)
 def compare(
     first: str,
     second: str,
@@ -34,6 +37,7 @@ def compare(
     judge: str | None,
     limit: int | None,
     cache_dir: Path,
+    config_file: Path | None,
     sets: tuple[str, ...],
     seed: int | None,
     as_json: bool,
@@ -48,21 +52,24 @@ def compare(
       constitute constitution compare harmless my.yaml --model pocket --prompts prompts.jsonl
       constitute constitution compare old.yaml new.yaml --model pocket --set label.principles=all
     """
-    from constitute.constitution.read import load_constitution
-    from constitute.editing.compare import compare_constitutions, prompts_for
+    from constitute.cli.text import coloured
+    from constitute.constitution.read import load_configured
+    from constitute.editing.compare.run import compare_constitutions, prompts_for
+    from constitute.errors import ExitCode
     from constitute.progress import open_progress
 
-    a, b = load_constitution(first), load_constitution(second)
     wanted = {"model": model, "judge": judge, "prompts": prompts_file, "limit": limit, "seed": seed}
-    config = options.configured(cache_dir, None, sets, wanted)
+    config = options.configured(cache_dir, config_file, sets, wanted)
+    a, b = (load_configured(config, name) for name in (first, second))
     prompts = prompts_for(config, a, b)
     with open_progress(as_json) as progress:
         done = compare_constitutions(config, a, b, prompts, progress=progress)
     if as_json:
         click.echo(json.dumps(_result(done), ensure_ascii=False))
     else:
-        click.echo(_text(done, (a.name, b.name), sys.stdout.isatty() and not os.environ.get("NO_COLOR")))
-    return FAILED_ROWS if any(status == "failed" for _, status, *_ in done.figures.problems) else 0
+        click.echo(_text(done, (a.name, b.name), coloured()))
+    failed = any(status == "failed" for _, status, *_ in done.figures.problems)
+    return ExitCode.ROWS_FAILED if failed else ExitCode.OK
 
 
 def _result(done: Compared) -> dict[str, Any]:
@@ -82,29 +89,21 @@ def _text(done: Compared, names: tuple[str, str], colour: bool) -> str:
     lines = [
         f"A: {names[0]}, B: {names[1]}",
         f"{figures.prompts} prompts, {figures.compared} with both revisions; {figures.same} of these have "
-        f"the same words, {_figure(figures.differ)} differ",
+        f"the same words, {figures.differ.text()} differ",
     ]
     if figures.words is not None:
         words = (
             f"{name} {count:.1f}" for name, count in zip(("draft", "A", "B"), figures.words, strict=True)
         )
         lines.append(f"words, mean: {', '.join(words)}")
-        changed = (f"{side} {_figure(share)}" for side, share in zip("AB", figures.changed, strict=True))
+        changed = (f"{side} {share.text()}" for side, share in zip("AB", figures.changed, strict=True))
         lines.append(f"revisions that differ from the draft: {', '.join(changed)}")
-    head = (
-        "judge",
-        "pairs",
-        "B over A (95 %)",
-        "for B",
-        "for A",
-        "ties",
-        "order flips (95 %)",
-        "P(shown first)",
-    )
+    head = ("judge", "B over A", "for B", "for A", "ties", "order flips", "P(shown first)")
     rows = [
-        (s.judge, s.win.n, _figure(s.win), s.for_b, s.for_a, s.ties, _figure(s.flips), s.p_first)
+        (s.judge, s.win.text(), s.for_b, s.for_a, s.ties, s.flips.text(), s.p_first)
         for s in figures.standings
     ]
+    lines.append("shares with their 95 % intervals:")
     blocks = ["\n".join(map(harmless, lines)), table(head, rows)]
     if figures.problems:
         blocks.append(table(("at", "status", "reason", "prompts"), figures.problems))
@@ -126,14 +125,8 @@ def _example(row: Contest, colour: bool) -> str:
     from constitute.editing.words import ansi, brief, plain, word_diff
     from constitute.strict_yaml import shorten
 
-    judged = ", ".join(f"{judge} {verdict.p_b:.3f}" for judge, verdict in row.verdicts.items())
+    judged = ", ".join(f"{judge} {each.p_b:.3f}" for judge, each in row.judgements.items())
     asked = shorten(harmless(row.prompt.messages[-1].content), 100)
     runs = brief(word_diff(harmless(row.a or ""), harmless(row.b or "")))
     words = (ansi if colour else plain)(runs).replace("\n", "\n    ")
     return f"{harmless(row.id)}: P(B) by judge {judged}\n  prompt: {asked}\n  A to B: {words}"
-
-
-def _figure(figure: Figure) -> str:
-    if figure.value is None:
-        return "-"
-    return f"{figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})"

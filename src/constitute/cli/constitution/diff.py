@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +12,7 @@ from constitute.cli import options
 
 if TYPE_CHECKING:
     from constitute.config import RunConfig
-    from constitute.editing.diff import Diff
+    from constitute.editing.diff.run import Diff
     from constitute.types import Constitution
 
 
@@ -31,8 +29,8 @@ if TYPE_CHECKING:
 @options.compose(options.model, options.limit)
 @click.option("--dry-run", is_flag=True, help="Say how many questions would be asked, and ask none.")
 @click.option("--out", type=click.Path(path_type=Path), help="JSONL file to write, a row a pair.")
-@click.option("--force", is_flag=True, help="Replace the output file.")
-@options.compose(options.sets, options.seed, options.as_json, options.debug)
+@options.force
+@options.compose(options.config_file, options.sets, options.seed, options.as_json, options.debug)
 def diff(
     first: str,
     second: str,
@@ -43,10 +41,11 @@ def diff(
     dry_run: bool,
     out: Path | None,
     force: bool,
+    config_file: Path | None,
     sets: tuple[str, ...],
     seed: int | None,
     as_json: bool,
-) -> None:
+) -> int:
     """Show what differs from constitution A to B, word by word; with --run, what it does to stored pairs.
 
     Labels are compared from the run's stored votes; only questions that changed are asked, of --model or
@@ -59,27 +58,35 @@ def diff(
       constitute constitution diff old.yaml new.yaml --run run --dry-run
     """
     from constitute.cli.constitution.diff_text import changes_json, changes_text
-    from constitute.constitution.read import load_constitution
-    from constitute.editing.changes import changes_between
-    from constitute.errors import UsageError
+    from constitute.cli.text import coloured
+    from constitute.config import load_config
+    from constitute.constitution.read import load_configured
+    from constitute.editing.diff.changes import changes_between
+    from constitute.errors import ExitCode, UsageError
 
-    a, b = load_constitution(first), load_constitution(second)
     if run_dir is None and (pairs_file or dry_run or out or model):
         raise UsageError("the effect on pairs needs a run that keeps the answers; give --run DIR")
     if out is not None and out.exists() and not force:
         raise UsageError(f"{out} exists already; give another name, or --force to replace it")
+    if run_dir is None:
+        config = load_config(config_file, sets, {"seed": seed})
+    else:
+        config = options.configured(run_dir, config_file, sets, {"seed": seed})
+    a, b = (load_configured(config, name) for name in (first, second))
     changes = changes_between(a, b)
     if not as_json:
-        click.echo(changes_text(changes, sys.stdout.isatty() and not os.environ.get("NO_COLOR")))
+        click.echo(changes_text(changes, coloured()))
     result: dict[str, Any] = {"event": "result", **changes_json(changes)}
+    failed = 0
     if run_dir is not None:
-        config = options.configured(run_dir, None, sets, {"seed": seed})
-        # A limit that the run remembers is one of its prompts, not of its pairs.
+        # The limit of a configuration is one of prompts, not of pairs.
         config = config.model_copy(update={"limit": limit})
         done = _effect(config, a, b, model, pairs_file, dry_run, as_json)
         result |= _print(done, config, out, as_json, dry_run)
+        failed = done.failed
     if as_json:
         click.echo(json.dumps(result, ensure_ascii=False))
+    return ExitCode.ROWS_FAILED if failed else ExitCode.OK
 
 
 def _effect(
@@ -92,7 +99,7 @@ def _effect(
     as_json: bool,
 ) -> Diff:
     from constitute.data.pairs import read_pairs
-    from constitute.editing.diff import diff_constitutions
+    from constitute.editing.diff.run import diff_constitutions
     from constitute.progress import open_progress
 
     pairs = None if pairs_file is None else read_pairs(pairs_file, limit=config.limit)[0]
@@ -103,25 +110,26 @@ def _effect(
 def _print(done: Diff, config: RunConfig, out: Path | None, as_json: bool, dry_run: bool) -> dict[str, Any]:
     """Print or return what the effect is and what it took; write the rows where asked to."""
     from constitute.cli.constitution.diff_text import effect_json, effect_text
-    from constitute.editing.diff import pair_row
+    from constitute.cli.text import harmless, say
+    from constitute.editing.diff.run import pair_row
     from constitute.files import write_text
 
     took: dict[str, Any] = {
-        name: getattr(done, name) for name in ("questions", "asked", "reused", "stored", "model")
+        name: getattr(done, name) for name in ("questions", "asked", "reused", "stored", "failed", "model")
     }
     took["unlabelled"] = dict(zip(("abstained", "failed"), done.unlabelled, strict=True))
     if done.effect is None:
         if not as_json:
             whom = f" of {done.model}" if done.questions and done.model else ""
             told = ", less those the store can answer" if done.questions else ""
-            click.echo(f"\n{done.questions} questions to ask{whom}{told}; nothing was asked")
+            click.echo(harmless(f"\n{done.questions} questions to ask{whom}{told}; nothing was asked"))
         return {"dry_run": dry_run, **took}
     if out is not None:
         rows = (json.dumps(pair_row(pair), ensure_ascii=False) for pair in done.pairs)
         write_text(out, "".join(f"{row}\n" for row in rows))
-        click.echo(f"{out}: {len(done.pairs)} pairs", err=True)
+        say(f"{out}: {len(done.pairs)} pairs")
     if not as_json:
-        click.echo(f"\n{effect_text(done.effect)}\n\n{_took(done, config)}")
+        click.echo(f"\n{effect_text(done.effect)}\n\n{harmless(_took(done, config))}")
         return {}
     return {**took, "effect": effect_json(done.effect, [pair_row(pair) for pair in done.effect.movers])}
 
@@ -130,7 +138,7 @@ def _took(done: Diff, config: RunConfig) -> str:
     where = f"{done.stored} votes from stored rows"
     asked = f"{done.asked} questions asked, {done.reused} answered from the store"
     abstained, failed = done.unlabelled
-    lines = [f"{where}; {asked}"]
+    lines = [f"{where}; {asked}" + (f", {done.failed} votes failed" if done.failed else "")]
     if abstained or failed:
         lines.append(
             f"{config.run} has no label for {abstained + failed} more pairs ({abstained} abstained, "

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from constitute.cli.text import harmless, table
-from constitute.editing.changes import TEXTS, Change, Changes
-from constitute.editing.effect import Effect, Figure, Group, Pair, largest_part
+from constitute.editing.diff.changes import TEXTS, Change, Changes
+from constitute.editing.diff.effect import Effect, Movement, PairEffect, largest_part
 from constitute.editing.words import ansi, plain, word_diff
 from constitute.strict_yaml import shorten
 
@@ -92,11 +92,10 @@ def _value(value: Any) -> str:
 def effect_text(effect: Effect) -> str:
     """Flips, movement, where they fall, and the pairs that moved most."""
     left_out = effect.only_before + effect.only_after + effect.neither
-    shift = effect.shift
     lines = [f"effect on {effect.all.flips.n} pairs that have a label under both"]
     lines.append(
-        f"labels that flip: {effect.all.flipped} of {effect.all.flips.n}, {_figure(effect.all.flips)}; "
-        f"|change of P(A)|, mean {_figure(effect.all.moved)}; change of P(A), mean {_figure(shift, True)}"
+        f"labels that flip: {effect.all.flipped} of {effect.all.flips.n}, {effect.all.flips.text()}; "
+        f"|change of P(A)|, mean {effect.all.moved.text()}; change of P(A), mean {effect.shift.text()}"
     )
     if left_out:
         lines.append(
@@ -112,25 +111,18 @@ def effect_text(effect: Effect) -> str:
         ("pairs by source", effect.by_source),
     ):
         if groups:
-            head = (title, "n", "flips", "share (95 %)", "|change|, mean (95 %)")
+            head = (title, "flips", "share (95 %)", "|change|, mean (95 %)")
             blocks.append(table(head, [_row(group) for group in groups]))
     if effect.movers:
         blocks.append("\n".join(["moved most:", *(_mover(pair) for pair in effect.movers)]))
     return "\n\n".join(blocks)
 
 
-def _row(group: Group) -> tuple[object, ...]:
-    return (group.name or "-", group.flips.n, group.flipped, _figure(group.flips), _figure(group.moved))
+def _row(group: Movement) -> tuple[object, ...]:
+    return (group.name or "-", group.flipped, group.flips.text(), group.moved.text())
 
 
-def _figure(figure: Figure, sign: bool = False) -> str:
-    if figure.value is None:
-        return "-"
-    form = "{:+.3f}" if sign else "{:.3f}"
-    return f"{form} ({form} to {form})".format(figure.value, figure.low, figure.high)
-
-
-def _mover(pair: Pair) -> str:
+def _mover(pair: PairEffect) -> str:
     row, part = pair.comparison, largest_part(pair)
     flip = ", flips" if pair.flips else ""
     lines = [f"{row.id}: P(A) {pair.before:.3f} -> {pair.after:.3f}{flip}"]

@@ -1,8 +1,9 @@
-"""`constitute constitution`: the group, and its commands check, import and export."""
+"""`constitute constitution`: the group, and its commands show, check, set, import and export."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,9 +16,8 @@ from constitute.cli.constitution.diff import diff
 from constitute.cli.constitution.lint import lint
 from constitute.cli.constitution.new import new
 from constitute.cli.constitution.preview import preview
-from constitute.cli.constitution.set import set_
-from constitute.cli.constitution.show import show
-from constitute.constitution.write import WRITERS
+from constitute.cli.text import counted, harmless, say
+from constitute.constitution.formats import FORMATS
 
 if TYPE_CHECKING:
     from constitute.types import Constitution
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 output = click.option(
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="File to write; stdout if absent."
 )
-force = click.option("--force", is_flag=True, help="Replace the output file.")
 
 
 @options.group()
@@ -58,7 +57,80 @@ def check(file: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(row, ensure_ascii=False))
     else:
-        click.echo(f"{row['name']}: {row['principles']} principles, hash {constitution_hash(loaded)[:16]}")
+        said = f"{loaded.name}: {row['principles']} principles, hash {constitution_hash(loaded)[:16]}"
+        click.echo(harmless(said))
+
+
+@constitution.command()
+@click.argument("file")
+@click.option("--principle", "ids", multiple=True, metavar="ID", help="Only this principle; may be repeated.")
+@click.option("--tag", "tags", multiple=True, help="Only principles with this tag; may be repeated.")
+@click.option("--model", help="Count tokens as this model does: folder, Hub name or 'pocket'.")
+@click.option("--tokenizer", help="Count tokens with this tokenizer folder or Hub name.")
+@options.as_json
+@options.debug
+def show(
+    file: str,
+    ids: tuple[str, ...],
+    tags: tuple[str, ...],
+    model: str | None,
+    tokenizer: str | None,
+    as_json: bool,
+) -> None:
+    """Print the three forms of every principle of FILE as the model will read them.
+
+    Each form says whether it was written in the file or filled from its template, and its length in words,
+    with --model or --tokenizer in tokens too. Placeholders stand for the conversation and the replies, which
+    the lengths leave out. The chance to be drawn is that among all principles of FILE.
+
+    \b
+    Examples:
+      constitute constitution show harmless --model pocket
+      constitute constitution show my.yaml --principle no-insults --json
+    """
+    from constitute.constitution.read import parse_constitution, select
+    from constitute.constitution.show import as_text, filled_forms, pick, principle_rows, totals
+    from constitute.packaged import find
+    from constitute.strict_yaml import read_bytes
+
+    path = find(file, "constitutions", ".yaml")
+    data = read_bytes(path)
+    whole = parse_constitution(data, path)
+    chosen = pick(select(whole, tags), ids)
+    rows = principle_rows(chosen, filled_forms(data), whole, _counter(model, tokenizer))
+    if as_json:
+        for row in rows:
+            click.echo(json.dumps(row, ensure_ascii=False))
+        click.echo(json.dumps({"totals": totals(rows)}))
+    else:
+        click.echo(harmless(as_text(whole, rows)))
+
+
+@constitution.command(name="set", context_settings={"ignore_unknown_options": True})
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("principle_id")
+@click.argument("key")
+@click.argument("value")
+@options.debug
+def set_(file: Path, principle_id: str, key: str, value: str) -> None:
+    """Set KEY of the principle PRINCIPLE_ID in FILE to VALUE and show the change word by word.
+
+    KEY is text, critique, revise, compare or weight. Comments and all else in FILE stay as they are.
+
+    \b
+    Examples:
+      constitute constitution set my.yaml be-brief weight 2
+      constitute constitution set my.yaml be-brief compare "Which reply is shorter?"
+    """
+    from constitute.constitution.edit import set_in_file
+    from constitute.editing.words import brief, plain, word_diff
+
+    change = set_in_file(file, principle_id, key, value)
+    if change is None:
+        say(f"{file}: {principle_id} {key} is that already")
+        return
+    runs = brief(word_diff(*change))
+    click.echo(harmless(f"{principle_id} {key}: {plain(runs)}".replace("\n", " ")))
 
 
 @constitution.command(name="import")
@@ -70,7 +142,7 @@ def check(file: str, as_json: bool) -> None:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Constitution to append to, comments kept.",
 )
-@force
+@options.force
 @options.debug
 def import_(files: tuple[Path, ...], output: Path | None, name: str, into: Path | None, force: bool) -> None:
     """Read FILES in a public format and write one constitution as YAML.
@@ -84,8 +156,8 @@ def import_(files: tuple[Path, ...], output: Path | None, name: str, into: Path 
       constitute constitution import CritiqueRevisionInstructions.json RLMadisonInstructions.json -o cai.yaml
       constitute constitution import principles.md --into mine.yaml
     """
-    from constitute.constitution.edit_file import loadable
-    from constitute.constitution.formats.importing import import_constitution
+    from constitute.constitution.edit import loadable
+    from constitute.constitution.formats.convert import import_constitution
 
     if into is not None and (output is not None or name or force):
         raise click.UsageError("--into writes the file it names; leave out --output, --name and --force")
@@ -93,14 +165,14 @@ def import_(files: tuple[Path, ...], output: Path | None, name: str, into: Path 
     if into is not None:
         _append(into, loaded, notes)
         return
-    _write(loadable(loaded), output, force, notes, _principles(len(loaded.principles)))
+    _write(loadable(loaded), output, force, notes, counted(len(loaded.principles), "principle"))
 
 
 @constitution.command(name="export")
 @click.argument("file")
-@click.option("--format", "kind", type=click.Choice(list(WRITERS)), required=True, help="Format to write.")
+@click.option("--format", "kind", required=True, help=f"Format to write: {', '.join(FORMATS)}.")
 @output
-@force
+@options.force
 @options.debug
 def export_(file: str, kind: str, output: Path | None, force: bool) -> None:
     """Write the constitution FILE in a public format.
@@ -110,21 +182,40 @@ def export_(file: str, kind: str, output: Path | None, force: bool) -> None:
       constitute constitution export harmless --format markdown
       constitute constitution export my.yaml --format cai-revise -o CritiqueRevisionInstructions.json
     """
+    from constitute.constitution.formats.convert import export
     from constitute.constitution.read import load_constitution
-    from constitute.constitution.write import export
 
     loaded = load_constitution(file)
     text, notes = export(loaded, kind)
-    _write(text, output, force, notes, _principles(len(loaded.principles)))
+    _write(text, output, force, notes, counted(len(loaded.principles), "principle"))
+
+
+def _counter(model: str | None, tokenizer: str | None) -> Callable[[str], int] | None:
+    """How many tokens a text has for the model; only its tokenizer is loaded."""
+    from constitute.engines import is_url
+    from constitute.errors import UsageError
+
+    name = tokenizer or model
+    if name is None:
+        return None
+    if is_url(name):
+        raise UsageError(
+            f"{name} is a server, whose tokenizer is not at hand; name one with --tokenizer FOLDER"
+        )
+    from constitute.engines.tokenizer import load_tokenizer
+    from constitute.packaged import model_path
+
+    loaded = load_tokenizer(model_path(name))
+    return lambda text: len(loaded.encode(text, add_special_tokens=False))
 
 
 def _append(into: Path, loaded: Constitution, notes: list[str]) -> None:
-    from constitute.constitution.edit_file import append_to_file
+    from constitute.constitution.edit import append_to_file
 
     added, skipped = append_to_file(into, loaded.principles)
     _notes(notes)
     there = f", {skipped} there already" if skipped else ""
-    click.echo(f"{into}: {_principles(added)} added{there}", err=True)
+    say(f"{into}: {counted(added, 'principle')} added{there}")
 
 
 def _write(text: str, output: Path | None, force: bool, notes: list[str], what: str) -> None:
@@ -135,19 +226,13 @@ def _write(text: str, output: Path | None, force: bool, notes: list[str], what: 
         click.echo(text, nl=False)
         return
     write_new(output, text, force=force)
-    click.echo(f"{output}: {what}", err=True)
+    say(f"{output}: {what}")
 
 
 def _notes(notes: list[str]) -> None:
-    from constitute.cli.text import harmless
-
     for note in notes:
-        click.echo(harmless(f"note: {note}"), err=True)
+        say(f"note: {note}")
 
 
-def _principles(count: int) -> str:
-    return "1 principle" if count == 1 else f"{count} principles"
-
-
-for command in (new, show, set_, lint, preview, diff, attribute, compare):
+for command in (new, lint, preview, diff, attribute, compare):
     constitution.add_command(command)

@@ -11,9 +11,9 @@ import click
 from constitute.cli import options
 
 if TYPE_CHECKING:
+    from constitute.config import RunConfig
     from constitute.constitution.new import Wording
 
-FAILED_ROWS = 3
 QUESTION = "What should the model do or not do? (empty line ends)"
 
 
@@ -23,8 +23,8 @@ QUESTION = "What should the model do or not do? (empty line ends)"
 @click.option("--aim", "aims", multiple=True, help="What the model should do or not do; may be repeated.")
 @click.option("--ask", is_flag=True, help="Ask for the aims on the terminal.")
 @click.option("--name", default="", help="Name of the constitution; that of the file if absent.")
-@click.option("--force", is_flag=True, help="Replace OUT.yaml.")
-@options.compose(options.model, options.cache, options.sets, options.debug)
+@options.force
+@options.compose(options.model, options.cache, options.config_file, options.sets, options.debug)
 def new(
     output: Path,
     source: str | None,
@@ -34,12 +34,14 @@ def new(
     force: bool,
     model: str | None,
     cache_dir: Path,
+    config_file: Path | None,
     sets: tuple[str, ...],
 ) -> int:
     """Write a new constitution with comments to OUT.yaml.
 
     Without options it holds two examples. Each --aim becomes a principle whose forms come from templates;
-    with --model the model words it, and an aim it does not word keeps the templates and is counted.
+    with a model (--model, or that of --config) the model words it, and an aim it does not word keeps the
+    templates and is counted.
 
     \b
     Examples:
@@ -57,11 +59,12 @@ def new(
         raise UsageError(f"{output} exists already; give another name, or --force to replace it")
     base = None if source is None else read_bytes(find(source, "constitutions", ".yaml"))
     wanted = check_aims([*aims, *(_asked(aims) if ask else [])])
+    config = options.configured(cache_dir, config_file, sets, {"model": model})
     if model is not None and not wanted:
         raise UsageError("--model words aims and none was given; add --aim, or --ask to be asked for them")
     words = [Wording(aim) for aim in wanted]
-    if model is not None:
-        words = _worded(wanted, model, cache_dir, sets)
+    if config.model is not None and wanted:
+        words = _worded(wanted, config)
     title, skipped = name or output.stem, 0
     if base is not None:
         data, skipped = from_file(base, title, words)
@@ -74,6 +77,7 @@ def new(
 
 def _asked(given: tuple[str, ...]) -> list[str]:
     """Aims typed on the terminal, one a line, until an empty one; a bad one is asked for again."""
+    from constitute.cli.text import say
     from constitute.constitution.new import check_aims
     from constitute.errors import UsageError
 
@@ -84,36 +88,35 @@ def _asked(given: tuple[str, ...]) -> list[str]:
         try:
             check_aims([*given, *typed, aim])
         except UsageError as problem:
-            click.echo(str(problem), err=True)
+            say(str(problem))
             continue
         typed.append(aim)
     return typed
 
 
-def _worded(aims: list[str], model: str, cache_dir: Path, sets: tuple[str, ...]) -> list[Wording]:
+def _worded(aims: list[str], config: RunConfig) -> list[Wording]:
     from constitute.editing.describe import run_describe
     from constitute.progress import open_progress
 
-    config = options.configured(cache_dir, None, sets, {"model": model})
-    with open_progress(False) as progress:
+    with open_progress() as progress:
         return run_describe(aims, config, progress)
 
 
 def _told(output: Path, text: str, words: list[tuple[str, str]], skipped: int) -> int:
     """Say what was written and what comes next; the exit code."""
-    from constitute.cli.text import harmless
+    from constitute.cli.text import counted, say
     from constitute.constitution.read import parse_constitution
+    from constitute.errors import ExitCode
 
     loaded = parse_constitution(text.encode(), output)
     for aim, reason in words:
         if reason:
-            click.echo(harmless(f"not written by the model: {aim}: {reason}"), err=True)
+            say(f"not written by the model: {aim}: {reason}")
     if skipped:
-        click.echo(f"{skipped} left out: the file says the same already", err=True)
+        say(f"{skipped} left out: the file says the same already")
     failed = sum(bool(reason) for _, reason in words)
-    count = len(loaded.principles)
-    said = f"{output}: {count} principle{'s' if count != 1 else ''}"
+    said = f"{output}: {counted(len(loaded.principles), 'principle')}"
     if failed:
         said += f", {failed} of {len(words)} aims not written by the model and filled from templates"
-    click.echo(f"{said}; see them with: constitute constitution show {output}", err=True)
-    return FAILED_ROWS if failed else 0
+    say(f"{said}; see them with: constitute constitution show {output}")
+    return ExitCode.ROWS_FAILED if failed else ExitCode.OK

@@ -4,48 +4,24 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from constitute.cli.text import harmless
+from constitute.cli.text import counted, harmless
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.text import Text
 
     from constitute.editing.preview.plan import Edits, Moved, ShownProbe
-    from constitute.editing.preview.run import Plan, Round
+    from constitute.editing.preview.run import Round, RoundPlan
 
 # Two columns of fewer characters than half of this are harder to read than one.
 WIDE = 100
 GONE, NEW = "red strike", "bold green"
 
 
-class Screen(Protocol):
-    """Where a preview is shown. `edit` numbers the rounds: 0 is the first."""
-
-    def note(self, text: str) -> None:
-        """One sentence for the person who is watching."""
-        ...
-
-    def problem(self, text: str) -> None:
-        """Why the file cannot be used."""
-        ...
-
-    def begin(self, edit: int, plan: Plan) -> None:
-        """What a round will ask."""
-        ...
-
-    def probe(self, edit: int, moved: Moved) -> None:
-        """One result, as soon as it is there."""
-        ...
-
-    def end(self, edit: int, plan: Plan, found: Round, seconds: float) -> None:
-        """How a round ended."""
-        ...
-
-
 class Lines:
-    """JSON events, one a line."""
+    """JSON events, one a line. Implements `Screen`."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
@@ -56,7 +32,7 @@ class Lines:
     def problem(self, text: str) -> None:
         self._write(event="problem", text=text)
 
-    def begin(self, edit: int, plan: Plan) -> None:
+    def begin(self, edit: int, plan: RoundPlan) -> None:
         edits = None if plan.edits is None else plan.edits.model_dump(mode="json")
         self._write(
             event="round",
@@ -72,7 +48,7 @@ class Lines:
         values = moved.model_dump(mode="json")
         self._write(event="probe", edit=edit, id=moved.after.id, moved=not moved.same, **values)
 
-    def end(self, edit: int, plan: Plan, found: Round, seconds: float) -> None:
+    def end(self, edit: int, plan: RoundPlan, found: Round, seconds: float) -> None:
         self._write(
             event="done",
             edit=edit,
@@ -91,7 +67,10 @@ class Lines:
 
 
 class Terminal:
-    """Text: two columns where there is room, else one above the other; marks where there are no colours."""
+    """Text: two columns where there is room, else one above the other; marks where there are no colours.
+
+    Implements `Screen`.
+    """
 
     def __init__(self, out: TextIO, err: TextIO, width: int | None = None) -> None:
         from rich.console import Console
@@ -108,11 +87,11 @@ class Terminal:
     def problem(self, text: str) -> None:
         self._err.print(harmless(text), style="red" if self._coloured else "", soft_wrap=True)
 
-    def begin(self, edit: int, plan: Plan) -> None:
+    def begin(self, edit: int, plan: RoundPlan) -> None:
         self._alike = 0
         if not plan.touched and edit:
             return
-        asking = f"{len(plan.touched)} of {_many(len(plan.order), 'probe')} to ask"
+        asking = f"{len(plan.touched)} of {counted(len(plan.order), 'probe')} to ask"
         self._rule(f"{_title(edit)}: {_changes(plan)}; {asking}")
         for text in plan.notes if not edit else ():
             self.note(f"note: {text}")
@@ -124,12 +103,12 @@ class Terminal:
         for line in probe_lines(moved, self._out.width >= WIDE, self._coloured):
             self._out.print(line)
 
-    def end(self, edit: int, plan: Plan, found: Round, seconds: float) -> None:
-        asked = f"{found.asked_probes} of {_many(len(plan.order), 'probe')} asked"
+    def end(self, edit: int, plan: RoundPlan, found: Round, seconds: float) -> None:
+        asked = f"{found.asked_probes} of {counted(len(plan.order), 'probe')} asked"
         again = " again" if edit or plan.before is not None else ""
         parts = [
             _changes(plan),
-            f"{asked}{again} ({found.asked} of {_many(found.questions, 'question')})",
+            f"{asked}{again} ({found.asked} of {counted(found.questions, 'question')})",
             f"{self._alike} came out as before" if self._alike else "",
             f"{found.failed} failed" if found.failed else "",
             f"{seconds:.1f} s",
@@ -221,8 +200,8 @@ def _title(edit: int) -> str:
     return f"edit {edit}" if edit else "preview"
 
 
-def _changes(plan: Plan) -> str:
-    total = _many(len(plan.constitution.principles), "principle")
+def _changes(plan: RoundPlan) -> str:
+    total = counted(len(plan.constitution.principles), "principle")
     if plan.edits is None:
         return total
     changed = len(plan.edits.ids)
@@ -241,7 +220,3 @@ def _named(edits: Edits) -> str:
     names = [f"{kind}{name}" for kind, found in kinds for name in found]
     more = f" and {len(names) - 8} more" if len(names) > 8 else ""
     return f" ({', '.join(names[:8])}{more})" if names else ""
-
-
-def _many(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

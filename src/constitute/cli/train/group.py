@@ -1,25 +1,17 @@
-"""`constitute train`: supervised fine-tuning and the reward model; each other trainer in its own file."""
+"""`constitute train`: SFT, the reward model and DPO; each other trainer in its own file."""
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 import click
 
 from constitute.cli import options
+from constitute.cli.train import shared
 from constitute.cli.train.best_of_n import best_of_n
 from constitute.cli.train.doctor import doctor
-from constitute.cli.train.dpo import dpo
 from constitute.cli.train.overopt import overopt
 from constitute.cli.train.ppo import ppo
-
-data = click.option(
-    "--data", type=click.Path(path_type=Path), help="JSONL or Parquet; the run's export if absent."
-)
-out = click.option(
-    "--out", type=click.Path(path_type=Path, file_okay=False), help="Folder to write; in the run if absent."
-)
 
 
 @options.group()
@@ -34,7 +26,7 @@ def train() -> None:
 
 
 @train.command()
-@options.compose(options.common, options.model, data, out)
+@options.compose(options.common, options.model, shared.data, shared.out)
 def sft(
     run_dir: Path,
     config_file: Path | None,
@@ -42,7 +34,7 @@ def sft(
     seed: int | None,
     as_json: bool,
     model: str | None,
-    data: Path | None,
+    data: tuple[Path, ...],
     out: Path | None,
 ) -> None:
     """Fine-tune a model on revisions; the loss is on the assistant's tokens alone.
@@ -54,18 +46,17 @@ def sft(
       constitute train sft --run run --model pocket
       constitute train sft --model Qwen/Qwen3-0.6B --data sft.jsonl --out tuned --set train.sft.lora_rank=16
     """
-    from constitute.cli.train.print import print_summary
     from constitute.progress import open_progress
-    from constitute.train.run import run_sft
+    from constitute.train.sft import run_sft
 
     config = options.configured(run_dir, config_file, sets, {"model": model, "seed": seed})
     with open_progress(as_json) as progress:
         summary = run_sft(config, data=data, out=out, progress=progress)
-    print_summary(summary, as_json, f"constitute train reward --run {shlex.quote(str(config.run))}")
+    shared.print_summary(summary, as_json, shared.following("train reward", config, model=out))
 
 
 @train.command()
-@options.compose(options.common, data, out)
+@options.compose(options.common, shared.data, shared.out)
 @click.option("--model", help="Model to start from; the run's fine-tuned one if absent.")
 def reward(
     run_dir: Path,
@@ -73,9 +64,9 @@ def reward(
     sets: tuple[str, ...],
     seed: int | None,
     as_json: bool,
-    model: str | None,
-    data: Path | None,
+    data: tuple[Path, ...],
     out: Path | None,
+    model: str | None,
 ) -> None:
     """Train a reward model on soft preference labels, and measure it on held-out prompts.
 
@@ -87,15 +78,47 @@ def reward(
       constitute train reward --run run
       constitute train reward --model tuned --data preferences.jsonl --out reward --set train.reward.epochs=2
     """
-    from constitute.cli.train.print import print_summary
     from constitute.progress import open_progress
-    from constitute.train.run import run_reward
+    from constitute.train.reward.train import run_reward
 
     config = options.configured(run_dir, config_file, sets, {"seed": seed})
     with open_progress(as_json) as progress:
         summary = run_reward(config, data=data, model=model, out=out, progress=progress)
-    print_summary(summary, as_json, f"constitute train ppo --run {shlex.quote(str(config.run))}")
+    shared.print_summary(summary, as_json, shared.following("train ppo", config, reward=out))
 
 
-for command in (dpo, ppo, best_of_n, overopt, doctor):
+@train.command()
+@options.compose(options.common, shared.data, shared.out)
+@click.option("--model", help="Model to start from, and the reference; the run's fine-tuned one if absent.")
+def dpo(
+    run_dir: Path,
+    config_file: Path | None,
+    sets: tuple[str, ...],
+    seed: int | None,
+    as_json: bool,
+    data: tuple[Path, ...],
+    out: Path | None,
+    model: str | None,
+) -> None:
+    """Train the policy on soft preference labels by DPO, without a reward model.
+
+    Rows hold `prompt`, `chosen`, `rejected` and `chosen_prob`. The implicit reward is measured on held-out
+    prompts. The same command goes on from the last checkpoint.
+
+    \b
+    Examples:
+      constitute train dpo --run run
+      constitute train dpo --model tuned --data preferences.jsonl --out policy --set train.dpo.beta=0.05
+    """
+    from constitute.progress import open_progress
+    from constitute.train.dpo import run_dpo
+
+    config = options.configured(run_dir, config_file, sets, {"seed": seed})
+    with open_progress(as_json) as progress:
+        summary = run_dpo(config, data=data, model=model, out=out, progress=progress)
+    folder = out or config.run / "dpo"
+    shared.print_summary(summary, as_json, shared.following("evals run", config, model=folder))
+
+
+for command in (ppo, best_of_n, overopt, doctor):
     train.add_command(command)

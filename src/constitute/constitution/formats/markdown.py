@@ -1,9 +1,13 @@
-"""Find the principles in Markdown or plain text: list items, else sections, else paragraphs or lines."""
+"""Markdown and plain text: list items, else sections, else paragraphs or lines."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from constitute.constitution.formats.base import Format, Found, Source, identity, instruction
+from constitute.constitution.read import slug
+from constitute.types import Constitution
 
 _HEADING = re.compile(r"(#{1,6})\s+(.*?)\s*#*\s*$")
 _ITEM = re.compile(r"( *)(?:[-*+]|\d{1,3}[.)]|P\d{1,3}[.:)])\s+(\S.*)$")
@@ -30,7 +34,26 @@ class Document:
     left_out: list[int]
 
 
-def read_markdown(text: str) -> Document:
+def read_text(text: str, source: Source) -> Found:
+    """The principles of a text, with a note of the lines that belong to none."""
+    document = _document(text)
+    notes = []
+    if document.left_out:
+        lines = ", ".join(map(str, document.left_out[:5]))
+        what = f"{len(document.left_out)} line(s) outside the list left out (line {lines})"
+        notes.append(f"{source.path}: {what}")
+    drafts = [
+        replace(
+            instruction(item.text),
+            id=identity(item.label),
+            tags=(slug(item.section),) if slug(item.section) else (),
+        )
+        for item in document.items
+    ]
+    return Found(drafts, document.title, document.description, notes)
+
+
+def _document(text: str) -> Document:
     """The principles of a text.
 
     Items of a list where there is one (nested items stay inside theirs; a `**label**:` in front names
@@ -99,3 +122,21 @@ def _labelled(text: str, section: str = "") -> Item:
     found = _LABEL.match(text)
     label, rest = (found[1], found[2]) if found else ("", text)
     return Item(rest.replace("**", "").strip(), label, section)
+
+
+def _write(constitution: Constitution) -> str:
+    head = [f"# {' '.join(constitution.name.split())}"]
+    if constitution.description:
+        words = " ".join(constitution.description.split())
+        # What looks like an item or a heading would be read as one; a backslash says that it is text.
+        head += ["", re.sub(r"^(?=([-*+]|#{1,6}|P?\d{1,3}[.:)]) )", r"\\", words)]
+    body = [f"- **{p.id}**: {' '.join(p.text.split())}" for p in constitution.principles]
+    return "\n".join([*head, "", *body]) + "\n"
+
+
+MARKDOWN = Format(
+    about="lists in Markdown or plain text (.md, .txt)",
+    detect=lambda source: source.path.suffix in (".md", ".markdown", ".txt"),
+    read=lambda source: read_text(source.text, source),
+    write=_write,
+)

@@ -1,1 +1,1 @@
-"""Which principle decides which pair. Start at `run`."""
+"""Which principle decides which pair. Start at `figures`; `run` reads a run for them."""

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+from constitute.blocking import block
 from constitute.config import RunConfig
-from constitute.constitution.read import constitution_hash, load_constitution
-from constitute.editing.attribute.attribution import MARGIN, Attribution, attribute
-from constitute.editing.preview.run import close_all
-from constitute.editing.votes import Votes, vote
-from constitute.engines import open_engine
+from constitute.constitution.read import constitution_hash, load_configured
+from constitute.editing.attribute.figures import MARGIN, Attribution, attribute
+from constitute.editing.votes import Votes, other_model, vote
+from constitute.engines import named_model, use_engine
 from constitute.engines.base import Engine
 from constitute.errors import UsageError
+from constitute.pipeline.session import open_store
 from constitute.progress import Progress, Silent
 from constitute.store import Store
-from constitute.types import LabelledPair
+from constitute.types import Constitution, LabelledPair, Outcome
 
 
 @dataclass(frozen=True)
 class Attributed:
-    """The figures, rows of the run without a label, and how filling went; `unfilled` says (pair, why)."""
+    """The figures, how many rows have no label, and how filling went; `unfilled` pairs got no votes."""
 
     figures: Attribution
     without_label: int
     asked: int = 0
     reused: int = 0
-    unfilled: tuple[tuple[str, str], ...] = ()
+    unfilled: tuple[Outcome, ...] = ()
 
 
 def attribute_run(
@@ -37,7 +38,6 @@ def attribute_run(
     margin: float = MARGIN,
     limit: int | None = None,
     engine: Engine | None = None,
-    say: Callable[[str], None] = lambda text: None,
     progress: Progress | None = None,
 ) -> Attributed:
     """The principle x pair matrix of the run's labels, or of the first `limit`; blocks until done.
@@ -49,7 +49,8 @@ def attribute_run(
     """
     if not 0 < margin <= 1:
         raise UsageError(f"--margin must lie above 0 and up to 1, not {margin:g}")
-    with Store.open(config.run, create=False, readonly=not fill) as store:
+    progress = progress or Silent()
+    with _store_of(config, progress, writes=fill) as store:
         rows = [LabelledPair.model_validate(row.data) for row in store.outcomes("label", "ok")]
         counts = store.counts("label")
         if not rows:
@@ -66,46 +67,63 @@ def attribute_run(
         left_out = counts["abstain"] + counts["failed"]
         if not fill:
             return Attributed(attribute(rows, margin=margin), left_out)
-        done, principles = asyncio.run(_fill(config, rows, store, engine, say, progress or Silent()))
+        if engine is None:
+            named_model(config.judge or config.model)
+        constitution = load_configured(config)
+        done = block(_fill(config, constitution, rows, store, engine, progress))
     new = {row.id: row for row in done.labelled}
     full = [new.get(row.id, row) for row in rows]
-    figures = attribute(full, principles, margin)
+    figures = attribute(full, _active(constitution), margin)
     return Attributed(figures, left_out, done.asked, done.reused, done.without)
+
+
+@contextmanager
+def _store_of(config: RunConfig, progress: Progress, *, writes: bool) -> Iterator[Store]:
+    """The run's store, which must exist; the answers of another run were copied when this one was made."""
+    if writes:
+        with open_store(config.model_copy(update={"reuse": None}), progress, create=False) as store:
+            yield store
+    else:
+        with Store.open(config.run, create=False, readonly=True) as store:
+            yield store
+
+
+def _active(constitution: Constitution) -> list[str]:
+    return sorted(principle.id for principle in constitution.principles if principle.weight > 0)
 
 
 async def _fill(
     config: RunConfig,
+    constitution: Constitution,
     rows: list[LabelledPair],
     store: Store,
-    engine: Engine | None,
-    say: Callable[[str], None],
+    given: Engine | None,
     progress: Progress,
-) -> tuple[Votes, tuple[str, ...]]:
-    if config.constitution is None:
-        raise UsageError("no constitution to fill votes from; name it with --constitution FILE")
-    name = config.judge or config.model
-    if engine is None and name is None:
-        raise UsageError("no model to fill votes from; name one with --model, such as --model pocket")
-    constitution = load_constitution(config.constitution, config.tags)
+) -> Votes:
+    """The votes of all principles on the rows that lack one."""
     made = store.meta("stage:label") or {}
-    names = {principle.id for principle in constitution.principles if principle.weight > 0}
+    names = set(_active(constitution))
     short = [row for row in rows if {v.principle_id for v in row.label.votes} != names]
     if made.get("constitution") != constitution_hash(constitution):
-        say("the constitution is not the one this run was labelled with, so every pair is labelled anew")
+        progress.note(
+            f"the constitution is not the one {config.run} was labelled with: every pair is labelled anew"
+        )
         short = rows
     if not short:
-        return Votes((), (), 0, 0), tuple(sorted(names))
-    opened = None
-    try:
-        if engine is None:
-            engine = opened = open_engine(str(name), config.engine)
-        if made.get("model") != engine.identity.model_dump(mode="json") and short is not rows:
-            say("the model is not the one that labelled this run, so every pair is labelled anew")
+        return Votes((), (), 0, 0)
+    async with use_engine(config.judge or config.model, config.engine, given) as engine:
+        other = other_model(made.get("model"), engine, config.run)
+        if other and short is not rows:
+            progress.note(f"{other}: every pair is labelled anew")
             short = rows
-        say(f"{len(short)} of {len(rows)} pairs: at most {2 * len(names) * len(short)} questions")
-        cfg = config.label.model_copy(update={"principles": "all"})
-        pairs = [row.comparison for row in short]
-        done = await vote(pairs, constitution, engine, store, cfg, seed=config.seed, progress=progress)
-    finally:
-        await close_all(opened)
-    return done, tuple(sorted(names))
+        progress.note(f"{len(short)} of {len(rows)} pairs: at most {2 * len(names) * len(short)} questions")
+        return await vote(
+            [row.comparison for row in short],
+            constitution,
+            engine,
+            store,
+            config.label.model_copy(update={"principles": "all"}),
+            seed=config.seed,
+            in_flight=config.engine.in_flight,
+            progress=progress,
+        )

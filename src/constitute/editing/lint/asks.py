@@ -1,4 +1,4 @@
-"""Put the questions of the model's lint: votes under any wording, other wordings, and pairs of responses."""
+"""The questions that the lint asks a model: votes under any wording, other wordings, pairs of responses."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ SAID = SamplingParams(max_tokens=256, temperature=1.0)
 
 
 @dataclass
-class Desks:
-    """Where each kind of question is asked; `width` jobs are under way at once."""
+class StageRuns:
+    """The stage run of each kind of question; `width` jobs are under way at once."""
 
     generate: StageRun
     label: StageRun
@@ -42,17 +42,17 @@ class Desks:
     width: int
 
 
-def open_desks(config: RunConfig, engine: Engine, store: Store, progress: Progress) -> Desks:
+def open_runs(config: RunConfig, engine: Engine, store: Store, progress: Progress) -> StageRuns:
     """The runs of one lint."""
 
-    def desk(stage: str, keep_truncated: bool) -> StageRun:
+    def stage_run(stage: str, keep_truncated: bool) -> StageRun:
         return StageRun(stage, engine, store, config.seed, progress, keep_truncated)
 
-    return Desks(
-        generate=desk("generate", config.generate.keep_truncated),
-        label=desk("label", True),
+    return StageRuns(
+        generate=stage_run("generate", config.generate.keep_truncated),
+        label=stage_run("label", True),
         # A cut wording is kept as an answer, so that it is judged the same when it is met again.
-        say=desk("lint", True),
+        say=stage_run("lint", True),
         width=max(1, config.engine.in_flight // 2),
     )
 
@@ -61,7 +61,7 @@ async def ask_votes(
     jobs: Sequence[tuple[str, Principle, Sequence[int]]],
     pairs: Sequence[Comparison],
     config: RunConfig,
-    runs: Desks,
+    runs: StageRuns,
 ) -> tuple[dict[str, list[Vote | None]], dict[str, tuple[str, int]]]:
     """A column for each (name, principle, places of the pairs to ask); by name, the first reason and how many
     of its votes could not be had. One principle's failure leaves the others' votes on the pair standing.
@@ -71,18 +71,20 @@ async def ask_votes(
     cfg = config.label.model_copy(update={"principles": "all"})
     progress = runs.label.progress
 
-    async def settle(job: tuple[str, Principle, int]) -> None:
+    async def vote_one(job: tuple[str, Principle, int]) -> None:
         name, principle, at = job
         alone = Constitution(name="alone", principles=(principle.model_copy(update={"weight": 1.0}),))
+        status = "ok"
         try:
             row = await label(pairs[at], Sampler(runs.label, pairs[at].id), cfg, alone)
             columns[name][at] = (row.label.votes[0].p_ab, row.label.votes[0].p_ba)
         except (Abstain, RowError) as problem:
+            status = "abstain" if isinstance(problem, Abstain) else "failed"
             reasons[name, at] = str(problem)
-        progress.advance("label", "abstain" if columns[name][at] is None else "ok")
+        progress.advance("label", status)
 
     progress.start("label", sum(len(places) for _, _, places in jobs))
-    await run_jobs([(name, p, at) for name, p, places in jobs for at in places], settle, runs.width)
+    await run_jobs([(name, p, at) for name, p, places in jobs for at in places], vote_one, runs.width)
     progress.finish("label")
     lost: dict[str, tuple[str, int]] = {}
     for (name, _), reason in sorted(reasons.items()):
@@ -91,11 +93,13 @@ async def ask_votes(
     return columns, lost
 
 
-async def ask_paraphrases(principles: Sequence[Principle], runs: Desks) -> dict[str, tuple[list[str], int]]:
+async def ask_paraphrases(
+    principles: Sequence[Principle], runs: StageRuns
+) -> dict[str, tuple[list[str], int]]:
     """By principle: up to `PARAPHRASES` other wordings of its compare form, and the answers not usable."""
     said: dict[str, tuple[list[str], int]] = {}
 
-    async def settle(principle: Principle) -> None:
+    async def reword(principle: Principle) -> None:
         messages = (Message(role="user", content=render("paraphrase", text=principle.compare)),)
         kept: list[str] = []
         failed = 0
@@ -116,7 +120,7 @@ async def ask_paraphrases(principles: Sequence[Principle], runs: Desks) -> dict[
         runs.say.progress.advance("paraphrase", "ok" if kept else "failed")
 
     runs.say.progress.start("paraphrase", len(principles))
-    await run_jobs(principles, settle, runs.width)
+    await run_jobs(principles, reword, runs.width)
     runs.say.progress.finish("paraphrase")
     return said
 
@@ -129,7 +133,7 @@ def usable(answer: Completion, original: str, earlier: Sequence[str]) -> bool:
 
 
 async def make_pairs(
-    constitution: Constitution, config: RunConfig, runs: Desks, probes: Sequence[Prompt], most: int
+    constitution: Constitution, config: RunConfig, runs: StageRuns, probes: Sequence[Prompt], most: int
 ) -> tuple[list[Comparison], int]:
     """Two responses to each of at most `most` probes, as pairs; and the probes that could not be answered."""
     chosen, _ = choose_probes(constitution, probes, most)
@@ -141,14 +145,11 @@ async def make_pairs(
     made: dict[str, Comparison] = {}
     progress = runs.generate.progress
 
-    async def settle(prompt: Prompt) -> None:
+    async def answer_twice(prompt: Prompt) -> None:
         try:
             first, second = [
                 await generate(
-                    prompt,
-                    Sampler(runs.generate, response_id(prompt.id, at)),
-                    config.generate,
-                    at,
+                    prompt, Sampler(runs.generate, response_id(prompt.id, at)), config.generate, at
                 )
                 for at in (0, 1)
             ]
@@ -158,7 +159,7 @@ async def make_pairs(
         progress.advance("generate", "ok" if prompt.id in made else "failed")
 
     progress.start("generate", len(chosen))
-    await run_jobs([probe.prompt for probe in chosen], settle, runs.width)
+    await run_jobs([probe.prompt for probe in chosen], answer_twice, runs.width)
     progress.finish("generate")
     pairs = [made[probe.prompt.id] for probe in chosen if probe.prompt.id in made]
     return pairs, len(chosen) - len(pairs)

@@ -39,7 +39,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Allowed:
-    """A comment `# lint: allow RULE, RULE`, and the number (from 0) of the principle it speaks of, if any."""
+    """A comment `# lint: allow RULE, RULE`, and the number (from 0) of the principle it is about, if any."""
 
     line: int
     column: int
@@ -48,7 +48,7 @@ class Allowed:
 
 
 @dataclass(frozen=True)
-class Sheet:
+class Document:
     """What the rules read of one file; `constitution` is there only where nothing is wrong with it."""
 
     entries: tuple[Entry, ...] = ()
@@ -69,17 +69,17 @@ class Found:
     figure: dict[str, float] = field(default_factory=dict)
 
 
-def read_sheet(data: bytes) -> Sheet:
-    """The sheet of a file's bytes. Never raises: what cannot be read is in `problems`."""
+def read_document(data: bytes) -> Document:
+    """The document of a file's bytes. Never raises: what cannot be read is in `problems`."""
     constitution, root, problems = read_constitution(data)
     if root is None:
-        return Sheet(problems=tuple(sorted(problems)))
+        return Document(problems=tuple(sorted(problems)))
     listed = root.entries.get("principles")
     nodes = [node for node in listed.items if node.kind == "mapping"] if listed else []
     lines = data.decode("utf-8").removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").split("\n")
     starts = [*(node.line for node in nodes), len(lines) + 1]
     entries = tuple(_entry(node, end) for node, end in zip(nodes, starts[1:], strict=True))
-    return Sheet(entries, tuple(sorted(problems)), tuple(_allowed(lines, entries)), constitution, True)
+    return Document(entries, tuple(sorted(problems)), tuple(_allowed(lines, entries)), constitution, True)
 
 
 def _entry(node: Node, end: int) -> Entry:

@@ -1,4 +1,4 @@
-"""Find what a model's votes tell of a constitution: contradictions, copies, frail wordings, order bias.
+"""What a model's votes tell about a constitution: contradictions, copies, frail wordings, order bias.
 
 Votes come as columns, one a principle: a place for each pair, holding P(A) in the order A B and in the
 order B A (mapped back), or None where the pair has no vote. A principle decides a pair where
@@ -9,13 +9,12 @@ warning needs evidence beyond the share: the interval, or a test.
 
 from __future__ import annotations
 
-import math
-import random
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
+from constitute.editing.attribute.alike import side
 from constitute.editing.lint.findings import Finding, Severity
-from constitute.stats import bootstrap_mean, holm, mcnemar_exact, mean, wilson
+from constitute.stats import correlation, holm, mcnemar_exact, mean, mean_of, share_of, wilson
 from constitute.types import Record
 
 Vote = tuple[float, float]
@@ -59,16 +58,16 @@ class Between(Record):
     correlation: float | None
 
 
-def side(vote: Vote, margin: float = 0.0) -> int:
+def preferred(vote: Vote, margin: float = 0.0) -> int:
     """1 where A is preferred, -1 where B is, 0 where |2 P(A) - 1| is 0 or below `margin`."""
     lean = sum(vote) - 1.0
-    # A hair's width, so that P(A) of 0.6 reaches a margin of 0.2 in floating point.
-    return 0 if lean == 0.0 or abs(lean) < margin - 1e-9 else (1 if lean > 0 else -1)
+    # A small tolerance, so that P(A) of 0.6 reaches a margin of 0.2 in floating point.
+    return side(lean) if abs(lean) >= margin - 1e-9 else 0
 
 
 def decided(column: Column, margin: float) -> list[int]:
     """The places of the pairs that a principle decides."""
-    return [at for at, vote in enumerate(column) if vote is not None and side(vote, margin)]
+    return [at for at, vote in enumerate(column) if vote is not None and preferred(vote, margin)]
 
 
 def between(votes: Mapping[str, Column], margin: float) -> list[Between]:
@@ -130,36 +129,36 @@ def silence(name: str, column: Column, why: str = "", bounds: Bounds = BOUNDS) -
     return _finding("note", "never-decides", name, said, fix, figure)
 
 
-def order_bias(
-    name: str, column: Column, bounds: Bounds = BOUNDS, rng: random.Random | None = None
-) -> Finding | None:
+def order_bias(name: str, column: Column, bounds: Bounds = BOUNDS, seed: int = 0) -> Finding | None:
     """How often the two orders of a pair prefer different answers, among pairs that either order decides.
 
     A warning where the lower end of the interval exceeds `order`, else a note; None without such pairs. The
     mean of P(what is shown first) is over all pairs voted on, with a bootstrap interval over pairs.
     """
     voted = [vote for vote in column if vote is not None]
-    clear = [v for v in voted if any(side((p, p), bounds.margin) for p in v)]
+    clear = [v for v in voted if any(preferred((p, p), bounds.margin) for p in v)]
     if not clear:
         return None
-    differ = sum(side((p, p)) != side((q, q)) for p, q in clear)
-    low, high = wilson(differ, len(clear))
-    first = [(p_ab + 1.0 - p_ba) / 2 for p_ab, p_ba in voted]
-    f_low, f_high = bootstrap_mean(first, rng or random.Random(0))
+    differ = sum(preferred((p, p)) != preferred((q, q)) for p, q in clear)
+    first = mean_of([(p_ab + 1.0 - p_ba) / 2 for p_ab, p_ba in voted], seed)
     said = (
-        f"the two orders disagree on {_share(differ, len(clear), 'pairs that either decides')}; "
-        f"P(what is shown first) is {mean(first):.2f} on average "
-        f"({f_low:.2f} to {f_high:.2f}, n {len(first)})"
+        f"the two orders disagree on {_share(differ, len(clear), 'pairs that either decides')} and "
+        f"P(what is shown first) is {first.text(2)} on average"
     )
-    bad = low > bounds.order
+    bad = wilson(differ, len(clear))[0] > bounds.order
     fix = (
         "labels average both orders, so these pairs end near 0.5 and teach little; name one thing to look "
         "for in the compare form, or label with a stronger model"
         if bad
         else ""
     )
-    figure = {"n": len(clear), "differ": differ, "share": differ / len(clear), "low": low, "high": high}
-    figure |= {"first": mean(first), "first_low": f_low, "first_high": f_high, "first_n": len(first)}
+    figure = _figure(differ, len(clear)) | {
+        "differ": differ,
+        "first": first.value or 0.0,
+        "first_low": first.low or 0.0,
+        "first_high": first.high or 0.0,
+        "first_n": first.n,
+    }
     return _finding("warning" if bad else "note", "order-bias", name, said, fix, figure)
 
 
@@ -181,19 +180,18 @@ def wording(
         return _finding("note", "wording-unstable", name, said, fix, counts | {"n": 0})
     shown = [at for at in decided(column, bounds.margin) if all(other[at] is not None for other in others)]
     kept = [[_known(column[at]), *(_known(other[at]) for other in others)] for at in shown]
-    flipped = sum(len({side(vote) for vote in row}) > 1 for row in kept)
+    flipped = sum(len({preferred(vote) for vote in row}) > 1 for row in kept)
     moved = [abs(sum(vote) - sum(row[0])) / 2 for row in kept for vote in row[1:]]
     change = mean(moved) if moved else 0.0
-    low, high = wilson(flipped, len(kept))
     said = (
         f"{_share(flipped, len(kept), 'decided pairs')} change their label under {len(others)} other "
         f"wordings, P(A) moves by {change:.2f} on average{lost}"
     )
-    bad = low > bounds.wording
+    bad = wilson(flipped, len(kept))[0] > bounds.wording
     fix = (
         "the words decide, not what they mean: make the compare form shorter and more concrete" if bad else ""
     )
-    figure = counts | _figure(flipped, len(kept)) | {"low": low, "high": high, "mean_change": change}
+    figure = counts | _figure(flipped, len(kept)) | {"mean_change": change}
     return _finding("warning" if bad else "note", "wording-unstable", name, said, fix, figure)
 
 
@@ -203,33 +201,22 @@ def negation(name: str, column: Column, negated: Column, bounds: Bounds = BOUNDS
     A warning where even the upper end of the interval is below `negation`, else a note.
     """
     kept = [at for at in decided(column, bounds.margin) if negated[at] is not None]
-    turned = sum(side(_known(negated[at])) == -side(_known(column[at])) for at in kept)
-    low, high = wilson(turned, len(kept))
+    turned = sum(preferred(_known(negated[at])) == -preferred(_known(column[at])) for at in kept)
     said = f"{_share(turned, len(kept), 'decided pairs')} turn round when the principle is negated"
-    bad = high < bounds.negation
+    bad = wilson(turned, len(kept))[1] < bounds.negation
     fix = (
         "the model answers by something else than what the principle says: put the thing to look for "
         "into the compare form, or label with a stronger model"
         if bad
         else ""
     )
-    figure = _figure(turned, len(kept)) | {"low": low, "high": high}
-    return _finding("warning" if bad else "note", "negation-blind", name, said, fix, figure)
-
-
-def correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Pearson's r, None where either has no variance or there are fewer than two values."""
-    if len(first) < 2:
-        return None
-    a, b = mean(first), mean(second)
-    over = math.fsum((x - a) * (y - b) for x, y in zip(first, second, strict=True))
-    spread = math.fsum((x - a) ** 2 for x in first) * math.fsum((y - b) ** 2 for y in second)
-    return over / math.sqrt(spread) if spread > 0 else None
+    severity: Severity = "warning" if bad else "note"
+    return _finding(severity, "negation-blind", name, said, fix, _figure(turned, len(kept)))
 
 
 def _between(a: str, b: str, first: Column, second: Column, margin: float) -> Between:
     both = [(x, y) for x, y in zip(first, second, strict=True) if x is not None and y is not None]
-    sides = [(side(x, margin), side(y, margin)) for x, y in both]
+    sides = [(preferred(x, margin), preferred(y, margin)) for x, y in both]
     clear = [s * t for s, t in sides if s and t]
     r = correlation([sum(x) / 2 for x, _ in both], [sum(y) / 2 for _, y in both])
     return Between(first=a, second=b, n=len(clear), opposite=clear.count(-1), correlation=r)
@@ -243,27 +230,25 @@ def _alike(row: Between, bounds: Bounds) -> bool:
 
 
 def _contradiction(row: Between, p: float) -> Finding:
-    low, high = wilson(row.opposite, row.n)
     said = (
         f"{row.first} and {row.second} pull opposite ways on "
-        f"{_share(row.opposite, row.n, 'pairs that both decide')}, Holm-adjusted p {p:.2g}"
+        f"{_share(row.opposite, row.n, 'pairs that both decide')} Holm-adjusted p {p:.2g}"
     )
     fix = "say in one of them when it yields to the other, or remove one"
-    figure = _figure(row.opposite, row.n) | {"low": low, "high": high, "p": p}
+    figure = _figure(row.opposite, row.n) | {"p": p}
     return _finding("warning", "contradiction", row.first, said, fix, figure)
 
 
 def _redundancy(names: Sequence[str], rows: Sequence[Between]) -> Finding:
     weakest = min(rows, key=lambda row: (1 - row.opposite / row.n if row.n else 0.0, row.n))
     same = weakest.n - weakest.opposite
-    low, high = wilson(same, weakest.n)
     least = min(row.correlation if row.correlation is not None else 0.0 for row in rows)
     said = (
         f"{', '.join(names[:-1])} and {names[-1]} cast the same votes: the least alike two agree on "
-        f"{_share(same, weakest.n, 'pairs that both decide')}, lowest correlation {least:.2f}"
+        f"{_share(same, weakest.n, 'pairs that both decide')} lowest correlation {least:.2f}"
     )
     fix = f"keep the clearest, or let their weights add up to one's: together they count {len(names)} times"
-    figure = _figure(same, weakest.n) | {"low": low, "high": high, "correlation": least, "size": len(names)}
+    figure = _figure(same, weakest.n) | {"correlation": least, "size": len(names)}
     return _finding("warning", "redundant", names[0], said, fix, figure)
 
 
@@ -275,15 +260,13 @@ def _finding(
 
 
 def _figure(count: int, n: int) -> dict[str, float]:
-    return {"n": n, "count": count} | ({"share": count / n} if n else {})
+    low, high = wilson(count, n)
+    return {"n": n, "count": count, "low": low, "high": high} | ({"share": count / n} if n else {})
 
 
 def _share(count: int, n: int, what: str) -> str:
-    """`24 of 26 pairs that … (92 %, 76 to 98 %)`."""
-    if not n:
-        return f"0 of 0 {what}"
-    low, high = wilson(count, n)
-    return f"{count} of {n} {what} ({count / n:.0%}, 95 % interval {low:.0%} to {high:.0%})"
+    """`24 of 26 pairs that both decide, a share of 0.92 (0.76 to 0.98, n = 26),`."""
+    return f"{count} of {n} {what}, a share of {share_of(count, n).text(2)}," if n else f"0 of 0 {what}"
 
 
 def _pairs(n: int) -> str:

@@ -6,10 +6,9 @@ import re
 from collections.abc import Callable, Iterator
 
 from constitute.editing.lint import words
-from constitute.editing.lint.document import TEXTS, Found, Sheet, quoted
+from constitute.editing.lint.document import TEXTS, Document, Found, quoted
 
 _PAIRED = re.compile(r"\b(?:more|less) [\w-]+(?: \w+)?,? (?:and|or) (?:more|less) [\w-]+", re.I)
-_BEGINS = re.compile(rf"^(?:please |also |then )*{words.DEMAND}", re.I)
 _HOLDS = re.compile(rf"\b{words.MODALS}\b|^(?:please |only )?(?:{words.VERBS}|{words.NOUN_VERBS})\b", re.I)
 _JOINED = re.compile(
     rf"(?:;|,?\s(?P<by>and|or))\s+(?:(?:and|but|or|also|then|it|they|the assistant|replies)\s+){{0,2}}"
@@ -18,13 +17,15 @@ _JOINED = re.compile(
 )
 
 
-def several_demands(sheet: Sheet) -> Iterator[Found]:
+def several_demands(document: Document) -> Iterator[Found]:
     """One principle holds two demands, so that a vote under it does not say which was followed."""
     fix = "make each demand a principle of its own"
-    for at, key, text in _texts(sheet, ("text", "compare")):
+    for at, key, text in _texts(document, ("text", "compare")):
         joint = _PAIRED.search(text) or (_joint(text) if key == "text" else None)
         if joint:
-            yield _found(sheet, at, key, f"the {key} asks for two things, joined at {quoted(joint[0])}", fix)
+            yield _found(
+                document, at, key, f"the {key} asks for two things, joined at {quoted(joint[0])}", fix
+            )
 
 
 def _joint(text: str) -> re.Match[str] | None:
@@ -41,10 +42,10 @@ def _joint(text: str) -> re.Match[str] | None:
     return None
 
 
-def leading_wording(sheet: Sheet) -> Iterator[Found]:
+def leading_wording(document: Document) -> Iterator[Found]:
     """The compare form gives its own answer: it names the reply to choose, or calls it obvious."""
     yield from _matches(
-        sheet,
+        document,
         ("compare",),
         words.LEADING,
         "the compare form suggests the answer with {}",
@@ -52,45 +53,47 @@ def leading_wording(sheet: Sheet) -> Iterator[Found]:
     )
 
 
-def option_names(sheet: Sheet) -> Iterator[Found]:
+def option_names(document: Document) -> Iterator[Found]:
     """A text speaks of reply A or B, or the first or second; both orders are asked, and letters are added."""
     fix = "say 'the reply', or 'which reply'; the labels are added to the question in both orders"
-    for at, key, text in _texts(sheet, TEXTS):
+    for at, key, text in _texts(document, TEXTS):
         found = words.LETTERS.search(text)
         if found and not (key == "compare" and words.LEADING.search(text)):
-            yield _found(sheet, at, key, f"the {key} names an option: {quoted(found[0].strip())}", fix)
+            yield _found(document, at, key, f"the {key} names an option: {quoted(found[0].strip())}", fix)
 
 
-def vague_wording(sheet: Sheet) -> Iterator[Found]:
+def vague_wording(document: Document) -> Iterator[Found]:
     """Nothing in the text can be seen in a reply: it praises without saying what a good reply does.
 
     Source: C3AI (WWW 2025) finds that principles about behaviour match people's choices better.
     """
     fix = "say what a reply does or leaves out, such as 'Do not give a dose without its source'"
-    for at, key, text in _texts(sheet, ("text", "compare")):
+    for at, key, text in _texts(document, ("text", "compare")):
         said = re.findall(r"[^\W\d_]+", text.lower())
         content = [word for word in said if word not in words.COMMON | words.NEGATIONS]
         if any(word in words.VAGUE for word in content) and all(word in words.VAGUE for word in content):
             named = ", ".join(sorted(set(content)))
-            yield _found(sheet, at, key, f"the {key} says no more than {named!r}, which no reply shows", fix)
+            yield _found(
+                document, at, key, f"the {key} says no more than {named!r}, which no reply shows", fix
+            )
         elif found := words.HEDGES.search(text):
             what = f"the {key} leaves the demand open with {quoted(found[0])}"
-            yield _found(sheet, at, key, what, "say when, or what else is meant")
+            yield _found(document, at, key, what, "say when, or what else is meant")
 
 
-def no_comparison(sheet: Sheet) -> Iterator[Found]:
+def no_comparison(document: Document) -> Iterator[Found]:
     """The compare form neither asks a question nor compares, so that A or B is no answer to it."""
-    for at, key, text in _texts(sheet, ("compare",)):
+    for at, key, text in _texts(document, ("compare",)):
         degree = any(word.lower() not in words.NO_DEGREE for word in words.DEGREE.findall(text))
         if not degree and not words.COMPARES.search(text) and _english(text):
             said = f"the compare form compares nothing: {quoted(text)}"
-            yield _found(sheet, at, key, said, "ask for a choice, such as 'Which reply is less …?'")
+            yield _found(document, at, key, said, "ask for a choice, such as 'Which reply is less …?'")
 
 
-def revision_talk(sheet: Sheet) -> Iterator[Found]:
+def revision_talk(document: Document) -> Iterator[Found]:
     """The revise form asks for talk about the revision, which then stands in the revised reply."""
     yield from _matches(
-        sheet,
+        document,
         ("revise",),
         words.META,
         "the revise form asks for words about the revision: {}",
@@ -98,10 +101,10 @@ def revision_talk(sheet: Sheet) -> Iterator[Found]:
     )
 
 
-def critique_rewrites(sheet: Sheet) -> Iterator[Found]:
+def critique_rewrites(document: Document) -> Iterator[Found]:
     """The critique form asks for a rewrite, which is the revise form's part."""
     yield from _matches(
-        sheet,
+        document,
         ("critique",),
         words.REWRITE,
         "the critique form asks for a rewrite: {}",
@@ -109,10 +112,10 @@ def critique_rewrites(sheet: Sheet) -> Iterator[Found]:
     )
 
 
-def template_syntax(sheet: Sheet) -> Iterator[Found]:
+def template_syntax(document: Document) -> Iterator[Found]:
     """A text holds template syntax, which is kept as it is written and never filled in."""
     yield from _matches(
-        sheet,
+        document,
         TEXTS,
         words.TEMPLATE,
         "the {key} holds {}, which the model reads as it stands",
@@ -120,10 +123,10 @@ def template_syntax(sheet: Sheet) -> Iterator[Found]:
     )
 
 
-def control_tokens(sheet: Sheet) -> Iterator[Found]:
+def control_tokens(document: Document) -> Iterator[Found]:
     """A text holds what chat templates mark turns with; a model may take it for the end of a turn."""
     yield from _matches(
-        sheet,
+        document,
         TEXTS,
         words.CONTROL_TOKENS,
         "the {key} holds the control token {}",
@@ -131,9 +134,9 @@ def control_tokens(sheet: Sheet) -> Iterator[Found]:
     )
 
 
-def invisible_characters(sheet: Sheet) -> Iterator[Found]:
+def invisible_characters(document: Document) -> Iterator[Found]:
     """A text or tag holds a character nobody sees: zero-width, soft hyphen, direction or another line end."""
-    for at, entry in enumerate(sheet.entries):
+    for at, entry in enumerate(document.entries):
         labels = [(key, label, place) for key, each in entry.labels.items() for label, place in each]
         texts = [(key, text, entry.place(key)) for key, text in entry.texts.items()]
         for key, text, place in [*texts, *labels]:
@@ -157,28 +160,28 @@ def _english(text: str) -> bool:
     return 4 * sum(word in words.COMMON | words.NEGATIONS for word in said) >= len(said) > 0
 
 
-def _texts(sheet: Sheet, keys: tuple[str, ...]) -> Iterator[tuple[int, str, str]]:
-    for at, entry in enumerate(sheet.entries):
+def _texts(document: Document, keys: tuple[str, ...]) -> Iterator[tuple[int, str, str]]:
+    for at, entry in enumerate(document.entries):
         for key in keys:
             if key in entry.texts:
                 yield at, key, entry.texts[key]
 
 
 def _matches(
-    sheet: Sheet, keys: tuple[str, ...], pattern: re.Pattern[str], said: str, fix: str
+    document: Document, keys: tuple[str, ...], pattern: re.Pattern[str], said: str, fix: str
 ) -> Iterator[Found]:
     """One finding for each text that has the pattern, naming what first matched it."""
-    for at, key, text in _texts(sheet, keys):
+    for at, key, text in _texts(document, keys):
         if found := pattern.search(text):
             named = said.replace("{key}", key).replace("{}", quoted(found[0].strip()))
-            yield _found(sheet, at, key, named, fix)
+            yield _found(document, at, key, named, fix)
 
 
-def _found(sheet: Sheet, at: int, key: str, said: str, fix: str) -> Found:
-    return Found(at, sheet.entries[at].place(key), said, fix)
+def _found(document: Document, at: int, key: str, said: str, fix: str) -> Found:
+    return Found(at, document.entries[at].place(key), said, fix)
 
 
-Rule = Callable[[Sheet], Iterator[Found]]
+Rule = Callable[[Document], Iterator[Found]]
 WORDING: dict[str, Rule] = {
     "several-demands": several_demands,
     "leading-wording": leading_wording,

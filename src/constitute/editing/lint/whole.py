@@ -1,14 +1,24 @@
-"""Rules that read a constitution file as a whole: lengths, tags, weights, and what the loader refuses."""
+"""Rules that read a constitution file as a whole: alike principles, lengths, tags, weights, errors."""
 
 from __future__ import annotations
 
+import math
+import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from difflib import SequenceMatcher
+from functools import lru_cache
 from statistics import median
+from typing import NamedTuple
 
-from constitute.editing.lint.document import LABELS, TEXTS, Found, Place, Sheet, quoted
+from constitute.constitution.read import FORMS
+from constitute.editing.lint.document import LABELS, TEXTS, Document, Found, Place, quoted
+from constitute.editing.lint.words import COMMON, NEGATIONS
 
+# Share of the weight of all words of two texts that both have. Of the packaged constitutions, whose
+# principles are near relatives on purpose, the nearest two that differ in what they ask reach 0.53;
+# rewordings that ask the same (another article, tense, plural) reach 0.8 and more.
+NEAR = 0.75
 # Words. A principle this long is a page of them in one vote; the longest of the published lists that
 # constitutions are made from stay under 100.
 LONGEST = 150
@@ -16,38 +26,177 @@ LONGEST = 150
 TIMES, LEAST_WORDS, LEAST_ENTRIES = 4.0, 40, 5
 TAG_SPELLING = 0.85
 
+_WORD = re.compile(
+    r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W_\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+"
+)
+_PREFIX = re.compile(r"^(?:un|in|im|il|ir|dis|non)(?=\w{4})")
+_NOT = re.compile(r"n['’]t\b|\bit is wrong (?=for|to)|\bit's wrong (?=for|to)")
+_DEGREES = frozenset(("more", "most"))
 
-def schema(sheet: Sheet) -> Iterator[Found]:
+
+class Alike(NamedTuple):
+    """Two texts by their numbers, the later first; `opposed` where one has the negation of the other."""
+
+    later: int
+    earlier: int
+    share: float
+    opposed: bool
+
+
+class _Bag(NamedTuple):
+    """Words of a text; `turned` are those it has the negative of, `negated` says whether it has a "not"."""
+
+    words: frozenset[str]
+    turned: frozenset[str]
+    negated: bool
+
+
+def schema(document: Document) -> Iterator[Found]:
     """The loader refuses the file here: a key, a type, a value or an id it does not know."""
-    if sheet.readable:
-        yield from _problems(sheet)
+    if document.readable:
+        yield from _problems(document)
 
 
-def syntax(sheet: Sheet) -> Iterator[Found]:
+def syntax(document: Document) -> Iterator[Found]:
     """The file cannot be read as YAML beyond this place."""
-    if not sheet.readable:
-        yield from _problems(sheet)
+    if not document.readable:
+        yield from _problems(document)
 
 
-def _problems(sheet: Sheet) -> Iterator[Found]:
-    for problem in sheet.problems:
-        what, _, fix = problem.text.rpartition("; ")
+def _problems(document: Document) -> Iterator[Found]:
+    for problem in document.problems:
         place = (problem.line, problem.column)
         starts = [
-            at for at, entry in enumerate(sheet.entries) if entry.place("") <= place and place[0] < entry.end
+            at
+            for at, entry in enumerate(document.entries)
+            if entry.place("") <= place and place[0] < entry.end
         ]
-        yield Found(starts[-1] if starts else None, place, what, fix)
+        yield Found(starts[-1] if starts else None, place, problem.what, problem.fix)
 
 
-def length(sheet: Sheet) -> Iterator[Found]:
+def near_duplicates(document: Document) -> Iterator[Found]:
+    """Two principles ask for nearly the same in nearly the same words, and so count twice."""
+    fix = "merge the two and add their weights, or say what tells them apart"
+    for found, key in _alike_entries(document):
+        if not found.opposed:
+            yield _told(document, found, key, "is nearly", fix)
+
+
+def opposites(document: Document) -> Iterator[Found]:
+    """Two principles differ in little but a negation, and so ask for opposite things."""
+    for found, key in _alike_entries(document):
+        if found.opposed:
+            yield _told(document, found, key, "turns round", "keep one of the two, or say when each applies")
+
+
+def copied_forms(document: Document) -> Iterator[Found]:
+    """The same critique, revise or compare form stands in principles whose texts differ."""
+    for form in FORMS:
+        groups: dict[str, list[int]] = defaultdict(list)
+        for at, entry in enumerate(document.entries):
+            if form in entry.texts:
+                groups[_plain(entry.texts[form])].append(at)
+        for group in groups.values():
+            first, *others = group
+            texts = {_plain(document.entries[at].texts.get("text", "")) for at in group}
+            if others and len(texts) > 1:
+                names = ", ".join(repr(document.entries[at].id) for at in (first, *others[1:])[:3])
+                more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+                said = f"this {form} form is also that of {names}{more}, though their texts differ"
+                fix = "write what this principle asks for, or remove the key to have it filled from the text"
+                yield Found(others[0], document.entries[others[0]].place(form), said, fix)
+
+
+def _alike_entries(document: Document) -> Iterator[tuple[Alike, str]]:
+    """Alike texts, then alike compare forms where the texts are not; equal forms are another rule's."""
+    told: set[int] = set()
+    for key in ("text", "compare"):
+        texts = tuple(entry.texts.get(key, "") for entry in document.entries)
+        for found in alike(texts):
+            copied = key != "text" and _plain(texts[found.later]) == _plain(texts[found.earlier])
+            if found.later not in told and not copied:
+                told.add(found.later)
+                yield found, key
+
+
+def _told(document: Document, found: Alike, key: str, does: str, fix: str) -> Found:
+    later, earlier = document.entries[found.later], document.entries[found.earlier]
+    whose = f"{earlier.id or 'another'!r} on line {earlier.place(key)[0]}"
+    said = f"this {key} {does} that of {whose}: {quoted(earlier.texts[key])}"
+    return Found(found.later, later.place(key), said, fix, {"similarity": round(found.share, 3)})
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+@lru_cache(maxsize=4)
+def alike(texts: tuple[str, ...], near: float = NEAR) -> tuple[Alike, ...]:
+    """Each text that is near an earlier one, with the nearest; of texts near each other the first stands.
+
+    Similarity is the Jaccard index of the sets of words, plurals and articles aside, each word weighing
+    log(1 + texts / texts with it) so that a frame all principles share counts little. Texts without words
+    are near nothing.
+    """
+    said = [_words(text) for text in texts]
+    known = {word for words, _ in said for word in words}
+    bags = [_bag(words, negated, known) for words, negated in said]
+    counts = Counter(word for bag in bags for word in bag.words)
+    weight = {word: math.log(1 + len(texts) / count) for word, count in counts.items()}
+    totals = [sum(weight[word] for word in bag.words) for bag in bags]
+    first: list[int] = []
+    found: list[Alike] = []
+    for at, bag in enumerate(bags):
+        best: Alike | None = None
+        for other in first:
+            shared = sum(weight[word] for word in bag.words & bags[other].words)
+            share = shared / (totals[at] + totals[other] - shared) if shared else 0.0
+            if share >= near and (best is None or share > best.share):
+                best = Alike(at, other, share, _opposed(bag, bags[other]))
+        if best is None:
+            first.append(at)
+        else:
+            found.append(best)
+    return tuple(found)
+
+
+def _words(text: str) -> tuple[frozenset[str], bool]:
+    """The words that carry the demand, in the singular, and whether the text has a negation."""
+    words = _WORD.findall(_NOT.sub(" not ", text.casefold()))
+    content = {_singular(word) for word in words if word not in COMMON | NEGATIONS | _DEGREES}
+    return frozenset(content or words), any(word in NEGATIONS for word in words)
+
+
+def _singular(word: str) -> str:
+    return word[:-1] if len(word) > 3 and word[-1] == "s" and word[-2:] not in ("ss", "us", "is") else word
+
+
+def _bag(words: frozenset[str], negated: bool, known: Container[str]) -> _Bag:
+    positive = {word: _positive(word, known) for word in words}
+    turned = frozenset(base for word, base in positive.items() if base != word and base not in words)
+    return _Bag(frozenset(positive.values()), turned, negated)
+
+
+def _opposed(a: _Bag, b: _Bag) -> bool:
+    turned = (a.turned ^ b.turned) & a.words & b.words
+    return bool(turned) != (a.negated != b.negated)
+
+
+def _positive(word: str, known: Container[str]) -> str:
+    """The word without its negative prefix, or with -ful for -less, where that is known too; else itself."""
+    forms = (_PREFIX.sub("", word, count=1), re.sub(r"(?<=\w{3})less$", "ful", word))
+    return next((form for form in forms if form != word and form in known), word)
+
+
+def length(document: Document) -> Iterator[Found]:
     """A text is far longer than the file's others, or than a model can be asked to weigh at once."""
     fix = "shorten it, or split it into principles"
     for key in TEXTS:
-        counts = {at: len(e.texts[key].split()) for at, e in enumerate(sheet.entries) if key in e.texts}
+        counts = {at: len(e.texts[key].split()) for at, e in enumerate(document.entries) if key in e.texts}
         middle = median(counts.values()) if counts else 0
         for at, count in counts.items():
             figure = {"words": count, "median": middle}
-            place = sheet.entries[at].place(key)
+            place = document.entries[at].place(key)
             if count > LONGEST:
                 said = f"the {key} has {count} words, more than {LONGEST}"
                 yield Found(at, place, said, fix, figure)
@@ -56,26 +205,26 @@ def length(sheet: Sheet) -> Iterator[Found]:
                 yield Found(at, place, said, fix, figure)
 
 
-def never_drawn(sheet: Sheet) -> Iterator[Found]:
+def never_drawn(document: Document) -> Iterator[Found]:
     """A principle of weight 0 is never drawn and has no vote."""
-    for at, entry in enumerate(sheet.entries):
+    for at, entry in enumerate(document.entries):
         if entry.weight == 0.0:
             said = "the weight is 0: the principle is never drawn and never votes"
             yield Found(at, entry.place("weight"), said, "give it a weight above 0, or remove it")
 
 
-def empty_tags(sheet: Sheet) -> Iterator[Found]:
+def empty_tags(document: Document) -> Iterator[Found]:
     """A tag selects only principles of weight 0, so that choosing by it is refused."""
-    for tag, uses in _uses(sheet, "tags").items():
-        if all(sheet.entries[at].weight == 0.0 for at, _ in uses):
+    for tag, uses in _uses(document, "tags").items():
+        if all(document.entries[at].weight == 0.0 for at, _ in uses):
             at, place = uses[0]
             said = f"the tag {quoted(tag)} selects nothing that can be drawn: all with it have weight 0"
             yield Found(at, place, said, "give one of them a weight above 0, or remove the tag")
 
 
-def single_tags(sheet: Sheet) -> Iterator[Found]:
+def single_tags(document: Document) -> Iterator[Found]:
     """A tag stands at one principle alone, in a file whose tags otherwise stand at several."""
-    uses = _uses(sheet, "tags")
+    uses = _uses(document, "tags")
     several = [tag for tag, places in uses.items() if len(places) > 1]
     if 2 * len(several) < len(uses):
         return
@@ -86,12 +235,12 @@ def single_tags(sheet: Sheet) -> Iterator[Found]:
             yield Found(at, place, said, "leave it if that is meant, or use a tag that others have")
 
 
-def similar_tags(sheet: Sheet) -> Iterator[Found]:
+def similar_tags(document: Document) -> Iterator[Found]:
     """Two tags, or values of applies_to, differ in spelling alone, so that one selects too little."""
     first: dict[str, tuple[int, Place]] = {}
     counts: Counter[str] = Counter()
     for key in LABELS:
-        for label, uses in _uses(sheet, key).items():
+        for label, uses in _uses(document, key).items():
             first.setdefault(label, uses[0])
             counts[label] += len(uses)
     names = sorted(counts, key=lambda label: (-counts[label], first[label][1]))
@@ -103,9 +252,9 @@ def similar_tags(sheet: Sheet) -> Iterator[Found]:
             yield Found(at, place, said, f"write {quoted(other)}, or names that differ more")
 
 
-def _uses(sheet: Sheet, key: str) -> dict[str, list[tuple[int, Place]]]:
+def _uses(document: Document, key: str) -> dict[str, list[tuple[int, Place]]]:
     uses: dict[str, list[tuple[int, Place]]] = defaultdict(list)
-    for at, entry in enumerate(sheet.entries):
+    for at, entry in enumerate(document.entries):
         for label, place in entry.labels.get(key, ()):
             uses[label].append((at, place))
     return uses

@@ -1,1 +1,1 @@
-"""What a model does under a constitution, before and after an edit. Start at `run`."""
+"""What a model does under a constitution, before and after an edit. Start at `session`."""

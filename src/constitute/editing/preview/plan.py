@@ -1,4 +1,4 @@
-"""A preview of a constitution: which probes are shown under which principle, and what an edit moved."""
+"""Which probes a preview shows under which principle, and what an edit moved."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from constitute.constitution.read import principle_hash
 from constitute.types import Constitution, CritiqueRevision, Message, Principle, Prompt, Record
 
 
-class Probe(Record):
-    """A prompt to show; `owner` is the principle that names it among its own, "" for any other prompt."""
+class ChosenProbe(Record):
+    """A prompt to show; `owner` is the principle whose own probe it is, "" for any other prompt."""
 
     id: str
     prompt: Prompt
@@ -23,9 +23,9 @@ class Probe(Record):
 
 
 class Assigned(Record):
-    """A probe, the principle it is shown under, and a digest of all in the file that its result hangs on."""
+    """A probe, the principle it is shown under, and a digest of what its result depends on."""
 
-    probe: Probe
+    probe: ChosenProbe
     principle: Principle
     fingerprint: str = ""
 
@@ -34,8 +34,8 @@ class ShownProbe(Record):
     """What a model made of a probe: its response, each critique and revision, and what it then prefers.
 
     `p_revision` is P(the last revision is preferred to the response), in [0, 1]; where it is None,
-    `problem` says why. `failed` marks a problem that asking again may mend. `questions` counts what the
-    result took.
+    `problem` says why. `failed` marks a problem that asking again may mend, and `cut` is the text that was
+    cut short, where that is the problem. `questions` counts what the result took.
     """
 
     id: str
@@ -48,6 +48,7 @@ class ShownProbe(Record):
     p_revision: float | None = None
     problem: str = ""
     failed: bool = False
+    cut: str = ""
     questions: int = 0
 
     @property
@@ -58,10 +59,11 @@ class ShownProbe(Record):
         for number, step in enumerate(self.steps, 1):
             suffix = "" if rounds == 1 else f" {number}"
             found += [(f"critique{suffix}", step.critique), (f"revision{suffix}", step.revision)]
+        found.append(("cut short", self.cut))
         return tuple((name, text) for name, text in found if text)
 
 
-class Wording(Record):
+class WordingHash(Record):
     """What a preview remembers of a principle."""
 
     sha256: str
@@ -72,7 +74,7 @@ class Preview(Record):
     """A whole preview. `made_by` is a digest of model, seed and settings: previews of one can be compared."""
 
     made_by: str
-    principles: dict[str, Wording]
+    principles: dict[str, WordingHash]
     probes: tuple[ShownProbe, ...]
 
 
@@ -105,12 +107,12 @@ class Edits(Record):
         return (*self.edited, *self.added, *self.removed, *self.reweighted)
 
 
-def wordings(constitution: Constitution) -> dict[str, Wording]:
+def wordings(constitution: Constitution) -> dict[str, WordingHash]:
     """What a preview remembers of each principle, by id."""
-    return {p.id: Wording(sha256=principle_hash(p), weight=p.weight) for p in constitution.principles}
+    return {p.id: WordingHash(sha256=principle_hash(p), weight=p.weight) for p in constitution.principles}
 
 
-def edits_between(before: Mapping[str, Wording], after: Mapping[str, Wording]) -> Edits:
+def edits_between(before: Mapping[str, WordingHash], after: Mapping[str, WordingHash]) -> Edits:
     """Which principles an edit touched, and how."""
     both = sorted(before.keys() & after.keys())
     edited = [name for name in both if before[name].sha256 != after[name].sha256]
@@ -123,7 +125,9 @@ def edits_between(before: Mapping[str, Wording], after: Mapping[str, Wording]) -
     )
 
 
-def choose_probes(constitution: Constitution, others: Sequence[Prompt], n: int) -> tuple[list[Probe], int]:
+def choose_probes(
+    constitution: Constitution, others: Sequence[Prompt], n: int
+) -> tuple[list[ChosenProbe], int]:
     """At most `n` probes, and how many of the principles' own found no room.
 
     The principles' own come first, one of each principle and then its next, by id; `others` fill what is
@@ -133,12 +137,12 @@ def choose_probes(constitution: Constitution, others: Sequence[Prompt], n: int) 
     kept = owned[:n]
     texts = {probe.prompt.messages for probe in kept}
     fill = [prompt for prompt in others if prompt.messages not in texts]
-    kept += [Probe(id=prompt.id, prompt=prompt) for prompt in fill[: n - len(kept)]]
+    kept += [ChosenProbe(id=prompt.id, prompt=prompt) for prompt in fill[: n - len(kept)]]
     return kept, len(owned) - min(n, len(owned))
 
 
 def assign(
-    constitution: Constitution, probes: Sequence[Probe], row_id: Callable[[str], str] = str
+    constitution: Constitution, probes: Sequence[ChosenProbe], row_id: Callable[[str], str] = str
 ) -> list[Assigned]:
     """Each probe with its principle, in the order given.
 
@@ -159,7 +163,7 @@ def assign(
 
 
 def fingerprint(assigned: Assigned, voters: Sequence[tuple[Principle, float]]) -> str:
-    """A digest of what a probe's result hangs on: prompt, its principle, and who votes with which weight."""
+    """A digest of what a probe's result depends on: prompt, principle, and who votes with which weight."""
     turns = [[message.role, message.content] for message in assigned.probe.prompt.messages]
     votes = [[principle.id, principle_hash(principle), weight] for principle, weight in voters]
     own = assigned.principle
@@ -193,14 +197,16 @@ def split_touched(
     return sorted(touched, key=only_votes), kept
 
 
-def _own_probes(constitution: Constitution) -> list[Probe]:
-    by_principle: list[list[Probe]] = []
+def _own_probes(constitution: Constitution) -> list[ChosenProbe]:
+    by_principle: list[list[ChosenProbe]] = []
     for principle in sorted(constitution.principles, key=lambda p: p.id):
-        found: dict[str, Probe] = {}
+        found: dict[str, ChosenProbe] = {}
         for probe in principle.probes if principle.weight > 0 else ():
             name = f"probe-{_digest(probe.prompt)[:16]}"
             prompt = Prompt(id=name, messages=(Message(role="user", content=probe.prompt),))
-            own = Probe(id=f"{principle.id}/{name}", prompt=prompt, owner=principle.id, expect=probe.expect)
+            own = ChosenProbe(
+                id=f"{principle.id}/{name}", prompt=prompt, owner=principle.id, expect=probe.expect
+            )
             found.setdefault(name, own)
         by_principle.append(list(found.values()))
     return [probe for places in zip_longest(*by_principle) for probe in places if probe is not None]

@@ -1,8 +1,7 @@
-"""Preview a constitution on a few probes: ask only what an edit touched, and keep what was shown."""
+"""One round of a preview: ask only what an edit touched, and keep what was shown."""
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import time
@@ -45,7 +44,7 @@ STAGES = ("generate", "revise", "label")
 
 
 @dataclass(frozen=True)
-class Plan:
+class RoundPlan:
     """What a round will ask: `touched` probes again, first those whose principle changed; `kept` stand.
 
     `order` holds all probe ids as they are listed; `edits` is None where there is nothing to compare with.
@@ -94,7 +93,7 @@ def plan_round(
     before: Preview | None,
     *,
     retry_failed: bool = False,
-) -> Plan:
+) -> RoundPlan:
     """Choose the probes, give each its principle, and find which an edit since `before` touched."""
     probes, left_out = choose_probes(constitution, others, n)
     assigned = [
@@ -103,7 +102,7 @@ def plan_round(
     ]
     touched, kept = split_touched(assigned, before, retry_failed=retry_failed)
     now = wordings(constitution)
-    return Plan(
+    return RoundPlan(
         constitution=constitution,
         order=tuple(probe.id for probe in probes),
         touched=tuple(touched),
@@ -116,7 +115,7 @@ def plan_round(
 
 
 async def run_round(
-    plan: Plan,
+    plan: RoundPlan,
     config: RunConfig,
     engine: Engine,
     store: Store,
@@ -135,7 +134,7 @@ async def run_round(
     asked: list[int] = []
     moved = 0
 
-    async def settle(each: Assigned) -> None:
+    async def show_one(each: Assigned) -> None:
         nonlocal moved
         runs = {
             stage: StageRun(
@@ -149,15 +148,15 @@ async def run_round(
             )
             for stage in STAGES
         }
-        result = await _show(each, config, plan.constitution, runs)
+        result = await _show(each, config, plan.constitution, runs, store)
         change = Moved(before=earlier.get(result.id), after=result)
         shown[result.id] = result
-        asked.append(sum(desk.asked for desk in runs.values()))
+        asked.append(sum(run.asked for run in runs.values()))
         moved += not change.same
         times.append(time.perf_counter() - started)
         tell(change)
 
-    await run_jobs(plan.touched, settle, config.engine.in_flight)
+    await run_jobs(plan.touched, show_one, config.engine.in_flight)
     listed = tuple(shown[name] for name in plan.order)
     return Round(
         preview=Preview(made_by=plan.made_by, principles=wordings(plan.constitution), probes=listed),
@@ -200,7 +199,7 @@ def keep_preview(store: Store, file: Path, preview: Preview) -> None:
 
 
 async def _show(
-    each: Assigned, config: RunConfig, constitution: Constitution, runs: dict[str, StageRun]
+    each: Assigned, config: RunConfig, constitution: Constitution, runs: dict[str, StageRun], store: Store
 ) -> ShownProbe:
     """One probe through the stages' own functions: response, critique and revision, label."""
     alone = constitution.model_copy(update={"principles": (each.principle,)})
@@ -208,7 +207,7 @@ async def _show(
     name = _row_id(each.probe.prompt.id)
     row: Response | None = None
     labelled: LabelledPair | None = None
-    problem, failed = "", False
+    problem, cut, failed = "", "", False
     try:
         prompt = each.probe.prompt
         row = await generate(prompt, Sampler(runs["generate"], name), config.generate)
@@ -217,6 +216,7 @@ async def _show(
         labelled = await label(pair, Sampler(runs["label"], pair.id), config.label, jury)
     except (RowError, Abstain) as reason:
         problem, failed = str(reason), isinstance(reason, RowError)
+        problem, cut = _explained(problem, store, name, config)
     return ShownProbe(
         id=each.probe.id,
         messages=each.probe.prompt.messages,
@@ -228,8 +228,19 @@ async def _show(
         p_revision=None if labelled is None else 1.0 - labelled.label.p_a,
         problem=problem,
         failed=failed,
-        questions=sum(desk.asked + desk.reused for desk in runs.values()),
+        cut=cut,
+        questions=sum(run.asked + run.reused for run in runs.values()),
     )
+
+
+def _explained(problem: str, store: Store, row_id: str, config: RunConfig) -> tuple[str, str]:
+    """The problem with what to do about it, and the text where it was cut short."""
+    for stage, reason, answer in reversed(store.attempts_of(row_id)):
+        if reason == problem and answer is not None and answer.get("finish_reason") == "length":
+            now = getattr(config, stage).max_tokens
+            advice = f"raise {stage}.max_tokens, such as --set {stage}.max_tokens={2 * now}"
+            return f"{problem}; {advice}", str(answer.get("text") or answer.get("reasoning") or "")
+    return problem, ""
 
 
 def _row_id(prompt_id: str) -> str:
@@ -266,8 +277,3 @@ def _some(names: Sequence[str], most: int = 8) -> str:
 
 def _key(file: Path) -> str:
     return f"preview:{hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:16]}"
-
-
-async def close_all(*engines: Engine | None) -> None:
-    """Close the engines that were opened."""
-    await asyncio.gather(*(engine.close() for engine in engines if engine is not None))

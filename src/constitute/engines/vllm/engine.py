@@ -18,6 +18,7 @@ from constitute.engines.tokenizer import load_tokenizer
 from constitute.engines.vllm.loop import StepLoop
 from constitute.errors import EngineError, UsageError
 from constitute.packaged import model_path
+from constitute.threads import use_threads
 from constitute.types import Choice, Completion, Request, SamplingParams
 
 if TYPE_CHECKING:
@@ -103,8 +104,7 @@ class VLLMEngine:
     ) -> list[Completion]:
         """Block for one completion a prompt; prompt i is seeded with `sampling.seed + i`.
 
-        `logprobs` are of the sampled tokens at temperature 1: divide by nothing, or recompute them in the
-        trainer where the sampling temperature differs.
+        `logprobs` are of the sampled tokens at temperature 1, whatever the sampling temperature.
         """
         for prompt in prompts:
             check_length(len(prompt), self._limit)
@@ -169,6 +169,7 @@ def _start(path: str, config: EngineConfig) -> Any:
     # vLLM uses deprecated torch names; users can do nothing about it.
     warnings.filterwarnings("ignore", category=FutureWarning, module="vllm")
     try:
+        import torch
         from vllm import LLM
         from vllm.platforms import current_platform
     except ImportError as problem:
@@ -177,6 +178,8 @@ def _start(path: str, config: EngineConfig) -> Any:
             "engine.kind=transformers"
         ) from problem
     on_cpu = current_platform.is_cpu()
+    use_threads(path, config.threads)
+    set_num_threads = torch.set_num_threads
     cache = config.kv_cache_gib or (_CPU_CACHE_GIB if on_cpu else None)
     try:
         return LLM(
@@ -203,11 +206,21 @@ def _start(path: str, config: EngineConfig) -> Any:
             worker_extension_cls="constitute.engines.vllm.worker.WeightSync",
         )
     except (ValueError, OSError) as problem:
-        raise UsageError(f"vLLM cannot load {path!r}: {reason_of(problem)}") from problem
+        raise UsageError(f"vLLM cannot load {path!r}: {_our_words(reason_of(problem))}") from problem
     except (RuntimeError, NotImplementedError) as problem:
         raise EngineError(
             f"vLLM cannot start with {path!r}: {reason_of(problem)}; run `constitute doctor`"
         ) from problem
+    finally:
+        # On a CPU vLLM puts a function in its place that does nothing; trainers in this process need it.
+        torch.set_num_threads = set_num_threads
+
+
+def _our_words(reason: str) -> str:
+    """vLLM's reason; where it is about the length of the context, its first sentence and our setting."""
+    if "max_model_len" not in reason:
+        return reason
+    return f"{reason.split('. ')[0]}; lower engine.context_length, or leave it out for the model's own"
 
 
 def _sampling(sampling: SamplingParams, *, logprobs: bool) -> Any:

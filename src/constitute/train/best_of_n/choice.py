@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import random
 from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from constitute.train.common.metrics import Figure, mean_figure
+from pydantic_core import to_jsonable_python
+
+from constitute.errors import DataError
+from constitute.files import BadLine, atomic, json_lines
+from constitute.stats import Estimate, mean_of
 from constitute.types import Prompt, Record
 
 SAMPLES, BEST = "samples.jsonl", "best.jsonl"
@@ -77,7 +79,7 @@ def sizes(n: int) -> list[int]:
     return sorted({2**power for power in range(n.bit_length())} | {n})
 
 
-def reward_curve(scores: Sequence[Sequence[float]], n: int, seed: int) -> dict[str, Figure]:
+def reward_curve(scores: Sequence[Sequence[float]], n: int, seed: int) -> dict[str, Estimate]:
     """Expected reward of the best of 1, 2, 4, ..., n by name, from each prompt's eligible samples.
 
     Means over the prompts that have any, with a bootstrap interval.
@@ -86,9 +88,7 @@ def reward_curve(scores: Sequence[Sequence[float]], n: int, seed: int) -> dict[s
     if not able:
         return {}
     return {
-        f"best of {k}": mean_figure(
-            [best_of(row, k, n - len(row)) for row in able], random.Random(f"{seed}:{k}")
-        )
+        f"best of {k}": mean_of([best_of(row, k, n - len(row)) for row in able], f"{seed}:{k}")
         for k in sizes(n)
     }
 
@@ -100,15 +100,11 @@ def argmax(samples: Sequence[Sampled]) -> Sampled | None:
 
 
 def read_samples(path: Path) -> Iterator[Sampled]:
-    """The lines of a samples.jsonl, in order."""
-    with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            yield Sampled.model_validate_json(line)
-
-
-def _batches(samples: Iterator[Sampled], n: int) -> Iterator[list[Sampled]]:
-    while batch := list(islice(samples, n)):
-        yield batch
+    """The lines of a samples.jsonl, in order. Raises `DataError` for a line that cannot be read."""
+    for line in json_lines(path):
+        if isinstance(line, BadLine):
+            raise DataError(f"{line.where}: {line.reason}; remove the folder and sample again")
+        yield Sampled.model_validate(line.value)
 
 
 def choose(out: Path, prompts: Sequence[Prompt], n: int, seed: int) -> dict[str, Any]:
@@ -116,9 +112,10 @@ def choose(out: Path, prompts: Sequence[Prompt], n: int, seed: int) -> dict[str,
     scores: list[list[float]] = []
     chosen: list[Sampled] = []
     cut_off = empty = tokens = 0
-    new = out / f".{BEST}.new"
-    with new.open("w", encoding="utf-8") as file:
-        for prompt, samples in zip(prompts, _batches(read_samples(out / SAMPLES), n), strict=True):
+    stored = read_samples(out / SAMPLES)
+    with atomic(out / BEST) as file:
+        for prompt in prompts:
+            samples = list(islice(stored, n))
             assert all(sample.prompt_id == prompt.id for sample in samples), prompt.id
             scores.append([sample.score for sample in samples if sample.eligible])
             cut_off += sum(not sample.ended for sample in samples)
@@ -127,10 +124,7 @@ def choose(out: Path, prompts: Sequence[Prompt], n: int, seed: int) -> dict[str,
             best = argmax(samples)
             if best is not None:
                 chosen.append(best)
-                file.write(json.dumps(_best_row(prompt, best), ensure_ascii=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(new, out / BEST)
+                file.write((json.dumps(_best_row(prompt, best), ensure_ascii=False) + "\n").encode())
     return {
         "prompts": len(prompts),
         "prompts_failed": len(prompts) - len(chosen),
@@ -138,8 +132,8 @@ def choose(out: Path, prompts: Sequence[Prompt], n: int, seed: int) -> dict[str,
         "samples_cut_off": cut_off,
         "samples_empty": empty,
         "tokens": tokens,
-        "reward": reward_curve(scores, n, seed),
-        "chosen": _means(chosen, seed),
+        "reward": to_jsonable_python(reward_curve(scores, n, seed)),
+        "chosen": to_jsonable_python(_means(chosen, seed)),
         "kl_bound": {f"best of {k}": best_of_n_kl(k) for k in sizes(n)},
     }
 
@@ -155,10 +149,10 @@ def _best_row(prompt: Prompt, best: Sampled) -> dict[str, Any]:
     }
 
 
-def _means(chosen: Sequence[Sampled], seed: int) -> dict[str, Figure]:
+def _means(chosen: Sequence[Sampled], seed: int) -> dict[str, Estimate]:
     """Mean length of the completions chosen, in tokens, and each of their scores."""
     if not chosen:
         return {}
     columns = {"tokens": [float(sample.tokens) for sample in chosen]}
     columns |= {name: [sample.scores[name] for sample in chosen] for name in chosen[0].scores}
-    return {name: mean_figure(values, random.Random(f"{seed}:{name}")) for name, values in columns.items()}
+    return {name: mean_of(values, f"{seed}:{name}") for name, values in columns.items()}

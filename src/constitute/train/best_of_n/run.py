@@ -7,27 +7,103 @@ Best-of-n as a policy is at most ln n - (n - 1)/n nats from the model sampled (a
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from constitute.config.best_of_n import BestOfNConfig
-from constitute.errors import DataError, RunMismatch, StorageError
-from constitute.progress import Progress
-from constitute.train.best_of_n.choice import SAMPLES, Sampled, choose
+import torch
+
+from constitute.config import RunConfig
+from constitute.config.train import BestOfNConfig
+from constitute.engines.base import Engine
+from constitute.engines.tokenizer import load_tokenizer
+from constitute.errors import DataError, RunMismatch
+from constitute.files import append_log, read_json
+from constitute.progress import Progress, Silent
+from constitute.stages.generate import conversation
+from constitute.train.best_of_n.choice import BEST, SAMPLES, Sampled, choose
 from constitute.train.common import _compat
-from constitute.train.common.artefact import check_recipe, recipe, versions, write_json
+from constitute.train.common.artefact import check_recipe, recipe, write_record
+from constitute.train.common.batching import Batching
+from constitute.train.common.from_run import keep_settings, policy_of, rendered_prompts, sampling_engine
+from constitute.train.common.models import turn_ends
 from constitute.train.common.rollout import Rollouts, gather
 from constitute.train.ppo.setup import input_hashes
 from constitute.train.ppo.sync import Rollouter
-from constitute.train.rewards.total import Reward, RewardPart, as_parts, values_of, weighted_sum
-from constitute.types import Completion, Prompt, SamplingParams
+from constitute.train.reward.model import open_reward_model
+from constitute.train.rewards.parts import Reward, RewardPart, as_parts, values_of, weighted_sum
+from constitute.train.rewards.sources import GivenRewards, open_rewards
+from constitute.train.sft import train_sft
+from constitute.types import Prompt, SamplingParams
 
 _RECORD = "best_of_n.json"
+_STAGE = "best of n"
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What samples and scores completions: the policy and its engine, the rewards, settings and listener."""
+
+    policy: str
+    parts: tuple[RewardPart, ...]
+    engine: Rollouter
+    config: BestOfNConfig
+    seed: int
+    progress: Progress
+
+
+def run_best_of_n(
+    config: RunConfig,
+    prompts: Sequence[Prompt],
+    *,
+    model: str | None = None,
+    reward: GivenRewards | None = None,
+    n: int | None = None,
+    out: Path | None = None,
+    sft: bool = False,
+    engine: Engine | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Sample `n` completions of each prompt from `model` (RUN/sft, else `config.model`); keep the best.
+
+    `reward` is one source or several (see `rewards.sources`); without it `train.ppo.rewards`, else
+    RUN/reward. Writes samples.jsonl and best.jsonl to `out` (RUN/best-of-n); with `sft`, fine-tunes the
+    model on the latter into `out`/sft. `engine`, where given, samples and is left open. Returns the summary.
+    """
+    policy, folder, progress = policy_of(config, model), out or config.run / "best-of-n", progress or Silent()
+    settings = config.train.best_of_n
+    settings = settings if n is None else settings.model_copy(update={"n": n})
+    asked = [
+        prompt.model_copy(update={"messages": conversation(prompt, config.generate.system)})
+        for prompt in prompts
+    ]
+    with open_rewards(config, reward) as parts, sampling_engine(config, policy, engine) as used:
+        kept, ids = rendered_prompts(asked, "", used, progress)
+        summary = sample_best(
+            kept, ids, policy, parts, folder, settings, engine=used, seed=config.seed, progress=progress
+        )
+    if out is None:
+        keep_settings(config, "best_of_n")
+    summary = summary | {"prompts_refused": len(prompts) - len(kept)}
+    if not sft:
+        return summary
+    if summary["prompts_failed"] == summary["prompts"]:
+        raise DataError(
+            f"{folder / BEST} is empty: no completion of any prompt ended within "
+            f"{settings.max_new_tokens} tokens; raise train.best_of_n.max_new_tokens"
+        )
+    tuned = train_sft(
+        folder / BEST,
+        policy,
+        folder / "sft",
+        config.train.sft,
+        seed=config.seed,
+        progress=progress,
+        kind="best-of-n",
+    )
+    return summary | {"sft": tuned}
 
 
 def sample_best(
@@ -51,56 +127,42 @@ def sample_best(
     """
     parts = as_parts(reward)
     made_by = recipe("best-of-n", config, seed, **input_hashes(prompt_ids, policy, parts, None))
-    record = out / _RECORD
     summary = _opened(out, made_by)
     if summary is not None:
         return summary
     start = time.perf_counter()
     kept = _fitting(prompts, prompt_ids, getattr(engine, "context_length", None), config)
     done = _resumed(out / SAMPLES, config.n)
-    progress.start("best of n", len(kept), done)
+    progress.start(_STAGE, len(kept), done)
     if done < len(kept):
-        _sample_all(kept, done, policy, parts, out / SAMPLES, config, engine, seed, progress)
-    progress.finish("best of n")
+        _sample_all(kept, done, out / SAMPLES, Sampling(policy, parts, engine, config, seed, progress))
+    progress.finish(_STAGE)
     summary = choose(out, [prompt for prompt, _ in kept], config.n, seed)
     summary |= {
         "prompts_too_long": len(prompts) - len(kept),
         "prompts_sampled_before": done,
         "seconds": round(time.perf_counter() - start, 3),
     }
-    write_json(record, {"made_by": made_by, "versions": versions(), "summary": summary})
+    write_record(out / _RECORD, made_by, summary)
     return summary
 
 
-def _sample_all(
-    kept: Sequence[tuple[Prompt, list[int]]],
-    done: int,
-    policy: str,
-    parts: Sequence[RewardPart],
-    path: Path,
-    config: BestOfNConfig,
-    engine: Rollouter,
-    seed: int,
-    progress: Progress,
-) -> None:
-    import torch
-
-    from constitute.engines.tokenizer import load_tokenizer
-    from constitute.train.reward.scorer import open_reward_model
-
+def _sample_all(kept: Sequence[tuple[Prompt, list[int]]], done: int, path: Path, by: Sampling) -> None:
+    """Sample and score the prompts after the first `done`, and add their lines to `path` batch by batch."""
     _compat.quiet()
-    tokenizer = load_tokenizer(policy)
+    config, tokenizer = by.config, load_tokenizer(by.policy)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
     scorers = {
-        part.name: open_reward_model(part.source, tokenizer, policy, dtype, device)
+        part.name: open_reward_model(part.source, tokenizer, by.policy, dtype, device)
         if isinstance(part.source, str)
         else part.source
-        for part in parts
+        for part in by.parts
     }
-    ends, pad_id = _ends(policy, tokenizer), tokenizer.pad_token_id or 0
+    ends = turn_ends(by.policy, tokenizer)
+    batching = Batching(tokenizer.pad_token_id or 0, config.microbatch_tokens)
     step = max(1, config.batch_size // config.n)
-    base = int.from_bytes(hashlib.sha256(f"{seed}:best-of-n".encode()).digest()[:6], "big")
+    base = int.from_bytes(hashlib.sha256(f"{by.seed}:best-of-n".encode()).digest()[:6], "big")
     for start in range(done, len(kept), step):
         rows = [row for row in kept[start : start + step] for _ in range(config.n)]
         prompts, ids = [prompt for prompt, _ in rows], [ids for _, ids in rows]
@@ -111,25 +173,18 @@ def _sample_all(
             top_p=config.top_p,
             seed=base + start * config.n,
         )
-        completions = engine.generate_ids(ids, sampling, logprobs=False)
+        completions = by.engine.generate_ids(ids, sampling, logprobs=False)
         rollouts = gather(prompts, ids, completions, ends, device)
-        values = {
-            name: values_of(scorer, name, rollouts, pad_id, config.microbatch_tokens)
-            for name, scorer in scorers.items()
-        }
-        total = weighted_sum(parts, values)
-        _append(path, _lines(rollouts, completions, values, total, config.n))
-        progress.tokens("best of n", sum(len(completion.token_ids) for completion in completions))
+        values = {name: values_of(scorer, name, rollouts, batching) for name, scorer in scorers.items()}
+        total = weighted_sum(by.parts, values)
+        append_log(path, [row.model_dump_json() for row in _lines(rollouts, values, total, config.n)])
+        by.progress.tokens(_STAGE, sum(len(completion.token_ids) for completion in completions))
         for place in range(0, len(rows), config.n):
-            progress.advance("best of n", best=max(total[place : place + config.n]))
+            by.progress.advance(_STAGE, best=max(total[place : place + config.n]))
 
 
 def _lines(
-    rollouts: Rollouts,
-    completions: Sequence[Completion],
-    values: dict[str, list[float]],
-    total: Sequence[float],
-    n: int,
+    rollouts: Rollouts, values: dict[str, list[float]], total: Sequence[float], n: int
 ) -> list[Sampled]:
     return [
         Sampled(
@@ -142,20 +197,8 @@ def _lines(
             scores={name: column[row] for name, column in values.items()},
             score=total[row],
         )
-        for row, completion in enumerate(completions)
+        for row, completion in enumerate(rollouts.completions)
     ]
-
-
-def _ends(policy: str, tokenizer: Any) -> frozenset[int]:
-    """All ids that end a turn of `policy`, read from its configurations alone."""
-    from transformers import AutoConfig, GenerationConfig
-
-    from constitute.engines.tokenizer import eos_ids
-
-    configs = [AutoConfig.from_pretrained(policy, trust_remote_code=False)]
-    with suppress(OSError):
-        configs.append(GenerationConfig.from_pretrained(policy))
-    return eos_ids(tokenizer, *configs)
 
 
 def _fitting(
@@ -176,22 +219,21 @@ def _fitting(
 
 
 def _opened(out: Path, made_by: dict[str, Any]) -> dict[str, Any] | None:
-    """The summary if `made_by` has been through, else None with its record written. `RunMismatch`."""
+    """The summary if `made_by` is finished; else None, and its record is written. Raises `RunMismatch`."""
     record = out / _RECORD
     if record.is_file():
-        stored = json.loads(record.read_text(encoding="utf-8"))
+        stored = read_json(record)
         check_recipe(out, stored["made_by"], made_by)
         done: dict[str, Any] | None = stored["summary"]
         return done
     if (out / SAMPLES).exists():
-        raise RunMismatch(f"{out} holds a {SAMPLES} that nothing says the origin of; give another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(record, {"made_by": made_by, "versions": versions(), "summary": None})
+        raise RunMismatch(f"{out} holds a {SAMPLES}, and nothing says what made it; give another --out")
+    write_record(record, made_by, None)
     return None
 
 
 def _resumed(path: Path, n: int) -> int:
-    """Prompts whose n samples are all in the file; what a killed run left after them is cut off."""
+    """Number of prompts whose n samples are all in the file; what a killed run left after them is cut off."""
     if not path.is_file():
         return 0
     done = end = place = 0
@@ -204,17 +246,3 @@ def _resumed(path: Path, n: int) -> int:
                 done, end = number // n, place
         file.truncate(end)
     return done
-
-
-def _append(path: Path, rows: Sequence[Sampled]) -> None:
-    """Add the lines and wait until the disk has them."""
-    text = "".join(row.model_dump_json() + "\n" for row in rows)
-    try:
-        with path.open("ab") as file:
-            file.write(text.encode("utf-8"))
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as problem:
-        raise StorageError(
-            f"cannot write {path}: {problem.strerror or problem}; free space and run it again"
-        ) from problem

@@ -8,7 +8,7 @@ from typing import Any
 
 
 def quiet() -> None:
-    """Turn off the libraries' telemetry and progress bars; to be called before they are imported.
+    """Turn off the libraries' telemetry and progress bars. Call it before they are imported.
 
     TRL's trainers report each start to the Hub, and transformers draws bars over our own lines.
     """

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
-import uuid
-from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from constitute import __version__
+from constitute.engines.identity import model_fingerprint
 from constitute.errors import RunMismatch
+from constitute.files import atomic_folder, read_json, write_json, write_text
+from constitute.stats import mean
+from constitute.store.manifest import differences, versions
 
 _RECORD = "training.json"
-_SAMPLED_BYTES = 1 << 20
 _FREE = frozenset(
     {
         "checkpoint_every",
@@ -31,44 +31,16 @@ _FREE = frozenset(
 )
 
 
-def versions() -> dict[str, str]:
-    """Versions of what trains."""
-    found = {"constitute": __version__}
-    for name in ("torch", "transformers", "trl", "accelerate", "peft"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def model_fingerprint(model: str) -> str:
-    """Identity of a model: a local folder by its configuration and weights, a Hub name by itself.
-
-    Weights enter by name, size and their first and last mebibyte, so that large ones stay cheap.
-    """
-    folder = Path(model)
-    if not folder.is_dir():
-        return model
-    digest = hashlib.sha256()
-    for file in sorted(folder.iterdir()):
-        if file.suffix not in (".safetensors", ".json", ".jinja", ".model") or file.name == _RECORD:
-            continue
-        size = file.stat().st_size
-        digest.update(f"{file.name}:{size}:".encode())
-        with file.open("rb") as content:
-            digest.update(content.read(_SAMPLED_BYTES))
-            if size > _SAMPLED_BYTES:
-                content.seek(max(_SAMPLED_BYTES, size - _SAMPLED_BYTES))
-                digest.update(content.read())
-    return digest.hexdigest()[:16]
+def model_identity(model: str) -> str:
+    """What a recipe says of a model: the fingerprint of a local folder, a Hub name as it is."""
+    return model_fingerprint(model) or model
 
 
 def recipe(kind: str, config: Any, seed: int, **inputs: str) -> dict[str, Any]:
     """What determines a trained model: the trainer, its settings, the seed and the inputs' hashes.
 
-    Settings of memory and of what is written down are left out: they change no result beyond rounding,
-    and a run that ran out of memory must be able to go on with less.
+    Settings that change memory or what is written down are left out: they change no result beyond
+    rounding, and a run that ran out of memory must be able to go on with less.
     """
     settings = {name: value for name, value in config.model_dump(mode="json").items() if name not in _FREE}
     return {"kind": kind, "config": settings, "seed": seed, "inputs": inputs}
@@ -82,60 +54,65 @@ def finished(out: Path, made_by: dict[str, Any]) -> dict[str, Any] | None:
     record = out / _RECORD
     if not record.is_file():
         return None
-    stored = json.loads(record.read_text(encoding="utf-8"))
+    stored = read_json(record)
     check_recipe(out, stored["made_by"], made_by)
     summary: dict[str, Any] = stored["summary"]
     return summary
 
 
 def check_recipe(out: Path, stored: dict[str, Any], made_by: dict[str, Any]) -> None:
-    """Raise `RunMismatch`, naming what differs, unless both recipes are the same."""
-    if stored == made_by:
-        return
-    flat_stored, flat_new = _flat(stored), _flat(made_by)
-    names = sorted(name for name in flat_stored | flat_new if flat_stored.get(name) != flat_new.get(name))
-    raise RunMismatch(
-        f"{out} was made with other settings ({', '.join(names)} differ); "
-        "give another --out, or remove the folder to train again"
-    )
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return flat
+    """Raise `RunMismatch`, with old and new value of all that differs, unless both recipes are the same."""
+    changed = differences(stored, made_by)
+    if changed:
+        raise RunMismatch(
+            f"{out} was made with other settings: {changed}; give the same settings, or another "
+            "--out (`constitute run` takes a new --run DIR, with --reuse and the old one), or remove the "
+            "folder to train again"
+        )
 
 
 def publish(
     out: Path, save: Callable[[Path], None], *, made_by: dict[str, Any], summary: dict[str, Any], base: str
 ) -> None:
-    """Write a model's folder file by file, the record of its recipe last, so that a torn folder shows."""
-    out.mkdir(parents=True, exist_ok=True)
-    for left in out.glob(".saving-*"):
-        # What a killed save left behind.
+    """Write a model's folder file by file, the record of its recipe last: without it the folder is torn."""
+    for left in out.glob(".saved*"):
+        # A killed save left it.
         shutil.rmtree(left, ignore_errors=True)
-    staging = out / f".saving-{uuid.uuid4().hex[:8]}"
-    staging.mkdir()
-    try:
+    saved = out / ".saved"
+    with atomic_folder(saved) as staging:
         save(staging)
         write_card(staging, made_by, summary, base)
-        for file in sorted(staging.iterdir()):
-            os.replace(file, out / file.name)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    write_json(out / _RECORD, {"made_by": made_by, "versions": versions(), "summary": summary})
+    for file in sorted(saved.iterdir()):
+        os.replace(file, out / file.name)
+    saved.rmdir()
+    write_record(out / _RECORD, made_by, summary)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON so that the file is either the old one or the whole new one, even after a power cut."""
-    new = path.with_name(f".{path.name}.new")
-    with new.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=2, allow_nan=True)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(new, path)
+def write_record(path: Path, made_by: dict[str, Any], summary: dict[str, Any] | None) -> None:
+    """Write what made a result, with which versions, and its figures once there are some."""
+    write_json(path, {"made_by": made_by, "versions": _versions(), "summary": summary})
+
+
+def _versions() -> dict[str, str]:
+    return {"constitute": __version__, **versions()}
+
+
+def save_into(network: Any, tokenizer: Any, losses: Sequence[float]) -> Callable[[Path], None]:
+    """What writes a model, its tokenizer and the loss of each step (metrics.jsonl) into a folder."""
+
+    def save(folder: Path) -> None:
+        network.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        lines = [json.dumps({"step": step, "loss": loss}) for step, loss in enumerate(losses, start=1)]
+        write_text(folder / "metrics.jsonl", "\n".join(lines) + "\n")
+
+    return save
+
+
+def loss_figures(losses: Sequence[float]) -> dict[str, float]:
+    """Steps, and the mean loss over the first and over the last tenth of them."""
+    share = max(1, len(losses) // 10)
+    return {"steps": len(losses), "loss_first": mean(losses[:share]), "loss_last": mean(losses[-share:])}
 
 
 _TITLES = {
@@ -149,13 +126,13 @@ _TITLES = {
 
 def write_card(folder: Path, made_by: dict[str, Any], summary: dict[str, Any], base: str) -> None:
     """Write the model card: what the model is, its figures, and the recipe that made it."""
-    (folder / "README.md").write_text(_card(made_by, summary, base), encoding="utf-8")
+    write_text(folder / "README.md", _card(made_by, summary, base))
 
 
 def _card(made_by: dict[str, Any], summary: dict[str, Any], base: str) -> str:
     figures = json.dumps(summary, indent=2)
     recipe_text = json.dumps(made_by, indent=2)
-    libraries = ", ".join(f"{name} {number}" for name, number in versions().items())
+    libraries = ", ".join(f"{name} {number}" for name, number in _versions().items())
     return (
         f"---\nlibrary_name: transformers\nbase_model: {json.dumps(Path(base).name)}\n"
         f"tags: [constitute, rlaif]\n---\n\n# {made_by['kind']}: {_TITLES[made_by['kind']]}\n\n"

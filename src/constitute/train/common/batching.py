@@ -1,4 +1,4 @@
-"""Group sequences of unlike lengths into padded batches that waste little and fit the memory."""
+"""Group sequences of different lengths into padded batches that waste little and fit the memory."""
 
 from __future__ import annotations
 
@@ -12,6 +12,14 @@ from torch import Tensor
 # A batch of this many tokens keeps the processor busy; beyond it, padding costs more than a new batch.
 _BUSY_TOKENS = 1024
 _LIKE_LENGTH = 0.9
+
+
+@dataclass(frozen=True)
+class Batching:
+    """How sequences become forward passes: the token that pads them, and the padded tokens of one pass."""
+
+    pad_id: int
+    token_budget: int
 
 
 def micro_batches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
@@ -36,7 +44,7 @@ def micro_batches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
 def prompt_order(n_prompts: int, batch_size: int, iteration: int, seed: int) -> list[int]:
     """Indices of the prompts of one iteration: a fresh shuffle each time all of them were used.
 
-    A function of (seed, iteration) alone, so a resumed run takes up where it stood.
+    It depends on (seed, iteration) alone, so a resumed run goes on where it stood.
     """
     start = iteration * batch_size
     chosen: list[int] = []

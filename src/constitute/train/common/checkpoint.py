@@ -1,9 +1,7 @@
-"""Atomic checkpoints of a PPO run: a folder appears whole under its name, or not at all."""
+"""Checkpoints of our own training loops: a folder appears whole under its name, or not at all."""
 
 from __future__ import annotations
 
-import json
-import os
 import random
 import re
 import shutil
@@ -14,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from constitute.errors import StorageError
+from constitute.files import atomic_folder, read_json, write_json
 from constitute.train.common import sharding
 from constitute.train.common.artefact import check_recipe
 
@@ -30,14 +28,14 @@ def save_checkpoint(
     state: dict[str, Any],
     save_policy: Callable[[Path], None] | None = None,
 ) -> Path | None:
-    """Write `folder/iteration-000012` and then remove the older ones, the best excepted.
+    """Write `folder/iteration-000012`, then remove the older ones except the best.
 
-    It holds the weights (safetensors), optimizer, schedule and random states, `state` as JSON and, with
-    `save_policy`, what a user loads, in `policy/`. The best has the greatest `state["objective"]`.
+    The folder holds the weights (safetensors), optimizer, schedule and random states, `state` as JSON and,
+    with `save_policy`, what a user loads, in `policy/`. The best has the greatest `state["objective"]`.
     Raises `StorageError` where the disk refuses; what was there before stays.
 
-    All processes of a sharded model must call it; the first writes what an unsharded run would, and the
-    others, which write nothing, get None.
+    All processes of a sharded model must call it. The first writes what an unsharded run would write; the
+    others write nothing and get None.
     """
     from safetensors.torch import save_file, save_model
 
@@ -47,10 +45,10 @@ def save_checkpoint(
         if torch.distributed.get_rank():
             return None
     final = folder / f"{_PREFIX}{iteration:06d}"
-    staging = folder / f".{final.name}"
-    shutil.rmtree(staging, ignore_errors=True)
-    try:
-        staging.mkdir(parents=True)
+    for left in folder.glob(f".{_PREFIX}*"):
+        # A killed save left it.
+        shutil.rmtree(left, ignore_errors=True)
+    with atomic_folder(final) as staging:
         if weights is None:
             save_model(model, str(staging / "model.safetensors"))
         else:
@@ -60,19 +58,10 @@ def save_checkpoint(
         if torch.cuda.is_available():
             training["random"]["cuda"] = torch.cuda.get_rng_state_all()
         torch.save(training, staging / "training.pt")
-        (staging / "state.json").write_text(json.dumps({"iteration": iteration, **state}), encoding="utf-8")
+        write_json(staging / "state.json", {"iteration": iteration, **state})
         if save_policy is not None:
             (staging / "policy").mkdir()
             save_policy(staging / "policy")
-        for file in staging.rglob("*"):
-            _sync(file)
-        shutil.rmtree(final, ignore_errors=True)
-        os.replace(staging, final)
-        _sync(folder)
-    except OSError as problem:
-        raise StorageError(
-            f"cannot write a checkpoint to {folder}: {problem.strerror or problem}; free space and run again"
-        ) from problem
     best = best_checkpoint(folder)
     for old in _folders(folder)[:-1]:
         if old != best:
@@ -89,7 +78,7 @@ def best_checkpoint(folder: Path) -> Path | None:
 
 
 def _state(path: Path) -> dict[str, Any]:
-    state: dict[str, Any] = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    state: dict[str, Any] = read_json(path / "state.json")
     return state
 
 
@@ -103,7 +92,7 @@ def last_checkpoint(folder: Path, made_by: dict[str, Any]) -> Path | None:
 
 
 def _without_code(made_by: dict[str, Any]) -> dict[str, Any]:
-    """A recipe without the hashes of reward functions' files: one may be mended in the middle of a run."""
+    """A recipe without the hashes of reward functions' files: a function may be mended during a run."""
     inputs = {name: re.sub(r"#[0-9a-f]{16}$", "", value) for name, value in made_by.get("inputs", {}).items()}
     return {**made_by, "inputs": inputs}
 
@@ -134,11 +123,3 @@ def _python_state() -> list[Any]:
 
 def _folders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob(f"{_PREFIX}*") if (path / "state.json").is_file())
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -7,6 +7,7 @@ import random
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
@@ -45,18 +46,25 @@ class FitConfig(Protocol):
     def checkpoint_every(self) -> int: ...
 
 
+@dataclass(frozen=True)
+class Job:
+    """One training: its stage, the folder it writes, what makes it, its seed, and who is told of it."""
+
+    stage: str
+    out: Path
+    made_by: dict[str, Any]
+    seed: int
+    progress: Progress
+
+
 def fit(
     model: nn.Module,
     lengths: Sequence[int],
     loss_sum: Callable[[Sequence[int]], Tensor],
-    *,
-    weights: Sequence[float] | None,
-    stage: str,
     config: FitConfig,
-    out: Path,
-    made_by: dict[str, Any],
-    seed: int,
-    progress: Progress,
+    job: Job,
+    *,
+    weights: Sequence[float] | None = None,
     cut: Cut = micro_batches,
 ) -> list[float]:
     """Train the parameters of `model` that need gradients; returns the loss of each step.
@@ -67,24 +75,25 @@ def fit(
     the batch changes the memory and nothing else. Fused AdamW without weight decay, gradients clipped
     to norm 1, bf16 autocast on a GPU that has it.
 
-    Checkpoints go to `out/checkpoints`; called again with the same `made_by` it goes on from the last one,
-    on a CPU bit for bit. `drop_checkpoints` removes them once the model is safe. Of several processes each
+    Checkpoints go to OUT/checkpoints; called again with the same recipe it goes on from the last one, on a
+    CPU bit for bit. `drop_checkpoints` removes them once the model is safe. Of several processes each
     takes its share of every batch. Raises `RunMismatch` for another recipe's checkpoint, `GateFailed` for
     a loss that is not finite, `EngineError` where another process is lost.
     """
     team = gather_team()
-    progress = progress if team.main else Silent()
+    stage, progress = job.stage, job.progress if team.main else Silent()
     shares = [1.0] * len(lengths) if weights is None else list(weights)
     if len(shares) != len(lengths) or not all(math.isfinite(share) and share > 0 for share in shares):
         raise ValueError("each example needs a positive, finite weight; leave out those of weight 0")
-    batches = batches_of(len(lengths), config.batch_size, config.epochs, f"{seed}:{stage}")
+    batches = batches_of(len(lengths), config.batch_size, config.epochs, f"{job.seed}:{stage}")
     # The optimizer's weights are the parts, whatever a pass before left whole.
     sharding.settle(model)
     optimizer, scheduler = _optimizer(model, config, len(batches))
-    folder = out / "checkpoints"
-    losses = _resume(last_checkpoint(folder, made_by), model, optimizer, scheduler)
+    folder = job.out / "checkpoints"
+    losses = _resume(last_checkpoint(folder, job.made_by), model, optimizer, scheduler)
     autocast = _autocast(model)
     progress.start(f"train {stage}", len(batches), len(losses))
+    note_single_step(replace(job, progress=progress), len(batches), len(lengths))
     with _training(model, config.gradient_checkpointing), team.phase(f"train {stage}"):
         for step in range(len(losses), len(batches)):
             rows = batches[step]
@@ -101,14 +110,23 @@ def fit(
             losses.append(loss)
             progress.advance(f"train {stage}", loss=loss)
             if team.saves and (step + 1) % config.checkpoint_every == 0 and step + 1 < len(batches):
-                state = {"made_by": made_by, "losses": losses}
+                state = {"made_by": job.made_by, "losses": losses}
                 save_checkpoint(folder, step + 1, model, optimizer, scheduler, state)
     progress.finish(f"train {stage}")
     return losses
 
 
+def note_single_step(job: Job, steps: int, examples: int) -> None:
+    """Say that a training of one step hardly changes the model, and which settings give more."""
+    if steps == 1:
+        job.progress.note(
+            f"training {job.stage} takes a single step on {examples} examples, so the model hardly changes; "
+            f"lower train.{job.stage}.batch_size or raise train.{job.stage}.epochs"
+        )
+
+
 def drop_checkpoints(out: Path) -> None:
-    """Remove the checkpoints `fit` left under `out`; to be called once the model is published."""
+    """Remove the checkpoints that `fit` left under `out`. Call it once the model is published."""
     shutil.rmtree(out / "checkpoints", ignore_errors=True)
 
 
@@ -130,7 +148,7 @@ def _together(team: Team, model: nn.Module, loss: float) -> float:
 
 
 def batches_of(n: int, batch_size: int, epochs: float, key: str) -> list[list[int]]:
-    """Rows of each step: every epoch a fresh shuffle, cut into batches that differ by at most one row.
+    """Rows of each step: each epoch is shuffled anew and cut into batches that differ by at most one row.
 
     An even cut rather than a short last batch, in which each example would count for more.
     """

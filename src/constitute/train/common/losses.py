@@ -2,40 +2,26 @@
 
 Shapes: B responses, T tokens of the longest response, N tokens in a row. A mask is 1.0 on the tokens
 of a response and 0.0 beyond its end. Log-probabilities are in nats and already divided by the
-sampling temperature. `reduce` sums a tensor over processes; one process needs none.
+sampling temperature. Every tensor holds the whole batch, whichever process computed which row.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-Reduce = Callable[[Tensor], Tensor]
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean of `values` where `mask` is 1; 0.0 for an empty mask."""
+    return (values * mask).sum() / mask.sum().clamp(min=1.0)
 
 
-def alone(value: Tensor) -> Tensor:
-    """The sum over processes where there is one."""
-    return value
-
-
-def masked_mean(values: Tensor, mask: Tensor, reduce: Reduce = alone) -> Tensor:
-    """Mean of `values` where `mask` is 1; 0.0 for an empty mask, so that an empty shard adds nothing."""
-    total = reduce((values * mask).sum())
-    return total / reduce(mask.sum()).clamp(min=1.0)
-
-
-def whiten(values: Tensor, mask: Tensor, *, shift_mean: bool = True, reduce: Reduce = alone) -> Tensor:
-    """Scale to unit variance over the mask (biased variance, arXiv 1909.08593's code); 0 elsewhere.
-
-    `shift_mean=False` keeps the mean, as is done for rewards.
-    """
-    mean = masked_mean(values, mask, reduce)
-    variance = masked_mean((values - mean) ** 2, mask, reduce)
-    scaled = (values - mean) * torch.rsqrt(variance + 1e-8)
-    return (scaled if shift_mean else scaled + mean) * mask
+def whiten(values: Tensor, mask: Tensor) -> Tensor:
+    """Bring to mean 0 and (biased) variance 1 over the mask; 0 elsewhere. As in arXiv 1909.08593's code."""
+    mean = masked_mean(values, mask)
+    variance = masked_mean((values - mean) ** 2, mask)
+    return (values - mean) * torch.rsqrt(variance + 1e-8) * mask
 
 
 def token_rewards(
@@ -104,11 +90,11 @@ def adaptive_kl(coef: float, kl: float, target: float, episodes: int, horizon: i
     return coef * (1.0 + error * episodes / horizon)
 
 
-def explained_variance(returns: Tensor, values: Tensor, mask: Tensor, reduce: Reduce = alone) -> Tensor:
+def explained_variance(returns: Tensor, values: Tensor, mask: Tensor) -> Tensor:
     """1 - Var(returns - values) / Var(returns) over the mask; NaN where the returns do not vary."""
 
     def variance(x: Tensor) -> Tensor:
-        return masked_mean((x - masked_mean(x, mask, reduce)) ** 2, mask, reduce)
+        return masked_mean((x - masked_mean(x, mask)) ** 2, mask)
 
     spread = variance(returns)
     return torch.where(spread > 0, 1.0 - variance(returns - values) / spread, torch.nan)

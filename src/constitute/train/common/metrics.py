@@ -6,9 +6,7 @@ import math
 import random
 from collections.abc import Sequence
 
-from constitute.stats import bootstrap_mean, mean, quantile, wilson
-
-Figure = dict[str, float]
+from constitute.stats import Estimate, mean, mean_of, quantile, share_of
 
 _BINS = 10
 _LEAST_IN_BIN = 10
@@ -18,69 +16,57 @@ _RESAMPLED = 2_000_000
 
 def preference_metrics(
     margins: Sequence[float], chosen_probs: Sequence[float], seed: int
-) -> dict[str, Figure]:
+) -> dict[str, Estimate]:
     """Accuracy, NLL (nats), Brier score, mean margin of r_chosen - r_rejected against P(chosen), and ECE.
 
-    Accuracy counts the pairs whose label is not exactly 0.5, against the harder-labelled side, with a
-    Wilson interval; the others are means over all pairs with a bootstrap interval. An empty split gives
+    Accuracy counts the pairs whose label is not exactly 0.5, against the side that the label prefers, with
+    a Wilson interval; the others are means over all pairs with a bootstrap interval. An empty split gives
     no figures.
     """
     if not margins:
         return {}
-    rng = random.Random(seed)
     pairs = list(zip(margins, chosen_probs, strict=True))
     figures = {
-        "nll": mean_figure([_nll(margin, p) for margin, p in pairs], rng),
-        "brier": mean_figure([(sigmoid(margin) - p) ** 2 for margin, p in pairs], rng),
-        "margin": mean_figure([margin if p >= 0.5 else -margin for margin, p in pairs], rng),
-        "ece": calibration_error(margins, chosen_probs, rng),
+        "nll": mean_of([_nll(margin, p) for margin, p in pairs], seed),
+        "brier": mean_of([(sigmoid(margin) - p) ** 2 for margin, p in pairs], seed),
+        "margin": mean_of([margin if p >= 0.5 else -margin for margin, p in pairs], seed),
+        "ece": calibration_error(margins, chosen_probs, seed),
     }
-    accuracy = accuracy_figure(margins, chosen_probs)
-    return {"accuracy": accuracy, **figures} if accuracy["n"] else figures
+    accuracy = accuracy_of(margins, chosen_probs)
+    return {"accuracy": accuracy, **figures} if accuracy.n else figures
 
 
-def accuracy_figure(margins: Sequence[float], chosen_probs: Sequence[float]) -> Figure:
+def accuracy_of(margins: Sequence[float], chosen_probs: Sequence[float]) -> Estimate:
     """Share of the pairs with a label other than 0.5 whose likelier side scores higher (Wilson interval)."""
     decided = [(margin, p) for margin, p in zip(margins, chosen_probs, strict=True) if p != 0.5]
     # A margin of exactly zero prefers neither side, so it is not right.
-    return share_figure(sum(margin * (p - 0.5) > 0 for margin, p in decided), len(decided))
-
-
-def share_figure(count: int, n: int) -> Figure:
-    """A proportion with its Wilson interval; NaN of nothing."""
-    low, high = wilson(count, n)
-    return {"value": count / n if n else math.nan, "n": n, "low": low, "high": high}
-
-
-def mean_figure(values: Sequence[float], rng: random.Random) -> Figure:
-    """A mean with its bootstrap interval."""
-    low, high = bootstrap_mean(values, rng)
-    return {"value": mean(values), "n": len(values), "low": low, "high": high}
+    return share_of(sum(margin * (p - 0.5) > 0 for margin, p in decided), len(decided))
 
 
 def reliability(
-    margins: Sequence[float], chosen_probs: Sequence[float], rng: random.Random
-) -> list[dict[str, float]]:
+    margins: Sequence[float], chosen_probs: Sequence[float], seed: int
+) -> list[dict[str, float | None]]:
     """Bins of like confidence: `n`, mean `predicted` P of the side the model prefers, mean `label` of it.
 
     `low` and `high` bound the mean label (bootstrap). The side is the model's choice, not the label's: seen
-    from the labels' side even a model that knows the true probabilities would seem too timid. Bins hold
-    equally many pairs, 10 of them or as many as leave 10 pairs in each.
+    from the labels' side, even a model that knows the true probabilities would seem too timid. All bins hold
+    the same number of pairs; there are 10 of them, or as many as leave 10 pairs in each.
     """
-    bins = []
+    bins: list[dict[str, float | None]] = []
     for part in _bins(_points(margins, chosen_probs)):
-        label = mean_figure([y for _, y in part], rng)
-        bins.append({"n": len(part), "predicted": mean([p for p, _ in part]), "label": label["value"]})
-        bins[-1] |= {"low": label["low"], "high": label["high"]}
+        label = mean_of([y for _, y in part], seed)
+        bins.append({"n": len(part), "predicted": mean([p for p, _ in part]), "label": label.value})
+        bins[-1] |= {"low": label.low, "high": label.high}
     return bins
 
 
-def calibration_error(margins: Sequence[float], chosen_probs: Sequence[float], rng: random.Random) -> Figure:
+def calibration_error(margins: Sequence[float], chosen_probs: Sequence[float], seed: int) -> Estimate:
     """Expected calibration error over the equal-mass bins of `reliability` (arXiv 1706.04599, equation 3).
 
-    sum over bins of n_bin / n * |mean label - mean prediction|. Not below 0 and so biased upwards in small
-    samples, as is its bootstrap interval.
+    sum over bins of n_bin / n * |mean label - mean prediction|. It is not below 0 and so biased upwards in
+    small samples, as is its bootstrap interval.
     """
+    rng = random.Random(seed)
     points = _points(margins, chosen_probs)
     n = len(points)
     resamples = max(50, min(500, _RESAMPLED // n))
@@ -88,7 +74,7 @@ def calibration_error(margins: Sequence[float], chosen_probs: Sequence[float], r
     drawn = sorted(
         _ece([points[place] for place in sorted(rng.choices(places, k=n))]) for _ in range(resamples)
     )
-    return {"value": _ece(points), "n": n, "low": quantile(drawn, 0.025), "high": quantile(drawn, 0.975)}
+    return Estimate(value=_ece(points), low=quantile(drawn, 0.025), high=quantile(drawn, 0.975), n=n)
 
 
 def _points(margins: Sequence[float], chosen_probs: Sequence[float]) -> list[tuple[float, float]]:

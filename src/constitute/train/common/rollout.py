@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from constitute.errors import EngineError
-from constitute.train.common.batching import TokenBatch, collate, micro_batches
+from constitute.train.common.batching import Batching, TokenBatch, collate, micro_batches
 from constitute.types import Completion, Prompt
 
 
@@ -79,8 +79,7 @@ def forward_all(
     forward: Callable[[TokenBatch], tuple[Tensor, ...]],
     rollouts: Rollouts,
     rows: Sequence[int],
-    pad_id: int,
-    token_budget: int,
+    batching: Batching,
     *,
     count: int,
     keep: bool = False,
@@ -92,12 +91,14 @@ def forward_all(
     With `keep`, the first piece runs last and keeps its graph: `update` starts with it.
     """
     lengths = rollouts.lengths
-    groups = [[rows[place] for place in part] for part in cut([lengths[r] for r in rows], token_budget)]
+    groups = [
+        [rows[place] for place in part] for part in cut([lengths[r] for r in rows], batching.token_budget)
+    ]
     outputs = [torch.zeros_like(rollouts.mask_BT) for _ in range(count)]
     kept = None
     for group in reversed(groups):
         with torch.set_grad_enabled(keep and group is groups[0]):
-            pieces = forward(batch_of(rollouts, group, pad_id))
+            pieces = forward(batch_of(rollouts, group, batching.pad_id))
         if keep and group is groups[0]:
             kept = Kept(group, pieces)
         group_mask = rollouts.mask_BT[group].bool()

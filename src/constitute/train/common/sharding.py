@@ -70,7 +70,7 @@ def _mesh(kind: str) -> Any:
 
 
 def forget_mesh() -> None:
-    """Let go of the group of processes; at the end of a process alone."""
+    """Forget the group of processes; only for the end of a process."""
     _mesh.cache_clear()
 
 
@@ -95,7 +95,7 @@ def shard_actor(sharding: Sharding, actor: Any, *, frozen: bool = False) -> None
 def shard_trunk(
     sharding: Sharding, trunk: Any, *, head: Any = None, frozen: bool = False, layers_only: bool = False
 ) -> None:
-    """Shard a transformer without its output layer: layer by layer, then what is left; and its head."""
+    """Shard a transformer without its output layer, layer by layer, then what is left, then its head."""
     names = set(getattr(trunk, "_no_split_modules", None) or ())
     for layer in [module for module in trunk.modules() if type(module).__name__ in names]:
         _shard(sharding, layer, frozen)
@@ -127,40 +127,40 @@ def _parts(module: nn.Module) -> list[Any]:
 
 
 def in_step(module: nn.Module, pieces: list[list[int]]) -> list[list[int]]:
-    """The pieces a process feeds to `module`; where it is sharded, as many in every process (`level`)."""
+    """The pieces that a process gives `module`; where it is sharded, every process gets as many (`level`)."""
     if not is_sharded(module):
         return pieces
     return level(pieces, next(module.parameters()).device)
 
 
 def level(pieces: list[list[int]], device: torch.device) -> list[list[int]]:
-    """`pieces` and then as many empty ones that every process has the same number."""
+    """`pieces`, and then empty ones until every process has the same number."""
     most = torch.tensor(len(pieces), device=device)
     torch.distributed.all_reduce(most, torch.distributed.ReduceOp.MAX)
     return pieces + [[] for _ in range(int(most) - len(pieces))]
 
 
 def clip_grad_norm(parameters: Sequence[nn.Parameter], limit: float) -> float:
-    """Scale the gradients to a norm of at most `limit` over all of them, and all processes' parts."""
+    """Scale the gradients to a norm of at most `limit`, taken over all of them in all processes."""
     norm = whole(nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
     nn.utils.clip_grads_with_norm_(parameters, limit, norm)
     return float(norm)
 
 
 def settle(module: nn.Module) -> None:
-    """Free weights left whole by a pass without backward, so that none outlives an optimizer step."""
+    """Free the weights that a pass without backward left whole, so that none is stale after a step."""
     for part in _parts(module):
         part.reshard()
 
 
 def whole(tensor: Any) -> Tensor:
-    """A tensor with the parts of all processes; itself where it has no parts. All must call it."""
+    """The whole of a tensor from all processes' parts, or the tensor where it has none. All must call it."""
     full: Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
     return full
 
 
 def identity(tensor: Any) -> int:
-    """A number that two tensors share where they are the same memory."""
+    """A number that is the same for two tensors exactly where they share their memory."""
     # Parts may be empty, and then have no memory to tell them by.
     return id(tensor) if hasattr(tensor, "full_tensor") else tensor.data_ptr()
 
@@ -187,7 +187,7 @@ def whole_model(model: Any) -> Any:
 
 
 def _gathered(named: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Tensor]]:
-    """The first process's copies in host memory; nothing in the others, which must iterate all the same."""
+    """The tensors, whole, in the first process's host memory; the others must iterate too and get nothing."""
     main = torch.distributed.get_rank() == 0
     for name, tensor in named:
         full = whole(tensor.detach())
@@ -230,7 +230,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
 
 
 def load_optimizer(optimizer: Any, stored: dict[str, Any]) -> None:
-    """Load a whole optimizer state, of which this process keeps its parts."""
+    """Load a whole optimizer state; this process keeps its parts of it."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state = {
         place: {
@@ -245,7 +245,7 @@ def load_optimizer(optimizer: Any, stored: dict[str, Any]) -> None:
 
 
 def part_of(full: Tensor, like: Any) -> Tensor:
-    """This process's part of a whole tensor, split as `like` is; all of it where that has no parts."""
+    """This process's part of a whole tensor, split as `like` is split; all of it where `like` is whole."""
     parted = _parted(full, like)
     local: Tensor = parted.to_local() if hasattr(parted, "to_local") else parted
     return local

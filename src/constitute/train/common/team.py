@@ -1,4 +1,4 @@
-"""The processes that train together: who does which rows, sums over all, and one voice to the outside."""
+"""The processes that train together: who works on which rows, sums over all, and who speaks for them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Team:
 
     @property
     def saves(self) -> bool:
-        """Whether this process takes part in saving: the first writes, of sharded weights all give theirs."""
+        """Whether this process takes part in saving: the first writes, all give sharded weights."""
         return self.main or self.sharding is not None
 
     @property
@@ -60,11 +60,11 @@ class Team:
 
     @property
     def load_device(self) -> torch.device:
-        """Where a model is loaded: weights to be sharded are whole in host memory alone."""
+        """Where a model is loaded: weights that will be sharded are whole in host memory only."""
         return self.device if self.sharding is None else torch.device("cpu")
 
     def cut(self, lengths: Sequence[int], token_budget: int) -> list[list[int]]:
-        """`micro_batches` of this process's rows, of sharded weights as many as every other process has."""
+        """`micro_batches` of this process's rows; with sharded weights, every process gets as many."""
         return self.in_step(micro_batches(lengths, token_budget))
 
     def in_step(self, pieces: list[list[int]]) -> list[list[int]]:
@@ -88,7 +88,7 @@ class Team:
         return held[0]
 
     def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Add up the gradients of all processes, which sharded ones are; one without rows counts as zero."""
+        """Add up the gradients of all processes; one without rows adds zero. Sharded ones are sums."""
         if self.size == 1 or self.sharding is not None:
             return
         grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
@@ -99,7 +99,7 @@ class Team:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Name the phase in which another process was lost: `EngineError` in place of a socket's message."""
+        """Raise `EngineError` that names the phase where another process is lost, not a socket's message."""
         try:
             yield
         except RuntimeError as problem:
@@ -120,7 +120,7 @@ def gather_team() -> Team:
     _compat.quiet()
     from accelerate import Accelerator, InitProcessGroupKwargs
 
-    # Told by the launch, before accelerate asks for a package that nobody needs.
+    # Refused here, before accelerate asks for a package that nobody needs.
     if _asked("ACCELERATE_USE_DEEPSPEED"):
         raise _refused("DEEPSPEED")
     bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
@@ -171,7 +171,7 @@ def _refused(kind: str) -> UsageError:
 
 
 def deal(lengths: Sequence[int], size: int) -> list[list[int]]:
-    """Rows of each process: dealt to and fro from the longest, so that all get like numbers of tokens."""
+    """Rows of each process, shared out from the longest on, so that all get about as many tokens."""
     order = sorted(range(len(lengths)), key=lambda row: (-lengths[row], row))
     hands: list[list[int]] = [[] for _ in range(size)]
     for place, row in enumerate(order):

@@ -22,7 +22,7 @@ from constitute.errors import UsageError
 from constitute.progress import Progress, Silent
 from constitute.train.common import losses, rollout
 from constitute.train.common.artefact import finished, publish, recipe
-from constitute.train.common.batching import prompt_order
+from constitute.train.common.batching import Batching, prompt_order
 from constitute.train.common.memory import memory_advice
 from constitute.train.common.team import Team, deal, gather_team
 from constitute.train.common.trackers import check_trackers
@@ -42,7 +42,7 @@ from constitute.train.ppo.sync import (
 )
 from constitute.train.ppo.update import Labelled, add_ptx, read_ptx, update
 from constitute.train.ppo.watch import open_watch, shown
-from constitute.train.rewards.total import (
+from constitute.train.rewards.parts import (
     Reward,
     RewardPart,
     Scorer,
@@ -205,10 +205,10 @@ class _Run:
 
     def _reward(self, rollouts: rollout.Rollouts) -> dict[str, list[float]]:
         """Every part's rewards; all processes run a sharded model, and the first alone asks the others."""
-        pad, budget = self.models.learner.pad_id, self.config.microbatch_tokens
+        batching = Batching(self.models.learner.pad_id, self.config.microbatch_tokens)
         with self._timed("reward"):
             found = {
-                name: values_of(source, name, rollouts, pad, budget)
+                name: values_of(source, name, rollouts, batching)
                 for name, source in self.models.rewards.items()
                 if self.team.main or (self.team.saves and isinstance(source, Scorer))
             }
@@ -221,7 +221,7 @@ class _Run:
         """Log-probabilities, entropies and values before the update, and a graph for it to reuse."""
         config, model, team = self.config, self.models.learner.model, self.team
         mine = deal(rollouts.lengths, team.size)[team.rank]
-        args = (rollouts, mine, self.models.learner.pad_id, config.microbatch_tokens)
+        args = (rollouts, mine, Batching(self.models.learner.pad_id, config.microbatch_tokens))
         run = partial(rollout.forward_all, cut=team.cut)
         from_engine, kept, reference_BT = config.old_logprobs == "engine", None, None
         with team.accelerator.autocast():

@@ -17,7 +17,7 @@ from constitute.config.ppo import PPOConfig
 from constitute.engines.tokenizer import eos_ids, load_tokenizer, pad_of
 from constitute.errors import DataError, UsageError
 from constitute.train.common import lora, sharding
-from constitute.train.common.artefact import model_fingerprint
+from constitute.train.common.artefact import model_identity
 from constitute.train.common.batching import TokenBatch
 from constitute.train.common.models import (
     Actor,
@@ -29,8 +29,8 @@ from constitute.train.common.models import (
 from constitute.train.common.team import Team
 from constitute.train.ppo.algorithms import find_algorithm
 from constitute.train.ppo.update import Learner
-from constitute.train.reward.scorer import RewardModel, open_reward_model, value_head_of
-from constitute.train.rewards.total import RewardFunction, RewardPart, Scorer
+from constitute.train.reward.model import RewardModel, open_reward_model, value_head_of
+from constitute.train.rewards.parts import RewardFunction, RewardPart, Scorer
 from constitute.types import Prompt
 
 Forward = Callable[[TokenBatch], tuple[Tensor, ...]]
@@ -65,11 +65,11 @@ def input_hashes(
     rendered = hashlib.sha256(json.dumps([list(ids) for ids in prompt_ids]).encode()).hexdigest()[:16]
     found = {
         "prompts": rendered,
-        "policy": model_fingerprint(policy),
-        "reference": model_fingerprint(reference or policy),
+        "policy": model_identity(policy),
+        "reference": model_identity(reference or policy),
     }
     for part in parts:
-        known = model_fingerprint(part.source) if isinstance(part.source, str) else part.identity
+        known = model_identity(part.source) if isinstance(part.source, str) else part.identity
         found[f"reward/{part.name}"] = f"{part.weight:g}*{part.identity or known}"
     return found
 

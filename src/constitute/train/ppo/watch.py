@@ -15,7 +15,7 @@ from constitute.config.ppo import PPOConfig
 from constitute.errors import DataError, UsageError
 from constitute.files import append_log, read_json, read_log, write_text
 from constitute.progress import Progress
-from constitute.train.common.trackers import Tracker, open_trackers, scalars
+from constitute.train.common.trackers import close_trackers, open_trackers, scalars
 from constitute.train.doctor.diagnose import diagnose
 from constitute.train.doctor.evidence import Line, SampledResponse, TrainingFinding
 from constitute.types import Prompt, Record
@@ -61,7 +61,7 @@ class Watch:
     seed: int
     watched: tuple[str, ...]
     progress: Progress
-    trackers: list[Tracker]
+    trackers: list[Any]
     lines: list[Line] = field(default_factory=list)
     samples: list[SampledResponse] = field(default_factory=list)
     noted: list[Noted] = field(default_factory=list)
@@ -95,8 +95,7 @@ class Watch:
 
     def close(self) -> None:
         """Hand what is still held to the trackers."""
-        for tracker in self.trackers:
-            tracker.close()
+        close_trackers(self.trackers)
 
     def __enter__(self) -> Watch:
         return self

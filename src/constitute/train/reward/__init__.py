@@ -1,1 +1,1 @@
-"""Reward models: pairs, training, evaluation, scoring. Start at `run`."""
+"""The reward model: its pairs, its training, its evaluation, and the model in use. Start at `train`."""

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from itertools import combinations
 from typing import Any
 
 from torch import Tensor
 
-from constitute.train.common.metrics import (
-    Figure,
-    accuracy_figure,
-    mean_figure,
-    preference_metrics,
-    reliability,
-    share_figure,
-)
+from constitute.stats import Estimate, mean_of, share_of
+from constitute.train.common.metrics import accuracy_of, preference_metrics, reliability
+from constitute.train.reward.model import Normalisation, combined
 from constitute.train.reward.pairs import TokenPair
-from constitute.train.reward.scorer import Normalisation, combined
 
 # By how much the longer answer exceeds the shorter; the last bucket holds the rest.
 _LENGTH_STEPS = ((0.1, "under 10 %"), (0.5, "10-50 %"), (1.0, "50-100 %"))
@@ -37,7 +30,7 @@ def evaluate(raw_Nk: Tensor, pairs: Sequence[TokenPair], normal: Normalisation, 
     probs = [pair.row.chosen_prob for pair in pairs]
     figures: dict[str, Any] = {
         **preference_metrics(margins, probs, seed),
-        "reliability": reliability(margins, probs, random.Random(seed)),
+        "reliability": reliability(margins, probs, seed),
         "by_principle": _by(margins, pairs, lambda pair: pair.row.principles),
         "by_source": _by(margins, pairs, lambda pair: () if pair.row.source is None else (pair.row.source,)),
         "by_length": _by(margins, pairs, lambda pair: (_length_bucket(pair),)),
@@ -48,7 +41,7 @@ def evaluate(raw_Nk: Tensor, pairs: Sequence[TokenPair], normal: Normalisation, 
         used = [a - b for a, b in zip(scores[: len(pairs)], scores[len(pairs) :], strict=True)]
         figures["heads"] = _heads(margin_Nk.tolist(), probs, seed)
         if figures.get("accuracy"):
-            figures["heads"]["accuracy_combined"] = accuracy_figure(used, probs)
+            figures["heads"]["accuracy_combined"] = accuracy_of(used, probs)
     return figures
 
 
@@ -56,7 +49,7 @@ def _by(
     margins: Sequence[float],
     pairs: Sequence[TokenPair],
     keys: Callable[[TokenPair], Iterable[str]],
-) -> dict[str, Figure]:
+) -> dict[str, Estimate]:
     """Accuracy by key; a pair counts under each of its keys, and pairs labelled 0.5 under none."""
     groups: dict[str, list[tuple[float, float]]] = {}
     for margin, pair in zip(margins, pairs, strict=True):
@@ -64,8 +57,7 @@ def _by(
             for key in keys(pair):
                 groups.setdefault(key, []).append((margin, pair.row.chosen_prob))
     return {
-        key: accuracy_figure([m for m, _ in groups[key]], [p for _, p in groups[key]])
-        for key in sorted(groups)
+        key: accuracy_of([m for m, _ in groups[key]], [p for _, p in groups[key]]) for key in sorted(groups)
     }
 
 
@@ -79,7 +71,7 @@ def _length_bucket(pair: TokenPair) -> str:
     return next((name for limit, name in _LENGTH_STEPS if excess < limit), "100 % and over")
 
 
-def _longer_wins(margins: Sequence[float], pairs: Sequence[TokenPair]) -> dict[str, Figure]:
+def _longer_wins(margins: Sequence[float], pairs: Sequence[TokenPair]) -> dict[str, Estimate]:
     """How often the model, and how often the labels, prefer the answer of more tokens.
 
     Over the pairs of unlike length whose label is not 0.5: a model above its labels favours length itself.
@@ -91,7 +83,7 @@ def _longer_wins(margins: Sequence[float], pairs: Sequence[TokenPair]) -> dict[s
             n += 1
             model += (margin > 0) == (chosen > rejected) and margin != 0
             labels += (pair.row.chosen_prob > 0.5) == (chosen > rejected)
-    return {"model": share_figure(model, n), "labels": share_figure(labels, n)} if n else {}
+    return {"model": share_of(model, n), "labels": share_of(labels, n)} if n else {}
 
 
 def _heads(margin_Nk: Sequence[Sequence[float]], probs: Sequence[float], seed: int) -> dict[str, Any]:
@@ -100,21 +92,20 @@ def _heads(margin_Nk: Sequence[Sequence[float]], probs: Sequence[float], seed: i
     `pairwise` is the share of head pairs that prefer the same side, `unanimous` the share of pairs on
     which all do, `spread` the standard deviation of the difference of scores over the heads.
     """
-    rng = random.Random(seed)
     sides = [tuple(margin > 0 for margin in margins) for margins in margin_Nk]
     united = [len(set(side)) == 1 for side in sides]
     figures: dict[str, Any] = {
-        "pairwise": mean_figure([_agreement(side) for side in sides], rng),
-        "unanimous": share_figure(sum(united), len(united)),
-        "spread": mean_figure([_deviation(margins) for margins in margin_Nk], rng),
+        "pairwise": mean_of([_agreement(side) for side in sides], seed),
+        "unanimous": share_of(sum(united), len(united)),
+        "spread": mean_of([_deviation(margins) for margins in margin_Nk], seed),
     }
-    each = [accuracy_figure(head, probs) for head in zip(*margin_Nk, strict=True)]
-    if each[0]["n"]:
+    each = [accuracy_of(head, probs) for head in zip(*margin_Nk, strict=True)]
+    if each[0].n:
         figures["accuracy_each"] = {str(number): head for number, head in enumerate(each, 1)}
     for wanted, name in ((True, "accuracy_unanimous"), (False, "accuracy_split")):
         rows = [row for row, one in enumerate(united) if one is wanted]
-        figure = accuracy_figure([sum(margin_Nk[row]) for row in rows], [probs[row] for row in rows])
-        if figure["n"]:
+        figure = accuracy_of([sum(margin_Nk[row]) for row in rows], [probs[row] for row in rows])
+        if figure.n:
             figures[name] = figure
     return figures
 

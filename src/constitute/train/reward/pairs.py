@@ -1,4 +1,4 @@
-"""Preference pairs as the reward model learns them: tokens, targets, a held-out part and resamples."""
+"""Preference pairs as the reward model and DPO learn them: tokens, targets, a held-out part, resamples."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
-from constitute.config.train import RewardConfig
+from constitute.data.pairs import PreferencePair
 from constitute.engines.render import Renderer
-from constitute.errors import DataError
-from constitute.train.common.data import Pair
 
 _CLAMP = (0.4, 0.6)
 
@@ -24,7 +23,7 @@ class TokenPair:
     chosen: list[int]
     rejected: list[int]
     prompt_length: int
-    row: Pair
+    row: PreferencePair
 
     @property
     def tokens(self) -> int:
@@ -42,22 +41,39 @@ class Split:
     weightless: int = 0
     undecided: int = 0
 
+    def counts(self) -> dict[str, int]:
+        """The numbers of pairs, as summaries name them."""
+        return {
+            "pairs": len(self.train),
+            "pairs_held_out": len(self.held_out),
+            "pairs_too_long": self.too_long,
+            "pairs_weightless": self.weightless,
+            "pairs_undecided": self.undecided,
+        }
 
-def split_pairs(pairs: Sequence[Pair], renderer: Renderer, config: RewardConfig, seed: int) -> Split:
+
+class PairSettings(Protocol):
+    """What decides which pairs are used and how, as in the configurations of the reward model and of DPO."""
+
+    @property
+    def labels(self) -> str: ...
+    @property
+    def max_length(self) -> int: ...
+    @property
+    def held_out(self) -> float: ...
+
+
+def split_pairs(
+    pairs: Sequence[PreferencePair], renderer: Renderer, settings: PairSettings, seed: int
+) -> Split:
     """Tokenise the pairs and hold out a share of the prompts; a prompt is on one side only.
 
-    Left out and counted: pairs with a side over `max_length`, of weight 0, and, under hard labels, of
-    P(chosen) = 0.5, which names no better side. Raises `DataError` where `margin` is on and a row has none.
+    Left out and counted: pairs with a side over `max_length`, pairs of weight 0, and, under hard labels,
+    pairs with P(chosen) = 0.5, which name no better side.
     """
     weighty = [pair for pair in pairs if pair.weight > 0]
-    decided = [pair for pair in weighty if config.labels != "hard" or pair.chosen_prob != 0.5]
-    without = sum(pair.margin is None for pair in decided)
-    if config.margin and without:
-        raise DataError(
-            f"{without} of {len(decided)} rows have no `margin`; give each row one or set "
-            "train.reward.margin=false"
-        )
-    held = _held_out_prompts(decided, config.held_out, seed)
+    decided = [pair for pair in weighty if settings.labels != "hard" or pair.chosen_prob != 0.5]
+    held = _held_out_prompts(decided, settings.held_out, seed)
     split = Split([], [], 0, len(pairs) - len(weighty), len(weighty) - len(decided))
     too_long = 0
     for pair in decided:
@@ -65,7 +81,7 @@ def split_pairs(pairs: Sequence[Pair], renderer: Renderer, config: RewardConfig,
         chosen, rejected = (
             start + renderer.answer_ids(pair.prompt, text) for text in (pair.chosen, pair.rejected)
         )
-        if max(len(chosen), len(rejected)) > config.max_length:
+        if max(len(chosen), len(rejected)) > settings.max_length:
             too_long += 1
             continue
         side = split.held_out if _prompt_key(pair, seed) in held else split.train
@@ -73,13 +89,24 @@ def split_pairs(pairs: Sequence[Pair], renderer: Renderer, config: RewardConfig,
     return replace(split, too_long=too_long)
 
 
-def _prompt_key(pair: Pair, seed: int) -> str:
-    return hashlib.sha256(f"{seed}:{json.dumps(pair.prompt)}".encode()).hexdigest()
+def _prompt_key(pair: PreferencePair, seed: int) -> str:
+    return hashlib.sha256(
+        f"{seed}:{json.dumps([turn.model_dump() for turn in pair.prompt])}".encode()
+    ).hexdigest()
 
 
-def _held_out_prompts(pairs: Sequence[Pair], share: float, seed: int) -> set[str]:
+def _held_out_prompts(pairs: Sequence[PreferencePair], share: float, seed: int) -> set[str]:
     keys = sorted({_prompt_key(pair, seed) for pair in pairs})
     return set(keys[: round(share * len(keys))])
+
+
+def nothing_left(name: str, n: int, split: Split, settings: PairSettings) -> str:
+    """The sentence for a split of `n` pairs that leaves none to train on; `name` is the trainer's section."""
+    return (
+        f"no pair is left to train on: of {n}, {split.too_long} are longer than {settings.max_length} "
+        f"tokens, {split.weightless} have weight 0, {split.undecided} name no better side and "
+        f"{len(split.held_out)} are held out; raise train.{name}.max_length or lower train.{name}.held_out"
+    )
 
 
 def target(chosen_prob: float, labels: str) -> float:
@@ -89,7 +116,7 @@ def target(chosen_prob: float, labels: str) -> float:
     return min(max(chosen_prob, _CLAMP[0]), _CLAMP[1]) if labels == "clamped" else chosen_prob
 
 
-def margin(pair: Pair) -> float:
+def margin(pair: PreferencePair) -> float:
     """The row's margin as an amount of r_chosen - r_rejected: negative where rejected is the likelier."""
     size = pair.margin or 0.0
     return size if pair.chosen_prob >= 0.5 else -size
@@ -110,7 +137,7 @@ def bootstrap_counts(n: int, heads: int, seed: int) -> list[list[int]]:
 
 
 def consecutive(costs: Sequence[int], budget: int) -> list[list[int]]:
-    """Places of `costs` in order, each group within `budget`; a cost above it is a group of its own."""
+    """Places of `costs` in order, each group within `budget`; a cost above it is alone in its group."""
     groups: list[list[int]] = []
     filled = 0
     for place, cost in enumerate(costs):

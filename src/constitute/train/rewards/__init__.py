@@ -1,1 +1,1 @@
-"""What a rollout is worth: reward models, functions, services and the judge. Start at `sources`."""
+"""What a response is worth: reward models, functions, services and the judge. Start at `sources`."""

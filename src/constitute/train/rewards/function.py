@@ -1,6 +1,6 @@
-"""Call a Python function of the user's as a reward, with its mistakes as sentences that name it.
+"""Call a user's Python function as a reward; what goes wrong in it becomes a sentence that names it.
 
-Code of the user's is imported here and nowhere else, and only where it is named as `module:function`.
+A user's code is imported here and nowhere else, and only where it is named as `module:function`.
 """
 
 from __future__ import annotations
@@ -13,15 +13,32 @@ import inspect
 import math
 import numbers
 import os
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from constitute.errors import ConstituteError, DataError, UsageError
+from constitute.train.rewards.parts import Opening, RewardFunction
 from constitute.types import Completion, Prompt
 
-RewardFunction = Callable[[Sequence[Prompt], Sequence[Completion]], Sequence[float]]
+_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+
+
+def is_function(source: str) -> bool:
+    """Whether a text names a function as `module:function` and no file."""
+    return bool(_FUNCTION.fullmatch(source)) and not Path(source).exists()
+
+
+def open_function(source: str, opening: Opening) -> tuple[RewardFunction, str]:
+    """The function named `module:function`, ready to be called, and its identity."""
+    return ready(source, load_function(source), opening)
+
+
+def ready(name: str, function: RewardFunction, opening: Opening) -> tuple[RewardFunction, str]:
+    """`function` made blocking and checked, and its identity."""
+    return checked(name, function, opening.runner), identity_of(name, function)
 
 
 def load_function(source: str) -> RewardFunction:
@@ -62,7 +79,7 @@ def load_function(source: str) -> RewardFunction:
 
 
 def checked(name: str, function: RewardFunction, runner: asyncio.Runner) -> RewardFunction:
-    """`function`, blocking, with its mistakes as sentences that name it."""
+    """`function` made blocking; what goes wrong in it becomes a sentence that names it."""
 
     def rewards(prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[float]:
         try:

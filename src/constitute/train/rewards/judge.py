@@ -1,7 +1,7 @@
 """Rate completions from 1 to 10 under a constitution and use the rating as the reward: direct RLAIF.
 
-After arXiv 2309.00267, section 2.3. Deviates from it in asking under one principle at a time, drawn or all
-as `label.principles` has it, and in refusing a judge whose answer is likely no rating at all.
+After arXiv 2309.00267, section 2.3. Deviates from it in asking under one principle at a time, one drawn or
+all of them as `label.principles` says, and in refusing a judge whose answer is probably no rating at all.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from constitute.config import LabelConfig, RunConfig
 from constitute.constitution.read import constitution_hash, load_constitution
 from constitute.engines import is_url, open_engine
 from constitute.engines.base import Engine
-from constitute.engines.identity import model_fingerprint
 from constitute.errors import DataError, RowError, UsageError
 from constitute.packaged import model_path
 from constitute.stages.label import ONE_TOKEN, voters
 from constitute.templates import render, template_hash
+from constitute.train.common.artefact import model_identity
+from constitute.train.rewards.parts import Opening, RewardFunction
 from constitute.types import Choice, Completion, Constitution, Message, Principle, Prompt, Request
 
 RATINGS = tuple(str(rating) for rating in range(1, 11))
@@ -31,11 +31,32 @@ _MIDDLE, _HALF = 5.5, 4.5
 
 @dataclass(frozen=True)
 class Judge:
-    """Who rates, by what, and what decides its ratings; `engine` is None where another process asks."""
+    """Who rates and under what; `identity` stands for all that decides a rating.
+
+    `engine` is None where another process asks.
+    """
 
     engine: Engine | None
     constitution: Constitution
     identity: str
+
+
+def open_judge_reward(source: str, opening: Opening) -> tuple[RewardFunction, str]:
+    """A function that has the run's judge rate each completion, and the judge's identity."""
+    judge = open_judge(opening.config, asks=opening.asks)
+    engine, config = judge.engine, opening.config
+    if engine is not None:
+        opening.closing.callback(lambda: opening.runner.run(engine.close()))
+
+    def rewards(prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[float]:
+        assert engine is not None, "this process said that it never asks"
+        return opening.runner.run(
+            judge_rewards(
+                prompts, completions, engine, judge.constitution, config.label, config.engine.in_flight
+            )
+        )
+
+    return rewards, judge.identity
 
 
 def open_judge(config: RunConfig, *, asks: bool = True) -> Judge:
@@ -55,10 +76,12 @@ def open_judge(config: RunConfig, *, asks: bool = True) -> Judge:
         kind = "auto" if is_url(name) else "transformers"
     settings = config.engine.model_copy(update={"kind": kind})
     engine = open_engine(name, settings) if asks or is_url(name) else None
-    path = model_path(name)
-    weights = model_fingerprint(path) if Path(path).is_dir() else name
     # A server's URL does not say what is behind it; the server does.
-    model = engine.identity.model_dump_json() if engine is not None and is_url(name) else weights
+    model = (
+        engine.identity.model_dump_json()
+        if engine is not None and is_url(name)
+        else model_identity(model_path(name))
+    )
     return Judge(engine, constitution, judge_identity(model, constitution, config.label))
 
 

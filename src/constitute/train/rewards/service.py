@@ -1,7 +1,7 @@
 """Ask an HTTP service for rewards, in the shape of OpenRLHF's remote reward models.
 
 A request is POSTed as {"query": [...], "prompts": [...], "responses": [...], "messages": [...]} and answered
-as {"rewards": [...]} or {"scores": [...]}, one number a response. What does not come is an error, never None.
+as {"rewards": [...]} or {"scores": [...]}, one number a response. A missing reward is an error, never None.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import math
 import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
-from constitute.errors import DataError, EngineError
+from constitute.errors import DataError, EngineError, UsageError
+from constitute.train.rewards.parts import Opening, RewardFunction
 from constitute.types import Completion, Message, Prompt
 
 if TYPE_CHECKING:
@@ -27,7 +29,23 @@ _BODY_CAP = 16 << 20
 _BACKOFF_S = 0.5
 _BACKOFF_CAP_S = 8.0
 
-Row = tuple[Prompt, Completion]
+Answered = tuple[Prompt, Completion]
+
+
+def host_of(url: str) -> str:
+    """The host and port of a URL, which name the service in the metrics."""
+    return urlsplit(url).netloc
+
+
+def open_service(url: str, opening: Opening) -> tuple[RewardFunction, str]:
+    """A function that asks the service at `url`, which is its identity too."""
+    if not urlsplit(url).hostname:
+        raise UsageError(f"reward {url!r} names no host; give a URL such as http://127.0.0.1:5000/get_reward")
+
+    def rewards(prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[float]:
+        return opening.runner.run(service_rewards(url, prompts, completions, opening.config.engine))
+
+    return rewards, url
 
 
 async def service_rewards(
@@ -48,7 +66,7 @@ async def service_rewards(
     timeout = aiohttp.ClientTimeout(total=config.timeout_s, sock_connect=10)
     async with aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as session:
 
-        async def ask(batch: Sequence[Row]) -> list[float]:
+        async def ask(batch: Sequence[Answered]) -> list[float]:
             async with gate:
                 return read_rewards(url, batch, await _post(session, url, batch, config))
 
@@ -61,7 +79,7 @@ async def service_rewards(
     return [reward for answer in answers for reward in answer]
 
 
-def payload(batch: Sequence[Row]) -> dict[str, Any]:
+def payload(batch: Sequence[Answered]) -> dict[str, Any]:
     """Body of a request. `messages` holds what chat templates want: each conversation with its response."""
     prompts = [conversation_text(prompt.messages) for prompt, _ in batch]
     responses = [completion.text for _, completion in batch]
@@ -86,7 +104,7 @@ def conversation_text(messages: Sequence[Message]) -> str:
     return "\n\n".join(f"{message.role}: {message.content}" for message in messages)
 
 
-def read_rewards(url: str, batch: Sequence[Row], body: dict[str, Any]) -> list[float]:
+def read_rewards(url: str, batch: Sequence[Answered], body: dict[str, Any]) -> list[float]:
     """The rewards of an answer; raises `DataError` naming the first row without a finite number."""
     values = body.get("rewards", body.get("scores"))
     first = batch[0][0].id
@@ -110,7 +128,7 @@ def read_rewards(url: str, batch: Sequence[Row], body: dict[str, Any]) -> list[f
 
 
 async def _post(
-    session: aiohttp.ClientSession, url: str, batch: Sequence[Row], config: EngineConfig
+    session: aiohttp.ClientSession, url: str, batch: Sequence[Answered], config: EngineConfig
 ) -> dict[str, Any]:
     """The answer as a JSON object, after as many tries as `config.retries` allows."""
     reason = ""
@@ -133,7 +151,7 @@ async def _post(
 
 
 async def _attempt(
-    session: aiohttp.ClientSession, url: str, batch: Sequence[Row], config: EngineConfig
+    session: aiohttp.ClientSession, url: str, batch: Sequence[Answered], config: EngineConfig
 ) -> tuple[int, Any, str]:
     """(status, body, what came instead of rewards) of one try; status 0 where nothing came."""
     import aiohttp

@@ -1,6 +1,6 @@
 """Open what a policy is rewarded by: reward models, Python functions, services and the judge, weighted.
 
-A source is a text: a reward model's folder or Hub name, `module:function`, a URL, or `judge`.
+A source is a text; `KINDS` says which kinds there are. A further kind is a module and an entry there.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import Any
 
 from constitute.config import RunConfig
 from constitute.config.ppo import RewardSource
@@ -19,22 +18,58 @@ from constitute.engines import is_url
 from constitute.engines.locate import require
 from constitute.errors import UsageError
 from constitute.packaged import model_path
-from constitute.train.rewards.function import RewardFunction, checked, identity_of, load_function
-from constitute.train.rewards.judge import judge_rewards, open_judge
-from constitute.train.rewards.service import service_rewards
-from constitute.types import Completion, Prompt
-
-if TYPE_CHECKING:
-    from constitute.train.rewards.total import RewardPart
+from constitute.train.common.artefact import model_identity
+from constitute.train.rewards import function, judge, service
+from constitute.train.rewards.parts import Opening, RewardFunction, RewardPart, SourceKind
 
 # A text is `SOURCE` or `WEIGHT*SOURCE`, as on the command line.
-Given = str | RewardSource | RewardFunction
-Reward = Given | Sequence[Given]
+GivenReward = str | RewardSource | RewardFunction
+GivenRewards = GivenReward | Sequence[GivenReward]
 
-JUDGE = "judge"
-_FORMS = "a reward model's folder or Hub name, module:function, an http(s):// URL, or judge"
 _WEIGHTED = re.compile(r"\s*([^*/:]+?)\s*\*\s*(.*)")
-_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+
+
+def _open_model(source: str, opening: Opening) -> tuple[str, str]:
+    """The folder or Hub name of a reward model, which the trainer loads, and its identity."""
+    path = model_path(source)
+    try:
+        require(path)
+    except UsageError as problem:
+        why = str(problem) if Path(path).is_dir() else "no such folder, and no such model of the Hub at hand"
+        raise UsageError(f"reward {source!r}: {why}; a source is {forms()}") from None
+    return path, model_identity(path)
+
+
+# Name -> kind. The last entry that matches a text opens it, so an added kind goes before the general ones.
+KINDS: dict[str, SourceKind] = {
+    "model": SourceKind(
+        "a reward model's folder or Hub name",
+        lambda source: True,
+        lambda source: Path(source).name or source,
+        _open_model,
+    ),
+    "function": SourceKind(
+        "module:function",
+        function.is_function,
+        lambda source: source.rpartition(":")[2],
+        function.open_function,
+    ),
+    "service": SourceKind("an http(s):// URL", is_url, service.host_of, service.open_service),
+    "judge": SourceKind(
+        "judge", lambda source: source == "judge", lambda source: source, judge.open_judge_reward
+    ),
+}
+
+
+def kind_of(source: str) -> SourceKind:
+    """The kind of reward source that a text names."""
+    return next(kind for kind in reversed(KINDS.values()) if kind.matches(source))
+
+
+def forms() -> str:
+    """What a source may be, in words."""
+    *others, last = (kind.form for kind in KINDS.values())
+    return f"{', '.join(others)}, or {last}"
 
 
 def parse_reward(text: str) -> RewardSource:
@@ -45,11 +80,11 @@ def parse_reward(text: str) -> RewardSource:
         return RewardSource(source=source.strip(), weight=float(weight))
     except ValueError:
         raise UsageError(
-            f"reward {text!r} is not SOURCE or WEIGHT*SOURCE, such as 0.5*judge; a source is {_FORMS}"
+            f"reward {text!r} is not SOURCE or WEIGHT*SOURCE, such as 0.5*judge; a source is {forms()}"
         ) from None
 
 
-def used_rewards(config: RunConfig, given: Reward | None = None) -> tuple[RewardSource, ...]:
+def used_rewards(config: RunConfig, given: GivenRewards | None = None) -> tuple[RewardSource, ...]:
     """What is rewarded by, named: `given`, else `train.ppo.rewards`; empty for the run's own reward model.
 
     Names are distinct and taken from the sources where they are not set. Raises `UsageError` where every
@@ -60,47 +95,37 @@ def used_rewards(config: RunConfig, given: Reward | None = None) -> tuple[Reward
 
 @contextmanager
 def open_rewards(
-    config: RunConfig, given: Reward | None = None, *, asks: bool = True
+    config: RunConfig, given: GivenRewards | None = None, *, asks: bool = True
 ) -> Iterator[tuple[RewardPart, ...]]:
     """The parts of the reward, each ready to be called from blocking code; closed at the end.
 
     Takes `given`, else `train.ppo.rewards`, else the reward model in RUN/reward. A process that never
-    `asks` (of several that train together, the first alone does) opens no judge. Raises `UsageError` for a
+    `asks` (of several that train together, only the first does) opens no judge. Raises `UsageError` for a
     source that does not exist; a part raises `DataError` or `EngineError` for a response without a reward.
     """
-    from constitute.train.rewards.total import RewardPart
-
     chosen = _chosen(config, given)
     if not chosen:
         yield (_own(config),)
         return
     # One event loop for all calls: a judge's connections live from batch to batch.
-    with asyncio.Runner() as runner, ExitStack() as opened:
-        parts = []
-        for source, function in chosen:
-            if function is None:
-                call, identity = _opened(source.source, config, runner, opened, asks)
-            else:
-                call, identity = (
-                    checked(source.source, function, runner),
-                    identity_of(source.source, function),
-                )
-            parts.append(RewardPart(source.name, call, source.weight, identity))
-        yield tuple(parts)
+    with asyncio.Runner() as runner, ExitStack() as closing:
+        opening = Opening(config, runner, closing, asks)
+        yield tuple(_part(source, call, opening) for source, call in chosen)
 
 
-def reward_name(source: str) -> str:
-    """What the metrics call a source: its folder, function or host."""
-    if is_url(source):
-        return urlsplit(source).netloc
-    if _is_function(source):
-        return source.rpartition(":")[2]
-    return Path(source).name or source
+def _part(source: RewardSource, given: RewardFunction | None, opening: Opening) -> RewardPart:
+    if given is None:
+        call, identity = kind_of(source.source).open(source.source, opening)
+    else:
+        call, identity = function.ready(source.source, given, opening)
+    return RewardPart(source.name, call, source.weight, identity)
 
 
-def _chosen(config: RunConfig, given: Reward | None) -> list[tuple[RewardSource, RewardFunction | None]]:
-    """Sources with distinct names, and the function of those given as one."""
-    wanted: Sequence[Given]
+def _chosen(
+    config: RunConfig, given: GivenRewards | None
+) -> list[tuple[RewardSource, RewardFunction | None]]:
+    """GivenRewards with distinct names, and the function of those given as one."""
+    wanted: Sequence[GivenReward]
     if given is None:
         wanted = config.train.ppo.rewards
     else:
@@ -108,17 +133,17 @@ def _chosen(config: RunConfig, given: Reward | None) -> list[tuple[RewardSource,
     chosen: list[tuple[RewardSource, RewardFunction | None]] = []
     taken: set[str] = set()
     for each in wanted:
-        source, function = _read(each)
-        default = getattr(function, "__name__", "") or reward_name(source.source)
+        source, call = _read(each)
+        default = getattr(call, "__name__", "") or kind_of(source.source).name(source.source)
         name = source.name or _distinct(default, taken)
         taken.add(name)
-        chosen.append((source.model_copy(update={"name": name}), function))
+        chosen.append((source.model_copy(update={"name": name}), call))
     if chosen and not any(source.weight for source, _ in chosen):
         raise UsageError("every reward has weight 0, so there is nothing to maximise; give one a weight")
     return chosen
 
 
-def _read(given: Given) -> tuple[RewardSource, RewardFunction | None]:
+def _read(given: GivenReward) -> tuple[RewardSource, RewardFunction | None]:
     if isinstance(given, str):
         return parse_reward(given), None
     if isinstance(given, RewardSource):
@@ -133,67 +158,7 @@ def _distinct(name: str, taken: set[str]) -> str:
 
 
 def _own(config: RunConfig) -> RewardPart:
-    from constitute.train.common.artefact import model_fingerprint
-    from constitute.train.rewards.total import RewardPart
-
     folder = str(config.run / "reward")
     if not Path(folder).is_dir():
         raise UsageError(f"no reward model in {folder}; run `constitute train reward` first or give --reward")
-    return RewardPart("reward", folder, identity=model_fingerprint(folder))
-
-
-def _is_function(source: str) -> bool:
-    return bool(_FUNCTION.fullmatch(source)) and not Path(source).exists()
-
-
-def _opened(
-    source: str, config: RunConfig, runner: asyncio.Runner, opened: ExitStack, asks: bool
-) -> tuple[str | RewardFunction, str]:
-    """The reward model's folder or a function that scores, and its identity."""
-    if source == JUDGE:
-        return _judged(config, runner, opened, asks)
-    if is_url(source):
-        if not urlsplit(source).hostname:
-            raise UsageError(
-                f"reward {source!r} names no host; give a URL such as http://127.0.0.1:5000/get_reward"
-            )
-
-        def service(prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[float]:
-            return runner.run(service_rewards(source, prompts, completions, config.engine))
-
-        return service, source
-    if _is_function(source):
-        function = load_function(source)
-        return checked(source, function, runner), identity_of(source, function)
-    return _reward_model(source)
-
-
-def _judged(
-    config: RunConfig, runner: asyncio.Runner, opened: ExitStack, asks: bool
-) -> tuple[RewardFunction, str]:
-    judge = open_judge(config, asks=asks)
-    engine = judge.engine
-    if engine is not None:
-        opened.callback(lambda: runner.run(engine.close()))
-
-    def rewards(prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[float]:
-        assert engine is not None, "this process said that it never asks"
-        return runner.run(
-            judge_rewards(
-                prompts, completions, engine, judge.constitution, config.label, config.engine.in_flight
-            )
-        )
-
-    return rewards, judge.identity
-
-
-def _reward_model(source: str) -> tuple[str, str]:
-    from constitute.train.common.artefact import model_fingerprint
-
-    path = model_path(source)
-    try:
-        require(path)
-    except UsageError as problem:
-        why = str(problem) if Path(path).is_dir() else "no such folder, and no such model of the Hub at hand"
-        raise UsageError(f"reward {source!r}: {why}; a source is {_FORMS}") from None
-    return path, model_fingerprint(path)
+    return RewardPart("reward", folder, identity=model_identity(folder))

@@ -1,0 +1,86 @@
+"""What the training commands share: options, reading prompts, the next command, and printing a summary."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from constitute.config import RunConfig
+    from constitute.progress import Progress
+    from constitute.types import Prompt
+
+data = click.option(
+    "--data",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="JSONL or Parquet; repeat to train on several files together. The run's export if absent.",
+)
+out = click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), help="Folder to write; in the run if absent."
+)
+reward = click.option(
+    "--reward",
+    "rewards",
+    multiple=True,
+    metavar="SOURCE",
+    help="What is rewarded, as SOURCE or WEIGHT*SOURCE; repeat to add up. A reward model's folder, "
+    "module:function, an http(s):// URL, or 'judge'. The run's reward model if absent.",
+)
+judge = click.option("--judge", help="Model that rates for the reward 'judge'; the run's model if absent.")
+
+
+def given_prompts(config: RunConfig, skip_bad: bool, progress: Progress) -> list[Prompt]:
+    """The prompts that the configuration names; bad lines are skipped and told where `skip_bad` allows it."""
+    from constitute.data.prompts import read_prompts
+    from constitute.errors import UsageError
+
+    if config.prompts is None:
+        raise UsageError("no prompts given; name a file with --prompts, such as --prompts prompts.jsonl")
+    prompts, bad = read_prompts(config.prompts, limit=config.limit, skip_bad=skip_bad)
+    if bad:
+        progress.note(f"{config.prompts}: skipped {len(bad)} bad lines, the first at {bad[0].where}")
+    return prompts
+
+
+def following(command: str, config: RunConfig, **named: Path | None) -> str:
+    """The next command on the same run, with the same --config; `named` are further options with a value."""
+    given = {"run": config.run, "config": click.get_current_context().params["config_file"], **named}
+    words = [f"--{name} {shlex.quote(str(value))}" for name, value in given.items() if value is not None]
+    return " ".join(["constitute", command, *words])
+
+
+def print_summary(summary: Mapping[str, Any], as_json: bool, next_command: str) -> None:
+    """The summary as a table on stdout, or as one JSON event, and the next command on stderr."""
+    from constitute.cli.text import table
+    from constitute.progress import first_process
+
+    if not first_process():
+        return
+    if as_json:
+        click.echo(json.dumps({"event": "result", **summary}))
+        return
+    click.echo(table(("figure", "value"), list(_cells(summary))))
+    click.echo(f"next: {next_command}", err=True)
+
+
+def _cells(summary: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Rows of the table; a figure with an interval is one row."""
+    from constitute.stats import Estimate
+
+    for name, value in summary.items():
+        if isinstance(value, list):
+            # A table of its own, such as the reliability bins: kept whole in training.json.
+            yield f"{prefix}{name}", f"{len(value)} rows, see training.json"
+        elif not isinstance(value, Mapping):
+            yield f"{prefix}{name}", value
+        elif value.keys() >= Estimate.model_fields.keys():
+            known = {field: value[field] for field in Estimate.model_fields}
+            yield f"{prefix}{name}", Estimate.model_validate(known).text()
+        else:
+            yield from _cells(value, f"{prefix}{name} ")

@@ -1,0 +1,82 @@
+"""Settings of the data stages and of their export; each default stands here and nowhere else."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
+
+from constitute.types import Record
+
+
+class GenerateConfig(Record):
+    """Sampling of the responses. A response cut at `max_tokens` fails unless `keep_truncated`."""
+
+    n: int = Field(default=1, ge=1, le=1024)
+    max_tokens: int = Field(default=256, ge=1, le=131072)
+    temperature: float = Field(default=1.0, ge=0, le=10)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    stop: tuple[str, ...] = ()
+    system: str = Field(default="", description="system message put before prompts that have none")
+    keep_truncated: bool = False
+
+
+class ReviseConfig(Record):
+    """Rounds of critique and revision (arXiv 2212.08073, section 3.1)."""
+
+    rounds: int = Field(default=1, ge=1, le=64)
+    critique: bool = Field(default=True, description="False revises without a critique first")
+    max_tokens: int = Field(default=256, ge=1, le=131072)
+    temperature: float = Field(default=1.0, ge=0, le=10)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    stop: tuple[str, ...] = ()
+    keep_truncated: bool = False
+
+
+# Layout of the question that compares two answers -> its template.
+LAYOUTS = {"shared": "compare", "paper": "compare_paper"}
+
+
+class LabelConfig(Record):
+    """Preference labels.
+
+    `pairs`: two samples of a prompt, the first response against its last revision, or both kinds.
+    `principles`: one or k drawn for each pair, or all with their weights.
+    `layout`: the principle after both answers, so that all principles of a pair share what comes before,
+    or before them as in arXiv 2212.08073 (section 4.1).
+    """
+
+    pairs: Literal["samples", "revision", "both"] = "samples"
+    principles: Literal["one", "all"] | Annotated[int, Field(ge=1)] = "one"
+    layout: Literal["shared", "paper"] = "shared"
+    method: str = Field(default="choice", description="how a vote is taken, a name in LABEL_METHODS")
+    min_mass: float = Field(default=0.1, ge=0, le=1, description="P(A)+P(B) below it abstains")
+
+
+# Name of a format of training sets -> its `ExportFormat`, as "module:attribute".
+EXPORT_FORMATS = {
+    "jsonl": "constitute.data.formats:JSONL",
+    "parquet": "constitute.data.formats:PARQUET",
+    "hh": "constitute.data.formats:HH",
+}
+
+
+class ExportConfig(Record):
+    """Data sets written from a run."""
+
+    format: str = "jsonl"
+    revisions: Literal["last", "all", "best", "none"] = "last"
+    """Which answers SFT rows imitate: the last revision, every revision, the one of the response and
+    the last revision that the run's labels prefer, or the response."""
+
+    @field_validator("format")
+    @classmethod
+    def _known_format(cls, name: str) -> str:
+        if name not in EXPORT_FORMATS:
+            near = get_close_matches(name, EXPORT_FORMATS, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            text = f"{hint}known are {', '.join(EXPORT_FORMATS)}"
+            raise PydanticCustomError("unknown_format", "{text}", {"text": text})
+        return name

@@ -1,0 +1,43 @@
+"""Settings of the engine: how to run or reach a model."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from constitute.types import Record
+
+
+class EngineConfig(Record):
+    """How to run or reach a model. `auto` reads the kind from the model's name: a URL is a server."""
+
+    kind: str = Field(default="auto", description="auto, or a name in constitute.engines.ENGINES")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    revision: str | None = None
+    context_length: int | None = Field(default=None, ge=16, description="tokens; None takes the model's own")
+    in_flight: int = Field(default=256, ge=1, le=65536, description="requests kept with the engine at once")
+    threads: int | None = Field(
+        default=None,
+        ge=1,
+        description="CPU threads of engine and trainers; None takes OMP_NUM_THREADS, else one for a model "
+        "below 10 M parameters and every core for a larger one",
+    )
+    kv_cache_gib: float | None = Field(default=None, gt=0, description="GiB of key-value cache, CPU")
+    gpu_memory: float = Field(default=0.9, gt=0, le=1, description="fraction of GPU memory, vLLM")
+    tensor_parallel: int = Field(default=1, ge=1)
+    tokenizer: str | None = Field(default=None, description="tokenizer folder or name for a served model")
+    served_name: str | None = Field(default=None, description="model name on a server with several")
+    api_key_env: str = Field(default="OPENAI_API_KEY", description="environment variable with the key")
+    timeout_s: float = Field(default=600.0, gt=0, description="seconds for one request, retries apart")
+    retries: int = Field(default=4, ge=0, le=20)
+    stall_s: float = Field(default=120.0, gt=0, description="seconds without any answer before giving up")
+    rollout_url: str | None = Field(
+        default=None,
+        pattern="^https?://",
+        description="server PPO samples from (`constitute serve --rollouts`), not an engine in this process",
+    )
+    sync_folder: str | None = Field(
+        default=None,
+        description="folder that hands new weights to that server; None takes /dev/shm or the temporary one",
+    )

@@ -1,0 +1,132 @@
+"""Import a constitution from files in known formats, and export it in one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+from importlib import import_module
+from itertools import zip_longest
+from pathlib import Path
+
+from constitute.constitution.formats import FORMATS
+from constitute.constitution.formats.base import Draft, Format, Found, Source
+from constitute.constitution.read import FORMS, fill_form, slug
+from constitute.constitution.write import free_id, own_forms
+from constitute.errors import DataError, UsageError
+from constitute.strict_yaml import read_bytes, shorten
+from constitute.types import Constitution, Principle
+
+MAX_BYTES = 20_000_000
+
+
+def import_constitution(paths: Sequence[Path], name: str = "") -> tuple[Constitution, list[str]]:
+    """One constitution from one or more files, and a sentence for each thing that was not carried over.
+
+    A file of critiques and revisions given with a file of comparisons is paired by position: each
+    principle then has all three forms and every form is drawn as often as in its own file. (The
+    paper's two lists are independent of each other; the pairing has no meaning of its own.)
+    Raises `UsageError` for an unknown format and `DataError` for broken content.
+    """
+    for path in paths:
+        if not path.is_file():
+            raise UsageError(f"no such file: {path}; give the files of a constitution; {_known()}")
+    found = [_read(Source(path, read_bytes(path, MAX_BYTES))) for path in paths]
+    notes = [note for each in found for note in each.notes]
+    drafts = _merge([each.drafts for each in found], notes)
+    return Constitution(
+        name=name or found[0].title or paths[0].stem,
+        description="\n\n".join(filter(None, (each.description for each in found))),
+        principles=tuple(_finish(drafts)),
+    ), notes
+
+
+def export(constitution: Constitution, kind: str) -> tuple[str, list[str]]:
+    """The constitution in the format `kind`, and a sentence for each thing the format cannot hold.
+
+    Raises `UsageError` for an unknown format.
+    """
+    chosen = _format(kind)
+    notes = []
+    for what, names in (
+        ("critique or revise forms", {"critique", "revise"}),
+        ("compare forms", {"compare"}),
+    ):
+        count = sum(bool(names & set(own_forms(p))) for p in constitution.principles)
+        if count and not names & chosen.holds:
+            notes.append(f"the format {kind} cannot hold the {what} of {count} principle(s)")
+    if "weight" not in chosen.holds and len({p.weight for p in constitution.principles}) > 1:
+        notes.append(f"the format {kind} cannot hold weights")
+    if "tags" not in chosen.holds and any(
+        p.probes or p.tags or p.applies_to for p in constitution.principles
+    ):
+        notes.append(f"the format {kind} cannot hold tags, applies_to and probes")
+    return chosen.write(constitution), notes
+
+
+def _format(kind: str) -> Format:
+    if kind not in FORMATS:
+        near = get_close_matches(kind, FORMATS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(FORMATS)}"
+        raise UsageError(f"no format {shorten(kind)!r}; {hint}")
+    module, _, name = FORMATS[kind].partition(":")
+    found: Format = getattr(import_module(module), name)
+    return found
+
+
+def _known() -> str:
+    return f"known are {', '.join(_format(kind).about for kind in FORMATS)}"
+
+
+def _read(source: Source) -> Found:
+    chosen = next((f for f in map(_format, FORMATS) if f.detect(source)), None)
+    if chosen is None:
+        raise _unknown(source)
+    found = chosen.read(source)
+    if not found.drafts:
+        raise DataError(f"{source.path}: no principle was found; {_known()}")
+    return found
+
+
+def _unknown(source: Source) -> UsageError | DataError:
+    """What to say of a file that is in no known format."""
+    path = source.path
+    if path.suffix != ".json":
+        ending = f"the ending {path.suffix!r}" if path.suffix else "no ending"
+        return UsageError(f"{path} has {ending} and is in no known format; {_known()}")
+    try:
+        json.loads(source.text)
+    except json.JSONDecodeError as problem:
+        return DataError(f"{path}:{problem.lineno}:{problem.colno}: not JSON ({problem.msg}); {_known()}")
+    except RecursionError:
+        return DataError(f"{path}: nested too deep to be a constitution; {_known()}")
+    except ValueError as problem:
+        return DataError(f"{problem}; {_known()}")
+    return UsageError(f"{path}: this JSON is not a constitution in a known format; {_known()}")
+
+
+def _merge(groups: list[list[Draft]], notes: list[str]) -> list[Draft]:
+    revising = [g for g in groups if all(d.critique and d.revise and not d.compare for d in g)]
+    comparing = [g for g in groups if all(d.compare and not d.critique for d in g)]
+    if len(groups) != 2 or len(revising) != 1 or len(comparing) != 1:
+        return [draft for group in groups for draft in group]
+    first, second = revising[0], comparing[0]
+    paired = min(len(first), len(second))
+    rest = max(len(first), len(second)) - paired
+    tail = f"; {rest} more have their missing forms filled" if rest else ""
+    notes.append(f"{paired} critique-revision and comparison instructions paired by position{tail}")
+    return [replace(a, compare=b.compare) if a and b else a or b for a, b in zip_longest(first, second)]  # type: ignore[misc]
+
+
+def _finish(drafts: list[Draft]) -> list[Principle]:
+    """The drafts with distinct ids, and with every missing form filled from its template."""
+    taken: set[str] = set()
+    principles = []
+    for number, draft in enumerate(drafts, 1):
+        words = " ".join(draft.text.split()[:6])
+        identity = free_id(draft.id or slug(words, 48) or f"principle-{number}", taken)
+        taken.add(identity)
+        forms = {form: getattr(draft, form) or fill_form(form, draft.text) for form in FORMS}
+        principles.append(Principle.model_validate({**vars(draft), **forms, "id": identity}))
+    return principles

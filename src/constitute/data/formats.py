@@ -1,0 +1,185 @@
+"""The rows of training sets and the formats they are written in.
+
+A run's records become rows in TRL's conversational form. A format may change each row and writes them to a
+file. To add one, write a module with an `ExportFormat` and give it a line in `config.data.EXPORT_FORMATS`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from itertools import islice
+from typing import IO, Any, Literal
+
+from constitute.config.data import EXPORT_FORMATS
+from constitute.hh import format_hh
+from constitute.types import LabelledPair, Message, Response
+
+Kind = Literal["sft", "preferences"]
+Row = dict[str, Any]
+_BATCH = 1000
+
+
+class NotExportable(ValueError):
+    """A record that gives no training row; the message is the reason, and is counted."""
+
+
+def sft_rows(response: Response, revisions: str) -> list[Row]:
+    """Rows `{id, messages, principle_ids}` of one response, the system message kept.
+
+    `revisions`: `last` imitates the last revision, `all` every revision (arXiv 2212.08073, section 3.1),
+    `none` the response before any revision. Raises `NotExportable` for what holds no such text.
+    """
+    steps = response.steps
+    answers: list[tuple[str, str, list[str]]]
+    if revisions == "none":
+        answers = [(response.id, response.response, [])]
+    elif not steps:
+        raise NotExportable("no revision")
+    elif revisions == "last":
+        answers = [(response.id, steps[-1].revision, [step.principle_id for step in steps])]
+    else:
+        answers = [
+            (f"{response.id}/r{number}", step.revision, [step.principle_id])
+            for number, step in enumerate(steps, 1)
+        ]
+    if not all(text.strip() for _, text, _ in answers):
+        raise NotExportable("empty answer")
+    return [
+        {
+            "id": identity,
+            "messages": [*_turns(response.prompt.messages), _assistant(text)],
+            "principle_ids": principles,
+        }
+        for identity, text, principles in answers
+    ]
+
+
+def best_of(response: Response, label: LabelledPair | None) -> tuple[str, str | None]:
+    """`last` or `none`, as in `sft_rows`: what the label of response against last revision prefers.
+
+    At P = 0.5 the revision stays. The second value says why a label could not choose, None where it did;
+    the last revision then stands.
+    """
+    if not response.steps or response.final == response.response:
+        return "last", None
+    if label is None:
+        return "last", "no label of its revision"
+    row, p_a = label.comparison, label.label.p_a
+    if (row.a, row.b) != (response.response, response.final):
+        return "last", "its label is of other answers"
+    return ("none" if p_a > 0.5 else "last"), None
+
+
+def preference_row(pair: LabelledPair) -> Row:
+    """Row `{id, prompt, chosen, rejected, chosen_prob, …}` of a labelled pair.
+
+    `chosen` is the side with P >= 0.5 (A at exactly 0.5) and `chosen_prob` its P, as labelled. Raises
+    `NotExportable` for equal answers.
+    """
+    row, p_a = pair.comparison, pair.label.p_a
+    if row.a == row.b:
+        raise NotExportable("equal answers")
+    flipped = p_a < 0.5
+    if flipped:
+        row = row.swap()
+    return {
+        "id": pair.id,
+        "prompt": _turns(row.prompt.messages),
+        "chosen": [_assistant(row.a)],
+        "rejected": [_assistant(row.b)],
+        # 1 - p is exact for p >= 0.5 and rounded to the nearest double (2**-54) below.
+        "chosen_prob": 1.0 - p_a if flipped else p_a,
+        "chosen_source": row.a_source,
+        "rejected_source": row.b_source,
+        "principle_ids": [vote.principle_id for vote in pair.label.votes],
+    }
+
+
+def _turns(messages: Sequence[Message]) -> list[dict[str, str]]:
+    return [{"role": message.role, "content": message.content} for message in messages]
+
+
+def _assistant(text: str) -> dict[str, str]:
+    return {"role": "assistant", "content": text}
+
+
+@dataclass(frozen=True)
+class ExportFormat:
+    """One way to write a training set: the file's ending, its row for a row, and how rows are written.
+
+    `write(stream, rows, kind)` returns the number of rows. `row(row, kind)` raises `NotExportable` for a
+    row that the format cannot hold. `conversation` says in the data card where an SFT row holds it.
+    """
+
+    ending: str
+    write: Callable[[IO[bytes], Iterable[Row], Kind], int]
+    row: Callable[[Row, Kind], Row] = lambda row, kind: row
+    conversation: str = "`messages`: the conversation"
+
+
+def export_format(name: str) -> ExportFormat:
+    """The format of that name in `EXPORT_FORMATS`."""
+    module, attribute = EXPORT_FORMATS[name].split(":")
+    found: ExportFormat = getattr(import_module(module), attribute)
+    return found
+
+
+def _hh_row(row: Row, kind: Kind) -> Row:
+    """The row with whole transcripts: as `text`, or as `chosen` and `rejected` without a `prompt`."""
+    if kind == "sft":
+        return {"id": row["id"], "text": _transcript(row["messages"]), "principle_ids": row["principle_ids"]}
+    sides = {key: _transcript([*row["prompt"], *row[key]]) for key in ("chosen", "rejected")}
+    return {key: sides.get(key, value) for key, value in row.items() if key != "prompt"}
+
+
+def _transcript(turns: Sequence[dict[str, str]]) -> str:
+    *before, last = (Message.model_validate(turn) for turn in turns)
+    try:
+        return format_hh(before, last.content)
+    except ValueError as problem:
+        raise NotExportable(str(problem)) from None
+
+
+def _write_jsonl(stream: IO[bytes], rows: Iterable[Row], kind: Kind) -> int:
+    number = 0
+    for row in rows:
+        stream.write(json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode("utf-8") + b"\n")
+        number += 1
+    return number
+
+
+def _write_parquet(stream: IO[bytes], rows: Iterable[Row], kind: Kind) -> int:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    text, texts = pa.string(), pa.list_(pa.string())
+    turns = pa.list_(pa.struct([("role", text), ("content", text)]))
+    fields = {
+        "sft": [("id", text), ("messages", turns), ("principle_ids", texts)],
+        "preferences": [
+            *(("id", text), ("prompt", turns), ("chosen", turns), ("rejected", turns)),
+            *(("chosen_prob", pa.float64()), ("chosen_source", text), ("rejected_source", text)),
+            ("principle_ids", texts),
+        ],
+    }[kind]
+    schema = pa.schema(fields)
+    number = 0
+    with pq.ParquetWriter(stream, schema) as writer:
+        for batch in _batches(rows):
+            writer.write_table(pa.Table.from_pylist(batch, schema=schema))
+            number += len(batch)
+    return number
+
+
+def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    rest = iter(rows)
+    while batch := list(islice(rest, _BATCH)):
+        yield batch
+
+
+JSONL = ExportFormat(".jsonl", _write_jsonl)
+PARQUET = ExportFormat(".parquet", _write_parquet)
+HH = ExportFormat("-hh.jsonl", _write_jsonl, _hh_row, "`text`: the transcript")

@@ -1,0 +1,1 @@
+"""The same drafts revised under two constitutions, and which revisions are preferred. Start at `run`."""

@@ -1,0 +1,1 @@
+"""What differs between two constitutions: in words, and in the labels of stored pairs. Start at `run`."""

@@ -1,0 +1,178 @@
+"""What differs between two constitutions in words: principles added, removed, renamed, changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from difflib import SequenceMatcher
+from typing import Literal
+
+from constitute.constitution.read import FORMS, constitution_hash, principle_hash
+from constitute.types import Constitution, Principle, Record
+
+TEXTS = ("text", *FORMS)
+# Two wordings that share this much are said to be near; no more follows from it.
+NEAR = 0.7
+Kind = Literal["added", "removed", "renamed", "changed"]
+
+
+class Change(Record):
+    """One principle before and after; None on the side that does not hold it.
+
+    `near` is, for an added or removed one, the principle of the other side that reads most like it.
+    """
+
+    before: Principle | None
+    after: Principle | None
+    near: str = ""
+
+    @property
+    def id(self) -> str:
+        """The id after the change, or before it where the principle was removed."""
+        principle = self.after or self.before
+        return principle.id if principle else ""
+
+    @property
+    def kind(self) -> Kind:
+        """A renamed principle has the wording it had; whatever else it changed is in `fields`."""
+        if self.before is None:
+            return "added"
+        if self.after is None:
+            return "removed"
+        return "changed" if self.before.id == self.after.id else "renamed"
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Names of the fields that differ, apart from the id; none where one side is missing."""
+        before, after = self.before, self.after
+        if before is None or after is None:
+            return ()
+        unordered = {"tags": sorted, "applies_to": sorted}
+        names = [name for name in Principle.model_fields if name != "id"]
+        return tuple(
+            name
+            for name in names
+            if unordered.get(name, _same)(getattr(before, name))
+            != unordered.get(name, _same)(getattr(after, name))
+        )
+
+    @property
+    def reworded(self) -> tuple[str, ...]:
+        """Which of text, critique, revise and compare differ."""
+        return tuple(name for name in TEXTS if name in self.fields)
+
+
+class AskedAnew(Record):
+    """What a new run under the second constitution asks anew.
+
+    `label` principles have questions of labels that the first one's answers do not hold. Shares of rows,
+    in expectation over row ids: `redrawn` rows draw another principle than before, `drawn_label` and
+    `drawn_revise` rows draw one whose question was not asked before.
+    """
+
+    label: int
+    redrawn: float
+    drawn_label: float
+    drawn_revise: float
+
+
+class Changes(Record):
+    """All differences of two constitutions, in the order of the second, removed principles last."""
+
+    names: tuple[str, str]
+    hashes: tuple[str, str]
+    counts: tuple[int, int]
+    changes: tuple[Change, ...]
+    anew: AskedAnew
+
+    @property
+    def renamed(self) -> dict[str, str]:
+        """First id -> second id of principles that kept their wording under another id."""
+        return {c.before.id: c.after.id for c in self.changes if c.kind == "renamed" and c.before and c.after}
+
+
+def changes_between(a: Constitution, b: Constitution) -> Changes:
+    """Match the principles of `a` and `b` by id, then by identical wording, and list what differs.
+
+    Similar wording is no match: it is a hint (`near`) at an added or removed principle.
+    """
+    ids_a, ids_b = {p.id for p in a.principles}, {p.id: p for p in b.principles}
+    removed = [p for p in a.principles if p.id not in ids_b]
+    pairs: dict[str, Principle] = {p.id: p for p in a.principles if p.id in ids_b}
+    for principle in b.principles:
+        if principle.id in ids_a:
+            continue
+        was = next((p for p in removed if principle_hash(p) == principle_hash(principle)), None)
+        if was is not None:
+            removed.remove(was)
+            pairs[principle.id] = was
+    added = [p for p in b.principles if p.id not in pairs]
+    listed = [
+        Change(before=pairs.get(p.id), after=p, near="" if p.id in pairs else _nearest(p, removed))
+        for p in b.principles
+    ]
+    listed += [Change(before=p, after=None, near=_nearest(p, added)) for p in removed]
+    changes = tuple(change for change in listed if change.kind != "changed" or change.fields)
+    return Changes(
+        names=(a.name, b.name),
+        hashes=(constitution_hash(a), constitution_hash(b)),
+        counts=(len(a.principles), len(b.principles)),
+        changes=changes,
+        anew=_anew(a, b),
+    )
+
+
+def kept_draws(a: Constitution, b: Constitution, kept: Callable[[Principle, Principle], bool]) -> float:
+    """Share of rows that draw the same id under both, of the principles whose two versions are `kept`.
+
+    Each principle's score is Exp(1) / weight with the same Exp(1) under both (see `constitution.draw`),
+    so i wins both draws with probability 1 / sum over j of max(w_j / w_i, v_j / v_i), where w are the
+    weights under `a` and v those under `b`, 0 for a principle that is missing.
+    """
+    first, second = ({p.id: p for p in c.principles if p.weight > 0} for c in (a, b))
+    share = 0.0
+    for name in first.keys() & second.keys():
+        if not kept(first[name], second[name]):
+            continue
+        total = sum(
+            max(_ratio(first, other, name), _ratio(second, other, name))
+            for other in sorted(first.keys() | second.keys())
+        )
+        share += 1 / total
+    return min(1.0, share)
+
+
+def _ratio(principles: dict[str, Principle], name: str, to: str) -> float:
+    return principles[name].weight / principles[to].weight if name in principles else 0.0
+
+
+def _anew(a: Constitution, b: Constitution) -> AskedAnew:
+    before = {p.id: p for p in a.principles}
+    label, revise = _equal("text", "compare"), _equal("text", "critique", "revise")
+    fresh = [p for p in b.principles if p.id not in before or not label(before[p.id], p)]
+    return AskedAnew(
+        label=len(fresh),
+        redrawn=_rest(kept_draws(a, b, lambda *_: True)),
+        drawn_label=_rest(kept_draws(a, b, label)),
+        drawn_revise=_rest(kept_draws(a, b, revise)),
+    )
+
+
+def _rest(share: float) -> float:
+    # Rounding of the sum must not leave a trace of a change where there is none.
+    return 0.0 if share > 1 - 1e-12 else 1 - share
+
+
+def _equal(*names: str) -> Callable[[Principle, Principle], bool]:
+    return lambda p, q: all(getattr(p, name) == getattr(q, name) for name in names)
+
+
+def _nearest(principle: Principle, others: Sequence[Principle]) -> str:
+    def likeness(other: Principle) -> float:
+        return SequenceMatcher(None, principle.text.split(), other.text.split(), autojunk=False).ratio()
+
+    best = max(others, key=likeness, default=None)
+    return best.id if best is not None and likeness(best) >= NEAR else ""
+
+
+def _same(value: object) -> object:
+    return value

@@ -1,0 +1,80 @@
+"""What training takes from a run and leaves there: models, an engine that samples, prompts, settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from constitute.blocking import block
+from constitute.config import RunConfig, load_config
+from constitute.engines import named_model
+from constitute.engines.base import Engine, RolloutEngine
+from constitute.engines.swap import open_sampler, rollout_engine
+from constitute.errors import RowError, UsageError
+from constitute.packaged import model_path
+from constitute.progress import Progress, first_process
+from constitute.stages.generate import conversation
+from constitute.store.manifest import CONFIG_FILE, save_config
+from constitute.types import Prompt, Request
+
+
+def trainable_model(config: RunConfig) -> str:
+    """The model of the configuration as a folder or Hub name; raises `UsageError` for a server or none."""
+    model = named_model(config.model)
+    if model.startswith(("http://", "https://")):
+        raise UsageError(f"{model} is a server; training needs weights: a local folder or a Hub name")
+    return model_path(model)
+
+
+def policy_of(config: RunConfig, given: str | None) -> str:
+    """The model `given`, else the run's fine-tuned one, else the model of the configuration."""
+    tuned = config.run / "sft"
+    if given is not None:
+        return model_path(given)
+    return str(tuned) if (tuned / "training.json").is_file() else trainable_model(config)
+
+
+def keep_settings(config: RunConfig, section: str) -> None:
+    """Write `train.<section>` into the run's own configuration, from which later commands on it start."""
+    path = config.run / CONFIG_FILE
+    if not path.is_file() or not first_process():
+        return
+    own = load_config(path)
+    train = own.train.model_copy(update={section: getattr(config.train, section)})
+    save_config(config.run, own.model_copy(update={"train": train}))
+
+
+@contextmanager
+def sampling_engine(config: RunConfig, policy: str, given: Engine | None) -> Iterator[RolloutEngine]:
+    """Yield `given` and leave it open; without it, open what samples for `policy` and close it afterwards.
+
+    Raises `UsageError` for an engine that takes no token ids and no new weights.
+    """
+    engine = given or open_sampler(policy, config.engine)
+    try:
+        yield rollout_engine(engine)
+    finally:
+        if given is None:
+            block(engine.close())
+
+
+def rendered_prompts(
+    prompts: Sequence[Prompt], system: str, engine: Engine, progress: Progress
+) -> tuple[list[Prompt], list[list[int]]]:
+    """Token ids of each prompt as the data stages render it; a note names each prompt that is left out."""
+    kept: list[Prompt] = []
+    ids: list[list[int]] = []
+    for prompt in prompts:
+        try:
+            found = engine.prompt_ids(Request(messages=conversation(prompt, system)))
+        except RowError as problem:
+            progress.note(f"prompt {prompt.id} is left out: {problem}")
+            continue
+        if found is None:
+            raise UsageError(
+                f"the engine of {engine.identity.name} does not say the prompts' token ids; set "
+                "engine.tokenizer to the folder of the model it serves"
+            )
+        kept.append(prompt)
+        ids.append(list(found))
+    return kept, ids

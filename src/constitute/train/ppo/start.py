@@ -1,0 +1,102 @@
+"""Start PPO from a run: its policy, its rewards, its prompts and what samples the rollouts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from constitute.config import RunConfig
+from constitute.engines import resolve_kind
+from constitute.engines.base import Engine
+from constitute.errors import UsageError
+from constitute.packaged import model_path
+from constitute.progress import Progress, Silent, first_process, process_count
+from constitute.train.common.from_run import keep_settings, policy_of, rendered_prompts, sampling_engine
+from constitute.train.rewards.sources import GivenRewards, open_rewards, used_rewards
+from constitute.types import Prompt
+
+if TYPE_CHECKING:
+    from constitute.train.ppo.sync import Rollouter
+
+
+def run_ppo(
+    config: RunConfig,
+    prompts: Sequence[Prompt],
+    *,
+    policy: str | None = None,
+    reward: GivenRewards | None = None,
+    reference: str | None = None,
+    out: Path | None = None,
+    engine: Engine | None = None,
+    replay: Path | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Train `policy` (RUN/sft, else `config.model`) against `reward` into `out` (RUN/ppo).
+
+    `reward` is one source or several (see `rewards.sources`); without it `train.ppo.rewards`, else
+    RUN/reward. `engine`, where given, samples the rollouts and is left open, holding the trained weights.
+    `replay` names a run whose stored rollouts and prompts take the place of an engine and of `prompts`. Of
+    several processes that train together, only the first samples and asks for rewards.
+    """
+    from constitute.train.ppo.algorithms import find_algorithm
+    from constitute.train.ppo.run import train_ppo
+
+    find_algorithm(config.train.ppo)
+    name = policy_of(config, policy)
+    progress = progress or Silent()
+    settings = config.train.ppo.model_copy(update={"rewards": used_rewards(config, reward)})
+    with (
+        open_rewards(config, reward, asks=first_process()) as parts,
+        _rollouts(config, name, prompts, engine, replay, progress) as (sampler, kept, ids),
+    ):
+        summary = train_ppo(
+            kept,
+            ids,
+            name,
+            parts,
+            out or config.run / "ppo",
+            settings,
+            engine=sampler,
+            seed=config.seed,
+            progress=progress,
+            reference=model_path(reference) if reference else None,
+        )
+    if out is None:
+        keep_settings(config, "ppo")
+    return summary
+
+
+@contextmanager
+def _rollouts(
+    config: RunConfig,
+    policy: str,
+    prompts: Sequence[Prompt],
+    engine: Engine | None,
+    replay: Path | None,
+    progress: Progress,
+) -> Iterator[tuple[Rollouter | None, list[Prompt], list[list[int]]]]:
+    """Yield what the rollouts come from, the prompts and their token ids."""
+    if not first_process():
+        yield None, [], []
+        return
+    if replay is not None:
+        from constitute.train.ppo.replay import open_replay
+
+        stored = open_replay(replay)
+        yield stored, stored.prompts, stored.prompt_ids
+        return
+    if engine is None and process_count() > 1:
+        _check_engine_beside_others(policy, config)
+    with sampling_engine(config, policy, engine) as used:
+        yield used, *rendered_prompts(prompts, config.generate.system, used, progress)
+
+
+def _check_engine_beside_others(policy: str, config: RunConfig) -> None:
+    """Refuse vLLM in this process: it would make a process group of its own, where training needs its own."""
+    if config.engine.rollout_url is None and resolve_kind(policy, config.engine.kind) == "vllm":
+        raise UsageError(
+            f"vLLM cannot run inside one of {process_count()} training processes; start `constitute serve "
+            f"{policy} --rollouts` and set engine.rollout_url to its URL, or set engine.kind=transformers"
+        )

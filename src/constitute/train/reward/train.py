@@ -1,0 +1,282 @@
+"""A reward model, or an ensemble of heads on one trunk, trained on AI preference labels.
+
+The loss is the cross-entropy of sigmoid(r_chosen - r_rejected - margin) against P(chosen): soft labels
+(arXiv 2309.00267, section 2.2), hard ones (Bradley-Terry, arXiv 2203.02155, equation 1) or clamped ones
+(arXiv 2212.08073, section 4.1); the margin is that of arXiv 2307.09288, equation 2.
+
+The folder written loads with `AutoModelForSequenceClassification`: `num_labels` = heads, head `score`
+without bias. With one head it is OpenRLHF's form as it stands: given as `--reward.model_name_or_path`, the
+head is found by `value_head_prefix`, and its option to normalise rewards reads `mean` and `std` from
+config.json. OpenRLHF has no form for several heads.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic_core import to_jsonable_python
+from torch import Tensor
+
+from constitute.config import RunConfig
+from constitute.config.train import RewardConfig
+from constitute.data.export import exported_file
+from constitute.data.pairs import read_preferences
+from constitute.data.rows import Sources
+from constitute.engines.render import Renderer
+from constitute.engines.tokenizer import check_trainable, load_tokenizer, pad_of
+from constitute.errors import DataError, GateFailed, UsageError
+from constitute.progress import Progress, Silent
+from constitute.train.common import sharding
+from constitute.train.common.artefact import (
+    finished,
+    loss_figures,
+    model_identity,
+    publish,
+    recipe,
+    save_into,
+)
+from constitute.train.common.batching import Batching, micro_batches
+from constitute.train.common.data import data_hash
+from constitute.train.common.fit import Job, drop_checkpoints, fit
+from constitute.train.common.from_run import keep_settings, policy_of
+from constitute.train.common.losses import soft_label_loss
+from constitute.train.common.memory import memory_advice
+from constitute.train.common.models import load_model, turn_ends
+from constitute.train.common.team import Team, gather_team
+from constitute.train.reward.evaluate import evaluate
+from constitute.train.reward.model import Normalisation, head_scores, raw_scores, score_head, whole_batch
+from constitute.train.reward.pairs import (
+    TokenPair,
+    bootstrap_counts,
+    consecutive,
+    margin,
+    nothing_left,
+    split_pairs,
+    target,
+)
+
+# Enough to know a mean and a standard deviation to about 2 %.
+_REFERENCE_SAMPLES = 2048
+_KNOBS = (
+    "train.reward.microbatch_tokens or train.reward.max_length, or set "
+    "train.reward.gradient_checkpointing=true"
+)
+
+
+def run_reward(
+    config: RunConfig,
+    *,
+    data: Sources | None = None,
+    model: str | None = None,
+    out: Path | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Train a reward model from `model` (RUN/sft, else `config.model`) on `data` (RUN/export/preferences.*).
+
+    Saves it to `out` (RUN/reward) and returns the summary.
+    """
+    summary = train_reward(
+        data or exported_file(config.run, "preferences"),
+        policy_of(config, model),
+        out or config.run / "reward",
+        config.train.reward,
+        seed=config.seed,
+        progress=progress or Silent(),
+    )
+    if out is None:
+        keep_settings(config, "reward")
+    return summary
+
+
+def train_reward(
+    data: Sources,
+    model: str,
+    out: Path,
+    config: RewardConfig,
+    *,
+    seed: int,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Train a reward model from `model` on the labelled pairs in `data` and save it to `out`.
+
+    Its configuration holds each head's mean and standard deviation of the raw score over the training
+    answers, by which PPO normalises. Started again, it goes on from its last checkpoint. Returns the
+    summary with the held-out figures. Raises `UsageError`, `DataError`, `RunMismatch`, `GateFailed`.
+    """
+    pairs = read_preferences(data, progress.note)
+    made_by = recipe("reward", config, seed, data=data_hash(data), model=model_identity(model))
+    done = finished(out, made_by)
+    if done is not None:
+        return done
+    # Each of several processes is given its device here, before a model is placed.
+    team = gather_team()
+    start = time.perf_counter()
+    tokenizer = load_tokenizer(model)
+    check_trainable(tokenizer, model)
+    pad_id = pad_of(tokenizer, model)
+    network, head = _network(model, tokenizer, config.heads, seed)
+    _place(team, network, head)
+    renderer = Renderer(tokenizer, model, turn_ends(model, tokenizer))
+    split = split_pairs(pairs, renderer, config, seed)
+    if not split.train:
+        raise DataError(nothing_left("reward", len(pairs), split, config))
+    check_margins([*split.train, *split.held_out], config)
+    batching = Batching(pad_id, config.microbatch_tokens)
+    with memory_advice(_KNOBS), team.phase("train reward"):
+        losses = fit(
+            network,
+            [pair.tokens for pair in split.train],
+            pair_losses(network, head, split.train, config, batching.pad_id, seed),
+            config,
+            Job("reward", out, made_by, seed, progress),
+            weights=[pair.row.weight for pair in split.train],
+            cut=consecutive,
+        )
+        trained = time.perf_counter()
+        normal = _normalisation(raw_scores(network, head, _reference(split.train, seed), batching), config)
+        normal.write(network.config)
+        raw_Nk = raw_scores(network, head, _sides(split.held_out), batching)
+    summary = {
+        **split.counts(),
+        **loss_figures(losses),
+        "held_out": to_jsonable_python(evaluate(raw_Nk, split.held_out, normal, seed)),
+        "normalisation": _described(normal),
+        "seconds": round(time.perf_counter() - start, 3),
+        "seconds_training": round(trained - start, 3),
+    }
+    with team.phase("save"):
+        tuned = sharding.whole_model(network) if team.saves else None
+    if team.main:
+        publish(out, save_into(tuned, tokenizer, losses), made_by=made_by, summary=summary, base=model)
+        drop_checkpoints(out)
+    return summary
+
+
+def check_margins(pairs: Sequence[TokenPair], config: RewardConfig) -> None:
+    """Raise `DataError` where `train.reward.margin` is on and a row has none."""
+    without = sum(pair.row.margin is None for pair in pairs)
+    if config.margin and without:
+        raise DataError(
+            f"{without} of {len(pairs)} rows have no `margin`; give each row one or set "
+            "train.reward.margin=false"
+        )
+
+
+def _place(team: Team, network: Any, head: torch.nn.Linear) -> None:
+    """Put the network where this process computes, or its part of it where weights are sharded."""
+    if team.sharding is not None:
+        sharding.shard_trunk(team.sharding, network.base_model, head=head)
+    network.to(team.device)
+
+
+def _network(model: str, tokenizer: Any, heads: int, seed: int) -> tuple[Any, torch.nn.Linear]:
+    """A sequence classifier, each row of a new head drawn from N(0, 1/sqrt(d + 1)) (arXiv 2009.01325)."""
+    from transformers import AutoConfig, AutoModelForSequenceClassification, set_seed
+
+    set_seed(seed)
+    try:
+        settings = AutoConfig.from_pretrained(model, trust_remote_code=False)
+    except (OSError, ValueError) as problem:
+        raise UsageError(
+            f"cannot read the configuration of {model!r} ({type(problem).__name__}); give a model's folder"
+        ) from problem
+    was_reward = any("SequenceClassification" in name for name in settings.architectures or [])
+    if was_reward and settings.num_labels != heads:
+        raise UsageError(
+            f"{model} is a reward model of {settings.num_labels} heads and train.reward.heads is {heads}; "
+            "set it to the same number or start from a language model"
+        )
+    network = load_model(
+        AutoModelForSequenceClassification,
+        model,
+        new=("score.weight",),
+        num_labels=heads,
+        dtype=torch.float32,
+    )
+    network.config.get_text_config().pad_token_id = tokenizer.pad_token_id
+    network.config.value_head_prefix = "score"
+    head = score_head(network, model, heads)
+    if not was_reward:
+        torch.nn.init.normal_(head.weight, std=1.0 / math.sqrt(head.in_features + 1))
+    return network, head
+
+
+def pair_losses(
+    network: Any,
+    head: torch.nn.Linear,
+    pairs: Sequence[TokenPair],
+    config: RewardConfig,
+    pad_id: int,
+    seed: int,
+) -> Callable[[Sequence[int]], Tensor]:
+    """The function from rows of `pairs` to their summed, weighted loss, a mean over the heads.
+
+    Both sides of all rows are scored together, in groups of like length, so that a short side is not
+    padded to its longer partner. With several heads each sees its own resample of the pairs.
+    """
+    device = head.weight.device
+    target_N = torch.tensor([target(pair.row.chosen_prob, config.labels) for pair in pairs], device=device)
+    margin_N = torch.tensor([margin(pair.row) if config.margin else 0.0 for pair in pairs], device=device)
+    counts_Nk = torch.tensor(bootstrap_counts(len(pairs), config.heads, seed), device=device).T
+    weight_Nk = counts_Nk * torch.tensor([[pair.row.weight] for pair in pairs], device=device) / config.heads
+
+    def loss_sum(rows: Sequence[int]) -> Tensor:
+        sequences = _sides([pairs[row] for row in rows])
+        groups = sharding.in_step(
+            network, micro_batches([len(sequence) for sequence in sequences], config.microbatch_tokens)
+        )
+        parts = [
+            head_scores(network, head, whole_batch([sequences[row] for row in group], pad_id, device))
+            for group in groups
+        ]
+        places = torch.tensor([place for group in groups for place in group], dtype=torch.long, device=device)
+        chosen_Bk, rejected_Bk = torch.cat(parts)[places.argsort()].chunk(2)
+        index = list(rows)
+        loss_Bk = soft_label_loss(
+            chosen_Bk - margin_N[index, None], rejected_Bk, target_N[index, None].expand_as(chosen_Bk)
+        )
+        return (loss_Bk * weight_Nk[index]).sum()
+
+    return loss_sum
+
+
+def _sides(pairs: Sequence[TokenPair]) -> list[list[int]]:
+    return [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
+
+
+def _reference(pairs: Sequence[TokenPair], seed: int) -> list[list[int]]:
+    """The answers of both sides, or as many of them as are enough, by which scores are normalised."""
+    sequences = _sides(pairs)
+    if len(sequences) > _REFERENCE_SAMPLES:
+        sequences = random.Random(f"{seed}:reference").sample(sequences, _REFERENCE_SAMPLES)
+    return sequences
+
+
+def _normalisation(raw_Nk: Tensor, config: RewardConfig) -> Normalisation:
+    """Mean and standard deviation of each head's raw scores (arXiv 1909.08593, 2.1)."""
+    raw_Nk = raw_Nk.double()
+    means, stds = raw_Nk.mean(dim=0).tolist(), raw_Nk.std(dim=0, correction=0).tolist()
+    for centre, spread in zip(means, stds, strict=True):
+        if not (math.isfinite(spread) and spread > 0):
+            raise GateFailed(
+                f"the reward model gives every answer the score {centre:.3g}; lower "
+                "train.reward.learning_rate or check that the labels differ"
+            )
+    return Normalisation(tuple(means), tuple(stds), config.combine, config.penalty)
+
+
+def _described(normal: Normalisation) -> dict[str, Any]:
+    if len(normal.means) == 1:
+        return {"mean": normal.means[0], "std": normal.stds[0]}
+    return {
+        "mean": list(normal.means),
+        "std": list(normal.stds),
+        "combine": normal.combine,
+        "penalty": normal.penalty,
+    }
