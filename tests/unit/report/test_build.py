@@ -71,7 +71,7 @@ def test_chains_hold_diff_and_both_orders(view):
 
 def test_a_revision_shows_what_it_changed(tmp_path):
     page = write_report(make_run(tmp_path / "run", 1)).read_text(encoding="utf-8")
-    assert "a b <del>c d</del><ins>d e</ins>" in page
+    assert "a b <del>c </del>d<ins> e</ins>" in page
     assert "abstain: label mass" not in page and "P(A) = 0.300" in page
 
 
