@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 from typing import Literal, NamedTuple
 
-# Comparing is quadratic; texts of more words and marks than this are shown as replaced whole.
-MOST_TOKENS = 6000
+# Comparing costs as many steps as there are pairs of equal words, and again for each change; texts with more
+# pairs, such as those that repeat a few words without end, are shown as replaced whole.
+MOST_ALIKE = 100_000
 _TOKENS = re.compile(r"\s+|[\w'’-]+|[^\w\s]")
 
 
@@ -25,7 +27,7 @@ def word_diff(old: str, new: str) -> list[Stretch]:
     Kept white space between two changes belongs to both, so that a phrase is read as one.
     """
     first, second = _TOKENS.findall(old), _TOKENS.findall(new)
-    if max(len(first), len(second)) > MOST_TOKENS:
+    if old != new and _alike(first, second) > MOST_ALIKE:
         return _changed(old, new)
     runs: list[Stretch] = []
     gone = added = ""
@@ -68,8 +70,15 @@ def brief(runs: Sequence[Stretch], words: int = 8) -> list[Stretch]:
     return shown
 
 
+def _alike(old: list[str], new: list[str]) -> int:
+    """Pairs of equal words of the two texts."""
+    counts = Counter(new)
+    return sum(counts[word] for word in old if not word.isspace())
+
+
 def _blocks(old: list[str], new: list[str]) -> Iterator[tuple[bool, str, str]]:
-    for name, i, j, k, m in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+    # White space matches beside words that match, and never by itself: it is most of what texts share.
+    for name, i, j, k, m in SequenceMatcher(str.isspace, old, new, autojunk=False).get_opcodes():
         yield name == "equal", "".join(old[i:j]), "".join(new[k:m])
 
 

@@ -71,7 +71,7 @@ def test_chains_hold_diff_and_both_orders(view):
 
 def test_a_revision_shows_what_it_changed(tmp_path):
     page = write_report(make_run(tmp_path / "run", 1)).read_text(encoding="utf-8")
-    assert "a b <del>c d</del><ins>d e</ins>" in page
+    assert "a b <del>c </del>d<ins> e</ins>" in page
     assert "abstain: label mass" not in page and "P(A) = 0.300" in page
 
 
@@ -91,6 +91,13 @@ def test_policies_headline_evals_and_training(view):
     ((ppo, figures, curves),) = view.training
     assert (ppo.name, figures, [curve.title for curve in curves]) == ("ppo", [], ["reward", "kl"])
     assert (curves[0].first, curves[0].last) == (0.5, 2.0)
+
+
+def test_a_reply_that_loops_is_shown_as_replaced_whole(tmp_path):
+    before, after = "a " * 2000, "a b " * 1000
+    run = make_run(tmp_path / "run", 1, word=lambda t: {"a b c d": before, "a b d e": after}.get(t, t))
+    page = write_report(run).read_text(encoding="utf-8")
+    assert f"<del>{before}</del><ins>{after}</ins>" in page
 
 
 def test_every_trainer_that_ran_is_shown(tmp_path):
