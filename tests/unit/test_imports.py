@@ -24,6 +24,7 @@ GROUND = {
     "strict_yaml",
     "hh",
     "blocking",
+    "registry",
     "threads",
     "text",
 }

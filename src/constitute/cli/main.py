@@ -9,6 +9,7 @@ import click
 
 from constitute import __version__
 from constitute.cli import options
+from constitute.registry import nearest
 from constitute.stages import STAGES
 
 COMMANDS = {
@@ -65,11 +66,7 @@ class LazyGroup(options.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         known = self.list_commands(ctx)
         if args and args[0] not in known:
-            from difflib import get_close_matches
-
-            near = get_close_matches(args[0], known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
-            ctx.fail(f"no such command {args[0]!r}{hint}")
+            ctx.fail(f"no such command {args[0]!r}; {nearest(args[0], known)}")
         return super().resolve_command(ctx, args)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
+from constitute.registry import nearest
 from constitute.types import Record
 
 
@@ -75,8 +75,6 @@ class ExportConfig(Record):
     @classmethod
     def _known_format(cls, name: str) -> str:
         if name not in EXPORT_FORMATS:
-            near = get_close_matches(name, EXPORT_FORMATS, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            text = f"{hint}known are {', '.join(EXPORT_FORMATS)}"
+            text = nearest(name, EXPORT_FORMATS)
             raise PydanticCustomError("unknown_format", "{text}", {"text": text})
         return name

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from difflib import get_close_matches
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from constitute.errors import UsageError
+from constitute.registry import nearest
 
 if TYPE_CHECKING:
     from constitute.config import EngineConfig
@@ -37,9 +37,7 @@ def check_kind(kind: str) -> None:
     """Raise `UsageError` for an `engine.kind` that is neither `auto` nor in `ENGINES`."""
     known = ["auto", *ENGINES]
     if kind not in known:
-        near = get_close_matches(kind, known, n=1)
-        meant = f"; did you mean {near[0]!r}?" if near else ""
-        raise UsageError(f"no such engine: {kind!r}; known: {', '.join(known)}{meant}")
+        raise UsageError(f"no such engine: {kind!r}; {nearest(kind, known)}")
 
 
 def resolve_kind(model: str, kind: str) -> str:

@@ -5,11 +5,9 @@ Start at `base` for what a stage is; each stage is one module of pure async func
 
 from __future__ import annotations
 
-from difflib import get_close_matches
-from importlib import import_module
 from typing import TYPE_CHECKING
 
-from constitute.errors import UsageError
+from constitute.registry import registered
 
 if TYPE_CHECKING:
     from constitute.stages.base import StageSpec
@@ -24,10 +22,5 @@ STAGES: dict[str, str] = {
 
 def stage_spec(name: str) -> StageSpec:
     """The stage of that name; raises `UsageError` naming the nearest one that exists."""
-    if name not in STAGES:
-        near = get_close_matches(name, STAGES, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(STAGES)}"
-        raise UsageError(f"no such stage: {name!r}; {hint}")
-    module, attribute = STAGES[name].split(":")
-    spec: StageSpec = getattr(import_module(module), attribute)
+    spec: StageSpec = registered(STAGES, name, "stage")
     return spec

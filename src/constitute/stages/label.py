@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Sequence
-from difflib import get_close_matches
-from importlib import import_module
 from typing import TypeVar
 
 from constitute.config import LabelConfig
 from constitute.config.data import LAYOUTS
 from constitute.constitution.draw import draw
-from constitute.errors import Abstain, RowError, UsageError
+from constitute.errors import Abstain, RowError
+from constitute.registry import registered
 from constitute.stages.base import Sample, StageSpec
 from constitute.templates import render
 from constitute.types import (
@@ -85,12 +84,7 @@ def comparison_turn(row: Comparison, principle: Principle, layout: str = "shared
 
 def label_method(name: str) -> LabelMethod:
     """The method of that name; raises `UsageError` naming the nearest one that exists."""
-    if name not in LABEL_METHODS:
-        near = get_close_matches(name, LABEL_METHODS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(LABEL_METHODS)}"
-        raise UsageError(f"label.method: no such method: {name!r}; {hint}")
-    module, attribute = LABEL_METHODS[name].split(":")
-    method: LabelMethod = getattr(import_module(module), attribute)
+    method: LabelMethod = registered(LABEL_METHODS, name, "label.method")
     return method
 
 

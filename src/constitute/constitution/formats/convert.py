@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from difflib import get_close_matches
-from importlib import import_module
 from itertools import zip_longest
 from pathlib import Path
 
@@ -15,7 +13,8 @@ from constitute.constitution.formats.base import Draft, Format, Found, Source
 from constitute.constitution.read import FORMS, fill_form, slug
 from constitute.constitution.write import free_id, own_forms
 from constitute.errors import DataError, UsageError
-from constitute.strict_yaml import read_bytes, shorten
+from constitute.registry import registered
+from constitute.strict_yaml import read_bytes
 from constitute.types import Constitution, Principle
 
 MAX_BYTES = 20_000_000
@@ -66,12 +65,7 @@ def export(constitution: Constitution, kind: str) -> tuple[str, list[str]]:
 
 
 def _format(kind: str) -> Format:
-    if kind not in FORMATS:
-        near = get_close_matches(kind, FORMATS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(FORMATS)}"
-        raise UsageError(f"no format {shorten(kind)!r}; {hint}")
-    module, _, name = FORMATS[kind].partition(":")
-    found: Format = getattr(import_module(module), name)
+    found: Format = registered(FORMATS, kind, "format of constitutions")
     return found
 
 

@@ -5,11 +5,10 @@ Start at `base` for what a family is.
 
 from __future__ import annotations
 
-from difflib import get_close_matches
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from constitute.errors import UsageError
+from constitute.registry import registered
 
 if TYPE_CHECKING:
     from constitute.evals.families.base import FamilySpec
@@ -24,12 +23,7 @@ FAMILIES: dict[str, str] = {
 
 def family_spec(name: str) -> FamilySpec:
     """The family of that name; raises `UsageError` naming the nearest one that exists."""
-    if name not in FAMILIES:
-        near = get_close_matches(name, FAMILIES, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(FAMILIES)}"
-        raise UsageError(f"no such family of eval items: {name!r}; {hint}")
-    module, attribute = FAMILIES[name].split(":")
-    spec: FamilySpec = getattr(import_module(module), attribute)
+    spec: FamilySpec = registered(FAMILIES, name, "family of eval items")
     return spec
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
-
 from torch import Tensor
 
 from constitute.config.ppo import PPOConfig
 from constitute.errors import UsageError
+from constitute.registry import registered
 from constitute.train.common import losses
 from constitute.train.ppo.experience import Algorithm, ScoredBatch
 
@@ -45,11 +44,7 @@ ALGORITHMS: dict[str, Algorithm] = {
 def find_algorithm(config: PPOConfig) -> Algorithm:
     """The algorithm that `config` names. Raises `UsageError` for a name or a batch that does not fit."""
     name = config.advantage
-    if name not in ALGORITHMS:
-        near = get_close_matches(name, ALGORITHMS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(ALGORITHMS)}"
-        raise UsageError(f"train.ppo.advantage: there is no algorithm {name!r}; {hint}")
-    algorithm = ALGORITHMS[name]
+    algorithm: Algorithm = registered(ALGORITHMS, name, "algorithm (train.ppo.advantage)")
     if algorithm.needs_group and config.samples_per_prompt < 2:
         raise UsageError(
             f"train.ppo: advantage={name} compares samples of one prompt; "
