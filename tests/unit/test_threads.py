@@ -6,6 +6,9 @@ import sys
 
 import pytest
 
+import constitute
+from constitute.config import load_config
+from constitute.errors import UsageError
 from constitute.packaged import model_path
 from constitute.threads import SMALL, cpu_threads, parameter_count, use_threads
 
@@ -47,6 +50,8 @@ def test_weights_are_counted_from_the_headers_of_a_folder(tmp_path):
     assert parameter_count(str(tmp_path)) == 3 * 5 + 1 + 7
     assert parameter_count(str(tmp_path / "absent")) is None
     assert parameter_count("somebody/model-on-the-hub") is None
+    (tmp_path / "three.safetensors").write_text("version https://git-lfs.github.com/spec/v1")
+    assert parameter_count(str(tmp_path)) is None
 
 
 def test_the_embedded_model_is_small():
@@ -86,3 +91,13 @@ def test_the_size_decides_where_nothing_is_set(tiny_model, on_a_cpu, monkeypatch
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     large, small = said(THREADS.format(tiny=str(tiny_model)))
     assert int(large) >= 1 and small == "1"
+
+
+@pytest.mark.parametrize("name", ["run_sft", "run_reward", "run_dpo", "run_ppo", "run_best_of_n"])
+def test_every_trainer_takes_the_threads_of_the_settings(name, tiny_model, tmp_path, on_a_cpu):
+    """Each stops at what the empty run lacks, which is looked for after the threads are set."""
+    config = load_config(None, ("engine.threads=3",), {"model": str(tiny_model), "run": str(tmp_path)})
+    prompts = ([],) if name in ("run_ppo", "run_best_of_n") else ()
+    with pytest.raises(UsageError):
+        getattr(constitute, name)(config, *prompts)
+    assert on_a_cpu.get_num_threads() == 3

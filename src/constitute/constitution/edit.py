@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from constitute.constitution.read import FORMS, MAX_WEIGHT, fill_form, parse_constitution, read_constitution
-from constitute.constitution.write import entry, free_id, number, quoted, scalar, to_yaml
+from constitute.constitution.write import entry, free_id, number, quoted, scalar
 from constitute.errors import DataError, UsageError
 from constitute.files import atomic
 from constitute.strict_yaml import CONTROL, MAX_BYTES, read_bytes, resolve, shorten
@@ -125,16 +125,6 @@ def append_to_file(path: Path, principles: Sequence[Principle]) -> tuple[int, in
     if added:
         _write(path, edited)
     return added, skipped
-
-
-def loadable(constitution: Constitution) -> str:
-    """The constitution as YAML that loads as the same; `DataError` where no file can hold it."""
-    text = to_yaml(constitution)
-    if len(text.encode()) > MAX_BYTES:
-        raise DataError(f"the constitution would be larger than {MAX_BYTES:,} bytes; take fewer principles")
-    if parse_constitution(text.encode(), "the result") != constitution:
-        raise DataError("the constitution would not be read back as it is; report this with its file")
-    return text
 
 
 def _read(path: Path) -> bytes:

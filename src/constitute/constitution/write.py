@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 
-from constitute.constitution.read import FORMS, fill_form
+from constitute.constitution.read import FORMS, fill_form, parse_constitution
+from constitute.errors import DataError
+from constitute.strict_yaml import MAX_BYTES
 from constitute.types import Constitution, Principle
 
 WIDTH = 100
@@ -27,6 +29,16 @@ def to_yaml(constitution: Constitution) -> str:
     for principle in constitution.principles:
         lines += [*entry(principle), ""]
     return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def loadable(constitution: Constitution) -> str:
+    """The constitution as YAML that loads as the same; `DataError` where no file can hold it."""
+    text = to_yaml(constitution)
+    if len(text.encode()) > MAX_BYTES:
+        raise DataError(f"the constitution would be larger than {MAX_BYTES:,} bytes; take fewer principles")
+    if parse_constitution(text.encode(), "the result") != constitution:
+        raise DataError("the constitution would not be read back as it is; report this with its file")
+    return text
 
 
 def own_forms(principle: Principle) -> dict[str, str]:

@@ -29,6 +29,7 @@ from constitute.engines.tokenizer import check_trainable, load_tokenizer
 from constitute.errors import DataError
 from constitute.progress import Progress, Silent
 from constitute.stats import Estimate, mean_of
+from constitute.threads import use_threads
 from constitute.train.common import lora, sharding
 from constitute.train.common.artefact import (
     finished,
@@ -72,9 +73,11 @@ def run_dpo(
 
     Saves it to `out` (RUN/dpo) and returns the summary.
     """
+    start = policy_of(config, model)
+    use_threads(start, config.engine.threads)
     summary = train_dpo(
         data or exported_file(config.run, "preferences"),
-        policy_of(config, model),
+        start,
         out or config.run / "dpo",
         config.train.dpo,
         seed=config.seed,

@@ -20,6 +20,7 @@ from constitute.engines.tokenizer import check_trainable, load_tokenizer
 from constitute.errors import DataError, GateFailed, UsageError
 from constitute.files import read_json, write_json
 from constitute.progress import Progress, Silent, first_process, process_count
+from constitute.threads import use_threads
 from constitute.train.common import _compat, sharding
 from constitute.train.common.artefact import (
     check_recipe,
@@ -50,9 +51,11 @@ def run_sft(
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Fine-tune `config.model` on `data` (RUN/export/sft.*) into `out` (RUN/sft); returns the summary."""
+    model = trainable_model(config)
+    use_threads(model, config.engine.threads)
     summary = train_sft(
         data or exported_file(config.run, "sft"),
-        trainable_model(config),
+        model,
         out or config.run / "sft",
         config.train.sft,
         seed=config.seed,

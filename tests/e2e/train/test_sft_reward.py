@@ -76,10 +76,15 @@ def test_sft_learns_a_coin_to_its_entropy(tmp_path, model):
 def test_sft_folder_loads_and_says_what_made_it(tmp_path, model):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    data = write(tmp_path / "sft.jsonl", [{"prompt": "Is 7 prime?", "completion": "Yes"}] * 4)
+    # Two files add up.
+    data = [
+        write(tmp_path / f"{name}.jsonl", [{"prompt": "Is 7 prime?", "completion": "Yes"}] * rows)
+        for name, rows in (("one", 1), ("other", 3))
+    ]
     out = tmp_path / "out"
     config = SFTConfig(epochs=1, batch_size=4)
     first = train_sft(data, str(model), out, config, seed=0, progress=quiet)
+    assert first["rows"] == 4
     assert AutoModelForCausalLM.from_pretrained(out).config.vocab_size == len(
         AutoTokenizer.from_pretrained(out)
     )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from constitute.cli.text import harmless, table
-from constitute.editing.diff.changes import TEXTS, Change, Changes
+from constitute.editing.diff.changes import TEXTS, Changes, PrincipleChange
 from constitute.editing.diff.effect import Effect, Movement, PairEffect, largest_part
 from constitute.editing.words import ansi, plain, word_diff
 from constitute.strict_yaml import shorten
@@ -47,7 +47,7 @@ def _anew(changes: Changes) -> str:
     return "\n".join(lines)
 
 
-def _change(change: Change, colour: bool) -> str:
+def _change(change: PrincipleChange, colour: bool) -> str:
     head = f"{MARKS[change.kind]} {change.id}: {'; '.join(_words(change))}"
     lines = [harmless(head)]
     before, after = change.before, change.after
@@ -63,7 +63,7 @@ def _change(change: Change, colour: bool) -> str:
     return "\n".join(lines)
 
 
-def _words(change: Change) -> list[str]:
+def _words(change: PrincipleChange) -> list[str]:
     """The kinds of difference, in plain words."""
     before, after = change.before, change.after
     if before is None or after is None:
@@ -152,7 +152,7 @@ def effect_json(effect: Effect, movers: Sequence[dict[str, Any]]) -> dict[str, A
     return {**effect.model_dump(mode="json", exclude={"movers"}), "movers": list(movers)}
 
 
-def _change_json(change: Change) -> dict[str, Any]:
+def _change_json(change: PrincipleChange) -> dict[str, Any]:
     before, after = change.before, change.after
     words = {}
     if before is not None and after is not None:

@@ -156,8 +156,8 @@ def import_(files: tuple[Path, ...], output: Path | None, name: str, into: Path 
       constitute constitution import CritiqueRevisionInstructions.json RLMadisonInstructions.json -o cai.yaml
       constitute constitution import principles.md --into mine.yaml
     """
-    from constitute.constitution.edit import loadable
     from constitute.constitution.formats.convert import import_constitution
+    from constitute.constitution.write import loadable
 
     if into is not None and (output is not None or name or force):
         raise click.UsageError("--into writes the file it names; leave out --output, --name and --force")

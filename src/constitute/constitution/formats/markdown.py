@@ -25,7 +25,7 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Document:
+class MarkdownText:
     """What a text holds; `left_out` are the numbers of lines that belong to no principle."""
 
     title: str
@@ -53,7 +53,7 @@ def read_text(text: str, source: Source) -> Found:
     return Found(drafts, document.title, document.description, notes)
 
 
-def _document(text: str) -> Document:
+def _document(text: str) -> MarkdownText:
     """The principles of a text.
 
     Items of a list where there is one (nested items stay inside theirs; a `**label**:` in front names
@@ -69,7 +69,7 @@ def _document(text: str) -> Document:
     body = "\n".join(line for line in lines if not _HEADING.match(line)).strip()
     blocks = re.split(r"\n\s*\n", body) if re.search(r"\n\s*\n", body) else body.split("\n")
     items = [_labelled(" ".join(block.split())) for block in blocks if block.strip()]
-    return Document(title, "", items, [])
+    return MarkdownText(title, "", items, [])
 
 
 def _top_item(line: str) -> re.Match[str] | None:
@@ -77,7 +77,7 @@ def _top_item(line: str) -> re.Match[str] | None:
     return found if found and len(found[1]) < 2 else None
 
 
-def _from_list(lines: list[str], title: str) -> Document:
+def _from_list(lines: list[str], title: str) -> MarkdownText:
     items: list[Item] = []
     intro: list[str] = []
     left_out: list[int] = []
@@ -98,10 +98,10 @@ def _from_list(lines: list[str], title: str) -> Document:
         else:
             left_out.append(number)
     labelled = [_labelled(item.text, item.section) for item in items]
-    return Document(title, " ".join(intro), labelled, left_out)
+    return MarkdownText(title, " ".join(intro), labelled, left_out)
 
 
-def _from_sections(lines: list[str], title: str) -> Document:
+def _from_sections(lines: list[str], title: str) -> MarkdownText:
     items: list[Item] = []
     intro: list[str] = []
     for line in lines:
@@ -115,7 +115,7 @@ def _from_sections(lines: list[str], title: str) -> Document:
                 intro.append(line.strip())
     # A heading without a body is the principle itself.
     found = [Item(item.text or item.label, item.label) for item in items]
-    return Document(title, " ".join(intro), found, [])
+    return MarkdownText(title, " ".join(intro), found, [])
 
 
 def _labelled(text: str, section: str = "") -> Item:

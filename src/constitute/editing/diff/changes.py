@@ -15,7 +15,7 @@ NEAR = 0.7
 Kind = Literal["added", "removed", "renamed", "changed"]
 
 
-class Change(Record):
+class PrincipleChange(Record):
     """One principle before and after; None on the side that does not hold it.
 
     `near` is, for an added or removed one, the principle of the other side that reads most like it.
@@ -81,7 +81,7 @@ class Changes(Record):
     names: tuple[str, str]
     hashes: tuple[str, str]
     counts: tuple[int, int]
-    changes: tuple[Change, ...]
+    changes: tuple[PrincipleChange, ...]
     anew: AskedAnew
 
     @property
@@ -107,10 +107,10 @@ def changes_between(a: Constitution, b: Constitution) -> Changes:
             pairs[principle.id] = was
     added = [p for p in b.principles if p.id not in pairs]
     listed = [
-        Change(before=pairs.get(p.id), after=p, near="" if p.id in pairs else _nearest(p, removed))
+        PrincipleChange(before=pairs.get(p.id), after=p, near="" if p.id in pairs else _nearest(p, removed))
         for p in b.principles
     ]
-    listed += [Change(before=p, after=None, near=_nearest(p, added)) for p in removed]
+    listed += [PrincipleChange(before=p, after=None, near=_nearest(p, added)) for p in removed]
     changes = tuple(change for change in listed if change.kind != "changed" or change.fields)
     return Changes(
         names=(a.name, b.name),

@@ -23,6 +23,7 @@ from constitute.errors import DataError, RunMismatch
 from constitute.files import append_log, read_json
 from constitute.progress import Progress, Silent
 from constitute.stages.generate import conversation
+from constitute.threads import use_threads
 from constitute.train.best_of_n.choice import BEST, SAMPLES, Sampled, choose
 from constitute.train.common import _compat
 from constitute.train.common.artefact import check_recipe, recipe, write_record
@@ -73,6 +74,7 @@ def run_best_of_n(
     model on the latter into `out`/sft. `engine`, where given, samples and is left open. Returns the summary.
     """
     policy, folder, progress = policy_of(config, model), out or config.run / "best-of-n", progress or Silent()
+    use_threads(policy, config.engine.threads)
     settings = config.train.best_of_n
     settings = settings if n is None else settings.model_copy(update={"n": n})
     asked = [

@@ -87,7 +87,7 @@ def fit(
         raise ValueError("each example needs a positive, finite weight; leave out those of weight 0")
     batches = batches_of(len(lengths), config.batch_size, config.epochs, f"{job.seed}:{stage}")
     # The optimizer's weights are the parts, whatever a pass before left whole.
-    sharding.settle(model)
+    sharding.reshard(model)
     optimizer, scheduler = _optimizer(model, config, len(batches))
     folder = job.out / "checkpoints"
     losses = _resume(last_checkpoint(folder, job.made_by), model, optimizer, scheduler)
@@ -194,7 +194,7 @@ def _resume(path: Path | None, model: nn.Module, optimizer: Any, scheduler: Any)
 
 
 def _step(model: nn.Module, optimizer: torch.optim.Optimizer, loss: float, step: int, stage: str) -> None:
-    sharding.settle(model)
+    sharding.reshard(model)
     norm = sharding.clip_grad_norm([weight for weight in model.parameters() if weight.grad is not None], 1.0)
     if not (math.isfinite(loss) and math.isfinite(norm)):
         what = f"loss is {loss}" if not math.isfinite(loss) else f"gradient's norm is {norm}"

@@ -147,7 +147,7 @@ def clip_grad_norm(parameters: Sequence[nn.Parameter], limit: float) -> float:
     return float(norm)
 
 
-def settle(module: nn.Module) -> None:
+def reshard(module: nn.Module) -> None:
     """Free the weights that a pass without backward left whole, so that none is stale after a step."""
     for part in _parts(module):
         part.reshard()
@@ -174,7 +174,7 @@ def whole_model(model: Any) -> Any:
     sharded = is_sharded(model)
     if not sharded and not any(".lora_" in name for name, _ in model.named_parameters()):
         return model
-    settle(model)
+    reshard(model)
     state = dict(_gathered(lora.plain_state(model))) if sharded else dict(lora.plain_state(model))
     if sharded and torch.distributed.get_rank():
         return None
@@ -200,7 +200,7 @@ def gather_state(model: nn.Module, optimizer: Any) -> tuple[dict[str, Tensor], d
 
     All must call it; the others get empty dicts. Both are as an unsharded run would have them.
     """
-    settle(model)
+    reshard(model)
     first = {identity(tensor): name for name, tensor in reversed(model.state_dict(keep_vars=True).items())}
     once = set(first.values())
     weights = dict(_gathered(item for item in model.state_dict(keep_vars=True).items() if item[0] in once))
@@ -216,7 +216,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
     """Take this process's parts from a file of whole weights. `UsageError` where some are missing."""
     from safetensors import safe_open
 
-    settle(model)
+    reshard(model)
     ours = model.state_dict(keep_vars=True)
     with safe_open(str(path), "pt") as file:
         held = set(file.keys())

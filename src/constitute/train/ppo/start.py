@@ -13,6 +13,7 @@ from constitute.engines.base import Engine
 from constitute.errors import UsageError
 from constitute.packaged import model_path
 from constitute.progress import Progress, Silent, first_process, process_count
+from constitute.threads import use_threads
 from constitute.train.common.from_run import keep_settings, policy_of, rendered_prompts, sampling_engine
 from constitute.train.rewards.sources import GivenRewards, open_rewards, used_rewards
 from constitute.types import Prompt
@@ -45,6 +46,7 @@ def run_ppo(
 
     find_algorithm(config.train.ppo)
     name = policy_of(config, policy)
+    use_threads(name, config.engine.threads)
     progress = progress or Silent()
     settings = config.train.ppo.model_copy(update={"rewards": used_rewards(config, reward)})
     with (

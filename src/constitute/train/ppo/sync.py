@@ -43,7 +43,7 @@ def named_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
     time, so that all processes must go through them.
     """
     # An embedding and an output layer that share their weights are one tensor in a checkpoint.
-    sharding.settle(model)
+    sharding.reshard(model)
     held = reversed(model.state_dict(keep_vars=True).items())
     first = {sharding.identity(tensor): name for name, tensor in held}
     once = {name.replace(".base_layer.", ".") for name in first.values()}

@@ -171,7 +171,7 @@ def _piece_loss(
 def _step(learner: Learner, config: PPOConfig, stats: UpdateStats) -> None:
     """Clip the gradients of actor and critic, each on its own, and take one optimizer step."""
     learner.team.sum_gradients([*learner.actor_parameters, *learner.critic_parameters])
-    sharding.settle(learner.model)
+    sharding.reshard(learner.model)
     for name, parameters in (("actor", learner.actor_parameters), ("critic", learner.critic_parameters)):
         if not parameters:
             continue

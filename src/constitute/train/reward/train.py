@@ -32,6 +32,7 @@ from constitute.engines.render import Renderer
 from constitute.engines.tokenizer import check_trainable, load_tokenizer, pad_of
 from constitute.errors import DataError, GateFailed, UsageError
 from constitute.progress import Progress, Silent
+from constitute.threads import use_threads
 from constitute.train.common import sharding
 from constitute.train.common.artefact import (
     finished,
@@ -81,9 +82,11 @@ def run_reward(
 
     Saves it to `out` (RUN/reward) and returns the summary.
     """
+    start = policy_of(config, model)
+    use_threads(start, config.engine.threads)
     summary = train_reward(
         data or exported_file(config.run, "preferences"),
-        policy_of(config, model),
+        start,
         out or config.run / "reward",
         config.train.reward,
         seed=config.seed,

@@ -7,7 +7,7 @@ import pytest
 from constitute.engines.base import ModelIdentity
 from constitute.errors import RowError, UsageError
 from constitute.progress import Silent
-from constitute.train.run import rendered_prompts
+from constitute.train.common.from_run import rendered_prompts
 from constitute.types import Message, Prompt
 
 PROMPTS = [Prompt(id=text, messages=(Message(role="user", content=text),)) for text in ("ab", "refuse", "c")]
