@@ -232,6 +232,7 @@ def test_share_changed_by_hand():
     assert share_changed("a b c d", "a b c d") == 0.0
     assert share_changed("a b", "c d") == 1.0
     assert share_changed("a b c d", "a b") == pytest.approx(1 - 2 * 2 / 6)
+    assert share_changed("a " * 2000, "a b " * 1000) == pytest.approx(1 - 2 * 1000 / 4000)
 
 
 def test_ticks_are_round_and_enclose():
