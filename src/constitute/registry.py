@@ -1,4 +1,4 @@
-"""Registries are plain dicts from a name to an object, or to "module:object", imported when it is asked for."""
+"""Registries: plain dicts from a name to an object, or to "module:object", imported when asked for."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from places import ROOT
 from registry_examples import add_module, example
 from scripted import ScriptedEngine, constitution, prompt
 
@@ -74,7 +75,7 @@ def test_the_stage_runs_by_its_own_command_on_the_rows_before_it(
         (["stages.short.least=3"], "known settings: most"),
         (["chain=[generate, shrot, label]"], "no such stage: 'shrot'; did you mean 'short'?"),
         (["chain=[label, generate]"], "label → generate is no chain"),
-        (["label.method=chioce"], "label.method: no such method: 'chioce'; did you mean 'choice'?"),
+        (["label.method=chioce"], "no such label.method: 'chioce'; did you mean 'choice'?"),
     ],
 )
 def test_what_a_chain_cannot_be(short: None, settings: list[str], sets: list[str], part: str) -> None:
@@ -96,3 +97,11 @@ def test_a_label_method_is_one_function(
     for row in rows:
         shorter_first = len(row.comparison.a) < len(row.comparison.b)
         assert row.label.p_a == pytest.approx(0.9 if shorter_first else 0.1)
+
+
+def test_every_example_of_contributing_is_run_by_a_test() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## To add something")[1]
+    headings = [part.split("\n")[0] for part in text.split("\n### ")[1:] if "```python" in part]
+    tests = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    assert len(headings) >= 9
+    assert [heading for heading in headings if f'example("{heading}")' not in tests] == []

@@ -64,7 +64,7 @@ _EXAMPLES = (
 
 
 @dataclass(frozen=True)
-class Wording:
+class GivenWording:
     """An aim as a principle: its text, and forms that are empty where the template gives them.
 
     `failed` is why a model did not write it, empty where it did or was not asked.
@@ -106,7 +106,7 @@ def from_scratch(name: str) -> str:
     return _loadable("\n".join(lines) + "\n")
 
 
-def from_aims(name: str, wordings: Sequence[Wording]) -> str:
+def from_aims(name: str, wordings: Sequence[GivenWording]) -> str:
     """A commented file with a principle for each wording, and the reason where a model did not write one."""
     lines = _begin(name)
     taken: set[str] = set()
@@ -115,7 +115,7 @@ def from_aims(name: str, wordings: Sequence[Wording]) -> str:
     return _loadable("\n".join([*lines[:-1], _KEYS.rstrip("\n")]) + "\n")
 
 
-def from_file(data: bytes, name: str, wordings: Sequence[Wording] = ()) -> tuple[bytes, int]:
+def from_file(data: bytes, name: str, wordings: Sequence[GivenWording] = ()) -> tuple[bytes, int]:
     """Another file under a new name, with a principle for each wording at its end.
 
     Returns the bytes, and the number of wordings left out because the file has them already.
@@ -142,7 +142,7 @@ def _begin(name: str) -> list[str]:
     ]
 
 
-def _entry(wording: Wording, taken: set[str]) -> list[str]:
+def _entry(wording: GivenWording, taken: set[str]) -> list[str]:
     comment = [f"  # {_reason(wording)}"] if wording.failed else []
     return comment + entry(_principle(wording, taken))
 
@@ -157,11 +157,11 @@ def _short_name(text: str) -> str:
     return " ".join(name)
 
 
-def _reason(wording: Wording) -> str:
+def _reason(wording: GivenWording) -> str:
     return "not written by the model: " + _CONTROL.sub(" ", wording.failed)
 
 
-def _principle(wording: Wording, taken: set[str]) -> Principle:
+def _principle(wording: GivenWording, taken: set[str]) -> Principle:
     identity = free_id(slug(_short_name(wording.text), 48) or "principle", taken)
     taken.add(identity)
     given = {form: getattr(wording, form) or fill_form(form, wording.text) for form in FORMS}

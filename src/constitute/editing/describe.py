@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from constitute.blocking import block
 from constitute.config import RunConfig
-from constitute.constitution.new import Wording
+from constitute.constitution.new import GivenWording
 from constitute.engines import named_model, use_engine
 from constitute.engines.base import Engine
 from constitute.errors import RowError
@@ -26,7 +26,7 @@ _LINE = re.compile(r"(\w+): *(\S.*)")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
 
 
-def read_wording(text: str) -> Wording:
+def read_wording(text: str) -> GivenWording:
     """The four labelled lines of an answer, each once and nothing else; `RowError` says what is wrong."""
     found: dict[str, str] = {}
     for line in filter(str.strip, text.split("\n")):
@@ -41,16 +41,16 @@ def read_wording(text: str) -> Wording:
     missing = [label for label, key in LABELS.items() if key not in found]
     if missing:
         raise RowError(f"its answer has no line {', '.join(map(repr, missing))}")
-    return Wording(**found)
+    return GivenWording(**found)
 
 
 async def describe(
     aims: Sequence[str], engine: Engine, store: Store, config: RunConfig, progress: Progress | None = None
-) -> list[Wording]:
+) -> list[GivenWording]:
     """A wording for each aim, in their order; where the model gave none, the aim itself with the reason."""
     progress = progress or Silent()
     run = StageRun("describe", engine, store, config.seed, progress)
-    words: dict[str, Wording] = {}
+    words: dict[str, GivenWording] = {}
 
     async def describe_one(aim: str) -> None:
         question = Message(role="user", content=render("describe_principles", aim=aim))
@@ -59,7 +59,7 @@ async def describe(
             answer = await Sampler(run, aim).generate(request, step="describe")
             words[aim] = read_wording(answer.text)
         except RowError as problem:
-            words[aim] = Wording(aim, failed=str(problem) or type(problem).__name__)
+            words[aim] = GivenWording(aim, failed=str(problem) or type(problem).__name__)
         progress.advance("describe", "failed" if words[aim].failed else "ok")
 
     progress.start("describe", len(aims))
@@ -70,7 +70,7 @@ async def describe(
 
 def run_describe(
     aims: Sequence[str], config: RunConfig, progress: Progress | None = None, *, engine: Engine | None = None
-) -> list[Wording]:
+) -> list[GivenWording]:
     """`describe` with the store at `config.run` and `engine`, else `config.model`; blocks until done.
 
     Answers are kept and not asked again. Raises `UsageError`, `EngineError`, `StorageError`.
@@ -79,7 +79,7 @@ def run_describe(
     if engine is None:
         named_model(config.model)
 
-    async def opened(store: Store) -> list[Wording]:
+    async def opened(store: Store) -> list[GivenWording]:
         async with use_engine(config.model, config.engine, engine) as used:
             return await describe(aims, used, store, config, progress)
 

@@ -19,7 +19,7 @@ _ORDER = ("prompt", "response", "pair")
 
 
 @dataclass(frozen=True)
-class Step:
+class PlannedStage:
     """A stage of a plan with its settings, checked."""
 
     spec: StageSpec
@@ -35,7 +35,7 @@ class Plan:
 
     config: RunConfig
     constitution: Constitution | None
-    steps: dict[str, Step]
+    steps: dict[str, PlannedStage]
     before: str | None = None
     prompts: Iterable[Prompt] | None = None
     pairs: Iterable[Comparison] | None = None
@@ -79,7 +79,7 @@ def plan_chain(
             f"the stage {outside} is not in the chain ({' → '.join(config.chain)}); put it into `chain`"
         )
     asked = {
-        name: Step(specs[name], settings_of(config, name, specs[name]))
+        name: PlannedStage(specs[name], settings_of(config, name, specs[name]))
         for name in config.chain
         if name in stages
     }

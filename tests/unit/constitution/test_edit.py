@@ -12,7 +12,7 @@ from places import ROOT
 
 from constitute.cli.constitution.group import set_
 from constitute.constitution.edit import KEYS, append, set_name, set_value
-from constitute.constitution.new import Wording, from_aims, from_scratch
+from constitute.constitution.new import GivenWording, from_aims, from_scratch
 from constitute.constitution.read import FORMS, fill_form, load_constitution, parse_constitution
 from constitute.errors import DataError, UsageError
 from constitute.packaged import find
@@ -161,7 +161,10 @@ def test_a_packaged_file_comes_back_byte_for_byte(path):
 
 
 def test_what_new_writes_comes_back_byte_for_byte():
-    aims = [Wording("Be kind to: animals."), Wording("Be brief.", critique="Two\nlines.", failed="no answer")]
+    aims = [
+        GivenWording("Be kind to: animals."),
+        GivenWording("Be brief.", critique="Two\nlines.", failed="no answer"),
+    ]
     for text in (from_scratch("mine"), from_aims("mine", aims)):
         assert set_name(text.encode(), "mine") == text.encode()
 

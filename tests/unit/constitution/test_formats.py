@@ -416,7 +416,7 @@ def test_a_format_of_a_module_of_its_own_is_one_line_in_the_registry(tmp_path, m
     unknown = run.invoke(command, ["import", str(file)]).exception
     assert isinstance(unknown, UsageError) and "has the ending '.rules' and is in no known" in str(unknown)
     assert str(run.invoke(command, ["export", "harmless", "--format", "office"]).exception).startswith(
-        "no format 'office'; known are yaml, markdown"
+        "no such format of constitutions: 'office'; known: yaml, markdown"
     )
     monkeypatch.setitem(FORMATS, "office", "office_rules:RULES")
     done = run.invoke(command, ["import", str(file), "-o", out])

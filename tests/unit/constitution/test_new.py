@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from constitute.cli.constitution.new import QUESTION, new
 from constitute.config import RunConfig
-from constitute.constitution.new import Wording, check_aims, from_aims, from_file, from_scratch
+from constitute.constitution.new import GivenWording, check_aims, from_aims, from_file, from_scratch
 from constitute.constitution.read import FORMS, fill_form, parse_constitution
 from constitute.editing.describe import describe, read_wording
 from constitute.engines.base import ModelIdentity
@@ -38,7 +38,7 @@ AIM = st.text(
 @given(st.lists(AIM, min_size=1, max_size=4, unique_by=str.strip), st.booleans())
 def test_any_aims_make_a_file_that_says_them(aims, onto):
     kept = check_aims(aims)
-    words = [Wording(aim) for aim in kept]
+    words = [GivenWording(aim) for aim in kept]
     data = from_file(from_scratch("base").encode(), "n", words)[0] if onto else from_aims("n", words).encode()
     found = parse_constitution(data, "f").principles[-len(kept) :]
     assert [p.text for p in found] == [aim.strip() for aim in aims]
@@ -80,15 +80,15 @@ def test_from_a_packaged_file_changes_its_name_alone():
     source = HARMLESS.read_bytes()
     assert from_file(source, "mine") == (source.replace(b"name: harmless\n", b"name: mine\n"), 0)
     first = parse_constitution(source, "f").principles[0]
-    same = Wording(first.text, first.critique, first.revise, first.compare)
-    data, skipped = from_file(source, "mine", [same, Wording("be odd", failed="it said nothing")])
+    same = GivenWording(first.text, first.critique, first.revise, first.compare)
+    data, skipped = from_file(source, "mine", [same, GivenWording("be odd", failed="it said nothing")])
     assert skipped == 1 and b"# not written by the model: it said nothing (be odd)\n" in data
     assert data.startswith(source.replace(b"name: harmless\n", b"name: mine\n").rstrip())
     assert parse_constitution(data, "f").principles[-1].id == "be-odd"
 
 
 def test_an_answer_is_read_whatever_the_order_of_its_lines():
-    wanted = Wording("Be brief.", "Find padding.", "Cut it.", "Which is shorter?")
+    wanted = GivenWording("Be brief.", "Find padding.", "Cut it.", "Which is shorter?")
     assert read_wording(GOOD) == read_wording("\n\n".join(reversed(GOOD.split("\n")))) == wanted
 
 
@@ -216,5 +216,5 @@ def _read(terminal: int, screen: bytes, questions: int) -> bytes:
     ],
 )
 def test_an_id_ends_where_a_phrase_ends(aim, name):
-    (principle,) = parse_constitution(from_aims("n", [Wording(aim)]).encode(), "f").principles
+    (principle,) = parse_constitution(from_aims("n", [GivenWording(aim)]).encode(), "f").principles
     assert principle.id == name

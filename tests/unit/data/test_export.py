@@ -327,7 +327,7 @@ def test_a_new_format_is_one_module_and_one_line(run, monkeypatch):
     path = exported_file(run, "sft")
     assert path.name == "sft-chat.txt" and path.read_text() == "p/0: b\np/1a: d\np/1b: e\np/2: c\n"
     assert exported_file(run, "preferences").read_text() == "q0: right\nq1: right\n"
-    with pytest.raises(UsageError, match=r"format cannot be 'chad': did you mean 'chat'\? known are jsonl"):
+    with pytest.raises(UsageError, match=r"format cannot be 'chad': did you mean 'chat'\?"):
         load_config(None, ["export.format=chad"])
 
 

@@ -38,7 +38,5 @@ def test_a_registered_engine_runs_a_stage(parrot, tmp_path):
 def test_an_unknown_kind_is_refused_with_the_nearest_name():
     for kind in ("auto", *ENGINES):
         check_kind(kind)
-    with pytest.raises(
-        UsageError, match=r"^no such engine: 'vlm'; known: auto, vllm, .*did you mean 'vllm'\?$"
-    ):
+    with pytest.raises(UsageError, match=r"^no such engine: 'vlm'; did you mean 'vllm'\?$"):
         open_engine("pocket", EngineConfig(kind="vlm"))

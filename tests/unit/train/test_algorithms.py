@@ -106,8 +106,8 @@ def test_an_algorithm_may_bring_its_own_policy_loss():
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"advantage": "rlo"}, "train.ppo.advantage: there is no algorithm 'rlo'; did you mean 'rloo'?"),
-        ({"advantage": "q"}, "train.ppo.advantage: there is no algorithm 'q'; known: gae, rloo"),
+        ({"advantage": "rlo"}, "no such algorithm (train.ppo.advantage): 'rlo'; did you mean 'rloo'?"),
+        ({"advantage": "q"}, "no such algorithm (train.ppo.advantage): 'q'; known: gae, rloo"),
         (
             {"advantage": "rloo"},
             "train.ppo: advantage=rloo compares samples of one prompt; set train.ppo.samples_per_prompt to 2 "

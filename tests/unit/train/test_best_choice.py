@@ -12,7 +12,14 @@ from train_models import tiny_causal
 from constitute.config.train import BestOfNConfig
 from constitute.errors import DataError, RunMismatch
 from constitute.progress import Silent
-from constitute.train.best_of_n.choice import Sampled, argmax, best_of, read_samples, reward_curve, sizes
+from constitute.train.best_of_n.choice import (
+    SampledCompletion,
+    argmax,
+    best_of,
+    read_samples,
+    reward_curve,
+    sizes,
+)
 from constitute.train.best_of_n.run import sample_best
 from constitute.train.common.data import read_conversations
 from constitute.train.rewards.parts import RewardPart
@@ -65,7 +72,7 @@ def test_sizes_and_curve():
 
 
 def sampled(sample, score, text="said", ended=True):
-    return Sampled(
+    return SampledCompletion(
         prompt_id="p", sample=sample, text=text, tokens=2, finish_reason="stop", ended=ended,
         scores={"reward": score}, score=score,
     )  # fmt: skip

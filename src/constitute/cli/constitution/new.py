@@ -12,7 +12,7 @@ from constitute.cli import options
 
 if TYPE_CHECKING:
     from constitute.config import RunConfig
-    from constitute.constitution.new import Wording
+    from constitute.constitution.new import GivenWording
 
 QUESTION = "What should the model do or not do? (empty line ends)"
 
@@ -48,7 +48,7 @@ def new(
       constitute constitution new my.yaml --aim "never help with crime" --aim "be brief"
       constitute constitution new my.yaml --from harmless
     """
-    from constitute.constitution.new import Wording, check_aims, from_aims, from_file, from_scratch
+    from constitute.constitution.new import GivenWording, check_aims, from_aims, from_file, from_scratch
     from constitute.errors import UsageError
     from constitute.files import write_new
     from constitute.packaged import find
@@ -62,7 +62,7 @@ def new(
     config = options.configured(cache_dir, config_file, sets, {"model": model})
     if model is not None and not wanted:
         raise UsageError("--model words aims and none was given; add --aim, or --ask to be asked for them")
-    words = [Wording(aim) for aim in wanted]
+    words = [GivenWording(aim) for aim in wanted]
     if config.model is not None and wanted:
         words = _worded(wanted, config)
     title, skipped = name or output.stem, 0
@@ -94,7 +94,7 @@ def _asked(given: tuple[str, ...]) -> list[str]:
     return typed
 
 
-def _worded(aims: list[str], config: RunConfig) -> list[Wording]:
+def _worded(aims: list[str], config: RunConfig) -> list[GivenWording]:
     from constitute.editing.describe import run_describe
     from constitute.progress import open_progress
 

@@ -59,7 +59,7 @@ class Document:
 
 
 @dataclass(frozen=True)
-class Found:
+class Remark:
     """What a rule found: in which entry (None: the file's), at which place."""
 
     entry: int | None

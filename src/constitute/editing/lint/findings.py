@@ -15,7 +15,7 @@ from pydantic import Field
 
 from constitute.constitution.read import select
 from constitute.editing.lint import whole
-from constitute.editing.lint.document import Document, Found, quoted, read_document
+from constitute.editing.lint.document import Document, Remark, quoted, read_document
 from constitute.editing.lint.rules import WORDING, Rule
 from constitute.errors import ConstituteError, UsageError
 from constitute.packaged import find
@@ -53,24 +53,24 @@ class Linted(NamedTuple):
     constitution: Constitution | None
 
 
-def unknown_rules(document: Document) -> Iterator[Found]:
+def unknown_rules(document: Document) -> Iterator[Remark]:
     """A comment allows a rule that does not exist, or stands at no principle, and so silences nothing."""
     for comment in document.allowed:
         for name in comment.rules:
             if name not in names():
                 said = f"there is no rule {quoted(name)} to allow"
-                yield Found(
+                yield Remark(
                     comment.entry, (comment.line, comment.column), said, "see lint --rules for the names"
                 )
             elif name in ERRORS:
                 said = f"the rule {quoted(name)} is what the loader refuses, which cannot be allowed"
-                yield Found(comment.entry, (comment.line, comment.column), said, "mend what it names")
+                yield Remark(comment.entry, (comment.line, comment.column), said, "mend what it names")
         if comment.entry is None or not comment.rules:
             said = "this comment allows nothing: it " + (
                 "stands at no principle" if comment.rules else "names no rule"
             )
             fix = "write '# lint: allow RULE' on a line of the principle or just above it"
-            yield Found(comment.entry, (comment.line, comment.column), said, fix)
+            yield Remark(comment.entry, (comment.line, comment.column), said, fix)
 
 
 ERRORS: dict[str, Rule] = {"syntax": whole.syntax, "schema": whole.schema}
@@ -203,7 +203,7 @@ def _allowed(document: Document, rule: str, entry: int | None) -> bool:
     return entry is not None and any(entry == each.entry and rule in each.rules for each in document.allowed)
 
 
-def _finding(file: str, rule: str, found: Found, document: Document) -> Finding:
+def _finding(file: str, rule: str, found: Remark, document: Document) -> Finding:
     return Finding(
         file=file,
         line=found.place[0],

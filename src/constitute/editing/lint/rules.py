@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from constitute.editing.lint import words
-from constitute.editing.lint.document import TEXTS, Document, Found, quoted
+from constitute.editing.lint.document import TEXTS, Document, Remark, quoted
 
 _PAIRED = re.compile(r"\b(?:more|less) [\w-]+(?: \w+)?,? (?:and|or) (?:more|less) [\w-]+", re.I)
 _HOLDS = re.compile(rf"\b{words.MODALS}\b|^(?:please |only )?(?:{words.VERBS}|{words.NOUN_VERBS})\b", re.I)
@@ -17,7 +17,7 @@ _JOINED = re.compile(
 )
 
 
-def several_demands(document: Document) -> Iterator[Found]:
+def several_demands(document: Document) -> Iterator[Remark]:
     """One principle holds two demands, so that a vote under it does not say which was followed."""
     fix = "make each demand a principle of its own"
     for at, key, text in _texts(document, ("text", "compare")):
@@ -42,7 +42,7 @@ def _joint(text: str) -> re.Match[str] | None:
     return None
 
 
-def leading_wording(document: Document) -> Iterator[Found]:
+def leading_wording(document: Document) -> Iterator[Remark]:
     """The compare form gives its own answer: it names the reply to choose, or calls it obvious."""
     yield from _matches(
         document,
@@ -53,7 +53,7 @@ def leading_wording(document: Document) -> Iterator[Found]:
     )
 
 
-def option_names(document: Document) -> Iterator[Found]:
+def option_names(document: Document) -> Iterator[Remark]:
     """A text speaks of reply A or B, or the first or second; both orders are asked, and letters are added."""
     fix = "say 'the reply', or 'which reply'; the labels are added to the question in both orders"
     for at, key, text in _texts(document, TEXTS):
@@ -62,7 +62,7 @@ def option_names(document: Document) -> Iterator[Found]:
             yield _found(document, at, key, f"the {key} names an option: {quoted(found[0].strip())}", fix)
 
 
-def vague_wording(document: Document) -> Iterator[Found]:
+def vague_wording(document: Document) -> Iterator[Remark]:
     """Nothing in the text can be seen in a reply: it praises without saying what a good reply does.
 
     Source: C3AI (WWW 2025) finds that principles about behaviour match people's choices better.
@@ -81,7 +81,7 @@ def vague_wording(document: Document) -> Iterator[Found]:
             yield _found(document, at, key, what, "say when, or what else is meant")
 
 
-def no_comparison(document: Document) -> Iterator[Found]:
+def no_comparison(document: Document) -> Iterator[Remark]:
     """The compare form neither asks a question nor compares, so that A or B is no answer to it."""
     for at, key, text in _texts(document, ("compare",)):
         degree = any(word.lower() not in words.NO_DEGREE for word in words.DEGREE.findall(text))
@@ -90,7 +90,7 @@ def no_comparison(document: Document) -> Iterator[Found]:
             yield _found(document, at, key, said, "ask for a choice, such as 'Which reply is less …?'")
 
 
-def revision_talk(document: Document) -> Iterator[Found]:
+def revision_talk(document: Document) -> Iterator[Remark]:
     """The revise form asks for talk about the revision, which then stands in the revised reply."""
     yield from _matches(
         document,
@@ -101,7 +101,7 @@ def revision_talk(document: Document) -> Iterator[Found]:
     )
 
 
-def critique_rewrites(document: Document) -> Iterator[Found]:
+def critique_rewrites(document: Document) -> Iterator[Remark]:
     """The critique form asks for a rewrite, which is the revise form's part."""
     yield from _matches(
         document,
@@ -112,7 +112,7 @@ def critique_rewrites(document: Document) -> Iterator[Found]:
     )
 
 
-def template_syntax(document: Document) -> Iterator[Found]:
+def template_syntax(document: Document) -> Iterator[Remark]:
     """A text holds template syntax, which is kept as it is written and never filled in."""
     yield from _matches(
         document,
@@ -123,7 +123,7 @@ def template_syntax(document: Document) -> Iterator[Found]:
     )
 
 
-def control_tokens(document: Document) -> Iterator[Found]:
+def control_tokens(document: Document) -> Iterator[Remark]:
     """A text holds what chat templates mark turns with; a model may take it for the end of a turn."""
     yield from _matches(
         document,
@@ -134,7 +134,7 @@ def control_tokens(document: Document) -> Iterator[Found]:
     )
 
 
-def invisible_characters(document: Document) -> Iterator[Found]:
+def invisible_characters(document: Document) -> Iterator[Remark]:
     """A text or tag holds a character nobody sees: zero-width, soft hyphen, direction or another line end."""
     for at, entry in enumerate(document.entries):
         labels = [(key, label, place) for key, each in entry.labels.items() for label, place in each]
@@ -151,7 +151,7 @@ def invisible_characters(document: Document) -> Iterator[Found]:
                 said = f"{kind} U+{ord(found[0]):04X} stands in {key}{after}" + (
                     f", and {more} more" if more else ""
                 )
-                yield Found(at, place, said, "remove it: two texts that look alike are not the same")
+                yield Remark(at, place, said, "remove it: two texts that look alike are not the same")
 
 
 def _english(text: str) -> bool:
@@ -169,7 +169,7 @@ def _texts(document: Document, keys: tuple[str, ...]) -> Iterator[tuple[int, str
 
 def _matches(
     document: Document, keys: tuple[str, ...], pattern: re.Pattern[str], said: str, fix: str
-) -> Iterator[Found]:
+) -> Iterator[Remark]:
     """One finding for each text that has the pattern, naming what first matched it."""
     for at, key, text in _texts(document, keys):
         if found := pattern.search(text):
@@ -177,11 +177,11 @@ def _matches(
             yield _found(document, at, key, named, fix)
 
 
-def _found(document: Document, at: int, key: str, said: str, fix: str) -> Found:
-    return Found(at, document.entries[at].place(key), said, fix)
+def _found(document: Document, at: int, key: str, said: str, fix: str) -> Remark:
+    return Remark(at, document.entries[at].place(key), said, fix)
 
 
-Rule = Callable[[Document], Iterator[Found]]
+Rule = Callable[[Document], Iterator[Remark]]
 WORDING: dict[str, Rule] = {
     "several-demands": several_demands,
     "leading-wording": leading_wording,

@@ -12,7 +12,7 @@ from statistics import median
 from typing import NamedTuple
 
 from constitute.constitution.read import FORMS
-from constitute.editing.lint.document import LABELS, TEXTS, Document, Found, Place, quoted
+from constitute.editing.lint.document import LABELS, TEXTS, Document, Place, Remark, quoted
 from constitute.editing.lint.words import COMMON, NEGATIONS
 
 # Share of the weight of all words of two texts that both have. Of the packaged constitutions, whose
@@ -51,19 +51,19 @@ class _Bag(NamedTuple):
     negated: bool
 
 
-def schema(document: Document) -> Iterator[Found]:
+def schema(document: Document) -> Iterator[Remark]:
     """The loader refuses the file here: a key, a type, a value or an id it does not know."""
     if document.readable:
         yield from _problems(document)
 
 
-def syntax(document: Document) -> Iterator[Found]:
+def syntax(document: Document) -> Iterator[Remark]:
     """The file cannot be read as YAML beyond this place."""
     if not document.readable:
         yield from _problems(document)
 
 
-def _problems(document: Document) -> Iterator[Found]:
+def _problems(document: Document) -> Iterator[Remark]:
     for problem in document.problems:
         place = (problem.line, problem.column)
         starts = [
@@ -71,10 +71,10 @@ def _problems(document: Document) -> Iterator[Found]:
             for at, entry in enumerate(document.entries)
             if entry.place("") <= place and place[0] < entry.end
         ]
-        yield Found(starts[-1] if starts else None, place, problem.what, problem.fix)
+        yield Remark(starts[-1] if starts else None, place, problem.what, problem.fix)
 
 
-def near_duplicates(document: Document) -> Iterator[Found]:
+def near_duplicates(document: Document) -> Iterator[Remark]:
     """Two principles ask for nearly the same in nearly the same words, and so count twice."""
     fix = "merge the two and add their weights, or say what tells them apart"
     for found, key in _alike_entries(document):
@@ -82,14 +82,14 @@ def near_duplicates(document: Document) -> Iterator[Found]:
             yield _told(document, found, key, "is nearly", fix)
 
 
-def opposites(document: Document) -> Iterator[Found]:
+def opposites(document: Document) -> Iterator[Remark]:
     """Two principles differ in little but a negation, and so ask for opposite things."""
     for found, key in _alike_entries(document):
         if found.opposed:
             yield _told(document, found, key, "turns round", "keep one of the two, or say when each applies")
 
 
-def copied_forms(document: Document) -> Iterator[Found]:
+def copied_forms(document: Document) -> Iterator[Remark]:
     """The same critique, revise or compare form stands in principles whose texts differ."""
     for form in FORMS:
         groups: dict[str, list[int]] = defaultdict(list)
@@ -104,7 +104,7 @@ def copied_forms(document: Document) -> Iterator[Found]:
                 more = f" and {len(others) - 3} more" if len(others) > 3 else ""
                 said = f"this {form} form is also that of {names}{more}, though their texts differ"
                 fix = "write what this principle asks for, or remove the key to have it filled from the text"
-                yield Found(others[0], document.entries[others[0]].place(form), said, fix)
+                yield Remark(others[0], document.entries[others[0]].place(form), said, fix)
 
 
 def _alike_entries(document: Document) -> Iterator[tuple[Alike, str]]:
@@ -119,11 +119,11 @@ def _alike_entries(document: Document) -> Iterator[tuple[Alike, str]]:
                 yield found, key
 
 
-def _told(document: Document, found: Alike, key: str, does: str, fix: str) -> Found:
+def _told(document: Document, found: Alike, key: str, does: str, fix: str) -> Remark:
     later, earlier = document.entries[found.later], document.entries[found.earlier]
     whose = f"{earlier.id or 'another'!r} on line {earlier.place(key)[0]}"
     said = f"this {key} {does} that of {whose}: {quoted(earlier.texts[key])}"
-    return Found(found.later, later.place(key), said, fix, {"similarity": round(found.share, 3)})
+    return Remark(found.later, later.place(key), said, fix, {"similarity": round(found.share, 3)})
 
 
 def _plain(text: str) -> str:
@@ -188,7 +188,7 @@ def _positive(word: str, known: Container[str]) -> str:
     return next((form for form in forms if form != word and form in known), word)
 
 
-def length(document: Document) -> Iterator[Found]:
+def length(document: Document) -> Iterator[Remark]:
     """A text is far longer than the file's others, or than a model can be asked to weigh at once."""
     fix = "shorten it, or split it into principles"
     for key in TEXTS:
@@ -199,30 +199,30 @@ def length(document: Document) -> Iterator[Found]:
             place = document.entries[at].place(key)
             if count > LONGEST:
                 said = f"the {key} has {count} words, more than {LONGEST}"
-                yield Found(at, place, said, fix, figure)
+                yield Remark(at, place, said, fix, figure)
             elif len(counts) >= LEAST_ENTRIES and count > max(LEAST_WORDS, TIMES * middle):
                 said = f"the {key} has {count} words, the file's median is {middle:g}"
-                yield Found(at, place, said, fix, figure)
+                yield Remark(at, place, said, fix, figure)
 
 
-def never_drawn(document: Document) -> Iterator[Found]:
+def never_drawn(document: Document) -> Iterator[Remark]:
     """A principle of weight 0 is never drawn and has no vote."""
     for at, entry in enumerate(document.entries):
         if entry.weight == 0.0:
             said = "the weight is 0: the principle is never drawn and never votes"
-            yield Found(at, entry.place("weight"), said, "give it a weight above 0, or remove it")
+            yield Remark(at, entry.place("weight"), said, "give it a weight above 0, or remove it")
 
 
-def empty_tags(document: Document) -> Iterator[Found]:
+def empty_tags(document: Document) -> Iterator[Remark]:
     """A tag selects only principles of weight 0, so that choosing by it is refused."""
     for tag, uses in _uses(document, "tags").items():
         if all(document.entries[at].weight == 0.0 for at, _ in uses):
             at, place = uses[0]
             said = f"the tag {quoted(tag)} selects nothing that can be drawn: all with it have weight 0"
-            yield Found(at, place, said, "give one of them a weight above 0, or remove the tag")
+            yield Remark(at, place, said, "give one of them a weight above 0, or remove the tag")
 
 
-def single_tags(document: Document) -> Iterator[Found]:
+def single_tags(document: Document) -> Iterator[Remark]:
     """A tag stands at one principle alone, in a file whose tags otherwise stand at several."""
     uses = _uses(document, "tags")
     several = [tag for tag, places in uses.items() if len(places) > 1]
@@ -232,10 +232,10 @@ def single_tags(document: Document) -> Iterator[Found]:
         if len(places) == 1:
             at, place = places[0]
             said = f"the tag {quoted(tag)} selects this principle alone"
-            yield Found(at, place, said, "leave it if that is meant, or use a tag that others have")
+            yield Remark(at, place, said, "leave it if that is meant, or use a tag that others have")
 
 
-def similar_tags(document: Document) -> Iterator[Found]:
+def similar_tags(document: Document) -> Iterator[Remark]:
     """Two tags, or values of applies_to, differ in spelling alone, so that one selects too little."""
     first: dict[str, tuple[int, Place]] = {}
     counts: Counter[str] = Counter()
@@ -249,7 +249,7 @@ def similar_tags(document: Document) -> Iterator[Found]:
         if other is not None:
             at, place = first[label]
             said = f"{quoted(label)} is {quoted(other)} (used {_times(counts[other])}) but for its spelling"
-            yield Found(at, place, said, f"write {quoted(other)}, or names that differ more")
+            yield Remark(at, place, said, f"write {quoted(other)}, or names that differ more")
 
 
 def _uses(document: Document, key: str) -> dict[str, list[tuple[int, Place]]]:

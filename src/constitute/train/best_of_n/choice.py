@@ -20,7 +20,7 @@ from constitute.types import Prompt, Record
 SAMPLES, BEST = "samples.jsonl", "best.jsonl"
 
 
-class Sampled(Record):
+class SampledCompletion(Record):
     """Line of samples.jsonl: one completion of a prompt, with its tokens counted and its scores by name.
 
     `score` is the weighted sum of `scores`; `ended` says that the last token is an end token.
@@ -93,24 +93,24 @@ def reward_curve(scores: Sequence[Sequence[float]], n: int, seed: int) -> dict[s
     }
 
 
-def argmax(samples: Sequence[Sampled]) -> Sampled | None:
+def argmax(samples: Sequence[SampledCompletion]) -> SampledCompletion | None:
     """The eligible sample with the greatest score, the first of equals; None where none is eligible."""
     able = [sample for sample in samples if sample.eligible]
     return max(able, key=lambda sample: (sample.score, -sample.sample)) if able else None
 
 
-def read_samples(path: Path) -> Iterator[Sampled]:
+def read_samples(path: Path) -> Iterator[SampledCompletion]:
     """The lines of a samples.jsonl, in order. Raises `DataError` for a line that cannot be read."""
     for line in json_lines(path):
         if isinstance(line, BadLine):
             raise DataError(f"{line.where}: {line.reason}; remove the folder and sample again")
-        yield Sampled.model_validate(line.value)
+        yield SampledCompletion.model_validate(line.value)
 
 
 def choose(out: Path, prompts: Sequence[Prompt], n: int, seed: int) -> dict[str, Any]:
     """Write best.jsonl from samples.jsonl, whole or not at all, and say what choosing gains."""
     scores: list[list[float]] = []
-    chosen: list[Sampled] = []
+    chosen: list[SampledCompletion] = []
     cut_off = empty = tokens = 0
     stored = read_samples(out / SAMPLES)
     with atomic(out / BEST) as file:
@@ -138,7 +138,7 @@ def choose(out: Path, prompts: Sequence[Prompt], n: int, seed: int) -> dict[str,
     }
 
 
-def _best_row(prompt: Prompt, best: Sampled) -> dict[str, Any]:
+def _best_row(prompt: Prompt, best: SampledCompletion) -> dict[str, Any]:
     """A row that `train sft` reads, and what it was chosen by."""
     return {
         "id": prompt.id,
@@ -149,7 +149,7 @@ def _best_row(prompt: Prompt, best: Sampled) -> dict[str, Any]:
     }
 
 
-def _means(chosen: Sequence[Sampled], seed: int) -> dict[str, Estimate]:
+def _means(chosen: Sequence[SampledCompletion], seed: int) -> dict[str, Estimate]:
     """Mean length of the completions chosen, in tokens, and each of their scores."""
     if not chosen:
         return {}

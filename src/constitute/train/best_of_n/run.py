@@ -24,7 +24,7 @@ from constitute.files import append_log, read_json
 from constitute.progress import Progress, Silent
 from constitute.stages.generate import conversation
 from constitute.threads import use_threads
-from constitute.train.best_of_n.choice import BEST, SAMPLES, Sampled, choose
+from constitute.train.best_of_n.choice import BEST, SAMPLES, SampledCompletion, choose
 from constitute.train.common import _compat
 from constitute.train.common.artefact import check_recipe, recipe, write_record
 from constitute.train.common.batching import Batching
@@ -187,9 +187,9 @@ def _sample_all(kept: Sequence[tuple[Prompt, list[int]]], done: int, path: Path,
 
 def _lines(
     rollouts: Rollouts, values: dict[str, list[float]], total: Sequence[float], n: int
-) -> list[Sampled]:
+) -> list[SampledCompletion]:
     return [
-        Sampled(
+        SampledCompletion(
             prompt_id=rollouts.prompts[row].id,
             sample=row % n,
             text=completion.text,
