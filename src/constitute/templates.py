@@ -11,9 +11,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import StrictUndefined, TemplateError
+from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from constitute.errors import UsageError
+from constitute.files import read_text
 from constitute.packaged import find
 
 __all__ = ["TemplateError", "render", "source", "template_hash", "template_names"]
@@ -22,7 +24,7 @@ __all__ = ["TemplateError", "render", "source", "template_hash", "template_names
 @cache
 def source(name: str) -> str:
     """The text of the template `name`, looked up in the working directory and then the package."""
-    return find(name, "prompts", ".j2").read_text(encoding="utf-8")
+    return read_text(_file(name))
 
 
 @cache
@@ -36,15 +38,31 @@ def _compiled(name: str) -> Any:
     environment = ImmutableSandboxedEnvironment(
         undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True
     )
-    return environment.from_string(source(name))
+    try:
+        return environment.from_string(source(name))
+    except TemplateSyntaxError as problem:
+        raise UsageError(
+            f"{_file(name)}:{problem.lineno}: {problem.message}; mend the template, or remove "
+            "the file to use the packaged one"
+        ) from None
 
 
 def render(name: str, **values: Any) -> str:
     """Fill the template `name`; surrounding blank lines are stripped.
 
-    Raises `UsageError` for an unknown template, `jinja2.UndefinedError` (a bug) for a missing value.
+    Raises `UsageError` for an unknown template, and for one that cannot be filled, with its file.
     """
-    return str(_compiled(name).render(**values)).strip()
+    template = _compiled(name)
+    try:
+        return str(template.render(**values)).strip()
+    except (TemplateError, TypeError, ValueError, ArithmeticError) as problem:
+        raise UsageError(
+            f"{_file(name)}: the template cannot be filled ({problem}); it may use {', '.join(values)}"
+        ) from problem
+
+
+def _file(name: str) -> Path:
+    return find(name, "prompts", ".j2")
 
 
 def template_names() -> list[str]:
