@@ -21,6 +21,9 @@ class Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         refuse_repeats(self, ctx, args)
+        for word in args:
+            if not word.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in word):
+                raise click.UsageError(f"{word!r} is not valid UTF-8; rename the file or type it anew", ctx)
         return super().parse_args(ctx, args)
 
 

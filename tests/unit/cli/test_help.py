@@ -113,3 +113,10 @@ def test_every_command_refuses_repeats() -> None:
 
     found = list(leaves(cli, click.Context(cli)))
     assert len(found) > 25 and all(isinstance(command, options.Command) for command in found)
+
+
+def test_a_name_that_is_not_utf_8_is_one_sentence(tmp_path: Path) -> None:
+    words = ["generate", "--model", "x", "--set", "engine.kind=fake", "--prompts", "a\udcff.jsonl"]
+    done = CliRunner().invoke(cli, [*words, "--run", str(tmp_path / "run")])
+    assert done.exit_code == 2 and "'a\\udcff.jsonl' is not valid UTF-8; rename the file" in done.output
+    assert not (tmp_path / "run").exists()
