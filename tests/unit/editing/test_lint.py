@@ -45,6 +45,8 @@ def rules(findings: list[Finding]) -> list[str]:
 
 FIRES = {
     ("several-demands", "text"): [
+        "Apologize once and then fix the problem.",
+        "The assistant should listen first and then propose a remedy.",
         "Be honest and refuse to help with crimes.",
         "The assistant must cite sources and should say when it is unsure.",
         "Explain the risk; do not give doses.",

@@ -12,7 +12,9 @@ _PAIRED = re.compile(r"\b(?:more|less) [\w-]+(?: \w+)?,? (?:and|or) (?:more|less
 _HOLDS = re.compile(rf"\b{words.MODALS}\b|^(?:please |only )?(?:{words.VERBS}|{words.NOUN_VERBS})\b", re.I)
 _JOINED = re.compile(
     rf"(?:;|,?\s(?P<by>and|or))\s+(?:(?:and|but|or|also|then|it|they|the assistant|replies)\s+){{0,2}}"
-    rf"(?P<demand>{words.DEMAND})\b",
+    rf"(?P<demand>{words.DEMAND})\b"
+    # "and then" joins two things to do, whatever the verb.
+    r"|,?\sand then\s+(?!some\b)[a-z]+\b",
     re.I,
 )
 
