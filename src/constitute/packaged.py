@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
 
 from constitute.errors import UsageError
@@ -28,9 +29,11 @@ def find(name: str | Path, kind: str, suffix: str) -> Path:
         if candidate.is_file():
             return candidate
     known = sorted({path.stem for root in roots() for path in (root / kind).glob(f"*{suffix}")})
+    near = get_close_matches(given.stem, known, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
     raise UsageError(
         f"no such file: {str(name)!r} (looked for {given} and {Path(kind) / stem}); "
-        f"give a path, or one of the packaged {kind}: {', '.join(known) or 'none'}"
+        f"{hint}give a path, or one of the packaged {kind}: {', '.join(known) or 'none'}"
     )
 
 

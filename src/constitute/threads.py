@@ -1,9 +1,8 @@
-"""How many threads torch computes with on a CPU: one for a small model, every core for a larger one.
+"""How many threads torch computes with on a CPU: every core to train, one to sample from a small model.
 
-A second thread makes a small model little faster, since most of its time goes to work between the matrix
-products. Beside another busy process it makes it many times slower: at the end of each product one thread
-waits for the other, whose core the neighbour holds. `constitute.SPIN_COUNT` bounds that wait where there are
-several threads.
+A second thread speeds up a training step even of a small model, and hardly a decoding step, whose time goes
+to work between the matrix products. Beside another busy process threads wait for each other: at the end of
+each product one spins for a core that the neighbour holds. `constitute.SPIN_COUNT` bounds that wait.
 """
 
 from __future__ import annotations
@@ -14,16 +13,15 @@ from functools import cache
 from math import prod
 from pathlib import Path
 
-# Parameters. At 3.0 M (2 cores, n = 6) a second thread takes at most 0.32 of a training step (16 rows of 96
-# tokens) and 0.12 of a decoding step (64 rows) from the first, by the first thread's processor time.
-# `python -m benchmarks neighbour --sizes` measures the same by the clock, for larger models too.
+# Parameters. At 3.0 M, 2 cores, spin count 1,000, two medians each: a training step (16 rows of 96 tokens)
+# takes 626 and 874 ms with one thread, 438 and 467 with two; a decoding step (64 rows) 29, 33 and 32, 35.
 SMALL = 10_000_000
 # Bytes, the format's own limit of a header.
 _HEADER = 100_000_000
 
 
 def cpu_threads(parameters: int | None, cores: int) -> int:
-    """Threads for a model of `parameters` weights; None, a size that is not known, counts as large."""
+    """Threads to sample from a model of `parameters` weights; None, an unknown size, counts as large."""
     return 1 if parameters is not None and parameters < SMALL else max(1, cores)
 
 
@@ -42,17 +40,19 @@ def parameter_count(model: str) -> int | None:
     return total or None
 
 
-def use_threads(model: str, wanted: int | None = None) -> None:
+def use_threads(model: str, wanted: int | None = None, *, training: bool = False) -> None:
     """Set torch's threads for `model`, a folder or a Hub name; the last model opened in a process decides.
 
-    `wanted` (`engine.threads`) comes first, then OMP_NUM_THREADS, then `cpu_threads`. A GPU is left alone.
+    `wanted` (`engine.threads`) comes first, then OMP_NUM_THREADS; then every core to train, and `cpu_threads`
+    to sample. A GPU is left alone.
     """
     import torch
 
     if torch.cuda.is_available():
         return
     cores = _cores()
-    sized = cores if "OMP_NUM_THREADS" in os.environ else cpu_threads(parameter_count(model), cores)
+    given = training or "OMP_NUM_THREADS" in os.environ
+    sized = cores if given else cpu_threads(parameter_count(model), cores)
     torch.set_num_threads(wanted or sized)
 
 

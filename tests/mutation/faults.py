@@ -13,9 +13,9 @@ class Fault(NamedTuple):
     test: str
 
 
-LOSSES, MODELS = "tests/unit/train/test_losses.py::", "tests/unit/train/test_models.py::"
+LOSSES, MODELS = "tests/unit/train/common/test_losses.py::", "tests/unit/train/common/test_models.py::"
 GIBBS = "tests/e2e/train/test_gibbs.py::"
-INVARIANCE = "tests/unit/train/test_invariance.py::"
+INVARIANCE = "tests/unit/train/common/test_invariance.py::"
 
 FAULTS = [
     Fault(
@@ -149,7 +149,7 @@ FAULTS = [
         "train/ppo/algorithms.py",
         "others_PK = (groups_PK.sum(dim=1, keepdim=True) - groups_PK) / (samples - 1)",
         "others_PK = groups_PK.mean(dim=1, keepdim=True)",
-        "tests/unit/train/test_algorithms.py::test_leave_one_out_by_hand",
+        "tests/unit/train/ppo/test_algorithms.py::test_leave_one_out_by_hand",
     ),
     Fault(
         "the engine keeps tensors that are freed during a sync",

@@ -101,3 +101,13 @@ def test_every_trainer_takes_the_threads_of_the_settings(name, tiny_model, tmp_p
     with pytest.raises(UsageError):
         getattr(constitute, name)(config, *prompts)
     assert on_a_cpu.get_num_threads() == 3
+
+
+def test_training_takes_every_core_whatever_the_size(tiny_model, on_a_cpu, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    code = (
+        "from constitute.threads import use_threads\nimport torch\nprint(torch.get_num_threads())\n"
+        f"use_threads({str(tiny_model)!r}, training=True); print(torch.get_num_threads())"
+    )
+    every, training = said(code)
+    assert training == every

@@ -71,7 +71,9 @@ cache = click.option(
 model = click.option("--model", help="Local folder, Hub name, 'pocket', or the http(s):// URL of a server.")
 constitution = click.option("--constitution", "constitution_file", help="Constitution file or packaged name.")
 prompts = click.option(
-    "--prompts", "prompts_file", help="Prompts: JSONL, Parquet, HH text, or a Hub data set."
+    "--prompts",
+    "prompts_file",
+    help="Prompts: JSONL, JSON, CSV, TSV, Parquet, text or HH text (.gz, .bz2, .xz too), or a Hub data set.",
 )
 reuse = click.option(
     "--reuse",

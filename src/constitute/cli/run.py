@@ -84,4 +84,7 @@ def _print(found: dict[str, Any], seconds: dict[str, float], run_dir: Path, as_j
         click.echo(json.dumps({"event": "result", "run": str(run_dir), "steps": found, "seconds": seconds}))
         return
     click.echo(table(("step", "seconds", "outcome"), headline(found, seconds)))
-    click.echo(f"next: constitute report --run {run_dir}; constitute status --run {run_dir}", err=True)
+    going_on = "the same command without --until, or " if "report" not in found else ""
+    click.echo(
+        f"next: {going_on}constitute report --run {run_dir}; constitute status --run {run_dir}", err=True
+    )

@@ -196,10 +196,12 @@ def _print_result(config: RunConfig, counts: Counts, as_json: bool) -> None:
     from constitute.cli.text import card_text, grouped_reasons, table
     from constitute.stages.card import label_card
     from constitute.store import Store
+    from constitute.store.manifest import way_on
     from constitute.types import LabelledPair
 
     with Store.open(config.run, readonly=True) as store:
         reasons = grouped_reasons(store.reasons(counts.stage))
+        remedy = way_on(store, counts.stage)
         card = None
         if counts.stage == "label":
             rows = (LabelledPair.model_validate(row.data) for row in store.outcomes("label", "ok"))
@@ -218,13 +220,16 @@ def _print_result(config: RunConfig, counts: Counts, as_json: bool) -> None:
         click.echo("\n" + table(("status", "rows", "reason, for example"), reasons))
     if card is not None:
         click.echo("\n" + card_text(card))
-    click.echo(_next_step(config, counts), err=True)
+    click.echo(_next_step(config, counts, remedy), err=True)
 
 
-def _next_step(config: RunConfig, counts: Counts) -> str:
+def _next_step(config: RunConfig, counts: Counts, remedy: str) -> str:
     run = shlex.quote(str(config.run))
     if counts.failed:
-        return f"{counts.failed} rows failed; after a remedy: the same command with --retry-failed"
+        return (
+            f"{counts.failed} rows failed; the same command with --retry-failed asks them again; where a "
+            f"setting is to blame, such as {counts.stage}.max_tokens, {remedy}"
+        )
     at = config.chain.index(counts.stage) + 1 if counts.stage in config.chain else len(config.chain)
     following = config.chain[at] if at < len(config.chain) else "export"
     named = " --constitution harmless" if config.constitution is None and following != "export" else ""

@@ -20,8 +20,8 @@ class EngineConfig(Record):
     threads: int | None = Field(
         default=None,
         ge=1,
-        description="CPU threads of engine and trainers; None takes OMP_NUM_THREADS, else one for a model "
-        "below 10 M parameters and every core for a larger one",
+        description="CPU threads; None takes OMP_NUM_THREADS, else every core, and one to sample from a "
+        "model below 10 M parameters",
     )
     kv_cache_gib: float | None = Field(default=None, gt=0, description="GiB of key-value cache, CPU")
     gpu_memory: float = Field(default=0.9, gt=0, le=1, description="fraction of GPU memory, vLLM")

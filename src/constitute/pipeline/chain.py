@@ -53,14 +53,14 @@ async def run_chain(
             name, model, store, plan.config.seed, progress, keep, retry, version=spec.version
         )
         progress.start(name, _expected(name, spec, plan, total, store), sum(store.counts(name).values()))
-    source, workers = _source(_Chain(plan, runs), store)
+    source, workers = _source(_Chain(plan, runs, store))
     await run_jobs(source, lambda job: job, workers)
     for name in runs:
         progress.finish(name)
     return {name: run.counts() for name, run in runs.items()}
 
 
-def _source(chain: _Chain, store: Store) -> tuple[Iterator[Coroutine[Any, Any, None]], int]:
+def _source(chain: _Chain) -> tuple[Iterator[Coroutine[Any, Any, None]], int]:
     """The chains to run, as coroutines made one at a time, and how many to run at once."""
     plan = chain.plan
     limit, in_flight = plan.config.limit, plan.config.engine.in_flight
@@ -71,7 +71,7 @@ def _source(chain: _Chain, store: Store) -> tuple[Iterator[Coroutine[Any, Any, N
         unique = enumerate(_distinct(islice(plan.prompts or (), limit)))
         workers = max(1, in_flight // plan.config.generate.n)
         return (chain.prompt(at, prompt) for at, prompt in unique), workers
-    groups = islice(_groups(store, plan.before), limit)
+    groups = islice(_groups(chain.store, plan.before), limit)
     workers = _label_width(plan, in_flight) if plan.first.reads == "pair" else in_flight
     return (chain.responses(group) for group in groups), workers
 
@@ -121,6 +121,7 @@ class _Chain:
 
     plan: Plan
     runs: dict[str, StageRun]
+    store: Store
 
     async def prompt(self, place: int, prompt: Prompt) -> None:
         """All of a prompt: each sample goes on by itself, each pair as soon as both its samples are there."""
@@ -156,6 +157,10 @@ class _Chain:
             row = await self._step(name, position, row)
         if not unrevised.done():
             unrevised.set_result(row)
+        if self.plan.revised is not None:
+            outcome = self.store.outcome(self.plan.revised, row.id)
+            revised = None if outcome is None else outcome.data
+            row = None if revised is None else Response.model_validate(revised)
         if row is not None and self.plan.labels("revision"):
             await self.pair(position, pair_of_revision(row))
 

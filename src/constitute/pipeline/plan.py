@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from constitute.config import RunConfig
-from constitute.engines.base import Engine
+from constitute.engines.base import Engine, ModelIdentity
 from constitute.errors import UsageError
 from constitute.stages import stage_spec
 from constitute.stages.base import StageSpec, settings_of, stage_settings
 from constitute.store import Store
-from constitute.store.manifest import claim
+from constitute.store.manifest import claim, goes_on
 from constitute.types import Comparison, Constitution, Prompt
 
 _ORDER = ("prompt", "response", "pair")
@@ -30,13 +30,15 @@ class PlannedStage:
 class Plan:
     """What a chain is to do, checked: its steps in their order, from prompts, pairs, or stored rows.
 
-    `before` is the stage whose rows are read where neither prompts nor pairs are.
+    `before` is the stage whose rows are read where neither prompts nor pairs are; `revised` the one whose
+    rows are the revisions, where a pair stage alone takes both kinds of pairs.
     """
 
     config: RunConfig
     constitution: Constitution | None
     steps: dict[str, PlannedStage]
     before: str | None = None
+    revised: str | None = None
     prompts: Iterable[Prompt] | None = None
     pairs: Iterable[Comparison] | None = None
 
@@ -87,7 +89,7 @@ def plan_chain(
         step.spec.check(step.settings)
         if step.spec.needs_constitution and constitution is None:
             raise UsageError("no constitution given; name one with --constitution FILE")
-    plan = Plan(config, constitution, asked, None, prompts, pairs)
+    plan = Plan(config, constitution, asked, prompts=prompts, pairs=pairs)
     if plan.labels("samples") or plan.labels("revision"):
         _check_pairs(plan)
     if pairs is not None:
@@ -96,23 +98,33 @@ def plan_chain(
         if prompts is None:
             raise UsageError("no prompts given; name a file with --prompts FILE")
         return plan
-    before = _before(config, plan, specs)
-    if not store.counts(before)["ok"]:
-        first = next(iter(asked))
-        raise UsageError(
-            f"{store.folder} has no rows of {before} to {first}; run `constitute {before}` first"
-        )
-    return Plan(config, constitution, asked, before)
+    before, revised = _before(config, plan, specs)
+    for stage in (before, revised):
+        if stage is not None and not store.counts(stage)["ok"]:
+            first = next(iter(asked))
+            raise UsageError(
+                f"{store.folder} has no rows of {stage} to {first}; run `constitute {stage}` first"
+            )
+    return Plan(config, constitution, asked, before, revised)
+
+
+def check_claims(plan: Plan, store: Store) -> None:
+    """Raise `RunMismatch` where a stage began with other settings, before a model is opened."""
+    for name in plan.steps:
+        goes_on(store, name, _settings(plan, name, None))
 
 
 def claim_chain(plan: Plan, engine: Engine, judge: Engine | None, store: Store) -> None:
     """Note each stage's settings in the store, or raise `RunMismatch` where it began with others."""
     for name, step in plan.steps.items():
-        model = answering(step.spec, engine, judge)
-        settings = stage_settings(name, plan.config, plan.constitution, model.identity)
-        if plan.pairs is not None:
-            settings[name]["pairs"] = "own"
-        claim(store, name, settings)
+        claim(store, name, _settings(plan, name, answering(step.spec, engine, judge).identity))
+
+
+def _settings(plan: Plan, name: str, identity: ModelIdentity | None) -> dict[str, Any]:
+    settings = stage_settings(name, plan.config, plan.constitution, identity)
+    if plan.pairs is not None:
+        settings[name]["pairs"] = "own"
+    return settings
 
 
 def answering(spec: StageSpec, engine: Engine, judge: Engine | None) -> Engine:
@@ -146,16 +158,19 @@ def _check_pairs(plan: Plan) -> None:
         )
 
 
-def _before(config: RunConfig, plan: Plan, specs: dict[str, StageSpec]) -> str:
-    """The stage whose rows are read when responses are not generated."""
+def _before(config: RunConfig, plan: Plan, specs: dict[str, StageSpec]) -> tuple[str, str | None]:
+    """The stage whose rows are read when responses are not generated, and that of their revisions."""
     first = next(iter(plan.steps))
     rows = list(config.chain[: config.chain.index(first)])
-    if plan.first.reads == "pair" and config.label.pairs == "samples":
+    revised = None
+    if plan.labels("samples") and plan.first.reads == "pair":
         # Pairs of samples are taken before the first revision.
         revising = next((at for at, name in enumerate(rows) if specs[name].revises), len(rows))
+        if plan.labels("revision") and rows:
+            revised = rows[-1]
         rows = rows[:revising]
     if not rows:
         raise UsageError(
             f"the chain has no stage before {first} whose rows it could read; add one to `chain`"
         )
-    return rows[-1]
+    return rows[-1], revised

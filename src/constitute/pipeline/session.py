@@ -11,7 +11,7 @@ from constitute.constitution.read import load_constitution
 from constitute.engines import named_model, use_engine
 from constitute.engines.base import Engine
 from constitute.pipeline.chain import run_chain
-from constitute.pipeline.plan import Plan, claim_chain, plan_chain
+from constitute.pipeline.plan import Plan, check_claims, claim_chain, plan_chain
 from constitute.pipeline.stage_run import Counts
 from constitute.progress import Progress, Silent
 from constitute.store import Store
@@ -54,6 +54,7 @@ def run_stages(
     progress = progress or Silent()
     with open_store(config, progress, create="generate" in stages or pairs is not None) as store:
         plan = plan_chain(config, constitution, stages, store, prompts=prompts, pairs=pairs)
+        check_claims(plan, store)
         total = next((len(rows) for rows in (prompts, pairs) if rows is not None), None)
         return block(_run(plan, store, engine, progress, total, retry))
 

@@ -89,20 +89,21 @@ def settings_of(config: RunConfig, name: str, spec: StageSpec) -> Any:
 
 
 def stage_settings(
-    name: str, config: RunConfig, constitution: Constitution | None, identity: Record
+    name: str, config: RunConfig, constitution: Constitution | None, identity: Record | None
 ) -> dict[str, Any]:
     """Everything that decides a stage's rows, apart from its input, as JSON-ready values.
 
-    `identity` is the engine's `ModelIdentity`.
+    `identity` is the engine's `ModelIdentity`; None leaves the model out.
     """
     spec = stage_spec(name)
     section = settings_of(config, name, spec)
     settings = {
         "seed": config.seed,
         name: section.model_dump(mode="json", exclude=spec.may_grow),
-        "model": identity.model_dump(mode="json"),
         "prompts": {template: template_hash(template) for template in spec.templates(section)},
     }
+    if identity is not None:
+        settings["model"] = identity.model_dump(mode="json")
     if constitution is not None and spec.needs_constitution:
         settings["constitution"] = constitution_hash(constitution)
     return settings

@@ -38,18 +38,28 @@ def claim(store: Store, stage: str, settings: Mapping[str, Any]) -> None:
 
     Raises `RunMismatch` with the old and new value of each setting that differs, before anything is asked.
     """
+    if not goes_on(store, stage, settings):
+        store.put_meta(_noted(stage), dict(settings))
+
+
+def goes_on(store: Store, stage: str, settings: Mapping[str, Any]) -> bool:
+    """Whether the stage has rows already, made with these settings; a section left out is not compared.
+
+    Raises `RunMismatch` as `claim` does.
+    """
     before = store.meta(_noted(stage))
     if before is None or not any(store.counts(stage).values()):
-        store.put_meta(_noted(stage), dict(settings))
-        return
+        return False
     if not isinstance(before, Mapping):
         raise damaged(store.folder / FILE_NAME, f"the settings of {stage} are no settings")
-    changed = differences(before, settings)
+    left_out = {"model"} - settings.keys()
+    changed = differences({key: value for key, value in before.items() if key not in left_out}, settings)
     if changed:
         raise RunMismatch(
             f"{store.folder} holds {stage} rows made with other settings: {changed}; "
-            f"give the same settings, or {_way_on(store, stage)}"
+            f"give the same settings, or {way_on(store, stage)}"
         )
+    return True
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
@@ -64,7 +74,7 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     return "; ".join([*shown, *more])
 
 
-def _way_on(store: Store, stage: str) -> str:
+def way_on(store: Store, stage: str) -> str:
     """What to type to go on with new settings: a new run, in which only what they change is asked again."""
     folder, earlier = store.folder, []
     for each in store.stages():

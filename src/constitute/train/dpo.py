@@ -74,7 +74,7 @@ def run_dpo(
     Saves it to `out` (RUN/dpo) and returns the summary.
     """
     start = policy_of(config, model)
-    use_threads(start, config.engine.threads)
+    use_threads(start, config.engine.threads, training=True)
     summary = train_dpo(
         data or exported_file(config.run, "preferences"),
         start,

@@ -52,7 +52,7 @@ def run_sft(
 ) -> dict[str, Any]:
     """Fine-tune `config.model` on `data` (RUN/export/sft.*) into `out` (RUN/sft); returns the summary."""
     model = trainable_model(config)
-    use_threads(model, config.engine.threads)
+    use_threads(model, config.engine.threads, training=True)
     summary = train_sft(
         data or exported_file(config.run, "sft"),
         model,

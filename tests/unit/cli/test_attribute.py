@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from click.testing import CliRunner
-from unit.editing.test_attribution import MATRIX, rows
+from unit.editing.attribute.test_attribution import MATRIX, rows
 
 from constitute.cli.constitution.attribute import attribute
 from constitute.errors import UsageError

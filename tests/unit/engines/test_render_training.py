@@ -241,7 +241,7 @@ def test_what_a_template_cannot_render_ends_a_training_with_one_sentence():
 
 
 @pytest.mark.parametrize("name", ["phi3", "qwen3", "gptoss"])
-def test_a_template_that_rewrites_earlier_turns_is_refused_with_the_way_on(name):
+def test_a_template_that_rewrites_earlier_turns_is_refused_with_theway_on(name):
     if name not in TEMPLATES:
         pytest.skip("TRL is not installed")
     renderer = Renderer(trl_tokenizer(TEMPLATES[name]), name)

@@ -86,6 +86,23 @@ async def test_both_kinds_of_pairs_are_labelled_whole_and_in_parts(tmp_path: Pat
     assert outcomes(tmp_path / "whole")["label"] == outcomes(tmp_path / "parts")["label"]
 
 
+async def test_parts_label_what_the_whole_labels_where_revisions_fail(tmp_path: Path) -> None:
+    class Cutting(ScriptedEngine):
+        async def generate(self, request: Any) -> Any:
+            found = await super().generate(request)
+            failing = len(request.messages) > 1 and "p1" in request.messages[0].content
+            return found.model_copy(update={"text": ""}) if failing else found
+
+    counts = await chain(
+        tmp_path / "whole", "generate revise label", prompts(3), "label.pairs=both", engine=Cutting()
+    )
+    assert (counts["revise"].failed, counts["label"].ok) == (2, 7)
+    for stage in ("generate", "revise", "label"):
+        given = prompts(3) if stage == "generate" else None
+        await chain(tmp_path / "parts", stage, given, "label.pairs=both", engine=Cutting())
+    assert outcomes(tmp_path / "whole") == outcomes(tmp_path / "parts")
+
+
 async def test_a_failed_row_goes_no_further_and_every_stage_adds_up(tmp_path: Path) -> None:
     given = prompts(6, p1="[too long]", p2="[cut]", p3="[empty]", p4="[no mass]", p5="[unscored]")
     counts = await chain(tmp_path, "generate revise label", given)

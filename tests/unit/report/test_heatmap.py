@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from unit.editing.test_attribution import MATRIX, rows
+from unit.editing.attribute.test_attribution import MATRIX, rows
 
 from constitute.editing.attribute.figures import attribute
 from constitute.report.heatmap import as_csv, blank, cells, render_heatmap, sentences

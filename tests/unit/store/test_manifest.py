@@ -137,7 +137,7 @@ def test_a_kept_constitution_that_was_changed_is_none(tmp_path: Path) -> None:
         assert kept_constitution(broken) is None
 
 
-def test_a_refusal_shows_old_and_new_values_and_a_way_on_that_works(
+def test_a_refusal_shows_old_and_new_values_and_away_on_that_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

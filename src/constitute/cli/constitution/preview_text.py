@@ -75,10 +75,16 @@ class Terminal:
     def __init__(self, out: TextIO, err: TextIO, width: int | None = None) -> None:
         from rich.console import Console
 
+        class Piped(Console):
+            """A console whose closed pipe is an error like any other, not an exit of the process."""
+
+            def on_broken_pipe(self) -> None:
+                raise BrokenPipeError
+
         self._coloured = out.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
         options: dict[str, Any] = {"markup": False, "highlight": False, "emoji": False, "width": width}
-        self._out: Console = Console(file=out, no_color=not self._coloured, **options)
-        self._err: Console = Console(file=err, no_color=not self._coloured, **options)
+        self._out: Console = Piped(file=out, no_color=not self._coloured, **options)
+        self._err: Console = Piped(file=err, no_color=not self._coloured, **options)
         self._alike = 0
 
     def note(self, text: str) -> None:

@@ -19,7 +19,8 @@ data = click.option(
     "--data",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="JSONL or Parquet; repeat to train on several files together. The run's export if absent.",
+    help="A file of rows, as --prompts and --pairs read them; repeat to train on several together. The run's "
+    "export if absent.",
 )
 out = click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), help="Folder to write; in the run if absent."

@@ -46,7 +46,7 @@ def run_ppo(
 
     find_algorithm(config.train.ppo)
     name = policy_of(config, policy)
-    use_threads(name, config.engine.threads)
+    use_threads(name, config.engine.threads, training=True)
     progress = progress or Silent()
     settings = config.train.ppo.model_copy(update={"rewards": used_rewards(config, reward)})
     with (

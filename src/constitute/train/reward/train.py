@@ -83,7 +83,7 @@ def run_reward(
     Saves it to `out` (RUN/reward) and returns the summary.
     """
     start = policy_of(config, model)
-    use_threads(start, config.engine.threads)
+    use_threads(start, config.engine.threads, training=True)
     summary = train_reward(
         data or exported_file(config.run, "preferences"),
         start,

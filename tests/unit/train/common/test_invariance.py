@@ -4,7 +4,7 @@ import pytest
 import torch
 from tolerance import GRADIENT, LOGPROB, tensors
 from train_models import tiny_causal
-from unit.train.test_models import (
+from unit.train.common.test_models import (
     CPU,
     SEQUENCES,
     STARTS,
