@@ -86,8 +86,10 @@ VERBS = (
     "be|avoid|refuse|explain|describe|ensure|include|remain|stay|admit|acknowledge|cite|tell|give|write|say|keep"
     r"|make|provide|suggest|respond|reply|decline|behave|apologi[sz]e|consider|remember|encourage|prefer|choose"
 )
-NOUN_VERBS = "ask|answer|help|use|respect|support|offer|warn|point|show|name|state|note|list|report|treat|protect"
+NOUN_VERBS = (
+    "ask|answer|help|use|respect|support|offer|warn|point|show|name|state|note|list|report|treat|protect"
     "|fix|solve|check|thank|follow|repeat"
+)
 OBJECT = r"(?:the|a|an|any|all|their|its|his|her|your|them|people|users?|him|it|out|others|for|with)\b"
 MODALS = (
     r"(?:must|should|shall|ought to|needs? to|has to|have to|do not|don't|does not|never|always|make sure)"
