@@ -217,7 +217,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_words_alone(files: Path) -> None:
     _, out = call("a.yaml", "b.yaml")
     assert "2 changed, of 4 principles" in out
-    assert "  compare: Which{+ of both+} is [-more kind-]{+kinder+}?" in out
+    assert "  compare: Which {+of both +}is [-more kind-]{+kinder+}?" in out
     assert "~ safe: weight 1 -> 2" in out and "label questions of 1 of 4 principles" in out
     Path("c.yaml").write_text("# Other comment.\n" + to_yaml(BASE))
     assert call("a.yaml", "c.yaml")[1].endswith("no principle differs\n")
