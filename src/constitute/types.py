@@ -87,21 +87,28 @@ class SamplingParams(Record):
 
 
 class Request(Record):
-    """One question to an engine: a conversation, plus text the assistant's turn already starts with."""
+    """One question to an engine: a conversation, plus text the assistant's turn already starts with.
+
+    `thinking` is the number of tokens a model may think before it answers, apart from
+    `sampling.max_tokens`; 0 asks for the answer at once.
+    """
 
     messages: tuple[Message, ...] = Field(min_length=1)
     prefill: str = ""
     sampling: SamplingParams = SamplingParams()
+    thinking: int = Field(default=0, ge=0, le=131072)
 
 
 class Completion(Record):
     """What a model answered.
 
-    `token_ids` includes the stop token when one ended the turn; `logprobs` (nats, one per token) is
-    empty unless asked for. `prompt_tokens` counts the rendered prompt, None where a server hides it.
+    `reasoning` is what it thought first, never part of `text`. `token_ids` holds all that was sampled, the
+    stop token included when one ended the turn; `logprobs` (nats, one per token) is empty unless asked for.
+    `prompt_tokens` counts the rendered prompt, None where a server hides it.
     """
 
     text: str
+    reasoning: str = ""
     token_ids: tuple[int, ...] = ()
     logprobs: tuple[float, ...] = ()
     finish_reason: FinishReason = "stop"
@@ -113,10 +120,12 @@ class Choice(Record):
 
     `logprobs[i]` is log P(label i | context), summed over the label's tokens and raw: not
     renormalised. `mass` is the sum of the probabilities. None marks a label the server did not score.
+    `censored` names the labels whose value is an upper bound, as the server listed only likelier tokens.
     """
 
     labels: tuple[str, ...]
     logprobs: tuple[float | None, ...]
+    censored: tuple[str, ...] = ()
 
     @property
     def mass(self) -> float:
@@ -124,6 +133,20 @@ class Choice(Record):
         from math import exp
 
         return min(1.0, sum(exp(value) for value in self.logprobs if value is not None))
+
+
+class Score(Record):
+    """Log-probabilities (nats) of a given text as the assistant's answer, one per token of it."""
+
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+
+    @property
+    def total(self) -> float:
+        """log P(text | conversation)."""
+        from math import fsum
+
+        return fsum(self.logprobs)
 
 
 class CritiqueRevision(Record):
@@ -167,19 +190,40 @@ class Comparison(Record):
 
 
 class PrincipleVote(Record):
-    """P(A) under one principle, by order. `p_ba` is already mapped back: P(A) with A shown second."""
+    """P(A) under one principle, by order. `p_ba` is already mapped back: P(A) with A shown second.
+
+    A method that shows no order leaves `p_ba` None; one that measures no mass leaves the masses None.
+    `censored`: an option's probability was bounded, not measured.
+    """
 
     principle_id: str
     weight: float
     p_ab: float
-    p_ba: float
-    mass_ab: float
-    mass_ba: float
+    p_ba: float | None
+    mass_ab: float | None
+    mass_ba: float | None
+    censored: bool = False
 
     @property
     def p_a(self) -> float:
-        """P(A), averaged over both orders (arXiv 2309.00267, section 2.1)."""
-        return (self.p_ab + self.p_ba) / 2
+        """P(A), averaged over both orders where there are two (arXiv 2309.00267, section 2.1)."""
+        return self.p_ab if self.p_ba is None else (self.p_ab + self.p_ba) / 2
+
+    @property
+    def flips(self) -> bool | None:
+        """Whether the two orders prefer different answers; None where no order was shown."""
+        return None if self.p_ba is None else (self.p_ab > 0.5) != (self.p_ba > 0.5)
+
+    @property
+    def p_first(self) -> float | None:
+        """Mean P(the answer shown first); 0.5 without order bias, None where no order was shown."""
+        return None if self.p_ba is None else (self.p_ab + 1 - self.p_ba) / 2
+
+    @property
+    def mass(self) -> float | None:
+        """Mean mass of both orders; None where the method measures none."""
+        masses = [mass for mass in (self.mass_ab, self.mass_ba) if mass is not None]
+        return sum(masses) / len(masses) if masses else None
 
 
 class PreferenceLabel(Record):
@@ -189,14 +233,15 @@ class PreferenceLabel(Record):
     votes: tuple[PrincipleVote, ...] = Field(min_length=1)
 
     @property
-    def mass(self) -> float:
-        """Smallest label mass among the votes."""
-        return min(min(vote.mass_ab, vote.mass_ba) for vote in self.votes)
+    def mass(self) -> float | None:
+        """Smallest label mass among the votes; None where the method measures none."""
+        masses = [m for vote in self.votes for m in (vote.mass_ab, vote.mass_ba) if m is not None]
+        return min(masses, default=None)
 
     @property
     def flips(self) -> int:
         """Votes whose two orders prefer different answers."""
-        return sum((vote.p_ab > 0.5) != (vote.p_ba > 0.5) for vote in self.votes)
+        return sum(bool(vote.flips) for vote in self.votes)
 
 
 class LabelledPair(Record):

@@ -20,6 +20,9 @@ class GenerateConfig(Record):
     top_p: float = Field(default=1.0, gt=0, le=1)
     stop: tuple[str, ...] = ()
     system: str = Field(default="", description="system message put before prompts that have none")
+    thinking_tokens: int = Field(
+        default=0, ge=0, le=131072, description="tokens a model may think before it answers; 0: thinking off"
+    )
     keep_truncated: bool = False
 
 
@@ -28,6 +31,9 @@ class ReviseConfig(Record):
 
     rounds: int = Field(default=1, ge=1, le=64)
     critique: bool = Field(default=True, description="False revises without a critique first")
+    thinking_tokens: int = Field(
+        default=0, ge=0, le=131072, description="tokens a model may think before it answers; 0: thinking off"
+    )
     max_tokens: int = Field(default=256, ge=1, le=131072)
     temperature: float = Field(default=1.0, ge=0, le=10)
     top_p: float = Field(default=1.0, gt=0, le=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -27,10 +27,23 @@ class EngineConfig(Record):
     gpu_memory: float = Field(default=0.9, gt=0, le=1, description="fraction of GPU memory, vLLM")
     tensor_parallel: int = Field(default=1, ge=1)
     tokenizer: str | None = Field(default=None, description="tokenizer folder or name for a served model")
+    chat_template_kwargs: dict[str, Any] = Field(
+        default={}, description="variables given to the chat template, such as reasoning_effort: low"
+    )
+    date: str | None = Field(
+        default=None,
+        pattern=r"^\d{4}-\d{2}-\d{2}$",
+        description="the day that chat templates which write one are told; None takes the day a run began",
+    )
     served_name: str | None = Field(default=None, description="model name on a server with several")
     api_key_env: str = Field(default="OPENAI_API_KEY", description="environment variable with the key")
     timeout_s: float = Field(default=600.0, gt=0, description="seconds for one request, retries apart")
     retries: int = Field(default=4, ge=0, le=20)
+    endpoints: tuple[str, ...] = Field(
+        default=(), description="further servers of the same model; requests are balanced over all"
+    )
+    requests_per_minute: int | None = Field(default=None, ge=1, description="ceiling over all endpoints")
+    tokens_per_minute: int | None = Field(default=None, ge=1, description="ceiling over all endpoints")
     stall_s: float = Field(default=120.0, gt=0, description="seconds without any answer before giving up")
     rollout_url: str | None = Field(
         default=None,

@@ -193,7 +193,9 @@ def _still_valid(
     given = {vote.principle_id: vote for vote in row.label.votes}
     for wording, principle in wanted.items():
         voted = given.get(principle.id) or given.get(ids.get(principle.id, ""))
-        if voted is None or min(voted.mass_ab, voted.mass_ba) < max(cfg.min_mass, 1e-30):
+        if voted is None or voted.mass_ab is None or voted.mass_ba is None:
+            continue
+        if min(voted.mass_ab, voted.mass_ba) < max(cfg.min_mass, 1e-30):
             continue
         ab, ba = (
             _digest(comparison_turn(pair, principle, cfg.layout)[-1].content)

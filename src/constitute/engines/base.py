@@ -7,13 +7,15 @@ labels. It renders the conversation itself, so that text in a message can never 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from constitute.errors import PromptTooLong
-from constitute.types import Choice, Completion, Record, Request, SamplingParams
+from constitute.types import Choice, Completion, Record, Request, SamplingParams, Score
 
 # Token ids of a label, or of the part of one that precedes a token.
 Ids = tuple[int, ...]
+# What an engine may be unable to do: score labels, score a given text, go on from a begun answer.
+Ability = Literal["choose", "score", "prefill"]
 
 
 class ModelIdentity(Record):
@@ -25,6 +27,8 @@ class ModelIdentity(Record):
     fingerprint: str = ""
     tokenizer_hash: str = ""
     template_hash: str = ""
+    # What a server does of its own accord, where it is known to differ from server to server.
+    defaults: str = ""
 
 
 @runtime_checkable
@@ -58,6 +62,15 @@ class Engine(Protocol):
 
         A label of several tokens is scored exactly, as the sum over its tokens.
         """
+        ...
+
+    async def score(self, request: Request, text: str) -> Score:
+        """Log-probabilities of `text`, token by token, as the assistant's answer; its end is not scored."""
+        ...
+
+    @property
+    def lacks(self) -> Mapping[Ability, str]:
+        """What this engine cannot do, found out before the run: why, and what to do about it."""
         ...
 
     async def close(self) -> None: ...

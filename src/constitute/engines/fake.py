@@ -6,13 +6,13 @@ import asyncio
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from constitute.engines.base import ModelIdentity, check_length
+from constitute.engines.base import Ability, ModelIdentity, check_length
 from constitute.errors import EngineError, RowError
-from constitute.types import Choice, Completion, FinishReason, Request
+from constitute.types import Choice, Completion, FinishReason, Request, Score
 
 if TYPE_CHECKING:
     from constitute.config import EngineConfig
@@ -100,6 +100,23 @@ class FakeEngine:
             labels=tuple(labels),
             logprobs=tuple(math.log(0.9 * weight / sum(weights)) for weight in weights),
         )
+
+    async def score(self, request: Request, text: str) -> Score:
+        """A log-probability between -4 and 0 for each word, fixed by the prompt and the words up to it."""
+        await self._begin(request)
+        words = text.split()
+        seed = hashlib.sha256(self.rendered(request))
+        scores = []
+        for word in words:
+            seed.update(b"\0" + word.encode())
+            scores.append(-4.0 * int.from_bytes(seed.digest()[:2], "big") / 65535)
+        self.answered += 1
+        return Score(token_ids=tuple(range(len(words))), logprobs=tuple(scores))
+
+    @property
+    def lacks(self) -> Mapping[Ability, str]:
+        """Nothing."""
+        return {}
 
     async def close(self) -> None:
         """Nothing is held."""

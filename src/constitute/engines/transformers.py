@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from constitute.engines.base import ModelIdentity, as_bytes, check_length
+from constitute.engines.base import Ability, ModelIdentity, as_bytes, check_length
 from constitute.engines.decoding import Sampled, sample_batch, score_batch
 from constitute.engines.identity import model_fingerprint, tensor_bytes, weights_fingerprint
 from constitute.engines.locate import reason_of, snapshot
@@ -16,7 +16,7 @@ from constitute.engines.tokenizer import eos_ids, load_tokenizer
 from constitute.errors import EngineError, UsageError
 from constitute.packaged import model_path
 from constitute.threads import use_threads
-from constitute.types import Choice, Completion, Request, SamplingParams
+from constitute.types import Choice, Completion, Request, SamplingParams, Score
 
 if TYPE_CHECKING:
     from constitute.config import EngineConfig
@@ -90,6 +90,18 @@ class TransformersEngine:
         check_length(len(context) + max(map(len, ids)) - 1, self._limit)
         scores = await asyncio.gather(*(self._submit((context, None, label)) for label in ids))
         return Choice(labels=tuple(labels), logprobs=tuple(sum(score) for score in scores))
+
+    async def score(self, request: Request, text: str) -> Score:
+        """Log-probabilities of `text` as the answer, teacher-forced."""
+        context = self._renderer.ids(request)
+        ids = self._renderer.label_ids(request, text)
+        check_length(len(context) + len(ids) - 1, self._limit)
+        return Score(token_ids=ids, logprobs=tuple(await self._submit((context, None, ids))))
+
+    @property
+    def lacks(self) -> Mapping[Ability, str]:
+        """Nothing."""
+        return {}
 
     def generate_ids(
         self, prompts: Sequence[Sequence[int]], sampling: SamplingParams, *, logprobs: bool

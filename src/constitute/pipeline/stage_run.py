@@ -21,9 +21,9 @@ from constitute.errors import Abstain, RowError, RunMismatch
 from constitute.progress import Progress
 from constitute.stages.base import Sample
 from constitute.store import Store
-from constitute.types import Choice, Completion, Outcome, Principle, Record, Request, SamplingParams
+from constitute.types import Choice, Completion, Outcome, Principle, Record, Request, SamplingParams, Score
 
-KEY_VERSION = 1
+KEY_VERSION = 2
 
 
 class Identified(Protocol):
@@ -71,6 +71,8 @@ class Question(Record):
     principle_id: str = ""
     principle_sha256: str = ""
     labels: tuple[str, ...] = ()
+    text_sha256: str = ""
+    thinking: int = 0
 
     def key(self) -> str:
         """SHA-256 over canonical JSON: sorted keys, no spaces, ASCII."""
@@ -162,7 +164,7 @@ class Sampler:
         run = self._run
         seed = derive_seed(run.seed, run.stage, self._row_id, step, index)
         request = request.model_copy(update={"sampling": request.sampling.model_copy(update={"seed": seed})})
-        question = self._question(request, step=step, index=index, principle=principle, labels=())
+        question = self._question(request, step=step, index=index, principle=principle)
 
         cut = f"{step} was cut at {request.sampling.max_tokens} tokens"
 
@@ -187,7 +189,7 @@ class Sampler:
         The same question of two rows is asked once.
         """
         run = self._run
-        question = self._question(request, step=step, index=0, principle=principle, labels=tuple(labels))
+        question = self._question(request, step=step, principle=principle, labels=tuple(labels))
 
         async def ask() -> tuple[dict[str, Any], str]:
             choice = await run.engine.choose(request, labels)
@@ -197,8 +199,27 @@ class Sampler:
 
         return Choice.model_validate(await self._answer(question, request, ask))
 
+    async def score(
+        self, request: Request, text: str, *, step: str, principle: Principle | None = None
+    ) -> Score:
+        """Log-probabilities of `text` as the answer; the same question of two rows is asked once."""
+        run = self._run
+        question = self._question(request, step=step, principle=principle, text=text)
+
+        async def ask() -> tuple[dict[str, Any], str]:
+            return (await run.engine.score(request, text)).model_dump(mode="json"), ""
+
+        return Score.model_validate(await self._answer(question, request, ask))
+
     def _question(
-        self, request: Request, *, step: str, index: int, principle: Principle | None, labels: tuple[str, ...]
+        self,
+        request: Request,
+        *,
+        step: str,
+        principle: Principle | None,
+        index: int = 0,
+        labels: tuple[str, ...] = (),
+        text: str = "",
     ) -> Question:
         run = self._run
         return Question(
@@ -212,6 +233,8 @@ class Sampler:
             principle_id=principle.id if principle else "",
             principle_sha256=hashlib.sha256(principle.text.encode()).hexdigest() if principle else "",
             labels=labels,
+            text_sha256=hashlib.sha256(text.encode()).hexdigest() if text else "",
+            thinking=request.thinking,
         )
 
     async def _answer(

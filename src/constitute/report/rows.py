@@ -46,6 +46,7 @@ class PrincipleWork:
     changed: list[float] = field(default_factory=list)
     margins: list[float] = field(default_factory=list)
     flips: int = 0
+    ordered: int = 0
     revisions: list[float] = field(default_factory=list)
 
     @property
@@ -54,7 +55,7 @@ class PrincipleWork:
         return (
             _mean(self.changed),
             _mean(self.margins),
-            share_of(self.flips, len(self.margins)),
+            share_of(self.flips, self.ordered),
             _mean(self.revisions),
         )
 
@@ -122,7 +123,9 @@ def _count_votes(pair: LabelledPair, works: dict[str, PrincipleWork]) -> None:
     for vote in pair.label.votes:
         work = works.setdefault(vote.principle_id, PrincipleWork(vote.principle_id))
         work.margins.append(abs(2 * vote.p_a - 1))
-        work.flips += (vote.p_ab > 0.5) != (vote.p_ba > 0.5)
+        if vote.flips is not None:
+            work.ordered += 1
+            work.flips += vote.flips
         if pair.comparison.b_source.startswith("revision"):
             work.revisions.append(1 - vote.p_a)
 
@@ -148,8 +151,9 @@ def labels_of(store: Store) -> Labels | None:
         for pair in _rows(LabelledPair, store, "label"):
             values["soft"].append(pair.label.p_a)
             for vote in pair.label.votes:
-                values["first"].append((vote.p_ab + 1 - vote.p_ba) / 2)
-                values["mass"].append((vote.mass_ab + vote.mass_ba) / 2)
+                for name, value in (("first", vote.p_first), ("mass", vote.mass)):
+                    if value is not None:
+                        values[name].append(value)
             yield pair
 
     card = label_card(seen(), counts["abstain"], counts["failed"])

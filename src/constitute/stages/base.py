@@ -11,7 +11,7 @@ from constitute.constitution.read import constitution_hash
 from constitute.errors import UsageError
 from constitute.stages import stage_spec
 from constitute.templates import template_hash
-from constitute.types import Choice, Completion, Constitution, Principle, Record, Request
+from constitute.types import Choice, Completion, Constitution, Principle, Record, Request, Score
 
 
 class Sample(Protocol):
@@ -31,6 +31,12 @@ class Sample(Protocol):
         self, request: Request, labels: Sequence[str], *, step: str, principle: Principle | None = None
     ) -> Choice:
         """Log-probabilities of exactly these labels as the assistant's next text."""
+        ...
+
+    async def score(
+        self, request: Request, text: str, *, step: str, principle: Principle | None = None
+    ) -> Score:
+        """Log-probabilities of `text` as the assistant's answer, token by token."""
         ...
 
 

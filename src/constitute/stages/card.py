@@ -12,16 +12,19 @@ from constitute.types import LabelledPair, Record
 class LabelCard(Record):
     """Figures over labelled pairs; those over none are None.
 
-    `flips` counts votes whose two orders prefer different answers, `flip_low` and `flip_high` are the
-    95 % Wilson interval of their share. `p_first` is the mean probability of whatever is shown first
-    (0.5 without order bias), `p_a` the mean P(A), `margin` the mean of |2 P(A) - 1|, `mass` the mean
-    probability of the two labels together.
+    `ordered` votes were taken in both orders; `flips` of them prefer different answers in each, and
+    `flip_low` and `flip_high` are the 95 % Wilson interval of their share. `p_first` is the mean probability
+    of whatever is shown first (0.5 without order bias), `p_a` the mean P(A), `margin` the mean of
+    |2 P(A) - 1|, `mass` the mean probability of the two labels together. `censored` votes have an option
+    whose probability was bounded, not measured.
     """
 
     pairs: int
     abstained: int
     failed: int
     votes: int
+    ordered: int
+    censored: int
     flips: int
     flip_rate: float | None
     flip_low: float
@@ -35,7 +38,7 @@ class LabelCard(Record):
 
 def label_card(labelled: Iterable[LabelledPair], abstained: int, failed: int) -> LabelCard:
     """The card of labelled pairs, read once."""
-    pairs = votes = flips = 0
+    pairs = votes = censored = flips = 0
     p_a: list[float] = []
     margin: list[float] = []
     p_first: list[float] = []
@@ -45,27 +48,33 @@ def label_card(labelled: Iterable[LabelledPair], abstained: int, failed: int) ->
         pairs += 1
         p_a.append(row.label.p_a)
         margin.append(abs(2 * row.label.p_a - 1))
-        least = min(least, row.label.mass)
+        least = min(least, math.inf if row.label.mass is None else row.label.mass)
         flips += row.label.flips
         for vote in row.label.votes:
             votes += 1
-            p_first.append((vote.p_ab + 1 - vote.p_ba) / 2)
-            mass.append((vote.mass_ab + vote.mass_ba) / 2)
-    low, high = wilson(flips, votes)
+            censored += vote.censored
+            if vote.p_first is not None:
+                p_first.append(vote.p_first)
+            if vote.mass is not None:
+                mass.append(vote.mass)
+    ordered = len(p_first)
+    low, high = wilson(flips, ordered)
     return LabelCard(
         pairs=pairs,
         abstained=abstained,
         failed=failed,
         votes=votes,
+        ordered=ordered,
+        censored=censored,
         flips=flips,
-        flip_rate=_mean([flips], votes),
+        flip_rate=_mean([flips], ordered),
         flip_low=low,
         flip_high=high,
-        p_first=_mean(p_first, votes),
+        p_first=_mean(p_first, ordered),
         p_a=_mean(p_a, pairs),
         margin=_mean(margin, pairs),
-        mass=_mean(mass, votes),
-        least_mass=least if pairs else None,
+        mass=_mean(mass, len(mass)),
+        least_mass=least if math.isfinite(least) else None,
     )
 
 

@@ -22,7 +22,7 @@ BASE = Question(
     labels=("A", "B"),
 )
 CHANGES: dict[str, Any] = {
-    "key_version": 2,
+    "key_version": 3,
     "stage": "revise",
     "stage_version": 2,
     "prompt_sha256": "01" * 32,
@@ -32,6 +32,7 @@ CHANGES: dict[str, Any] = {
     "model.fingerprint": "f",
     "model.tokenizer_hash": "t",
     "model.template_hash": "c",
+    "model.defaults": "d",
     "sampling.max_tokens": 9,
     "sampling.temperature": 0.6,
     "sampling.top_p": 0.8,
@@ -43,6 +44,8 @@ CHANGES: dict[str, Any] = {
     "principle_id": "brief",
     "principle_sha256": "12" * 32,
     "labels": ("B", "A"),
+    "text_sha256": "22" * 32,
+    "thinking": 64,
 }
 
 
@@ -68,7 +71,7 @@ def test_no_field_is_left_without_a_mutation() -> None:
 
 
 def test_the_key_is_the_same_in_every_version_and_process() -> None:
-    assert BASE.key() == "445befcd8c17c8e329758aac1bc3686e4cf24ebbf667c5c213f9936f35e63496"
+    assert BASE.key() == "73e440c994a2ba9295307b861fc916e4752ba94841d8046c7cd51041ed79980b"
     assert BASE.model_copy().key() == BASE.key()
 
 

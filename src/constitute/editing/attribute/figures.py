@@ -168,7 +168,9 @@ def _influence(
         without=share_of(turned, len(changes)),
         agrees=share_of(agrees, n),
         confidence=mean([abs(2 * vote.p_a - 1) for vote in cast]) if cast else None,
-        order_flips=share_of(sum((vote.p_ab > 0.5) != (vote.p_ba > 0.5) for vote in cast), n),
+        order_flips=share_of(
+            sum(bool(vote.flips) for vote in cast), sum(vote.flips is not None for vote in cast)
+        ),
         silent=share_of(sum(not _confident(vote, margin) for vote in cast), n),
         missing=len(table) - n,
     )

@@ -94,8 +94,8 @@ def judgement_of(votes: Sequence[PrincipleVote], p_a: float) -> Judgement:
     return Judgement(
         p_b=1.0 - p_a,
         votes=len(votes),
-        flips=sum((vote.p_ab > 0.5) != (vote.p_ba > 0.5) for vote in votes),
-        p_first=mean([(vote.p_ab + 1.0 - vote.p_ba) / 2 for vote in votes]),
+        flips=sum(bool(vote.flips) for vote in votes),
+        p_first=mean([0.5 if vote.p_first is None else vote.p_first for vote in votes]),
     )
 
 

@@ -77,7 +77,8 @@ async def ask_votes(
         status = "ok"
         try:
             row = await label(pairs[at], Sampler(runs.label, pairs[at].id), cfg, alone)
-            columns[name][at] = (row.label.votes[0].p_ab, row.label.votes[0].p_ba)
+            vote = row.label.votes[0]
+            columns[name][at] = (vote.p_ab, vote.p_ab if vote.p_ba is None else vote.p_ba)
         except (Abstain, RowError) as problem:
             status = "abstain" if isinstance(problem, Abstain) else "failed"
             reasons[name, at] = str(problem)

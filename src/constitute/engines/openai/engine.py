@@ -5,20 +5,27 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from constitute.engines.base import ModelIdentity, as_bytes, branches, check_length, label_logprob
+from constitute.engines.base import (
+    Ability,
+    ModelIdentity,
+    as_bytes,
+    branches,
+    check_length,
+    label_logprob,
+)
 from constitute.engines.identity import model_fingerprint
 from constitute.engines.openai import wire
 from constitute.engines.openai.http import Transport
 from constitute.engines.openai.probe import Server, probe
 from constitute.engines.render import Renderer
 from constitute.engines.tokenizer import load_tokenizer
-from constitute.errors import RowError
+from constitute.errors import RowError, UsageError
 from constitute.packaged import model_path
-from constitute.types import Choice, Completion, Request
+from constitute.types import Choice, Completion, Request, Score
 
 if TYPE_CHECKING:
     from constitute.config import EngineConfig
@@ -102,6 +109,27 @@ class OpenAIEngine:
         )
         scores = dict(zip(wanted, answers, strict=True))
         return Choice(labels=tuple(labels), logprobs=tuple(label_logprob(label, scores) for label in ids))
+
+    async def score(self, request: Request, text: str) -> Score:
+        """Log-probabilities of `text` as the answer. Raises `UsageError` where the server gets messages."""
+        if self._renderer is None:
+            raise UsageError(self.lacks["score"])
+        context = self._renderer.ids(request)
+        ids = self._renderer.label_ids(request, text)
+        check_length(len(context) + len(ids), self._limit)
+        whole = context + ids
+        body = await self._transport.post("/v1/completions", wire.given_payload(self._server.model, whole))
+        return Score(token_ids=ids, logprobs=tuple(wire.read_given(body, whole, len(context))))
+
+    @property
+    def lacks(self) -> Mapping[Ability, str]:
+        """What a server that gets messages cannot do."""
+        if self._renderer is not None:
+            return {}
+        return {
+            "score": f"{self._server.base} gives no log-probabilities of a given text; serve the model with "
+            "vLLM and set engine.tokenizer, or name a local model"
+        }
 
     async def close(self) -> None:
         """Close the connections; the server goes on."""

@@ -7,19 +7,19 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from constitute.engines.base import ModelIdentity, check_length
+from constitute.engines.base import Ability, ModelIdentity, check_length
 from constitute.engines.identity import tensor_bytes, weights_fingerprint
 from constitute.engines.openai import wire
 from constitute.engines.openai.engine import OpenAIEngine
 from constitute.engines.openai.http import Transport
 from constitute.engines.openai.probe import Server, probe
 from constitute.errors import EngineError, PromptTooLong, RowError, UsageError
-from constitute.types import Choice, Completion, Request, SamplingParams
+from constitute.types import Choice, Completion, Request, SamplingParams, Score
 
 if TYPE_CHECKING:
     from constitute.config import EngineConfig
@@ -86,6 +86,16 @@ class RolloutServer:
         """Exact log-probabilities of the labels, as `OpenAIEngine` scores them."""
         with self._asking():
             return await self._engine.choose(request, labels)
+
+    async def score(self, request: Request, text: str) -> Score:
+        """Log-probabilities of `text` as the answer, as `OpenAIEngine` scores it."""
+        with self._asking():
+            return await self._engine.score(request, text)
+
+    @property
+    def lacks(self) -> Mapping[Ability, str]:
+        """What the server cannot do."""
+        return self._engine.lacks
 
     def generate_ids(
         self, prompts: Sequence[Sequence[int]], sampling: SamplingParams, *, logprobs: bool

@@ -7,10 +7,17 @@ import gc
 import logging
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from constitute.engines.base import ModelIdentity, as_bytes, branches, check_length, label_logprob
+from constitute.engines.base import (
+    Ability,
+    ModelIdentity,
+    as_bytes,
+    branches,
+    check_length,
+    label_logprob,
+)
 from constitute.engines.identity import model_fingerprint, tensor_bytes, weights_fingerprint
 from constitute.engines.locate import reason_of, snapshot
 from constitute.engines.render import Renderer
@@ -19,7 +26,7 @@ from constitute.engines.vllm.loop import StepLoop
 from constitute.errors import EngineError, UsageError
 from constitute.packaged import model_path
 from constitute.threads import use_threads
-from constitute.types import Choice, Completion, Request, SamplingParams
+from constitute.types import Choice, Completion, Request, SamplingParams, Score
 
 if TYPE_CHECKING:
     from constitute.config import EngineConfig
@@ -99,6 +106,20 @@ class VLLMEngine:
         }
         return Choice(labels=tuple(labels), logprobs=tuple(label_logprob(label, scores) for label in ids))
 
+    async def score(self, request: Request, text: str) -> Score:
+        """Log-probabilities of `text` as the answer, from one pass over prompt and text."""
+        context = self._renderer.ids(request)
+        ids = self._renderer.label_ids(request, text)
+        check_length(len(context) + len(ids), self._limit)
+        whole = context + ids
+        output = await self._loop.submit(whole, _given())
+        return Score(token_ids=ids, logprobs=tuple(_prompt_logprobs(output, whole, len(context))))
+
+    @property
+    def lacks(self) -> Mapping[Ability, str]:
+        """Nothing."""
+        return {}
+
     def generate_ids(
         self, prompts: Sequence[Sequence[int]], sampling: SamplingParams, *, logprobs: bool
     ) -> list[Completion]:
@@ -118,15 +139,12 @@ class VLLMEngine:
 
         Prompt log-probabilities skip the prefix cache, which costs nothing here: it is empty after a sync.
         """
-        from vllm import SamplingParams as VLLMSampling
-
         texts = [[*prompt, *completion] for prompt, completion in zip(prompts, completions, strict=True)]
         for text in texts:
             check_length(len(text), self._limit)
-        params = VLLMSampling(max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False)
-        outputs = self._loop.run(texts, [params] * len(texts))
+        outputs = self._loop.run(texts, [_given()] * len(texts))
         return [
-            [output.prompt_logprobs[place][text[place]].logprob for place in range(len(prompt), len(text))]
+            _prompt_logprobs(output, text, len(prompt))
             for prompt, text, output in zip(prompts, texts, outputs, strict=True)
         ]
 
@@ -251,6 +269,24 @@ def _scoring(tokens: Sequence[int]) -> Any:
         detokenize=False,
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
+
+
+def _given() -> Any:
+    """Parameters that return the log-probability of every token of the prompt."""
+    from vllm import SamplingParams as VLLMSampling
+    from vllm.sampling_params import RequestOutputKind
+
+    return VLLMSampling(
+        max_tokens=1,
+        temperature=0.0,
+        prompt_logprobs=0,
+        detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def _prompt_logprobs(output: Any, tokens: Sequence[int], start: int) -> list[float]:
+    return [output.prompt_logprobs[place][tokens[place]].logprob for place in range(start, len(tokens))]
 
 
 def _reseeded(sampling: SamplingParams, index: int) -> SamplingParams:
