@@ -139,9 +139,9 @@ FAULTS = [
     ),
     Fault(
         "the engine never gets the new weights",
-        "train/ppo/run.py",
-        "self.engine.update_weights(named_weights(actor.model), fingerprint=mark)",
-        "list(named_weights(actor.model))",
+        "train/ppo/sync.py",
+        "self.engine.update_weights(named_weights(self.actor.model), fingerprint=mark)",
+        "list(named_weights(self.actor.model))",
         GIBBS + "test_ppo_lands_at_the_optimum",
     ),
     Fault(

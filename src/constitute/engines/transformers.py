@@ -103,6 +103,11 @@ class TransformersEngine:
         """Nothing."""
         return {}
 
+    @property
+    def dtype(self) -> str:
+        """The dtype of the weights."""
+        return str(self._model.dtype).removeprefix("torch.")
+
     def generate_ids(
         self, prompts: Sequence[Sequence[int]], sampling: SamplingParams, *, logprobs: bool
     ) -> list[Completion]:

@@ -120,6 +120,11 @@ class VLLMEngine:
         """Nothing."""
         return {}
 
+    @property
+    def dtype(self) -> str:
+        """The dtype of the weights."""
+        return str(self._llm.llm_engine.model_config.dtype).removeprefix("torch.")
+
     def generate_ids(
         self, prompts: Sequence[Sequence[int]], sampling: SamplingParams, *, logprobs: bool
     ) -> list[Completion]:

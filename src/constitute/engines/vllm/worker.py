@@ -46,8 +46,9 @@ class WeightSync:
         return {"tensors": counted[0]}
 
     def takes_weights(self: Any) -> dict[str, Any]:
-        """Tell a client that this extension is loaded."""
-        return {"takes_weights": True}
+        """Tell a client that this extension is loaded, and what it rounds weights to."""
+        dtype = str(self.model_runner.model_config.dtype).removeprefix("torch.")
+        return {"takes_weights": True, "dtype": dtype}
 
 
 def _counted(paths: list[Path], count: list[int]) -> Iterator[tuple[str, Any]]:
