@@ -140,6 +140,8 @@ class TransformersEngine:
         if self._waiting or (self._driver is not None and not self._driver.done()):
             raise RuntimeError("requests are in flight; finish them before a weight sync")
         named = {name: tensor.detach().clone() for name, tensor in named_tensors}
+        if not set(named) <= set(self._model.state_dict()):
+            named = self._own_names(named)
         missing, unexpected = self._model.load_state_dict(named, strict=False)
         tied = set(getattr(self._model, "all_tied_weights_keys", None) or ())
         if unexpected or set(missing) - tied:
@@ -150,6 +152,20 @@ class TransformersEngine:
         if fingerprint is None:
             fingerprint = weights_fingerprint((name, tensor_bytes(tensor)) for name, tensor in named.items())
         self._identity = self._identity.model_copy(update={"fingerprint": fingerprint})
+
+    def _own_names(self, named: dict[str, Any]) -> dict[str, Any]:
+        """Checkpoint tensors as this model holds them: transformers keeps a layer's experts in one tensor."""
+        tied = set(getattr(self._model, "all_tied_weights_keys", None) or ())
+        model, loading = type(self._model).from_pretrained(
+            None,
+            config=self._model.config,
+            state_dict=named,
+            dtype=self._model.dtype,
+            output_loading_info=True,
+        )
+        if loading["missing_keys"] or loading["unexpected_keys"]:
+            return named
+        return {name: tensor for name, tensor in model.state_dict().items() if name not in tied}
 
     async def close(self) -> None:
         """Free the model; whatever still waits gets `EngineError`."""

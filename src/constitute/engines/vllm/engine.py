@@ -170,7 +170,11 @@ class VLLMEngine:
         if fingerprint is None:
             fingerprint = weights_fingerprint((name, tensor_bytes(tensor)) for name, tensor in named)
         self._llm.collective_rpc("sync_weights", args=(named,))
-        self._llm.reset_prefix_cache()
+        if not self._llm.reset_prefix_cache():
+            raise EngineError(
+                "vLLM keeps prefixes computed with the old weights; let nothing else use this engine and "
+                "continue from the last checkpoint"
+            )
         self._identity = self._identity.model_copy(update={"fingerprint": fingerprint})
 
     async def close(self) -> None:

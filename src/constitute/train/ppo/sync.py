@@ -137,7 +137,14 @@ def named_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
     once = {name.replace(".base_layer.", ".") for name in first.values()}
     for name, tensor in lora.plain_state(model):
         if name in once:
-            yield name, sharding.whole(tensor.detach())
+            yield from _as_stored(model, name, sharding.whole(tensor.detach()))
+
+
+def _as_stored(model: Any, name: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """The checkpoint's tensors of one of the model's: its experts are one in memory and many on disk."""
+    from transformers.core_model_loading import revert_weight_conversion
+
+    yield from revert_weight_conversion(model, {name: tensor}).items()
 
 
 def pushed(before: Scores | None, after: Scores, dtype: str, limits: GapLimits) -> Push:
