@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from constitute.engines.base import Ability, ModelIdentity, as_bytes, check_length
 from constitute.engines.decoding import Sampled, sample_batch, score_batch
 from constitute.engines.identity import model_fingerprint, tensor_bytes, weights_fingerprint
-from constitute.engines.locate import reason_of, snapshot
+from constitute.engines.locate import reason_of, require, snapshot
 from constitute.engines.render import Renderer
 from constitute.engines.tokenizer import eos_ids, load_tokenizer
 from constitute.errors import EngineError, UsageError
@@ -271,6 +271,7 @@ def _load(path: str, config: EngineConfig) -> Any:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     # bf16 matrix products die with SIGILL on CPUs that only claim to have them.
     dtype = "float32" if device == "cpu" and config.dtype == "auto" else config.dtype
+    require(path)
     # Bars on stderr would mix with the progress line.
     disable_progress_bar()
     try:

@@ -19,7 +19,7 @@ from constitute.engines.base import (
     label_logprob,
 )
 from constitute.engines.identity import model_fingerprint, tensor_bytes, weights_fingerprint
-from constitute.engines.locate import reason_of, snapshot
+from constitute.engines.locate import reason_of, require, snapshot
 from constitute.engines.render import Renderer
 from constitute.engines.tokenizer import load_tokenizer
 from constitute.engines.vllm.loop import StepLoop
@@ -204,6 +204,7 @@ def _start(path: str, config: EngineConfig) -> Any:
             f"vLLM cannot be imported ({problem}); install constitute[vllm] (GPU) or constitute[cpu], or set "
             "engine.kind=transformers"
         ) from problem
+    require(path)
     on_cpu = current_platform.is_cpu()
     use_threads(path, config.threads)
     set_num_threads = torch.set_num_threads
