@@ -60,7 +60,7 @@ def _forget_expert_kernels(model: Any) -> None:
     them unpacked, and the kernel reads them in the wrong order without an error.
     """
     for layer in model.modules():
-        method = getattr(layer, "quant_method", None)
+        method: Any = getattr(layer, "quant_method", None)
         if getattr(method, "moe_kernel", None) is not None:
             method.moe_kernel = None
 

@@ -76,7 +76,7 @@ def _conversation(row: Row, loss: Loss) -> Conversation:
     weights = _weights(row.value[key], key)
     if len(weights) < len(turns):
         weights = _weights(None if key in _WHOLE else row.value.get("prompt"), "prompt") + weights
-    weights = [None] * (len(turns) - len(weights)) + weights
+    weights = [*[None] * (len(turns) - len(weights)), *weights]
     places = _answers_in(turns)
     unsaid = set(places if loss == "all" else places[-1:])
     trained = tuple(at for at in places if weights[at] or (weights[at] is None and at in unsaid))

@@ -92,7 +92,8 @@ class Sync:
         rows = None
         if self.engine is not None:
             rows = sampled_rows(self.engine, prompts[:PROBE_ROWS], sampling, context)
-        probe = Probe(*self.team.share(rows), self.pad_id, self.token_budget)
+        starts, answers = self.team.share(rows)
+        probe = Probe(starts, answers, self.pad_id, self.token_budget)
         return probe, self._measure(probe)
 
     def push(self, before: tuple[Probe, Scores | None] | None, mark: str) -> dict[str, Any]:
