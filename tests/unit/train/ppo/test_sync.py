@@ -266,9 +266,12 @@ def test_old_weights_in_the_engine_stop_a_run_at_the_default_rates(tmp_path, whi
 
 
 class Strict(CausalRollouts):
-    """An engine of 64 tokens of context that samples one more token to score, as vLLM does."""
+    """An engine of 64 tokens of context that never ends a response, and samples one more token to score."""
 
     context_length = 64
+
+    def __init__(self, folder, eos):
+        super().__init__(folder, ())
 
     def score_ids(self, prompts, completions):
         for prompt, completion in zip(prompts, completions, strict=True):
