@@ -106,7 +106,8 @@ def measure(engine: Rollouter, actor: Actor, probe: Probe) -> Scores:
     """Score the probe in both. Where weights are sharded every other process runs `follow_measure`."""
     theirs = engine.score_ids(probe.prompts, probe.completions)
     ours = own_logprobs(actor, probe)
-    rounded = _rounded_logprobs(actor, probe, dtype_of(engine)) if dtype_of(engine) in _HALF else ours
+    # Of an engine that does not say its dtype it is unknown which changes it could show.
+    rounded = ours if dtype_of(engine) == "float32" else _rounded_logprobs(actor, probe, dtype_of(engine))
     return Scores(ours, rounded, [value for row in theirs for value in row])
 
 
@@ -130,7 +131,7 @@ def own_logprobs(actor: Actor, probe: Probe) -> list[float]:
 
 
 def _rounded_logprobs(actor: Actor, probe: Probe, dtype: str) -> list[float] | None:
-    if sharding.is_sharded(actor.model):
+    if dtype not in _HALF or sharding.is_sharded(actor.model):
         return None
     with rounded(actor.model, _HALF[dtype]):
         return own_logprobs(actor, probe)

@@ -217,6 +217,13 @@ def test_in_16_bits_old_weights_show_where_the_policy_moves_enough():
     assert len(pushes_of(actor, Rounding(actor, stale=True), 3, 1e-7)) == 3
 
 
+def test_an_engine_that_hides_its_dtype_is_judged_by_the_gap_alone():
+    actor = actor_of()
+    engine = Rounding(actor, stale=True)
+    engine.dtype = "float8"
+    assert [one.moved for one in pushes_of(actor, engine, 2, 3e-3)] == [None, None]
+
+
 def test_changes_are_not_compared_where_the_engine_held_another_model():
     before = Scores([0.0, 0.0], [0.0, 0.0], [-1.0, -1.0])
     after = Scores([-0.1, -0.1], [-0.1, -0.1], [-0.1, -0.1])
