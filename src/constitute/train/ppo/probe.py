@@ -59,8 +59,13 @@ class Scores:
 
     @property
     def gap(self) -> Gap:
-        """What separates engine and trainer."""
-        return gap_of([a - b for a, b in zip(self.theirs, self.ours, strict=True)])
+        """What separates the engine from the trainer's weights as it holds them, or as they are.
+
+        Rounding swallows small steps that all go one way: on SmolLM2-135M in bfloat16 a healthy engine was
+        0.17 nats off after one update, of which 0.04 are left once the trainer's weights are rounded too.
+        """
+        own = self.ours if self.rounded is None else self.rounded
+        return gap_of([a - b for a, b in zip(self.theirs, own, strict=True)])
 
 
 def dtype_of(engine: Any) -> str:
