@@ -30,8 +30,9 @@ class GapLimits:
     noise: float
 
 
-# Measured over pushes at the default rate, the trainer's weights rounded as the engine's (about 250 tokens), on
-# the embedded model and on SmolLM2-135M: the larger mean, p95, max and noise, and how often the gap is allowed.
+# Measured over pushes at the default rate, the trainer's weights rounded as the engine's (about 250 tokens),
+# on the embedded model and on SmolLM2-135M: the larger mean, p95, max and noise, and how many times the gap
+# is allowed.
 #   float32, vLLM on a CPU: 6.3e-6, 2.1e-5, 4.1e-5 and 1.3e-5 (2e-6 embedded); 16, 48 and 240 times.
 #   float16, transformers on a CPU: 8e-4, 0.004, 0.017 and 0.002 (embedded alone). Some 120 times, for where
 #       weights cannot be rounded the gap was 0.011, 0.05 and 0.37.
