@@ -109,7 +109,7 @@ class Listener:
         self.heard.append(f"{self.rendered(request).decode()}<< {answer}")
         return Completion(text=answer)
 
-    async def choose(self, request: Request, labels: Sequence[str]) -> Choice:
+    async def choose(self, request: Request, labels: Sequence[str], *, spelled: bool = False) -> Choice:
         self.heard.append(f"{self.rendered(request).decode()}<< {' or '.join(labels)}")
         return Choice(labels=tuple(labels), logprobs=(-0.5, -1.0))
 

@@ -54,7 +54,7 @@ class Rater:
     def rendered(self, request):
         return f"{request.messages[0].content}\0{request.prefill}\0".encode()
 
-    async def choose(self, request, labels):
+    async def choose(self, request, labels, *, spelled=False):
         assert tuple(labels) == RATINGS
         text = request.messages[0].content
         self.heard.append(text)
