@@ -34,17 +34,17 @@ async def choose_by_ids(
     if not spelled:
         ids = [renderer.label_ids(request, label) for label in labels]
         check_length(len(context) + max(map(len, ids)) - 1, limit)
-        found = await _after(context, next_logprobs)(branches(ids))
+        found = await after(context, next_logprobs)(branches(ids))
         return Choice(labels=tuple(labels), logprobs=tuple(label_logprob(label, found) for label in ids))
     options = sequences(labels, lambda text: renderer.label_ids(request, text))
     check_length(len(context) + max(len(ids) for option in options for ids in option) - 1, limit)
     same = shared(options)
     rest = [[ids[len(same) :] for ids in option] for option in options]
-    logprobs = await read_options(rest, _after(context + same, next_logprobs))
+    logprobs = await read_options(rest, after(context + same, next_logprobs))
     return Choice(labels=tuple(labels), logprobs=logprobs)
 
 
-def _after(context: Ids, next_logprobs: Next) -> Scores:
+def after(context: Ids, next_logprobs: Next) -> Scores:
     """The scores of tokens after `context` and a prefix, all prefixes at once."""
 
     async def scores(wanted: Mapping[Ids, tuple[int, ...]]) -> dict[Ids, dict[int, float]]:
