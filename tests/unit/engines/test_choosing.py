@@ -18,8 +18,8 @@ from constitute.types import Message, Request
 PLAIN = "{% for m in messages %}{{ m['role'] + ':' + m['content'] + ';' }}{% endfor %}assistant:"
 # It writes an empty block of thinking before every answer, and leaves it out of the prompt.
 THINKS = (
-    "{% for m in messages %}{{ m['role'] + ':' + ('<t>' if m['role'] == 'assistant' else '') + m['content'] }}"
-    "{{ ';' }}{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
+    "{% for m in messages %}{{ m['role'] + ':' }}{% if m['role'] == 'assistant' %}<t>{% endif %}"
+    "{{ m['content'] + ';' }}{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
 )
 ASKED = Request(messages=(Message(role="user", content="A or B?"),))
 

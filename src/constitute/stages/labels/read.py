@@ -16,6 +16,8 @@ from constitute.types import Choice, Message, Principle, Request, SamplingParams
 
 # Room for `**(10)**.` and the end of the turn: what is longer is no bare answer.
 _SAMPLED = SamplingParams(max_tokens=16, temperature=1.0)
+# Share of an option, such as 1, from which it matters that it may have been the beginning of 10.
+_MAY_BE_LONGER = 0.01
 # (What is asked, the step's name, the principle it is asked under.)
 Asked = tuple[tuple[Message, ...], str, Principle | None]
 
@@ -70,7 +72,14 @@ def of_choice(choice: Choice, where: str) -> Reading:
         return Reading((1.0 / len(logprobs),) * len(logprobs), 0.0)
     weights = [math.exp(value - top) for value in logprobs]
     total = math.fsum(weights)
-    return Reading(tuple(weight / total for weight in weights), choice.mass, bool(choice.censored))
+    shares = dict(zip(choice.labels, (weight / total for weight in weights), strict=True))
+    for option in choice.censored:
+        begun = [other for other in shares if other != option and option.startswith(other)]
+        if any(shares[other] >= _MAY_BE_LONGER for other in begun):
+            raise Abstain(
+                f"{begun[0]} may be the beginning of {option}, which the server did not list {where}"
+            )
+    return Reading(tuple(shares.values()), choice.mass, bool(choice.censored))
 
 
 def of_answers(texts: Sequence[str], options: Sequence[str]) -> Reading:
