@@ -18,6 +18,8 @@ from typing import Any
 
 from constitute.types import Message, Principle, Prompt, Request
 
+_WORDS = "mend the kettle with care and ask a neighbour before the rain comes over the stone bridge"
+
 
 def main(arguments: Sequence[str]) -> None:
     """Print requests and CPU seconds of both sides, and their ratios."""
@@ -73,9 +75,7 @@ def _requests(count: int) -> list[Request]:
     from constitute.stages.labels.base import ONE_TOKEN
     from constitute.stages.labels.rating import score_turn
 
-    words = (
-        "mend the kettle with care and ask a neighbour before the rain comes over the stone bridge".split()
-    )
+    words = _WORDS.split()
     principle = Principle(id="kind", text="Be kind.", critique="c", revise="r", compare="Which is kinder?")
     rows = []
     for place in range(count):

@@ -17,8 +17,10 @@ from constitute.errors import RowError
 OPENINGS = ("", " ", "(", " (", "**")
 # An opening that holds less than this share of what the options may have is not read further. All that is
 # left unread can so move an option's share by no more than this for each opening, and mostly by far less,
-# as what follows an opening splits about as the rest does.
+# as what follows an opening splits about as the rest does. Where options may have less than `LEAST_MASS` in
+# all, the share is of that: such a model answers something else, which is no reason to ask it more.
 LEAST_SHARE = 0.01
+LEAST_MASS = 0.1
 
 # {tokens before: next tokens} -> log P (nats) of each of those next tokens.
 Scores = Callable[[Mapping[Ids, tuple[int, ...]]], Awaitable[Mapping[Ids, Mapping[int, float]]]]
@@ -89,7 +91,9 @@ async def read_options(
         unread = [o for place, o in enumerate(options) if all(ids not in known for ids in o)]
         due = {option[0][:length] for option in unread for length in range(1, len(option[0]))}
         reach = math.fsum(math.exp(value) for ids, value in known.items() if ids in owner or ids in waiting)
-        next_ones = [ids for ids in waiting if ids in due or math.exp(known[ids]) >= least * reach]
+        next_ones = [
+            ids for ids in waiting if ids in due or math.exp(known[ids]) >= least * max(reach, LEAST_MASS)
+        ]
     read = {ids: value for ids, value in known.items() if ids in owner}
     return tuple(log_sum([_without(ids, read) for ids in option if ids in read]) for option in options)
 

@@ -6,12 +6,13 @@ import math
 from collections.abc import Sequence
 
 import pytest
-from tiny_models import byte_tokenizer
+from tiny_models import byte_tokenizer, chatml_tokenizer
 
 from constitute.config import EngineConfig
 from constitute.engines.base import Ids
 from constitute.engines.choosing import after, choose_by_ids
 from constitute.engines.render import Renderer
+from constitute.engines.spelling import sequences
 from constitute.errors import PromptTooLong
 from constitute.types import Message, Request
 
@@ -75,6 +76,25 @@ async def test_what_the_template_writes_before_every_answer_is_no_part_of_it() -
     judge = Judge(THINKS, {"<t>": {"A": 0.7, "B": 0.2}})
     assert await judge.p(("A", "B")) == pytest.approx([0.7, 0.2], abs=1e-6)
     assert judge.asked == ["<t>"]
+
+
+async def test_spellings_known_from_another_prompt_are_those_of_this_one() -> None:
+    """A tokenizer that merges: the same ids whether they are found anew or known already."""
+    renderer = Renderer(chatml_tokenizer(), "merges")
+
+    async def flat(prompt: Ids, tokens: Sequence[int]) -> dict[int, float]:
+        seen.append((prompt[-1], tuple(tokens)))
+        return dict.fromkeys(tokens, math.log(0.001))
+
+    rounds = []
+    for text in ("Which is better?", "Which is kinder? Say it in a word.", "Which is better?"):
+        seen: list[tuple[int, tuple[int, ...]]] = []
+        request = Request(messages=(Message(role="user", content=text),))
+        await choose_by_ids(renderer, request, ("A", "B"), flat, limit=None, spelled=True)
+        rounds.append(seen)
+        fresh = sequences(("A", "B"), lambda text, asked=request: renderer.label_ids(asked, text))
+        assert set(seen[0][1]) == {ids[0] for option in fresh for ids in option}
+    assert rounds[0] == rounds[1] == rounds[2]
 
 
 async def test_a_label_beyond_the_context_is_refused() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from constitute.engines.base import Ids
 from constitute.engines.spelling import (
+    LEAST_MASS,
     LEAST_SHARE,
     read_options,
     sequences,
@@ -86,7 +87,7 @@ async def test_what_is_left_unread_moves_no_option_by_more_than_its_bound(
     beginnings = {ids[:length] for option in options for ids in option for length in range(len(ids))}
     left = len(beginnings) - sum(map(len, model.rounds))
     reach = math.fsum(exact) / (1 - min(left * LEAST_SHARE, 0.5))
-    assert found == pytest.approx(exact, abs=max(left * LEAST_SHARE * reach, 1e-9))
+    assert found == pytest.approx(exact, abs=max(left * LEAST_SHARE * max(reach, LEAST_MASS), 1e-9))
 
 
 async def letters(first: dict[int, float], after: dict[Ids, dict[int, float]]) -> tuple[list[float], int]:
@@ -115,6 +116,11 @@ async def test_a_judge_that_opens_with_a_bracket_is_read_after_it() -> None:
 async def test_one_question_is_enough_where_the_letters_come_first() -> None:
     found, asked = await letters({1: 0.6, 2: 0.38, 3: 0.009, 4: 0.001}, {})
     assert asked == 1 and found == pytest.approx([0.6, 0.38], rel=1e-12)
+
+
+async def test_a_model_that_answers_something_else_is_not_asked_more() -> None:
+    found, asked = await letters({1: 2e-4, 2: 1e-4, 3: 9e-4, 4: 5e-4}, {})
+    assert asked == 1 and found == pytest.approx([2e-4, 1e-4], rel=1e-12)
 
 
 async def test_ten_is_read_after_one_and_taken_out_of_it() -> None:
