@@ -14,7 +14,7 @@ from constitute.pipeline.drive import run_jobs
 from constitute.pipeline.stage_run import Sampler, StageRun
 from constitute.progress import Progress
 from constitute.stages.generate import generate, response_id
-from constitute.stages.label import label, pair_of_samples
+from constitute.stages.labels.stage import label, pair_of_samples
 from constitute.store import Store
 from constitute.templates import render
 from constitute.types import (
@@ -68,7 +68,8 @@ async def ask_votes(
     """
     columns: dict[str, list[Vote | None]] = {name: [None] * len(pairs) for name, _, _ in jobs}
     reasons: dict[tuple[str, int], str] = {}
-    cfg = config.label.model_copy(update={"principles": "all"})
+    # The lint is about the compare form, which other methods do not show.
+    cfg = config.label.model_copy(update={"principles": "all", "method": "choice"})
     progress = runs.label.progress
 
     async def vote_one(job: tuple[str, Principle, int]) -> None:
