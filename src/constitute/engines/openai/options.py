@@ -78,7 +78,7 @@ def _read(positions: Sequence[Position], options: Sequence[str]) -> dict[str, _F
         for option in options:
             if option in here:
                 found[option].read += [weight + value for value in here[option]]
-            elif option != whole and _begins(prefix, option):
+            elif option != whole and _begins(prefix, option) and not (goes_on and _spelt(taken, option)):
                 found[option].hidden.append(weight + least)
         if not goes_on:
             break
@@ -109,6 +109,11 @@ def _begins(text: str, option: str) -> bool:
     """Whether an answer that begins with `text` may still turn out to be `option`."""
     bare = text.lstrip(_OPENING)
     return option.startswith(bare) or (len(option) > 1 and option.lower().startswith(bare.lower()))
+
+
+def _spelt(text: str, option: str) -> bool:
+    """Whether `text` spells the option's first letters: the answer is then read on, and hides nothing here."""
+    return bool(text.lstrip(_OPENING)) and _begins(text, option)
 
 
 def _bound(position: Position) -> float:
