@@ -11,8 +11,8 @@ from constitute.engines.base import Ability, ModelIdentity, as_bytes, check_leng
 from constitute.engines.decoding import Sampled, sample_batch, score_batch
 from constitute.engines.identity import model_fingerprint, tensor_bytes, weights_fingerprint
 from constitute.engines.locate import reason_of, snapshot
-from constitute.engines.render import Renderer
-from constitute.engines.tokenizer import eos_ids, load_tokenizer
+from constitute.engines.render import Renderer, RenderSettings
+from constitute.engines.tokenizer import load_tokenizer, turn_ends
 from constitute.errors import EngineError, UsageError
 from constitute.packaged import model_path
 from constitute.threads import use_threads
@@ -38,14 +38,15 @@ class TransformersEngine:
 
     def __init__(self, model: str, config: EngineConfig) -> None:
         self._path = model_path(model)
-        self._renderer = Renderer(load_tokenizer(config.tokenizer or self._path, config.revision), model)
+        tokenizer = load_tokenizer(config.tokenizer or self._path, config.revision)
+        ends = turn_ends(self._path, tokenizer, config.revision)
+        self._renderer = Renderer(tokenizer, model, ends, RenderSettings.of(config))
         self._model: Any = _load(self._path, config)
         use_threads(self._path, config.threads)
         settings = self._model.config.get_text_config()
         own = getattr(settings, "max_position_embeddings", None)
         self._limit: int | None = config.context_length or own
-        tokenizer = self._renderer.tokenizer
-        self._ends = eos_ids(tokenizer, self._model.generation_config)
+        self._ends = self._renderer.eos_ids
         # Padded columns are masked out, so any valid id will do where a model has no pad token.
         self._pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
         self._batch = min(_BATCH, config.in_flight)
@@ -80,8 +81,8 @@ class TransformersEngine:
         """One completion; text past the context's end is cut and finishes with "length"."""
         prompt = self._renderer.ids(request)
         check_length(len(prompt), self._limit)
-        completion: Completion = await self._submit((prompt, request.sampling, ()))
-        return completion.model_copy(update={"logprobs": ()})
+        completion: Completion = await self._submit((prompt, self._renderer.sampling(request), ()))
+        return self._renderer.completion(request, completion.model_copy(update={"logprobs": ()}))
 
     async def choose(self, request: Request, labels: Sequence[str]) -> Choice:
         """Exact log-probabilities, each label teacher-forced after the context."""
@@ -115,7 +116,10 @@ class TransformersEngine:
             check_length(len(prompt), self._limit)
             seed = None if sampling.seed is None else sampling.seed + index
             jobs.append((tuple(prompt), sampling.model_copy(update={"seed": seed}), ()))
-        completions: list[Completion] = self._in_batches(jobs, self._sample)
+        completions: list[Completion] = [
+            self._renderer.apart(prompt, sampling, completion)
+            for prompt, completion in zip(prompts, self._in_batches(jobs, self._sample), strict=True)
+        ]
         return completions if logprobs else [c.model_copy(update={"logprobs": ()}) for c in completions]
 
     def score_ids(

@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from constitute.engines.render.reasoning import Markers, opened_by, parts_of
-from constitute.types import Completion, Request
+from constitute.engines.render.reasoning import KNOWN, Markers, opened_by, parts_of
+from constitute.types import Completion, Request, SamplingParams
 
 # Tokens before a completion that are decoded with it: enough for any character and any joined word.
 _CONTEXT = 8
@@ -15,6 +15,14 @@ _CONTEXT = 8
 _OPENING = 24
 # Control tokens in a mark that holds words as well.
 _TAGS = re.compile(r"<\|[^|]+\|>")
+
+
+def both_budgets(request: Request) -> SamplingParams:
+    """The request's sampling with room for its thinking, and without stop strings that would end that."""
+    sampling = request.sampling
+    if not request.thinking:
+        return sampling
+    return sampling.model_copy(update={"max_tokens": sampling.max_tokens + request.thinking, "stop": ()})
 
 
 class Reader:
@@ -37,26 +45,30 @@ class Reader:
             return str(after[len(before) :])
         return str(self._tokenizer.decode(list(completion), skip_special_tokens=True))
 
-    def read(self, prompt: Sequence[int], request: Request, sampled: Completion) -> Completion:
+    def read(
+        self, prompt: Sequence[int], sampling: SamplingParams, sampled: Completion, *, thinking: int
+    ) -> Completion:
         """`sampled` with its reasoning apart, and the answer cut at `max_tokens` and stop strings.
 
         An answer without reasoning, and not asked to think, is returned as it is.
         """
         ids = sampled.token_ids
-        opened = opened_by(self._raw(prompt[-_OPENING:]), self._markers) if request.thinking else None
+        if not ids:
+            return _in_text(sampled, sampling)
+        opened = opened_by(self._raw(prompt[-_OPENING:]), self._markers) if thinking else None
         text = self._raw(ids)
         found = parts_of(text, self._markers, opened, self._surely)
-        if found is None and not request.thinking:
+        if found is None and not thinking:
             return sampled
         reasoning, start = ("", 0) if found is None else (found.reasoning, found.start)
         if found is not None and not found.closed:
             return sampled.model_copy(update={"text": "", "reasoning": reasoning})
         begin = self._tokens_until(ids, start)
-        end = begin + request.sampling.max_tokens
+        end = begin + sampling.max_tokens
         spilt = self._raw(ids[:begin])[start:]
         answer = (spilt + self.decode((*prompt, *ids[:begin]), ids[begin:end])).lstrip()
         cut = len(ids) > end
-        places = [answer.index(word) for word in request.sampling.stop if word in answer]
+        places = [answer.index(word) for word in sampling.stop if word in answer]
         if places:
             answer, cut = answer[: min(places)], False
         elif not cut and sampled.finish_reason == "length":
@@ -86,3 +98,20 @@ class Reader:
             else:
                 low = middle + 1
         return low
+
+
+def apart_in_text(request: Request, answered: Completion) -> Completion:
+    """A completion that a server decoded itself, reasoning written out in its text kept apart."""
+    return _in_text(answered, request.sampling)
+
+
+def _in_text(answered: Completion, sampling: SamplingParams) -> Completion:
+    found = None if answered.reasoning else parts_of(answered.text, KNOWN, None, frozenset())
+    text, update = answered.text, dict[str, object]()
+    if found is not None:
+        text = text[found.start :].lstrip()
+        update = {"reasoning": found.reasoning, "text": text}
+    places = [text.index(word) for word in sampling.stop if word in text]
+    if places:
+        update |= {"text": text[: min(places)], "finish_reason": "stop"}
+    return answered.model_copy(update=update) if update else answered

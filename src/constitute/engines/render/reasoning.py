@@ -70,12 +70,6 @@ def parts_of(
     return _cut(text, opened, again)
 
 
-def split_text(text: str) -> tuple[str, str]:
-    """(reasoning, answer) of a text that a server decoded itself."""
-    found = parts_of(text, KNOWN, None, frozenset())
-    return ("", text) if found is None else (found.reasoning, text[found.start :].lstrip())
-
-
 def _cut(text: str, marks: Markers, begin: int) -> Parts:
     place = text.find(marks.end, begin)
     if place < 0:

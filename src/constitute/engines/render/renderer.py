@@ -19,12 +19,12 @@ from functools import lru_cache
 from typing import Any
 
 from constitute.engines.identity import short_hash
-from constitute.engines.render.completion import Reader
+from constitute.engines.render.completion import Reader, both_budgets
 from constitute.engines.render.encoding import Encoder, Shape, shapes_of, texts_of
 from constitute.engines.render.settings import RenderSettings
 from constitute.engines.render.template import ChatTemplate
 from constitute.engines.render.traits import Switch, traits_of
-from constitute.engines.render.turns import Loss, Turn, arranged, begins, messages_of, trained_places
+from constitute.engines.render.turns import Trained, Turn, arranged, begins, messages_of, trained_places
 from constitute.engines.tokenizer import check_template, check_trainable, eos_ids
 from constitute.errors import DataError, RowError, UsageError
 from constitute.templates import TemplateError
@@ -137,7 +137,7 @@ class Renderer:
         with _in_training(turns) as messages:
             return self._answered(messages, answer).own
 
-    def conversation_ids(self, turns: Sequence[Turn], loss: Loss = "last") -> TokenRow:
+    def conversation_ids(self, turns: Sequence[Turn], loss: Trained = "last") -> TokenRow:
         """Token ids of a conversation and its labels: the trained turns' own tokens, -100 elsewhere.
 
         Raises as `training_rows` does, and `UsageError` where the conversation needs several sequences.
@@ -145,16 +145,17 @@ class Renderer:
         rows = self.training_rows(turns, loss)
         if len(rows) > 1:
             raise UsageError(
-                f"the chat template of {self.name!r} rewrites earlier turns of a conversation once later ones "
-                "are there, so several trained turns need a sequence each; use training_rows"
+                f"the chat template of {self.name!r} rewrites earlier turns once later ones are there, "
+                "so several trained turns need a sequence each; use training_rows"
             )
         return rows[0]
 
-    def training_rows(self, turns: Sequence[Turn], loss: Loss = "last") -> list[TokenRow]:
+    def training_rows(self, turns: Sequence[Turn], loss: Trained = "last") -> list[TokenRow]:
         """What to train of a conversation: one sequence, or one for each trained turn.
 
         Several come of several trained turns under a template that rewrites earlier ones: each answer is
-        then trained in the context it is sampled in. A turn's `weight` (0 or 1) decides before `loss`, and
+        then trained in the context it is sampled in. `loss` may name places of turns; otherwise a turn's
+        `weight` (0 or 1) decides before it, and
         what follows the last trained turn is cut. Raises `DataError` for a conversation the chat template
         refuses, and where no turn bears loss.
         """
@@ -170,17 +171,18 @@ class Renderer:
 
     def sampling(self, request: Request) -> SamplingParams:
         """What to send to an engine: room for both budgets, and no stop string while the model thinks."""
-        sampling = request.sampling
-        if not request.thinking:
-            return sampling
-        return sampling.model_copy(update={"max_tokens": sampling.max_tokens + request.thinking, "stop": ()})
+        return both_budgets(request)
 
     def completion(self, request: Request, sampled: Completion) -> Completion:
         """What an engine sampled for `request`, its reasoning kept apart and its answer cut to measure.
 
         `sampled` holds token ids; without reasoning among them it is returned as it is.
         """
-        return self._reader.read(self.ids(request), request, sampled)
+        return self._reader.read(self.ids(request), request.sampling, sampled, thinking=request.thinking)
+
+    def apart(self, prompt: Sequence[int], sampling: SamplingParams, sampled: Completion) -> Completion:
+        """What an engine sampled after the ids `prompt`, with reasoning that nobody asked for kept apart."""
+        return self._reader.read(prompt, sampling, sampled, thinking=0)
 
     def _render(self, messages: tuple[Message, ...], prefill: str, thinking: bool = False) -> tuple[int, ...]:
         messages = arranged(messages, self.traits, self.name)

@@ -182,10 +182,7 @@ def _bridge(
     prompt: str, answered: str | None, markers: Sequence[Markers], written: Markers | None, switched: bool
 ) -> Bridge:
     """How to get from the generation prompt to the answer's own first token."""
-    if answered is None or _ANSWER not in answered:
-        head = prompt
-    else:
-        head = answered.rpartition(_ANSWER)[0]
+    head = prompt if answered is None or _ANSWER not in answered else answered.rpartition(_ANSWER)[0]
     common = _common(prompt, head)
     cut, add = prompt[len(common) :], head[len(common) :]
     open_ = opened_by(prompt, markers)

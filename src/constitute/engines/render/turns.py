@@ -14,6 +14,8 @@ from constitute.types import Message
 Turn = Message | Mapping[str, Any]
 # Which of the assistant's turns bear loss where they do not say so themselves.
 Loss = Literal["last", "all"]
+# The same, or the places of the turns that do.
+Trained = Loss | Sequence[int]
 
 
 def messages_of(turns: Sequence[Turn]) -> tuple[Message, ...]:
@@ -25,18 +27,18 @@ def _message(turn: Mapping[str, Any]) -> Message:
     return Message.model_validate({key: value for key, value in turn.items() if key != "weight"})
 
 
-def trained_places(turns: Sequence[Turn], loss: Loss) -> list[int]:
-    """Places of the turns that bear loss: those of weight 1, and by `loss` among those without a weight.
+def trained_places(turns: Sequence[Turn], loss: Trained) -> list[int]:
+    """Places of the turns that bear loss: those given, or of weight 1, and by `loss` those without a weight.
 
     Raises `DataError` where there is none.
     """
     spoken = [place for place, turn in enumerate(turns) if _of(turn, "role") == "assistant"]
-    default = set(spoken if loss == "all" else spoken[-1:])
-    places = [
-        place
-        for place in spoken
-        if (weight := _weight(turns[place])) == 1 or (weight is None and place in default)
-    ]
+    if isinstance(loss, str):
+        default = set(spoken if loss == "all" else spoken[-1:])
+        weights = {place: _weight(turns[place]) for place in spoken}
+        places = [at for at in spoken if weights[at] or (weights[at] is None and at in default)]
+    else:
+        places = sorted(set(loss) & set(spoken))
     if not places:
         why = "every turn that could bear loss has weight 0" if spoken else "it has no turn of the assistant"
         raise DataError(f"{begins(turns)} has nothing to train on: {why}")
