@@ -280,8 +280,8 @@ def _cut(run: StageRun, step: str, request: Request, completion: Completion) -> 
         if request.thinking:
             return f"thinking was cut at {request.thinking} tokens; raise {run.stage}.thinking_tokens"
         return (
-            f"{step}: the model thought for all of its {request.sampling.max_tokens} tokens although thinking "
-            f"is off; give {run.stage}.thinking_tokens"
+            f"{step}: the model thought for all of its {request.sampling.max_tokens} tokens although "
+            f"thinking is off; give {run.stage}.thinking_tokens"
         )
     if completion.finish_reason == "length" and not run.keep_truncated:
         return f"{step} was cut at {request.sampling.max_tokens} tokens"

@@ -136,7 +136,7 @@ def test_a_model_is_examined_before_any_stage(tmp_path):
         "template": (
             "ok",
             "knows no thinking; system turns are its own role; turns may follow each other freely; no date; "
-            "earlier turns stay as they are; a turn ends with <|im_end|>",
+            "earlier turns stay as they are; a turn ends with # or <|im_end|>",
         ),
         "answers": ("ok", "end with <|im_end|>"),
         "padding": ("ok", "no pad token; training pads with the unused token <|reserved_0|>"),
@@ -152,8 +152,8 @@ def test_what_a_model_lacks_is_said(tmp_path):
     found = _found(_saved(tmp_path, template=LLAMA2, special=("<s>", "</s>"), eos="</s>"))
     assert found["template"] == (
         "ok",
-        "knows no thinking; system text goes into the first user turn; turns must alternate; no date; earlier "
-        "turns stay as they are; a turn ends with </s>",
+        "knows no thinking; system text goes into the first user turn; turns must alternate; no date; "
+        "earlier turns stay as they are; a turn ends with # or </s>",
     )
     (tmp_path / "chat_template.jinja").unlink()
     checks = examine_model(str(tmp_path))

@@ -169,7 +169,10 @@ def test_template_refusals_fail_the_row_with_the_templates_words():
 
 def test_a_template_that_drops_a_message_fails_the_row():
     tokenizer = chatml_tokenizer()
-    tokenizer.chat_template = "{% for m in messages %}{% if m.role != 'assistant' %}<|im_start|>{{ m.content }}{% endif %}{% endfor %}"
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m.role != 'assistant' %}"
+        "<|im_start|>{{ m.content }}{% endif %}{% endfor %}"
+    )
     renderer = Renderer(tokenizer, "dropper")
     with pytest.raises(RowError, match=r"drops message 2 \(assistant\)"):
         renderer.ids(ask("a", "b", "c"))

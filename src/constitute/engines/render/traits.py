@@ -239,7 +239,8 @@ def _rewrites(template: ChatTemplate, off: Mapping[str, Any], opened: str, answe
     longer = template.attempt([*_turns(answer=True), _turn("user", _AGAIN)], generation=True, **off)
     if longer is None or answered is None:
         return False
-    return not longer.startswith(opened + _ANSWER + answered.rpartition(_ANSWER)[2].rstrip())
+    begun = answered.rpartition(_ANSWER)[0] if answered.startswith(opened) else opened
+    return not longer.startswith(begun + _ANSWER + answered.rpartition(_ANSWER)[2].rstrip())
 
 
 def _between(opened: str, answered: str | None) -> str:
