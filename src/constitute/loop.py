@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import date
 from typing import Any
 
+from constitute import clock
 from constitute.blocking import block
 from constitute.config import RunConfig
 from constitute.data.export import export_run
@@ -140,7 +140,7 @@ def _check(config: RunConfig, prompts_given: bool) -> None:
 
 def _dated(config: RunConfig) -> RunConfig:
     """The configuration with the day the run began, today where it begins now."""
-    day = dated(config).engine.date or date.today().isoformat()
+    day = dated(config).engine.date or clock.today()
     return config.model_copy(update={"engine": config.engine.model_copy(update={"date": day})})
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
-from datetime import date
 
+from constitute import clock
 from constitute.blocking import block
 from constitute.config import RunConfig
 from constitute.constitution.read import load_constitution
@@ -39,7 +39,7 @@ def open_store(config: RunConfig, progress: Progress, *, create: bool = True) ->
             before = (
                 config if config.reuse is None else dated(config.model_copy(update={"run": config.reuse}))
             )
-            store.put_meta(_DAY, before.engine.date or date.today().isoformat())
+            store.put_meta(_DAY, before.engine.date or clock.today())
         yield store
 
 

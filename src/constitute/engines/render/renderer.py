@@ -22,7 +22,7 @@ from constitute.engines.identity import short_hash
 from constitute.engines.render.completion import Reader, both_budgets
 from constitute.engines.render.encoding import Encoder, Shape, shapes_of, texts_of
 from constitute.engines.render.settings import RenderSettings
-from constitute.engines.render.template import ChatTemplate
+from constitute.engines.render.template import ChatTemplate, Endless
 from constitute.engines.render.traits import Switch, traits_of
 from constitute.engines.render.turns import Trained, Turn, arranged, begins, messages_of, trained_places
 from constitute.engines.tokenizer import check_template, check_trainable, eos_ids
@@ -85,7 +85,10 @@ class Renderer:
         self._encoder = Encoder(tokenizer, self._template.text, self.eos_ids)
         self.control = self._encoder.control
         names = [str(name) for name in tokenizer.convert_ids_to_tokens(sorted(self.eos_ids))]
-        self.traits = traits_of(self._template, names)
+        try:
+            self.traits = traits_of(self._template, names)
+        except Endless as problem:
+            raise UsageError(str(problem)) from problem
         _check_switch(self.traits.switch, self.settings, name)
         self._reader = Reader(tokenizer, self.traits.markers, self.control)
         self._text = lru_cache(maxsize=4096)(self._build_text)

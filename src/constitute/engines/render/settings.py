@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date as Date
+from datetime import date
 from typing import TYPE_CHECKING, Any
+
+from constitute import clock
 
 if TYPE_CHECKING:
     from constitute.config import EngineConfig
@@ -25,5 +27,5 @@ class RenderSettings:
 
     def variables(self) -> dict[str, Any]:
         """Variables of the template; `strftime_now` takes the place of the one that reads the clock."""
-        day = Date.fromisoformat(self.date) if self.date else Date.today()
+        day = date.fromisoformat(self.date or clock.today())
         return {"strftime_now": day.strftime, **self.kwargs}

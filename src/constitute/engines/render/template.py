@@ -12,6 +12,20 @@ from constitute.templates import TemplateError
 
 # Seconds that one rendering may take; an honest one takes a few milliseconds.
 _LIMIT_S = 20.0
+# What a template's own code may raise.
+_TROUBLES = (
+    TemplateError,
+    TypeError,
+    ValueError,
+    ArithmeticError,
+    RecursionError,
+    LookupError,
+    AttributeError,
+)
+
+
+class Endless(RowError):
+    """A chat template does not end."""
 
 
 class ChatTemplate:
@@ -40,11 +54,11 @@ class ChatTemplate:
         try:
             return within(_LIMIT_S, work)
         except TimeoutError:
-            raise RowError(
+            raise Endless(
                 f"the chat template of {self.name!r} does not end within {_LIMIT_S:g} s on a conversation of "
                 f"{roles}; give the model's folder another chat_template.jinja"
             ) from None
-        except (TemplateError, TypeError, ValueError, OverflowError, RecursionError, LookupError) as problem:
+        except _TROUBLES as problem:
             raise RowError(
                 f"the chat template of {self.name!r} refuses a conversation of {roles}: {problem}"
             ) from problem
@@ -55,6 +69,8 @@ class ChatTemplate:
         """As `apply`; None where the template refuses."""
         try:
             return self.apply(conversation, generation=generation, **variables)
+        except Endless:
+            raise
         except RowError:
             return None
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import date
 from pathlib import Path
 
+from constitute import clock
 from constitute.blocking import block
 from constitute.config import RunConfig, load_config
 from constitute.engines import named_model
@@ -53,7 +53,7 @@ def on_its_day(config: RunConfig, out: Path) -> RunConfig:
     if file.is_file():
         day = str(read_json(file)["date"])
     else:
-        day = date.today().isoformat()
+        day = clock.today()
         if first_process():
             out.mkdir(parents=True, exist_ok=True)
             write_json(file, {"date": day})
