@@ -70,6 +70,8 @@ def test_neighbouring_turns_are_joined_only_where_a_template_refuses_them():
     assert text_of(strict, ("user", "a"), ("user", "b")) == text_of(strict, ("user", "a\n\nb"))
     many = text_of(strict, ("user", "a"), ("assistant", "b"), ("assistant", "c"), ("user", "d"))
     assert many == text_of(strict, ("user", "a"), ("assistant", "b\n\nc"), ("user", "d"))
+    two = strict.training_rows([user("a"), assistant("b"), assistant("c")])
+    assert two == strict.training_rows([user("a"), assistant("b\n\nc")])
     assert text_of(free, ("user", "a"), ("user", "b")).count("<|start_header_id|>user") == 2
 
 

@@ -24,7 +24,15 @@ from constitute.engines.render.encoding import Encoder, Shape, shapes_of, texts_
 from constitute.engines.render.settings import RenderSettings
 from constitute.engines.render.template import ChatTemplate, Endless
 from constitute.engines.render.traits import Switch, traits_of
-from constitute.engines.render.turns import Trained, Turn, arranged, begins, messages_of, trained_places
+from constitute.engines.render.turns import (
+    Trained,
+    Turn,
+    arranged,
+    begins,
+    joined,
+    messages_of,
+    trained_places,
+)
 from constitute.engines.tokenizer import check_template, check_trainable, eos_ids
 from constitute.errors import DataError, RowError, UsageError
 from constitute.templates import TemplateError
@@ -164,6 +172,9 @@ class Renderer:
         """
         places = trained_places(turns, loss)
         with _in_training(turns) as messages:
+            if self.traits.alternates:
+                messages, went = joined(messages)
+                places = sorted({went[place] for place in places})
             if len(places) > 1 and (row := self._in_one(messages, places)) is not None:
                 return [row]
             return [self._single(messages, place) for place in places]

@@ -73,7 +73,7 @@ def arranged(messages: tuple[Message, ...], traits: Traits, name: str) -> tuple[
     if traits.system == "folded" and any(message.role == "system" for message in messages):
         messages = _folded(messages, name)
     if traits.alternates:
-        messages = _joined(messages)
+        messages = joined(messages)[0]
     spoken = [message.role for message in messages if message.role != "system"]
     if traits.user_first and spoken[:1] == ["assistant"]:
         raise RowError(
@@ -103,11 +103,14 @@ def _folded(messages: Sequence[Message], name: str) -> tuple[Message, ...]:
     return tuple(out)
 
 
-def _joined(messages: Sequence[Message]) -> tuple[Message, ...]:
+def joined(messages: Sequence[Message]) -> tuple[tuple[Message, ...], list[int]]:
+    """Neighbouring turns of one role as one, a blank line between; and where each turn went."""
     out: list[Message] = []
+    places: list[int] = []
     for message in messages:
         if out and out[-1].role == message.role:
             message = Message(role=message.role, content=f"{out[-1].content}\n\n{message.content}")
             out.pop()
         out.append(message)
-    return tuple(out)
+        places.append(len(out) - 1)
+    return tuple(out), places
