@@ -11,54 +11,19 @@ tokens up to and including the end of turn.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from constitute.engines.identity import short_hash
 from constitute.engines.render.completion import Reader, both_budgets
-from constitute.engines.render.encoding import Encoder, Shape, shapes_of, texts_of
+from constitute.engines.render.prompts import Prompts
 from constitute.engines.render.settings import RenderSettings
-from constitute.engines.render.template import ChatTemplate, Endless
-from constitute.engines.render.traits import Switch, traits_of
-from constitute.engines.render.turns import (
-    Trained,
-    Turn,
-    arranged,
-    begins,
-    joined,
-    messages_of,
-    trained_places,
-)
-from constitute.engines.tokenizer import check_template, check_trainable, eos_ids
+from constitute.engines.render.training import Answers, TokenRow
+from constitute.engines.render.turns import Trained, Turn, begins, messages_of, trained_places
+from constitute.engines.tokenizer import check_template, eos_ids
 from constitute.errors import DataError, RowError, UsageError
-from constitute.templates import TemplateError
 from constitute.types import Completion, Message, Request, SamplingParams
-
-log = logging.getLogger(__name__)
-
-# Token ids of a conversation, and its labels: -100 on every token that bears no loss.
-TokenRow = tuple[list[int], list[int]]
-
-_NO_LOSS = -100
-_ANSWER: Shape = ("assistant", "", "", True)
-
-
-@dataclass(frozen=True)
-class _Answered:
-    """The text before an answer and with it, the latter's ids, and the answer's own among them.
-
-    `after` are the ids that the template writes behind the end of the turn: they are never sampled.
-    """
-
-    before: str
-    whole: str
-    whole_ids: list[int]
-    own: list[int]
-    after: list[int]
 
 
 class Renderer:
@@ -88,21 +53,14 @@ class Renderer:
         self.settings = settings or RenderSettings()
         self.eos_ids = eos_ids(tokenizer) | ends
         self.tokenizer_hash = short_hash(backend.to_str().encode())
-        self._template = ChatTemplate(tokenizer, name, self.settings.variables())
-        self.template_hash = short_hash(self._template.text.encode())
-        self._encoder = Encoder(tokenizer, self._template.text, self.eos_ids)
-        self.control = self._encoder.control
-        names = [str(name) for name in tokenizer.convert_ids_to_tokens(sorted(self.eos_ids))]
-        try:
-            self.traits = traits_of(self._template, names)
-        except Endless as problem:
-            raise UsageError(str(problem)) from problem
-        _check_switch(self.traits.switch, self.settings, name)
+        prompts = Prompts(tokenizer, name, self.eos_ids, self.settings)
+        self.template_hash = short_hash(prompts.template.text.encode())
+        self.control = prompts.encoder.control
+        self.traits = prompts.traits
+        self._ids = prompts.ids
+        self._answers = Answers(prompts, tokenizer, self.eos_ids)
         self._reader = Reader(tokenizer, self.traits.markers, self.control)
-        self._text = lru_cache(maxsize=4096)(self._build_text)
-        self._begun = lru_cache(maxsize=4096)(self._build_begun)
-        self._ids = lru_cache(maxsize=8192)(self._render)
-        self._check_plain_text()
+        prompts.check_plain_text(tokenizer)
 
     def ids(self, request: Request) -> tuple[int, ...]:
         """Token ids of the conversation up to where the answer begins, and its prefill.
@@ -146,7 +104,7 @@ class Renderer:
         Raises `DataError` for a conversation the chat template refuses.
         """
         with _in_training(turns) as messages:
-            return self._answered(messages, answer).own
+            return self._answers.own(messages, answer)
 
     def conversation_ids(self, turns: Sequence[Turn], loss: Trained = "last") -> TokenRow:
         """Token ids of a conversation and its labels: the trained turns' own tokens, -100 elsewhere.
@@ -172,12 +130,7 @@ class Renderer:
         """
         places = trained_places(turns, loss)
         with _in_training(turns) as messages:
-            if self.traits.alternates:
-                messages, went = joined(messages)
-                places = sorted({went[place] for place in places})
-            if len(places) > 1 and (row := self._in_one(messages, places)) is not None:
-                return [row]
-            return [self._single(messages, place) for place in places]
+            return self._answers.rows(messages, places)
 
     def decode(self, context: Sequence[int], completion: Sequence[int]) -> str:
         """Text of `completion`, with the space a tokenizer drops at the start of a text kept."""
@@ -197,131 +150,6 @@ class Renderer:
     def apart(self, prompt: Sequence[int], sampling: SamplingParams, sampled: Completion) -> Completion:
         """What an engine sampled after the ids `prompt`, with reasoning that nobody asked for kept apart."""
         return self._reader.read(prompt, sampling, sampled, thinking=0)
-
-    def _render(self, messages: tuple[Message, ...], prefill: str, thinking: bool = False) -> tuple[int, ...]:
-        messages = arranged(messages, self.traits, self.name)
-        shapes = shapes_of(messages)
-        text = self._begun(shapes) if prefill else self._prompt(shapes, thinking)
-        return tuple(self._encoder.fill(text, [*texts_of(messages), prefill]))
-
-    def _prompt(self, shapes: tuple[Shape, ...], thinking: bool = False) -> str:
-        opened = self._text(shapes, True, thinking)
-        return opened if thinking else self.traits.bridge.over(opened)
-
-    def _single(self, messages: tuple[Message, ...], place: int) -> TokenRow:
-        """The answer at `place` in the context it is sampled in."""
-        prompt = list(self._ids(messages[:place], ""))
-        own = self._answered(messages[:place], messages[place].content).own
-        return prompt + own, [_NO_LOSS] * len(prompt) + own
-
-    def _in_one(self, messages: tuple[Message, ...], places: Sequence[int]) -> TokenRow | None:
-        """All answers in one sequence; None where the template rewrites earlier turns."""
-        ids: list[int] = []
-        labels: list[int] = []
-        text, text_ids, pending = "", list[int](), list[int]()
-        texts = texts_of(arranged(messages[: places[-1] + 1], self.traits, self.name))
-        for place, message in enumerate(messages[: places[-1] + 1]):
-            if message.role != "assistant":
-                continue
-            step = self._answered(messages[:place], message.content)
-            if not step.before.startswith(text):
-                return None
-            before_ids = list(self._ids(messages[:place], ""))
-            asked = pending + self._tail(text_ids, before_ids, step.before[len(text) :], texts)
-            ids += asked + step.own
-            labels += [_NO_LOSS] * len(asked)
-            labels += step.own if place in places else [_NO_LOSS] * len(step.own)
-            text, text_ids, pending = step.whole, step.whole_ids, step.after
-        return ids, labels
-
-    def _answered(self, messages: tuple[Message, ...], answer: str) -> _Answered:
-        turns = (*arranged(messages, self.traits, self.name), Message(role="assistant", content=answer))
-        shapes, texts = shapes_of(turns), texts_of(turns)
-        before, whole = self._prompt(shapes[:-1]), self._text(shapes, False, False)
-        if not whole.startswith(before):
-            whole = before + self._after(shapes, whole)
-        whole_ids = self._encoder.fill(whole, texts)
-        ids = self._tail(self._ids(messages, ""), whole_ids, whole[len(before) :], texts)
-        # The template's own end of turn is the first eos after the text; what follows it is never sampled.
-        stop = next((place for place, token in enumerate(ids) if token in self.eos_ids), None)
-        if stop is None:
-            check_trainable(self.tokenizer, self.name)
-            return _Answered(before, whole, whole_ids, [*ids, int(self.tokenizer.eos_token_id)], [])
-        return _Answered(before, whole, whole_ids, ids[: stop + 1], ids[stop + 1 :])
-
-    def _after(self, shapes: tuple[Shape, ...], whole: str) -> str:
-        """The answer and what the template writes behind it, where the prompt is not the text's beginning."""
-        mark = self._encoder.placeholder(len(shapes) - 1)
-        if not shapes[-1][3]:
-            return self._text((*shapes[:-1], _ANSWER), False, False).rpartition(mark)[2]
-        return mark + whole.rpartition(mark)[2]
-
-    def _tail(self, head: Sequence[int], ids: list[int], added: str, texts: Sequence[str]) -> list[int]:
-        """What `ids` add to `head`: their tail where they line up, else the ids of the text `added`."""
-        if ids[: len(head)] == list(head):
-            return ids[len(head) :]
-        return self._encoder.fill(added, texts, opens=False)
-
-    def _build_text(self, shapes: tuple[Shape, ...], generation: bool, thinking: bool) -> str:
-        """What the template writes around placeholders; `RowError` where it drops a message."""
-        rendered = self._apply(shapes, generation=generation, thinking=thinking)
-        for index, (role, _, _, filled) in enumerate(shapes):
-            if filled and self._encoder.placeholder(index) not in rendered:
-                raise RowError(
-                    f"the chat template of {self.name!r} drops message {index + 1} ({role}); "
-                    "leave that message out or use a model whose template accepts it"
-                )
-        return rendered
-
-    def _build_begun(self, shapes: tuple[Shape, ...]) -> str:
-        """The prompt up to and with the prefill's placeholder.
-
-        As the template writes an assistant's turn (some put a space before it), unless that turn does not
-        begin with the prompt; then directly after the prompt.
-        """
-        opened, mark = self._prompt(shapes), self._encoder.placeholder(len(shapes))
-        head, found, _ = self._apply((*shapes, _ANSWER), generation=False).rpartition(mark)
-        return head + mark if found and head.startswith(opened) else opened + mark
-
-    def _apply(self, shapes: tuple[Shape, ...], *, generation: bool, thinking: bool = False) -> str:
-        turns = self._encoder.conversation(shapes)
-        return self._template.apply(turns, generation=generation, **self._variables(thinking))
-
-    def _variables(self, thinking: bool) -> dict[str, Any]:
-        switch = self.traits.switch
-        return {} if switch is None else {switch.name: switch.on if thinking else switch.off}
-
-    def _check_plain_text(self) -> None:
-        """Compare with the tokenizer's own rendering once, and warn of a difference: it costs quality."""
-        plain = (
-            Message(role="user", content="Is 7 prime?"),
-            Message(role="assistant", content="Yes, it is."),
-            Message(role="user", content="Thank you, why?"),
-        )
-        try:
-            turns = [turn.model_dump() for turn in plain]
-            text = self._template.apply(turns, generation=True, **self._variables(False))
-            own = self.tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids
-            ours = self._encoder.fill(self._text(shapes_of(plain), True, False), texts_of(plain))
-        except (TemplateError, RowError):
-            # A template that refuses such turns may take those that are asked.
-            return
-        if ours != list(own):
-            log.warning(
-                "the tokenizer of %r does not tokenize its chat template piecewise; prompts differ from its "
-                "own rendering by a few tokens",
-                self.name,
-            )
-
-
-def _check_switch(switch: Switch | None, settings: RenderSettings, name: str) -> None:
-    """Raise `UsageError` where the settings would think where no request asks for it."""
-    if switch is None or settings.kwargs.get(switch.name, switch.off) == switch.off:
-        return
-    raise UsageError(
-        f"engine.chat_template_kwargs sets {switch.name} to {settings.kwargs[switch.name]!r} for {name!r}; "
-        "leave it out: thinking is on where generate.thinking_tokens or revise.thinking_tokens is above 0"
-    )
 
 
 @contextmanager
