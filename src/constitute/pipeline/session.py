@@ -35,23 +35,21 @@ def open_store(config: RunConfig, progress: Progress, *, create: bool = True) ->
         for notice in store.notices:
             progress.note(notice)
         if store.meta(_DAY) is None:
-            # Answers of the run that is used again were given on its day.
-            before = (
-                config if config.reuse is None else dated(config.model_copy(update={"run": config.reuse}))
-            )
-            store.put_meta(_DAY, before.engine.date or clock.today())
+            store.put_meta(_DAY, dated(config).engine.date or clock.today())
         yield store
 
 
 def dated(config: RunConfig) -> RunConfig:
     """The configuration with the day that the run `config.run` began, for templates that write one.
 
-    A day that the configuration names stays; where there is no run yet, it names none.
+    A run that is yet to begin has the day of the run whose answers it uses again. A day that the configuration
+    names stays; where there is no run, it names none.
     """
-    if config.engine.date is not None or not (config.run / FILE_NAME).is_file():
-        return config
-    with Store.open(config.run, create=False, readonly=True) as store:
-        return _on(config, store.meta(_DAY))
+    for folder in (config.run, config.reuse):
+        if config.engine.date is None and folder is not None and (folder / FILE_NAME).is_file():
+            with Store.open(folder, create=False, readonly=True) as store:
+                config = _on(config, store.meta(_DAY))
+    return config
 
 
 def _on(config: RunConfig, day: str | None) -> RunConfig:
