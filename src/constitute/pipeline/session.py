@@ -42,8 +42,8 @@ def open_store(config: RunConfig, progress: Progress, *, create: bool = True) ->
 def dated(config: RunConfig) -> RunConfig:
     """The configuration with the day that the run `config.run` began, for templates that write one.
 
-    A run that is yet to begin has the day of the run whose answers it uses again. A day that the configuration
-    names stays; where there is no run, it names none.
+    A run that is yet to begin has the day of the run whose answers it uses again. A day that the
+    configuration names stays; where there is no run, it names none.
     """
     for folder in (config.run, config.reuse):
         if config.engine.date is None and folder is not None and (folder / FILE_NAME).is_file():
