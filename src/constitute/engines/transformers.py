@@ -232,7 +232,8 @@ class TransformersEngine:
         return bool(stop) and any(word in self._renderer.decode(prompts[row], tokens) for word in stop)
 
     def _completion(self, prompt: Sequence[int], sampling: SamplingParams, row: Sampled) -> Completion:
-        text = self._renderer.decode(prompt, row.tokens)
+        spoken = row.tokens[:-1] if row.tokens and row.tokens[-1] in self._ends else row.tokens
+        text = self._renderer.decode(prompt, spoken)
         places = [text.index(word) for word in sampling.stop if word in text]
         return Completion(
             text=text[: min(places)] if places else text,

@@ -28,9 +28,15 @@ OPENINGS = {
 }
 SWITCHED = ("qwen3", "qwen3_5_think", "qwen3_8", "nemotron_3_nano", "glm4moe", "gemma4")
 
+# Ends of turn that the toy tokenizer does not choose by itself.
+ENDS = {"gptoss": "<|return|>", "muse_glimmer": "<|eot|>"}
+
 
 def toy(name: str) -> Renderer:
-    return Renderer(trl_tokenizer(TEMPLATES[name]), name)
+    tokenizer = trl_tokenizer(TEMPLATES[name])
+    end = ENDS.get(name)
+    ends = frozenset() if end is None else frozenset([tokenizer.convert_tokens_to_ids(end)])
+    return Renderer(tokenizer, name, ends)
 
 
 def tokens(renderer: Renderer, text: str) -> tuple[int, ...]:
@@ -109,7 +115,7 @@ THOUGHT = {
     "gptoss": "<|channel|>analysis<|message|>why<|end|><|start|>assistant"
     "<|channel|>final<|message|>Yes.<|return|>",
     "muse_glimmer": " to=self<|message|>why<|eom|><|start|>assistant to=user<|message|>Yes.<|eot|>",
-    "gemma4": "<|channel>thought\nwhy\n<channel|>Yes.<turn|>",
+    "gemma4": "<|channel>thought\nwhy\n<channel|>Yes.<eos>",
     "lfm2_2_5": "<think>why</think>Yes.<|im_end|>",
 }
 
@@ -119,7 +125,7 @@ def test_reasoning_is_kept_apart_although_detokenizers_skip_its_marks(name):
     renderer = toy(name)
     found = renderer.completion(thinking(40), sampled(renderer, THOUGHT[name]))
     assert found.reasoning == "why"
-    assert found.text.removesuffix("<turn|>") == "Yes."
+    assert found.text == "Yes."
     assert found.finish_reason == "stop"
 
 

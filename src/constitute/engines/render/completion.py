@@ -26,11 +26,14 @@ def both_budgets(request: Request) -> SamplingParams:
 
 
 class Reader:
-    """Reads completions of one tokenizer; `control` are the ids that no text gives."""
+    """Reads completions of one tokenizer; no text gives the ids `control`, and `ends` end a turn."""
 
-    def __init__(self, tokenizer: Any, markers: Sequence[Markers], control: frozenset[int]) -> None:
+    def __init__(
+        self, tokenizer: Any, markers: Sequence[Markers], control: frozenset[int], ends: frozenset[int]
+    ) -> None:
         self._tokenizer = tokenizer
         self._markers = markers
+        self._ends = ends
         names = set(tokenizer.convert_ids_to_tokens(sorted(control)))
         self._surely = frozenset(
             marks.end for marks in markers if set(_TAGS.findall(marks.end) or [marks.end]) <= names
@@ -63,10 +66,13 @@ class Reader:
         reasoning, start = ("", 0) if found is None else (found.reasoning, found.start)
         if found is not None and not found.closed:
             return sampled.model_copy(update={"text": "", "reasoning": reasoning})
+        # The line breaks after a reasoning belong to the template and take nothing from the answer's budget.
+        start += len(text[start:]) - len(text[start:].lstrip())
         begin = self._tokens_until(ids, start)
         end = begin + sampling.max_tokens
         spilt = self._raw(ids[:begin])[start:]
-        answer = (spilt + self.decode((*prompt, *ids[:begin]), ids[begin:end])).lstrip()
+        spoken = ids[begin : end if ids[-1] not in self._ends else min(end, len(ids) - 1)]
+        answer = (spilt + self.decode((*prompt, *ids[:begin]), spoken)).lstrip()
         cut = len(ids) > end
         places = [answer.index(word) for word in sampling.stop if word in answer]
         if places:

@@ -59,7 +59,7 @@ class Renderer:
         self.traits = prompts.traits
         self._ids = prompts.ids
         self._answers = Answers(prompts, tokenizer, self.eos_ids)
-        self._reader = Reader(tokenizer, self.traits.markers, self.control)
+        self._reader = Reader(tokenizer, self.traits.markers, self.control, self.eos_ids)
         prompts.check_plain_text(tokenizer)
 
     def ids(self, request: Request) -> tuple[int, ...]:
