@@ -14,6 +14,8 @@ from constitute.progress import first_process
 
 log = logging.getLogger(__name__)
 
+# What the Hub calls a repository's newest state.
+_REVISION = "main"
 # Names of tokens that a vocabulary keeps free, the fittest first; any other unused special token comes last.
 _FREE_NAMES = (re.compile(r"pad", re.I), re.compile(r"reserved|unused|extra|control|dummy", re.I))
 # Names of tokens that may end a text, whatever the configuration says.
@@ -47,7 +49,7 @@ def _from_tokenizer_json(path: str, revision: str | None) -> Any:
     """
     from transformers import PreTrainedTokenizerFast
 
-    return PreTrainedTokenizerFast.from_pretrained(path, revision=revision)
+    return PreTrainedTokenizerFast.from_pretrained(path, revision=revision or _REVISION)
 
 
 def eos_ids(tokenizer: Any, *configs: Any) -> frozenset[int]:
@@ -63,12 +65,13 @@ def turn_ends(model: str, tokenizer: Any, revision: str | None = None) -> frozen
     """All ids that end a turn of `model`: its tokenizer's, its configuration's, its generation config's."""
     from transformers import AutoConfig, GenerationConfig
 
+    revision = revision or _REVISION
     configs: list[Any] = []
-    for kind in (AutoConfig, GenerationConfig):
-        # A folder may hold a tokenizer alone, and a model need not say how to generate.
-        with suppress(OSError, ValueError):
-            options = {"trust_remote_code": False} if kind is AutoConfig else {}
-            configs.append(kind.from_pretrained(model, revision=revision, **options))
+    # A folder may hold a tokenizer alone, and a model need not say how to generate.
+    with suppress(OSError, ValueError):
+        configs.append(AutoConfig.from_pretrained(model, revision=revision, trust_remote_code=False))
+    with suppress(OSError, ValueError):
+        configs.append(GenerationConfig.from_pretrained(model, revision=revision))
     return eos_ids(tokenizer, *configs)
 
 
