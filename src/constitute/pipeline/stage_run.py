@@ -199,20 +199,18 @@ class Sampler:
         request = request.model_copy(update={"sampling": request.sampling.model_copy(update={"seed": seed})})
         question = self._question(request, step=step, index=index, principle=principle)
 
-        cut = f"{step} was cut at {request.sampling.max_tokens} tokens"
-
         async def ask() -> tuple[dict[str, Any], str]:
             completion = await run.engine.generate(request)
             _sound(logprob_flaw(completion.logprobs))
             run.progress.tokens(run.stage, len(completion.token_ids))
-            return completion.model_dump(mode="json"), cut if refused(completion) else ""
+            return completion.model_dump(mode="json"), refused(completion)
 
-        def refused(completion: Completion) -> bool:
-            return completion.finish_reason == "length" and not run.keep_truncated
+        def refused(completion: Completion) -> str:
+            return _cut(run, step, request, completion)
 
         completion = Completion.model_validate(await self._answer(question, request, ask))
-        if refused(completion):
-            raise RowError(cut)
+        if why := refused(completion):
+            raise RowError(why)
         return completion
 
     async def choose(
@@ -330,6 +328,7 @@ class Sampler:
         return answer
 
 
+<<<<<<< HEAD
 def _sound(flaw: str) -> None:
     """Raise `RowError` for an answer that holds what is no log-probability: it is never stored as one."""
     if flaw:
@@ -340,6 +339,23 @@ def _finite(answer: dict[str, Any]) -> dict[str, Any]:
     """The answer with null for each log-probability of -inf: JSON has no such number."""
     values = answer.get("logprobs") or ()
     return {**answer, "logprobs": [None if value == -math.inf else value for value in values]}
+=======
+def _cut(run: StageRun, step: str, request: Request, completion: Completion) -> str:
+    """Why a completion is no whole answer; empty where it is one, or where the stage keeps a part."""
+    if completion.reasoning and not completion.text.strip():
+        # Neither is a part of an answer: all of it was thought.
+        if completion.finish_reason != "length":
+            return f"{step}: the model thought and gave no answer"
+        if request.thinking:
+            return f"thinking was cut at {request.thinking} tokens; raise {run.stage}.thinking_tokens"
+        return (
+            f"{step}: the model thought for all of its {request.sampling.max_tokens} tokens although "
+            f"thinking is off; give {run.stage}.thinking_tokens"
+        )
+    if completion.finish_reason == "length" and not run.keep_truncated:
+        return f"{step} was cut at {request.sampling.max_tokens} tokens"
+    return ""
+>>>>>>> render
 
 
 def _note(question: Question, request: Request) -> dict[str, Any]:

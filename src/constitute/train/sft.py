@@ -15,8 +15,8 @@ from constitute.config import RunConfig
 from constitute.config.train import SFTConfig
 from constitute.data.export import exported_file
 from constitute.data.rows import Sources, source_names
-from constitute.engines.render import Renderer
-from constitute.engines.tokenizer import check_trainable, load_tokenizer
+from constitute.engines.render import Renderer, RenderSettings
+from constitute.engines.tokenizer import check_trainable, load_tokenizer, turn_ends
 from constitute.errors import DataError, GateFailed, UsageError
 from constitute.files import read_json, write_json
 from constitute.progress import Progress, Silent, first_process, process_count
@@ -29,13 +29,14 @@ from constitute.train.common.artefact import (
     model_identity,
     publish,
     recipe,
+    rendering_inputs,
     save_into,
 )
 from constitute.train.common.data import Conversation, TokenRow, data_hash, read_conversations
 from constitute.train.common.fit import Job, drop_checkpoints, note_single_step
-from constitute.train.common.from_run import keep_settings, trainable_model
+from constitute.train.common.from_run import keep_settings, on_its_day, trainable_model
 from constitute.train.common.memory import memory_advice
-from constitute.train.common.models import load_model, turn_ends
+from constitute.train.common.models import load_model
 
 _KNOBS = "train.sft.device_batch_size or train.sft.max_length, or set train.sft.gradient_checkpointing=true"
 
@@ -50,13 +51,15 @@ def run_sft(
     """Fine-tune `config.model` on `data` (RUN/export/sft.*) into `out` (RUN/sft); returns the summary."""
     model = trainable_model(config)
     use_threads(model, config.engine.threads, training=True)
+    folder = out or config.run / "sft"
     summary = train_sft(
         data or exported_file(config.run, "sft"),
         model,
-        out or config.run / "sft",
+        folder,
         config.train.sft,
         seed=config.seed,
         progress=progress or Silent(),
+        rendering=RenderSettings.of(on_its_day(config, folder).engine),
     )
     if out is None:
         keep_settings(config, "sft")
@@ -72,6 +75,7 @@ def train_sft(
     seed: int,
     progress: Progress,
     kind: str = "sft",
+    rendering: RenderSettings | None = None,
 ) -> dict[str, Any]:
     """Fine-tune `model` on the conversations in `data` and save a plain Hugging Face folder to `out`.
 
@@ -80,9 +84,15 @@ def train_sft(
     on, of them mixed in, rows too long, loss (nats per assistant token) over the first and the last tenth
     of the steps, seconds. Raises `UsageError`, `DataError`, `RunMismatch`, `GateFailed`.
     """
+<<<<<<< HEAD
     conversations = read_conversations(data, config.loss)
     mixed = [] if config.mix_data is None else read_conversations(config.mix_data, config.loss)
     inputs = {"data": data_hash(data), "model": model_identity(model)}
+=======
+    conversations = read_conversations(data)
+    mixed = [] if config.mix_data is None else read_conversations(config.mix_data)
+    inputs = {"data": data_hash(data), "model": model_identity(model), **rendering_inputs(rendering)}
+>>>>>>> render
     if config.mix_data is not None:
         inputs["mix"] = data_hash(config.mix_data)
     made_by = recipe(kind, config, seed, **inputs)
@@ -93,8 +103,13 @@ def train_sft(
     start = time.perf_counter()
     tokenizer = load_tokenizer(model)
     check_trainable(tokenizer, model)
+<<<<<<< HEAD
     renderer = Renderer(tokenizer, model, turn_ends(model, tokenizer))
     own, too_long = _fitting(conversations, None, renderer, config.max_length)
+=======
+    render = Renderer(tokenizer, model, turn_ends(model, tokenizer), rendering).conversation_ids
+    own, too_long = _fitting(conversations, len(conversations), render, config.max_length)
+>>>>>>> render
     if not own:
         raise DataError(
             f"all {too_long} rows of {source_names(data)} are longer than {config.max_length} "

@@ -15,8 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from constitute.config.ppo import PPOConfig
+<<<<<<< HEAD
 from constitute.config.train import SFTConfig
 from constitute.engines.render import Renderer
+=======
+from constitute.engines.render import Renderer, RenderSettings
+>>>>>>> render
 from constitute.errors import DataError, GateFailed
 from constitute.train.common import losses, sharding
 from constitute.train.common.batching import TokenBatch, collate
@@ -194,16 +198,28 @@ Labelled = tuple[list[int], list[int]]
 _IGNORED = -100
 
 
-def read_ptx(config: PPOConfig, tokenizer: Any, ends: frozenset[int], limit: int | None) -> list[Labelled]:
+def read_ptx(
+    config: PPOConfig,
+    tokenizer: Any,
+    ends: frozenset[int],
+    limit: int | None,
+    rendering: RenderSettings | None = None,
+) -> list[Labelled]:
     """Token ids and labels of `ptx_data`, those that fit `limit` tokens; empty where it is not used.
 
     Raises `UsageError` or `DataError` for a file that cannot be used.
     """
     if not config.ptx_coef or config.ptx_data is None:
         return []
+<<<<<<< HEAD
     renderer = Renderer(tokenizer, tokenizer.name_or_path, ends)
     found = read_conversations(Path(config.ptx_data), SFTConfig().loss)
     rows = [row for conversation in found for row in conversation.rows(renderer)]
+=======
+    renderer = Renderer(tokenizer, tokenizer.name_or_path, ends, rendering)
+    read = read_conversations(Path(config.ptx_data))
+    rows = [row for turns in read for row in renderer.training_rows(turns)]
+>>>>>>> render
     kept = [row for row in rows if limit is None or len(row[0]) <= limit]
     if not kept:
         raise DataError(f"all {len(rows)} conversations of {config.ptx_data} are longer than {limit} tokens")
