@@ -11,15 +11,9 @@ from constitute.engines.base import Ability, Ids, ModelIdentity, as_bytes, branc
 from constitute.engines.choosing import choose_by_ids
 from constitute.engines.decoding import Sampled, next_batch, sample_batch, score_batch
 from constitute.engines.identity import model_fingerprint, tensor_bytes, weights_fingerprint
-<<<<<<< HEAD
 from constitute.engines.locate import reason_of, require, snapshot
-from constitute.engines.render import Renderer
-from constitute.engines.tokenizer import eos_ids, load_tokenizer
-=======
-from constitute.engines.locate import reason_of, snapshot
 from constitute.engines.render import Renderer, RenderSettings
 from constitute.engines.tokenizer import load_tokenizer, turn_ends
->>>>>>> render
 from constitute.errors import EngineError, UsageError
 from constitute.packaged import model_path
 from constitute.threads import use_threads
@@ -98,13 +92,9 @@ class TransformersEngine:
         """One completion; text past the context's end is cut and finishes with "length"."""
         prompt = self._renderer.ids(request)
         check_length(len(prompt), self._limit)
-<<<<<<< HEAD
-        completion: Completion = await self._submit(Job("sample", prompt, sampling=request.sampling))
-        return completion.model_copy(update={"logprobs": ()})
-=======
-        completion: Completion = await self._submit((prompt, self._renderer.sampling(request), ()))
+        job = Job("sample", prompt, sampling=self._renderer.sampling(request))
+        completion: Completion = await self._submit(job)
         return self._renderer.completion(request, completion.model_copy(update={"logprobs": ()}))
->>>>>>> render
 
     async def choose(self, request: Request, labels: Sequence[str], *, spelled: bool = False) -> Choice:
         """Exact log-probabilities: a pass for each distinct beginning of the labels, or each label if fewer.
@@ -154,17 +144,12 @@ class TransformersEngine:
         for index, prompt in enumerate(prompts):
             check_length(len(prompt), self._limit)
             seed = None if sampling.seed is None else sampling.seed + index
-<<<<<<< HEAD
             seeded = sampling.model_copy(update={"seed": seed})
             jobs.append(Job("sample", tuple(prompt), sampling=seeded))
-        completions: list[Completion] = self._in_batches(jobs, self._sample)
-=======
-            jobs.append((tuple(prompt), sampling.model_copy(update={"seed": seed}), ()))
         completions: list[Completion] = [
             self._renderer.apart(prompt, sampling, completion)
             for prompt, completion in zip(prompts, self._in_batches(jobs, self._sample), strict=True)
         ]
->>>>>>> render
         return completions if logprobs else [c.model_copy(update={"logprobs": ()}) for c in completions]
 
     def score_ids(

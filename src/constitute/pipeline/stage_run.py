@@ -328,7 +328,6 @@ class Sampler:
         return answer
 
 
-<<<<<<< HEAD
 def _sound(flaw: str) -> None:
     """Raise `RowError` for an answer that holds what is no log-probability: it is never stored as one."""
     if flaw:
@@ -339,7 +338,8 @@ def _finite(answer: dict[str, Any]) -> dict[str, Any]:
     """The answer with null for each log-probability of -inf: JSON has no such number."""
     values = answer.get("logprobs") or ()
     return {**answer, "logprobs": [None if value == -math.inf else value for value in values]}
-=======
+
+
 def _cut(run: StageRun, step: str, request: Request, completion: Completion) -> str:
     """Why a completion is no whole answer; empty where it is one, or where the stage keeps a part."""
     if completion.reasoning and not completion.text.strip():
@@ -355,7 +355,6 @@ def _cut(run: StageRun, step: str, request: Request, completion: Completion) -> 
     if completion.finish_reason == "length" and not run.keep_truncated:
         return f"{step} was cut at {request.sampling.max_tokens} tokens"
     return ""
->>>>>>> render
 
 
 def _note(question: Question, request: Request) -> dict[str, Any]:

@@ -84,15 +84,9 @@ def train_sft(
     on, of them mixed in, rows too long, loss (nats per assistant token) over the first and the last tenth
     of the steps, seconds. Raises `UsageError`, `DataError`, `RunMismatch`, `GateFailed`.
     """
-<<<<<<< HEAD
     conversations = read_conversations(data, config.loss)
     mixed = [] if config.mix_data is None else read_conversations(config.mix_data, config.loss)
-    inputs = {"data": data_hash(data), "model": model_identity(model)}
-=======
-    conversations = read_conversations(data)
-    mixed = [] if config.mix_data is None else read_conversations(config.mix_data)
     inputs = {"data": data_hash(data), "model": model_identity(model), **rendering_inputs(rendering)}
->>>>>>> render
     if config.mix_data is not None:
         inputs["mix"] = data_hash(config.mix_data)
     made_by = recipe(kind, config, seed, **inputs)
@@ -103,13 +97,8 @@ def train_sft(
     start = time.perf_counter()
     tokenizer = load_tokenizer(model)
     check_trainable(tokenizer, model)
-<<<<<<< HEAD
-    renderer = Renderer(tokenizer, model, turn_ends(model, tokenizer))
+    renderer = Renderer(tokenizer, model, turn_ends(model, tokenizer), rendering)
     own, too_long = _fitting(conversations, None, renderer, config.max_length)
-=======
-    render = Renderer(tokenizer, model, turn_ends(model, tokenizer), rendering).conversation_ids
-    own, too_long = _fitting(conversations, len(conversations), render, config.max_length)
->>>>>>> render
     if not own:
         raise DataError(
             f"all {too_long} rows of {source_names(data)} are longer than {config.max_length} "

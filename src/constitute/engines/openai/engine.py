@@ -20,19 +20,12 @@ from constitute.engines.choosing import choose_by_ids
 from constitute.engines.identity import model_fingerprint
 from constitute.engines.openai import abilities, wire_in, wire_out
 from constitute.engines.openai.http import Transport
-<<<<<<< HEAD
 from constitute.engines.openai.messages import ByMessages
 from constitute.engines.openai.probe import Server, check_same, probe
 from constitute.engines.openai.reach import Access
-from constitute.engines.render import Renderer
-from constitute.engines.tokenizer import load_tokenizer
-from constitute.errors import UsageError
-=======
-from constitute.engines.openai.probe import Server, probe
-from constitute.engines.render import Renderer, RenderSettings, apart_in_text, both_budgets
+from constitute.engines.render import Renderer, RenderSettings
 from constitute.engines.tokenizer import load_tokenizer, turn_ends
-from constitute.errors import RowError, UsageError
->>>>>>> render
+from constitute.errors import UsageError
 from constitute.packaged import model_path
 from constitute.types import Choice, Completion, Request, SamplingParams, Score
 
@@ -121,36 +114,20 @@ class OpenAIEngine:
 
     async def generate(self, request: Request) -> Completion:
         """One completion; raises `PromptTooLong`, `RowError` or `EngineError`."""
-<<<<<<< HEAD
         if self._by_messages is not None:
             return await self._by_messages.generate(request)
         assert self._renderer is not None
         prompt = self._renderer.ids(request)
         check_length(len(prompt), self._limit)
-        payload = wire_out.completion_payload(self._server.model, prompt, request.sampling, self._limit)
-        return wire_in.read_completion(await self._transport.post(_PATH, payload))
-=======
-        if self._renderer is None:
-            payload = wire.chat_payload(
-                self._server.model,
-                self._messages(request),
-                both_budgets(request),
-                is_vllm=self._server.is_vllm,
-            )
-            body = await self._transport.post("/v1/chat/completions", payload)
-            return apart_in_text(request, wire.read_chat(body))
-        prompt = self._renderer.ids(request)
-        check_length(len(prompt), self._limit)
         sampling = self._renderer.sampling(request)
-        payload = wire.completion_payload(self._server.model, prompt, sampling, self._limit)
+        payload = wire_out.completion_payload(self._server.model, prompt, sampling, self._limit)
         payload["stop_token_ids"] = sorted(self._renderer.eos_ids)
-        answer = wire.read_completion(await self._transport.post("/v1/completions", payload))
+        answer = wire_in.read_completion(await self._transport.post(_PATH, payload))
         return self._renderer.completion(request, answer)
 
     def apart(self, prompt: Sequence[int], sampling: SamplingParams, sampled: Completion) -> Completion:
         """A rollout with reasoning that nobody asked for kept apart."""
         return sampled if self._renderer is None else self._renderer.apart(prompt, sampling, sampled)
->>>>>>> render
 
     async def choose(self, request: Request, labels: Sequence[str], *, spelled: bool = False) -> Choice:
         """Exact where token ids are sent; else from the likeliest tokens, always over all spellings."""

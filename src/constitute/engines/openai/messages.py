@@ -10,6 +10,7 @@ from constitute.engines.openai.control import escaped_messages
 from constitute.engines.openai.http import Transport
 from constitute.engines.openai.options import choice_of
 from constitute.engines.openai.probe import Server
+from constitute.engines.render import apart_in_text
 from constitute.errors import RowError, UsageError
 from constitute.types import Choice, Completion, Request
 
@@ -35,8 +36,7 @@ class ByMessages:
             self._server.model, messages, request, self._dialect, where=self._server.base
         )
         body = await self._transport.post(_PATH, payload)
-        answer = wire_in.read_chat(body, request.sampling.max_tokens + request.thinking)
-        return answer
+        return apart_in_text(request, wire_in.read_chat(body, payload[self._dialect.budget]))
 
     async def choose(self, request: Request, labels: Sequence[str]) -> Choice:
         """The labels over all their spellings, from the likeliest first tokens; see `options`."""

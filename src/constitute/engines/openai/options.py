@@ -100,7 +100,7 @@ def option_in(text: str, options: Sequence[str]) -> str | None:
 
 
 def _goes_on(text: str, options: Sequence[str]) -> bool:
-    """Whether what follows `text` decides between options: it is an opening, or begins a longer option."""
+    """Whether what follows `text` decides: it is an opening, or begins a longer option."""
     bare = text.lstrip(_OPENING)
     return not bare or any(len(option) > len(bare) and _begins(text, option) for option in options)
 

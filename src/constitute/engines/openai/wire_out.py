@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from constitute.engines.openai.control import escaped
+from constitute.engines.render import both_budgets
 from constitute.errors import UsageError
 from constitute.types import Request, SamplingParams
 
@@ -114,11 +115,11 @@ def chat_payload(
     refuses is left out where that changes nothing; `UsageError` says where it would, naming the server at
     `where`.
     """
-    sampling = request.sampling
+    sampling = both_budgets(request)
     payload: Payload = {
         "model": model,
         "messages": [*messages, *_begun(request)],
-        dialect.budget: sampling.max_tokens + request.thinking,
+        dialect.budget: sampling.max_tokens,
         **_begun_fields(request),
         **template_fields(dialect, thinks=request.thinking > 0),
     }
@@ -135,16 +136,12 @@ def chat_payload(
         payload |= {**_NEUTRAL, "top_k": sampling.top_k}
     elif sampling.top_k:
         payload["top_k"] = sampling.top_k
-    if stops_there(request, dialect):
+    # Where the server takes none, the answer is cut here all the same.
+    if sampling.stop and "stop" not in dialect.refused:
         payload["stop"] = list(sampling.stop)
     if sampling.seed is not None and "seed" not in dialect.refused:
         payload["seed"] = sampling.seed
     return payload
-
-
-def stops_there(request: Request, dialect: Dialect) -> bool:
-    """Whether the server is given the stop strings: while a model thinks they would end its thinking."""
-    return bool(request.sampling.stop) and not request.thinking and "stop" not in dialect.refused
 
 
 def chat_scoring_payload(

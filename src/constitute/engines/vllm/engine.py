@@ -18,15 +18,9 @@ from constitute.engines.base import (
 )
 from constitute.engines.choosing import choose_by_ids
 from constitute.engines.identity import model_fingerprint, tensor_bytes, weights_fingerprint
-<<<<<<< HEAD
 from constitute.engines.locate import reason_of, require, snapshot
-from constitute.engines.render import Renderer
-from constitute.engines.tokenizer import load_tokenizer
-=======
-from constitute.engines.locate import reason_of, snapshot
 from constitute.engines.render import Renderer, RenderSettings
 from constitute.engines.tokenizer import load_tokenizer, turn_ends
->>>>>>> render
 from constitute.engines.vllm.loop import StepLoop
 from constitute.errors import EngineError, UsageError
 from constitute.packaged import model_path

@@ -11,14 +11,11 @@ from constitute.config.train import Loss
 from constitute.data.pairs import answers
 from constitute.data.prompts import keys_of, loss_weight
 from constitute.data.rows import Sources, Unusable, read_records, source_list
-from constitute.engines.render import Renderer
+from constitute.engines.render import Renderer, TokenRow
 from constitute.files import Row
 from constitute.types import Message
 
 Turns = tuple[Message, ...]
-# Token ids of a conversation, and its labels: -100 on every token that bears no loss.
-TokenRow = tuple[list[int], list[int]]
-_NO_LOSS = -100
 # A row's conversation is under the first of these that it has; the answer alone may stand beside a prompt.
 _WHOLE = ("messages", "text")
 _KEYS = ("messages", "completion", "text", "chosen")
@@ -38,18 +35,11 @@ class Conversation:
     trained: tuple[int, ...]
 
     def rows(self, renderer: Renderer) -> list[TokenRow]:
-        """The conversation as it is trained on: one row where every answer is, else a row an answer.
+        """The conversation as it is trained on, in as many rows as the chat template makes necessary.
 
         Raises as the renderer does.
         """
-        if len(self.trained) > 1 and self.trained == _answers_in(self.turns):
-            return [renderer.conversation_ids(self.turns)]
-        return [self._row(renderer, place) for place in self.trained]
-
-    def _row(self, renderer: Renderer, place: int) -> TokenRow:
-        before, answer = self.turns[:place], self.turns[place].content
-        asked, own = renderer.prompt_ids(before), renderer.answer_ids(before, answer)
-        return [*asked, *own], [_NO_LOSS] * len(asked) + own
+        return renderer.training_rows(self.turns, self.trained)
 
 
 def read_conversations(sources: Sources, loss: Loss) -> list[Conversation]:

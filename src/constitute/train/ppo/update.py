@@ -15,12 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from constitute.config.ppo import PPOConfig
-<<<<<<< HEAD
 from constitute.config.train import SFTConfig
-from constitute.engines.render import Renderer
-=======
 from constitute.engines.render import Renderer, RenderSettings
->>>>>>> render
 from constitute.errors import DataError, GateFailed
 from constitute.train.common import losses, sharding
 from constitute.train.common.batching import TokenBatch, collate
@@ -211,15 +207,9 @@ def read_ptx(
     """
     if not config.ptx_coef or config.ptx_data is None:
         return []
-<<<<<<< HEAD
-    renderer = Renderer(tokenizer, tokenizer.name_or_path, ends)
+    renderer = Renderer(tokenizer, tokenizer.name_or_path, ends, rendering)
     found = read_conversations(Path(config.ptx_data), SFTConfig().loss)
     rows = [row for conversation in found for row in conversation.rows(renderer)]
-=======
-    renderer = Renderer(tokenizer, tokenizer.name_or_path, ends, rendering)
-    read = read_conversations(Path(config.ptx_data))
-    rows = [row for turns in read for row in renderer.training_rows(turns)]
->>>>>>> render
     kept = [row for row in rows if limit is None or len(row[0]) <= limit]
     if not kept:
         raise DataError(f"all {len(rows)} conversations of {config.ptx_data} are longer than {limit} tokens")

@@ -40,8 +40,8 @@ def never(value):
 O_SERIES = picky(
     max_tokens=(never, refused("Unsupported parameter: 'max_tokens' is not supported with this model. Use "
                                "'max_completion_tokens' instead.", "max_tokens")),
-    temperature=(lambda value: value == 1, refused("Unsupported value: 'temperature' does not support 0 with this "
-                 "model. Only the default (1) value is supported.", "temperature")),
+    temperature=(lambda value: value == 1, refused("Unsupported value: 'temperature' does not support 0 with "
+                 "this model. Only the default (1) value is supported.", "temperature")),
     top_p=(never, refused("Unsupported parameter: 'top_p' is not supported with this model.", "top_p")),
     logprobs=(never, refused("You are not allowed to request logprobs from this model.")),
     stop=(never, refused("Unsupported parameter: 'stop' is not supported with this model.", "stop")),
@@ -57,7 +57,8 @@ async def test_a_server_that_takes_all_is_asked_once_for_one_token(mock_server):
     }  # fmt: skip
     assert engine.notes == () and set(engine.lacks) == {"score", "prefill"}
     assert engine.identity.defaults == (
-        "messages; max_tokens; temperature any; 20 log-probabilities; fields that are not sent are of its own choice"
+        "messages; max_tokens; temperature any; 20 log-probabilities; "
+        "fields that are not sent are of its own choice"
     )
     await engine.close()
 
@@ -145,14 +146,14 @@ async def test_a_server_without_words_for_what_it_refuses_is_asked_for_each_fiel
 @pytest.mark.parametrize(
     ("reply", "error", "words"),
     [
-        (answer({"error": {"message": "bad key"}}, 401), EngineError, r"put a valid key into \$OPENAI_API_KEY"),
+        (answer({"error": {"message": "bad key"}}, 401), EngineError, r"a valid key into \$OPENAI_API_KEY"),
         (answer({"error": {"message": "no such model"}}, 404), EngineError, "does not serve 'mock'"),
         (answer("<html>hello</html>"), EngineError, "refuses the plainest request"),
         (answer({"error": {"message": "never"}}, 400), EngineError, "plainest request .*never"),
-        (answer({"error": {"message": "boom", "code": 500}}), EngineError, r"status 500 \(boom\) to 5 requests"),
-        (answer({"error": {"message": "boom"}}, 500, headers={"Retry-After": "0"}), EngineError, "server's log"),
+        (answer({"error": {"message": "boom", "code": 500}}), EngineError, r"500 \(boom\) to 5"),
+        (answer({"error": {"message": "x"}}, 500, headers={"Retry-After": "0"}), EngineError, "server's log"),
         (answer({"error": {"message": "slow"}}, 429, headers={"Retry-After": "9"}), EngineError, "429.*slow"),
-        (answer({"error": {"code": "insufficient_quota", "message": "pay"}}, 429), EngineError, r"no credit.*pay"),
+        (answer({"error": {"code": "insufficient_quota", "message": "pay"}}, 429), EngineError, "credit.*pay"),
         (answer(b'{"a": ' + b"[" * 100_000), EngineError, "refuses the plainest request"),
     ],
 )  # fmt: skip

@@ -242,21 +242,6 @@ def test_unusable_urls_are_refused(url, words):
 def test_the_base_url_is_found():
     assert base_url("http://h:1/v1/") == "http://h:1"
     assert base_url("https://h/api/v1") == "https://h/api"
-<<<<<<< HEAD
-=======
-
-
-def test_every_sampling_field_that_is_set_is_sent_to_a_chat_server():
-    sampling = SamplingParams(max_tokens=5, temperature=0.5, top_p=0.9, top_k=3, stop=("x",), seed=9)
-    sent = chat_payload("m", [], sampling)
-    assert sent == {
-        "model": "m", "messages": [], "max_tokens": 5, "temperature": 0.5, "top_p": 0.9, "top_k": 3,
-        "stop": ["x"], "seed": 9,
-    }  # fmt: skip
-    assert "top_k" not in chat_payload("m", [], SamplingParams())
-    # Of a vLLM server no default of the served model may act.
-    neutral = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0}
-    assert neutral.items() <= chat_payload("m", [], SamplingParams(), is_vllm=True).items()
 
 
 async def test_reasoning_written_out_in_a_message_is_kept_apart(mock_server, engine):
@@ -284,4 +269,3 @@ async def test_reasoning_among_token_ids_is_kept_apart(mock_server, tmp_path):
     assert sent["stop_token_ids"] == sorted({5, tokenizer.eos_token_id})
     assert tokenizer.decode(sent["prompt"]).endswith("assistant\n")
     await opened.close()
->>>>>>> render
