@@ -10,7 +10,7 @@ from statistics import NormalDist
 from constitute.types import Record
 
 
-def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
+def wilson(successes: float, n: float, level: float = 0.95) -> tuple[float, float]:
     """Wilson score interval of a proportion, in [0, 1]; (0, 1) where nothing was counted.
 
     Source: E. B. Wilson, JASA 22 (1927). Raises `ValueError` unless 0 <= successes <= n.
@@ -101,6 +101,19 @@ def cohen_kappa(first: Sequence[Hashable], second: Sequence[Hashable]) -> float:
     labels = set(first) | set(second)
     chance = sum(list(first).count(label) * list(second).count(label) for label in labels) / (n * n)
     return 1.0 if chance == 1.0 else (observed - chance) / (1 - chance)
+
+
+def kappa_of(agree: int, n: int, chance: float) -> Estimate:
+    """Cohen's kappa from `agree` of `n` cases and the agreement `chance` alone would give, below 1.
+
+    The interval is Wilson's of the share that agrees, with chance taken as known, as in J. Cohen (1960): it
+    keeps its width where every case agrees.
+    """
+    share = share_of(agree, n)
+    if share.value is None or share.low is None or share.high is None:
+        return share
+    value, low, high = ((x - chance) / (1.0 - chance) for x in (share.value, share.low, share.high))
+    return Estimate(value=value, low=low, high=high, n=n)
 
 
 def correlation(first: Sequence[float], second: Sequence[float]) -> float | None:

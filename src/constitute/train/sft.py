@@ -21,6 +21,7 @@ from constitute.errors import DataError, GateFailed, UsageError
 from constitute.files import read_json, write_json
 from constitute.progress import Progress, Silent, first_process, process_count
 from constitute.threads import use_threads
+from constitute.train.common.trust import check_labels
 from constitute.train.common import _compat, sharding
 from constitute.train.common.artefact import (
     check_recipe,
@@ -49,17 +50,23 @@ def run_sft(
     data: Sources | None = None,
     out: Path | None = None,
     progress: Progress | None = None,
+    force: bool = False,
 ) -> dict[str, Any]:
-    """Fine-tune `config.model` on `data` (RUN/export/sft.*) into `out` (RUN/sft); returns the summary."""
+    """Fine-tune `config.model` on `data` (RUN/export/sft.*) into `out` (RUN/sft); returns the summary.
+
+    Raises `GateFailed` for answers chosen by labels that say nothing, unless `force`.
+    """
     model = trainable_model(config)
+    progress, data = progress or Silent(), data or exported_file(config.run, "sft")
+    check_labels(data, progress, force=force)
     use_threads(model, config.engine.threads, training=True)
     summary = train_sft(
-        data or exported_file(config.run, "sft"),
+        data,
         model,
         out or config.run / "sft",
         config.train.sft,
         seed=config.seed,
-        progress=progress or Silent(),
+        progress=progress,
     )
     if out is None:
         keep_settings(config, "sft")

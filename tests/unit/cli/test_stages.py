@@ -48,7 +48,7 @@ def test_the_three_stages_and_what_they_print(run) -> None:  # type: ignore[no-u
     assert (code, out.splitlines()[1].split()[:3]) == (0, ["label", "4", "4"])
     assert "order flips" in out and "of 8 votes" in out and "over 4 pairs" in out
     code, out, _ = run("status")
-    assert [line.split()[:3] for line in out.splitlines()[1:]] == [
+    assert [line.split()[:3] for line in out.splitlines()[1:4]] == [
         ["generate", "8", "8"],
         ["revise", "8", "8"],
         ["label", "4", "4"],
