@@ -224,7 +224,9 @@ def _note_labels(
     store: Store, folder: Path, written: list[Exported], config: ExportConfig
 ) -> LabelCard | None:
     """Write what the labels behind the sets are worth, and which sets of the folder depend on them."""
-    by_label = {part.path.name for part in written if part.kind == "preferences" or config.revisions == "best"}
+    by_label = {
+        part.path.name for part in written if part.kind == "preferences" or config.revisions == "best"
+    }
     noted = _object(folder / LABELS_FILE)
     before = noted.get("sets")
     kept = {name for name in before if isinstance(name, str)} if isinstance(before, list) else set()

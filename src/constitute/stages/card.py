@@ -87,9 +87,7 @@ def equal_pairs(store: Store) -> int:
     return sum(count for _, reason, count in store.reasons("label") if reason == EQUAL_ANSWERS)
 
 
-def label_card(
-    labelled: Iterable[LabelledPair], abstained: int, failed: int, *, equal: int = 0
-) -> LabelCard:
+def label_card(labelled: Iterable[LabelledPair], abstained: int, failed: int, *, equal: int = 0) -> LabelCard:
     """The card of labelled pairs, read once; `equal` of the abstained ones are of equal answers."""
     votes = censored = flips = flipped = thin = 0
     p_a: list[float] = []

@@ -21,10 +21,11 @@ REMEDY = (
 
 
 class LabelVerdict(Record):
-    """Why labels say nothing: of what share of the pairs it was seen, and in one sentence."""
+    """Why labels say nothing: what was `seen`, of what share of the pairs, and with what to do in `sentence`."""
 
     kind: Literal["order", "mass", "constant"]
     share: Estimate
+    seen: str
     sentence: str
 
 
@@ -98,7 +99,7 @@ def _above(
     if share.low is None or share.low <= limit:
         return None
     sentence = f"these labels say nothing of the answers: {seen}; {REMEDY}"
-    return LabelVerdict(kind=kind, share=share, sentence=sentence)
+    return LabelVerdict(kind=kind, share=share, seen=seen, sentence=sentence)
 
 
 def _text(share: Estimate) -> str:

@@ -144,7 +144,9 @@ def test_the_limit_of_the_order_by_hand(flipped, n, caught):
     assert (verdict(mixed(flipped, n)) is not None) == caught
 
 
-@pytest.mark.parametrize(("silent", "n", "caught"), [(3, 3, False), (4, 4, True), (18, 30, False), (21, 30, True)])
+@pytest.mark.parametrize(
+    ("silent", "n", "caught"), [(3, 3, False), (4, 4, True), (18, 30, False), (21, 30, True)]
+)
 def test_the_limit_of_the_mass_by_hand(silent, n, caught):
     """Wilson's lower end above 0.5: 3/3 gives 0.438, 4/4 0.510, 18/30 0.423, 21/30 0.521."""
     card = label_card([row(HOLDS[i % 2]) for i in range(n - silent)], silent, 0)
@@ -183,7 +185,9 @@ def test_false_alarms_and_misses(n):
         first = rng.uniform(0.55, 0.99)
         return row(vote(first, 1 - rng.uniform(0.55, 0.99)))
 
-    caught = sum(verdict(label_card([blind() for _ in range(n)], 0, 0)) is not None for _ in range(cases // 4))
+    caught = sum(
+        verdict(label_card([blind() for _ in range(n)], 0, 0)) is not None for _ in range(cases // 4)
+    )
     assert caught / (cases // 4) > 0.99
 
 
@@ -204,7 +208,10 @@ def test_agreement_by_hand():
 
 def test_longer_wins_by_hand_against_the_people():
     rows = [row(vote(0.9, 0.7), a="longer", b="short", human=0.0)] * 3
-    rows += [row(vote(0.9, 0.7), a="short", b="longer", human=1.0), row(vote(0.2, 0.1), a="one", b="two", human=1.0)]
+    rows += [
+        row(vote(0.9, 0.7), a="short", b="longer", human=1.0),
+        row(vote(0.2, 0.1), a="one", b="two", human=1.0),
+    ]
     rows += [row(vote(0.2, 0.1), a="short", b="longer")]
     card = label_card(rows, 0, 0)
     assert (card.longer.value, card.longer.n) == (4 / 5, 5)

@@ -163,7 +163,9 @@ def test_a_reward_by_chance_is_not_optimised_without_force(tmp_path):
     bad = recorded(tmp_path / "bad", verdict="no better than chance")
     few = recorded(tmp_path / "few", warning="too few")
     notes = Notes()
-    check_rewards([RewardPart("f", few), RewardPart("g", len), RewardPart("hub", "org/name")], notes, force=False)
+    check_rewards(
+        [RewardPart("f", few), RewardPart("g", len), RewardPart("hub", "org/name")], notes, force=False
+    )
     assert notes.said == [f"{few}: too few"]
     with pytest.raises(GateFailed, match=r"bad: no better than chance; or give --force"):
         check_rewards([RewardPart("b", bad)], notes, force=False)

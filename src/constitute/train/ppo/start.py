@@ -55,9 +55,7 @@ def run_ppo(
     with ExitStack() as opened:
         parts = opened.enter_context(open_rewards(config, reward, asks=first_process()))
         check_rewards(parts, progress, force=force)
-        sampler, kept, ids = opened.enter_context(
-            _rollouts(config, name, prompts, engine, replay, progress)
-        )
+        sampler, kept, ids = opened.enter_context(_rollouts(config, name, prompts, engine, replay, progress))
         summary = train_ppo(
             kept,
             ids,

@@ -35,7 +35,9 @@ def reward_verdict(held_out: dict[str, Any], labels: str = "") -> dict[str, str]
     if figure.value is None or figure.low is None or figure.high is None or figure.low > 0.5:
         return {}
     seen = f"the reward model prefers the better of two held-out answers in {figure.text()} of the pairs"
-    remedy = "label more pairs, look at the label card (`constitute status`), or set train.reward.held_out higher"
+    remedy = (
+        "label more pairs, look at the label card (`constitute status`), or set train.reward.held_out higher"
+    )
     if figure.n >= ENOUGH or (figure.n >= FEW and figure.value <= 0.5):
         return {"verdict": f"{seen}, which is no better than chance; {remedy}"}
     return {"warning": f"{seen}, which is too few to tell it from chance; {remedy}"}
