@@ -130,7 +130,7 @@ def confidence_bins(points: Sequence[tuple[float, float]]) -> list[list[tuple[fl
 
 
 def calibration_error(points: Sequence[tuple[float, float]], seed: int | str = 0) -> Estimate:
-    """Expected calibration error of (confidence, label) over `confidence_bins` (arXiv 1706.04599, equation 3).
+    """Expected calibration error of (confidence, label) in `confidence_bins` (arXiv 1706.04599, equation 3).
 
     sum over bins of n_bin / n * |mean label - mean confidence|. It is not below 0 and so biased upwards in
     small samples, as is its bootstrap interval.

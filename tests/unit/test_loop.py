@@ -75,7 +75,7 @@ def test_labels_that_say_nothing_are_saved_gated_and_not_trained_on(blind):
     assert blind.found["ppo"] == {"refused": "there is no reward model"}
     page = (blind.config.run / "report.html").read_text()
     assert '<p class="verdict" role="alert">these labels say nothing of the answers' in page
-    words = dict((step, text) for step, _, text in headline(blind.found, dict.fromkeys(blind.found, 0.0)))
+    words = {step: text for step, _, text in headline(blind.found, dict.fromkeys(blind.found, 0.0))}
     assert (words["reward"], words["ppo"]) == ("refused", "refused")
     assert len(blind.gates) == 2
 

@@ -96,12 +96,15 @@ def _print(found: Comparing, run_dir: Path, as_json: bool) -> None:
         click.echo(json.dumps({"event": "result", **found.model_dump(mode="json")}))
         return
     click.echo(f"{found.pairs} pairs ({found.source}), {found.judged} of them judged by people\n")
-    head = ("method", "pairs", "agrees with people", "kappa", "Brier score", "calibration error")
-    click.echo(table(head, [_judgement(each) for each in found.figures]))
-    head = ("method", "order flips", "mass", "longer wins", "of neutral copies", "steady on copies")
-    click.echo("\n" + table(head, [_behaviour(each) for each in found.figures]))
-    head = ("method", "no label", "abstained", "failed", "censored", "requests", "seconds")
-    click.echo("\n" + table(head, [_cost(each) for each in found.figures]))
+    tables = (
+        (_judgement, ("method", "pairs", "agrees with people", "kappa", "Brier score", "calibration error")),
+        (
+            _behaviour,
+            ("method", "order flips", "mass", "longer wins", "of neutral copies", "steady on copies"),
+        ),
+        (_cost, ("method", "no label", "abstained", "failed", "censored", "requests", "seconds")),
+    )
+    click.echo("\n\n".join(table(head, [row(each) for each in found.figures]) for row, head in tables))
     for each in found.figures:
         if each.verdict is not None:
             say(f"{each.name}: {each.verdict.seen}", red=True)

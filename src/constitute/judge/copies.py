@@ -15,7 +15,7 @@ NEUTRAL, SWAPPED = "neutral", "swapped"
 
 
 def neutral_copies(pairs: Sequence[Comparison]) -> Iterator[Comparison]:
-    """Each pair's first answer against itself with a neutral sentence more; the longer is A in every second."""
+    """Each pair's first answer against itself with a neutral sentence more; every second has that as A."""
     sentence = render("neutral")
     for at, pair in enumerate(pairs):
         short, long = pair.a, f"{pair.a} {sentence}"
@@ -29,7 +29,7 @@ def swapped_copies(pairs: Sequence[Comparison]) -> Iterator[Comparison]:
 
 
 def example_pairs(constitution: Constitution) -> tuple[list[Comparison], dict[str, Constitution]]:
-    """The principles' own examples as pairs, the better answer first in every second, and who votes on each."""
+    """The principles' own examples as pairs, every second with the better answer as A, and who votes."""
     pairs: list[Comparison] = []
     voters: dict[str, Constitution] = {}
     for principle in constitution.principles:

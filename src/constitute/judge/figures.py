@@ -32,8 +32,8 @@ class JudgeFigures(Record):
     calibration error of the preferred side) are against people, over the pairs that have their preference.
     `flips` counts pairs, `mass` is the mean probability of the labels a pair, `censored` the share of votes
     that were bounded. `steady` is the share of copies whose P(A) is within STEADY of what it has to be:
-    `neutral` ones are an answer against itself with a neutral sentence more, `swapped` ones a pair in the other
-    order. `longer_neutral` is how often the longer of two neutral copies is preferred. `requests` are the
+    `neutral` ones are an answer against itself with a neutral sentence more, `swapped` ones a pair in the
+    other order. `longer_neutral` is how often the longer of two neutral copies is preferred. `requests` are the
     questions that the pairs take, `seconds` what it took to answer those that were not stored.
     """
 
@@ -140,14 +140,20 @@ def advise(measured: Sequence[JudgeFigures], unable: Sequence[str] = ()) -> Advi
         best = max(judged, key=lambda each: (_bound(each) or 0.0, -each.requests))
         accuracy = best.agreement.accuracy if best.agreement else share_of(0, 0)
         if (_bound(best) or 0.0) <= 0.5:
-            text = f"none of them is shown to be better than a coin: the best is {best.name}, which agrees with people in {accuracy.text()}; give more pairs or another model"
+            text = (
+                f"none of them is shown to be better than a coin: the best is {best.name}, which agrees with "
+                f"people in {accuracy.text()} of the pairs; give more pairs or another model"
+            )
             return Advice(method=None, layout="", sentence=text)
-        text = f"use {best.name}: it agrees with people in {accuracy.text()} of the pairs, the best lower bound of those that pass"
+        text = (
+            f"use {best.name}: it agrees with people in {accuracy.text()} of the pairs, the best lower bound "
+            "of those that pass"
+        )
         return Advice(method=best.method, layout=best.layout, sentence=text)
     best = max(passed, key=lambda each: (each.steady.low or 0.0, -each.requests))
     text = (
-        f"{best.name} passes and is the steadiest, {best.steady.text()}; no pair has a person's preference, so "
-        "nothing here says how good its judgement is: give --pairs with chosen and rejected"
+        f"{best.name} passes and is the steadiest, {best.steady.text()}; no pair has a person's preference, "
+        "so nothing here says how good its judgement is: give --pairs with chosen and rejected"
     )
     return Advice(method=best.method, layout=best.layout, sentence=text)
 

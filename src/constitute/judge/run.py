@@ -1,7 +1,7 @@
 """Ask a judge about the same pairs by several methods and layouts, and compare what comes of each.
 
-The answers are kept in a run directory under the questions of the stage `label`: a comparison goes on where it
-stopped, and `label --reuse` asks nothing of these pairs again.
+The answers are kept in a run directory under the questions of the stage `label`: a comparison goes on where
+it stopped, and `label --reuse` asks nothing of these pairs again.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from constitute.blocking import block
@@ -66,7 +65,10 @@ class Questions:
 
 
 def candidates(methods: Sequence[str], layouts: Sequence[str] | None = None) -> list[tuple[str, str]]:
-    """(method, layout) of each comparison to make; every layout if none is named. Raises `UsageError` for a name that is not known."""
+    """(method, layout) of each comparison to make; every layout if none is named.
+
+    Raises `UsageError` for a name that is not known.
+    """
     layouts = list(LAYOUTS) if layouts is None else layouts
     for name, known, what in (
         *((method, LABEL_METHODS, "label method") for method in methods),

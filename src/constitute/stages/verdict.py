@@ -1,4 +1,4 @@
-"""Whether a set of labels says anything of the answers: the verdict that stops what would be trained on it."""
+"""Whether labels say anything of the answers: the verdict that stops what would be trained on them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ REMEDY = (
 
 
 class LabelVerdict(Record):
-    """Why labels say nothing: what was `seen`, of what share of the pairs, and with what to do in `sentence`."""
+    """Why labels say nothing: what was `seen`, in what share of the pairs; `sentence` adds what to do."""
 
     kind: Literal["order", "mass", "constant"]
     share: Estimate

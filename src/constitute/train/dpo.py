@@ -47,8 +47,8 @@ from constitute.train.common.losses import soft_label_loss
 from constitute.train.common.memory import memory_advice
 from constitute.train.common.metrics import preference_metrics
 from constitute.train.common.models import Actor, check_actor, load_model, turn_ends
-from constitute.train.common.trust import check_labels
 from constitute.train.common.team import Team, gather_team
+from constitute.train.common.trust import check_labels
 from constitute.train.reward.pairs import TokenPair, consecutive, nothing_left, split_pairs, target
 
 _KNOBS = "train.dpo.microbatch_tokens or train.dpo.max_length, or set train.dpo.gradient_checkpointing=true"
@@ -73,8 +73,8 @@ def run_dpo(
 ) -> dict[str, Any]:
     """Train `model` (RUN/sft, else `config.model`) by DPO on `data` (RUN/export/preferences.*).
 
-    Saves it to `out` (RUN/dpo) and returns the summary. Raises `GateFailed` for labels that say nothing, unless
-    `force`.
+    Saves it to `out` (RUN/dpo) and returns the summary. Raises `GateFailed` for labels that say nothing,
+    unless `force`.
     """
     start = policy_of(config, model)
     use_threads(start, config.engine.threads, training=True)

@@ -21,7 +21,6 @@ from constitute.errors import DataError, GateFailed, UsageError
 from constitute.files import read_json, write_json
 from constitute.progress import Progress, Silent, first_process, process_count
 from constitute.threads import use_threads
-from constitute.train.common.trust import check_labels
 from constitute.train.common import _compat, sharding
 from constitute.train.common.artefact import (
     check_recipe,
@@ -37,6 +36,7 @@ from constitute.train.common.fit import Job, drop_checkpoints, note_single_step
 from constitute.train.common.from_run import keep_settings, trainable_model
 from constitute.train.common.memory import memory_advice
 from constitute.train.common.models import load_model, turn_ends
+from constitute.train.common.trust import check_labels
 
 # Token ids of a conversation, and its labels: -100 on every token that bears no loss.
 TokenRow = tuple[list[int], list[int]]

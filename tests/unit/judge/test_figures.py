@@ -54,14 +54,14 @@ def test_agreement_and_calibration_by_hand():
 
 
 def test_calibration_error_by_hand():
-    """Two bins of ten: confidence 0.6 with 5 of 10 right, and 0.9 with 10 of 10: (10 * 0.1 + 10 * 0.1) / 20."""
+    """Two bins: confidence 0.6 with 5 of 10 right, 0.9 with 10 of 10; (10 * 0.1 + 10 * 0.1) / 20."""
     points = [(0.6, float(i < 5)) for i in range(10)] + [(0.9, 1.0)] * 10
     assert calibration_error(points).value == pytest.approx(0.1)
     assert calibration_error([]).n == 0
 
 
 def test_kappa_counts_each_pair_in_both_orders():
-    """The same as Cohen's kappa of the ratings and of their mirrors together, whichever side a file names first."""
+    """As Cohen's kappa of the ratings and their mirrors together, whichever side a file names first."""
     rng = random.Random(3)
     for always_first in (True, False):
         people = [1 if always_first else rng.randint(0, 1) for _ in range(50)]

@@ -83,7 +83,7 @@ def healthy(text: str) -> tuple[float, float]:
 @pytest.mark.parametrize(
     ("script", "kind", "said"),
     [
-        (order_only, "order", "the two orders of the answers give opposite labels in 100.0 % (91.2 to 100.0, n = 40)"),
+        (order_only, "order", "the answers give opposite labels in 100.0 % (91.2 to 100.0, n = 40)"),
         (constant, "constant", "P(A) is 0.50, up to 0.01, in 100.0 % (91.2 to 100.0, n = 40) of the pairs"),
         (constant_and_last, "order", "opposite labels in 100.0 %"),
         (low_mass, "mass", "less than 0.2 probability"),
@@ -173,7 +173,7 @@ def test_a_sure_judge_of_pairs_with_the_better_answer_first_is_no_constant():
 
 @pytest.mark.parametrize("n", [30, 100, 1000])
 def test_false_alarms_and_misses(n):
-    """A judge that flips 16 % trips in under 1 % of cases; one that sees the order alone does in over 99 %."""
+    """A judge that flips 16 % trips in under 1 % of cases, one that sees the order alone in over 99 %."""
     rng = random.Random(n)
     cases = 400 if n < 1000 else 40
     healthy_trips = sum(

@@ -14,9 +14,9 @@ from constitute.errors import UsageError
 from constitute.packaged import model_path
 from constitute.progress import Progress, Silent, first_process, process_count
 from constitute.threads import use_threads
-from constitute.train.rewards.trust import check_rewards
 from constitute.train.common.from_run import keep_settings, policy_of, rendered_prompts, sampling_engine
 from constitute.train.rewards.sources import GivenRewards, open_rewards, used_rewards
+from constitute.train.rewards.trust import check_rewards
 from constitute.types import Prompt
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ def run_ppo(
     `reward` is one source or several (see `rewards.sources`); without it `train.ppo.rewards`, else
     RUN/reward. `engine`, where given, samples the rollouts and is left open, holding the trained weights.
     `replay` names a run whose stored rollouts and prompts take the place of an engine and of `prompts`. Of
-    several processes that train together, only the first samples and asks for rewards. Raises `GateFailed` for a reward model
-    that is not shown to be better than chance, unless `force`.
+    several processes that train together, only the first samples and asks for rewards. Raises `GateFailed` for
+    a reward model that is not shown to be better than chance, unless `force`.
     """
     from constitute.train.ppo.algorithms import find_algorithm
     from constitute.train.ppo.run import train_ppo

@@ -49,9 +49,8 @@ from constitute.train.common.from_run import keep_settings, policy_of
 from constitute.train.common.losses import soft_label_loss
 from constitute.train.common.memory import memory_advice
 from constitute.train.common.models import load_model, turn_ends
-from constitute.train.common.trust import check_labels
-from constitute.train.rewards.trust import reward_verdict
 from constitute.train.common.team import Team, gather_team
+from constitute.train.common.trust import check_labels
 from constitute.train.reward.evaluate import evaluate
 from constitute.train.reward.model import Normalisation, head_scores, raw_scores, score_head, whole_batch
 from constitute.train.reward.pairs import (
@@ -63,6 +62,7 @@ from constitute.train.reward.pairs import (
     split_pairs,
     target,
 )
+from constitute.train.rewards.trust import reward_verdict
 
 # Enough to know a mean and a standard deviation to about 2 %.
 _REFERENCE_SAMPLES = 2048
@@ -83,8 +83,8 @@ def run_reward(
 ) -> dict[str, Any]:
     """Train a reward model from `model` (RUN/sft, else `config.model`) on `data` (RUN/export/preferences.*).
 
-    Saves it to `out` (RUN/reward) and returns the summary. Raises `GateFailed` for labels that say nothing, unless
-    `force`.
+    Saves it to `out` (RUN/reward) and returns the summary. Raises `GateFailed` for labels that say nothing,
+    unless `force`.
     """
     start = policy_of(config, model)
     use_threads(start, config.engine.threads, training=True)
@@ -119,7 +119,8 @@ def train_reward(
     Its configuration holds each head's mean and standard deviation of the raw score over the training
     answers, by which PPO normalises. Started again, it goes on from its last checkpoint. Returns the
     summary with the held-out figures and, where they show no more than chance, a `verdict` or a `warning`;
-    `labels` is the verdict on the labels, where there is one. Raises `UsageError`, `DataError`, `RunMismatch`, `GateFailed`.
+    `labels` is the verdict on the labels, where there is one. Raises `UsageError`, `DataError`, `RunMismatch`
+    and `GateFailed`.
     """
     pairs = read_preferences(data, progress.note)
     made_by = recipe("reward", config, seed, data=data_hash(data), model=model_identity(model))

@@ -13,18 +13,18 @@ from constitute.stats import Estimate
 from constitute.train.rewards.parts import RewardPart
 
 # A model that is right in 70 % of pairs, as reward models of people's preferences are (arXiv 2009.01325,
-# arXiv 2203.02155), is shown to be better than chance by 100 held-out pairs in 99 of 100 cases; by 30 pairs in
-# 59 of 100 only, but it is right in half of 30 or fewer in 2 of 100.
+# arXiv 2203.02155), is shown to be better than chance by 100 held-out pairs in 99 of 100 cases; by 30 pairs
+# in 59 of 100 only, but it is right in half of 30 or fewer in 2 of 100.
 ENOUGH = 100
 FEW = 30
 
 
 def reward_verdict(held_out: dict[str, Any], labels: str = "") -> dict[str, str]:
-    """`verdict`, a sentence, where a reward model is not shown to be better than chance; else perhaps `warning`.
+    """`verdict` or `warning`, a sentence, where a reward model is not shown to be better than chance.
 
-    It is not where the 95 % interval of its held-out accuracy holds 0.5. That is a verdict from 100 pairs on,
-    and from 30 on where it is right in no more than half of them; with fewer pairs most good models' intervals
-    hold 0.5, so it is a warning. `labels` is the verdict on what it learnt from, which is its own.
+    It is not where the 95 % interval of its held-out accuracy holds 0.5, or lies below. That is a verdict from
+    100 pairs on, and from 30 on where it is right in no more than half of them; with fewer, the intervals of
+    many good models hold 0.5, so it is a warning. `labels` is the verdict on what it learnt from, which is its own.
     """
     if labels:
         return {"verdict": f"the reward model was trained on labels of which it is said: {labels}"}
