@@ -95,12 +95,14 @@ def _print(found: Comparing, run_dir: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"event": "result", **found.model_dump(mode="json")}))
         return
-    click.echo(f"{found.pairs} pairs ({found.source}), {found.judged} of them judged by people\n")
+    click.echo(
+        f"{found.pairs} pairs ({found.source}), {found.judged} of them judged by people{_longer(found)}\n"
+    )
     tables = (
         (_judgement, ("method", "pairs", "agrees with people", "kappa", "Brier score", "calibration error")),
         (
             _behaviour,
-            ("method", "order flips", "mass", "longer wins", "of neutral copies", "steady on copies"),
+            ("method", "order flips", "mass", "longer wins", "longer neutral copy wins", "steady on copies"),
         ),
         (_cost, ("method", "no label", "abstained", "failed", "censored", "requests", "seconds")),
     )
@@ -112,6 +114,12 @@ def _print(found: Comparing, run_dir: Path, as_json: bool) -> None:
         layout = f" --set label.layout={found.advice.layout}" if found.advice.layout else ""
         say(found.advice.sentence)
         say(f"next: constitute label --set label.method={found.advice.method}{layout} --reuse {run_dir}")
+
+
+def _longer(found: Comparing) -> str:
+    """How often people prefer the longer answer, where they judged any."""
+    figures = [each.card.longer_human for each in found.figures if each.card.longer_human.n]
+    return f", who prefer the longer answer in {figures[0].text(2)}" if figures else ""
 
 
 def _judgement(each: JudgeFigures) -> tuple[object, ...]:

@@ -33,7 +33,7 @@ class JudgeFigures(Record):
     `flips` counts pairs, `mass` is the mean probability of the labels a pair, `censored` the share of votes
     that were bounded. `steady` is the share of copies whose P(A) is within STEADY of what it has to be:
     `neutral` ones are an answer against itself with a neutral sentence more, `swapped` ones a pair in the
-    other order. `longer_neutral` is how often the longer of two neutral copies is preferred. `requests` are the
+    other order. `longer_neutral`: how often the longer of two neutral copies is preferred. `requests` are the
     questions that the pairs take, `seconds` what it took to answer those that were not stored.
     """
 

@@ -47,7 +47,7 @@ class LabelCard(Record):
     By pair, as the votes on one pair are no independent cases: most votes of `flipped` of the `ordered_pairs`
     flip; `silent` pairs abstained although their answers differ; `thin` ones have a mean mass under
     THIN_MASS; `alike` have the median P(A), `p_median`, up to NOISE. `longer` and
-    `longer_human`: how often the longer answer is preferred where lengths differ, by the labels and by people.
+    `longer_human`: how often the longer answer is preferred where lengths differ, by labels and by people.
     """
 
     pairs: int

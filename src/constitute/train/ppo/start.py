@@ -41,8 +41,8 @@ def run_ppo(
     `reward` is one source or several (see `rewards.sources`); without it `train.ppo.rewards`, else
     RUN/reward. `engine`, where given, samples the rollouts and is left open, holding the trained weights.
     `replay` names a run whose stored rollouts and prompts take the place of an engine and of `prompts`. Of
-    several processes that train together, only the first samples and asks for rewards. Raises `GateFailed` for
-    a reward model that is not shown to be better than chance, unless `force`.
+    several processes that train together, only the first samples and asks for rewards. Raises `GateFailed`
+    for a reward model that is not shown to be better than chance, unless `force`.
     """
     from constitute.train.ppo.algorithms import find_algorithm
     from constitute.train.ppo.run import train_ppo

@@ -22,9 +22,10 @@ FEW = 30
 def reward_verdict(held_out: dict[str, Any], labels: str = "") -> dict[str, str]:
     """`verdict` or `warning`, a sentence, where a reward model is not shown to be better than chance.
 
-    It is not where the 95 % interval of its held-out accuracy holds 0.5, or lies below. That is a verdict from
-    100 pairs on, and from 30 on where it is right in no more than half of them; with fewer, the intervals of
-    many good models hold 0.5, so it is a warning. `labels` is the verdict on what it learnt from, which is its own.
+    It is not where the 95 % interval of its held-out accuracy holds 0.5, or lies below. That is a verdict
+    from 100 pairs on, and from 30 on where it is right in no more than half of them; with fewer, intervals
+    of many good models hold 0.5, so it is a warning. `labels` is the verdict on what it learnt from, which is
+    its own.
     """
     if labels:
         return {"verdict": f"the reward model was trained on labels of which it is said: {labels}"}
