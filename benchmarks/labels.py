@@ -187,7 +187,7 @@ def principles(k: int) -> Constitution:
 
 def prompt_tokens(engine: Any, pairs: Sequence[Comparison], constitution: Constitution) -> list[int]:
     """Length of each pair's question."""
-    from constitute.stages.label import comparison_turn
+    from constitute.stages.labels.choice import comparison_turn
     from constitute.types import Request
 
     principle = constitution.principles[0]

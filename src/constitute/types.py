@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Role = Literal["system", "user", "assistant"]
 Status = Literal["ok", "abstain", "failed"]
 FinishReason = Literal["stop", "length"]
+# What an engine may be unable to do: score labels, score a given text, go on from a begun answer.
+Ability = Literal["choose", "score", "prefill"]
 
 
 class Record(BaseModel):

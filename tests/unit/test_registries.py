@@ -16,7 +16,7 @@ from constitute.constitution.write import to_yaml
 from constitute.errors import UsageError
 from constitute.pipeline import run_stages
 from constitute.stages import STAGES
-from constitute.stages.label import LABEL_METHODS
+from constitute.stages.labels import LABEL_METHODS
 from constitute.store import Store
 from constitute.types import LabelledPair
 
@@ -88,7 +88,7 @@ def test_a_label_method_is_one_function(
     monkeypatch: pytest.MonkeyPatch, settings: list[str], tmp_path: Path
 ) -> None:
     add_module(monkeypatch, "by_length", example("A label method"))
-    monkeypatch.setitem(LABEL_METHODS, "by_length", "by_length:by_length")
+    monkeypatch.setitem(LABEL_METHODS, "by_length", "by_length:METHOD")
     config = load_config(None, [*settings, "label.method=by_length", "label.principles=all"])
     run_stages(config, config.chain, prompts=[prompt("p"), prompt("q")], engine=ScriptedEngine())
     with Store.open(tmp_path / "run", readonly=True) as store:

@@ -14,7 +14,8 @@ from constitute.errors import Abstain, RowError, UsageError
 from constitute.pipeline.drive import run_jobs
 from constitute.pipeline.stage_run import Sampler, StageRun
 from constitute.progress import Progress, Silent
-from constitute.stages.label import comparison_turn, first_share, label, voters
+from constitute.stages.labels.choice import comparison_turn, first_share
+from constitute.stages.labels.stage import label, voters
 from constitute.store import Store
 from constitute.types import (
     Choice,

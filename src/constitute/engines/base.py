@@ -7,15 +7,14 @@ labels. It renders the conversation itself, so that text in a message can never 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from constitute.errors import PromptTooLong
+from constitute.types import Ability as Ability
 from constitute.types import Choice, Completion, Record, Request, SamplingParams, Score
 
 # Token ids of a label, or of the part of one that precedes a token.
 Ids = tuple[int, ...]
-# What an engine may be unable to do: score labels, score a given text, go on from a begun answer.
-Ability = Literal["choose", "score", "prefill"]
 
 
 class ModelIdentity(Record):

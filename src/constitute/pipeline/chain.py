@@ -20,7 +20,7 @@ from constitute.pipeline.stage_run import Counts, StageRun
 from constitute.progress import Progress, Silent
 from constitute.stages.base import Sample, StageSpec
 from constitute.stages.generate import slot
-from constitute.stages.label import pair_of_revision, pair_of_samples, pairs_of, voters
+from constitute.stages.labels.stage import pair_of_revision, pair_of_samples, pairs_of, voters
 from constitute.store import Store
 from constitute.types import Comparison, Prompt, Response
 

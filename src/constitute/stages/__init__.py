@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 STAGES: dict[str, str] = {
     "generate": "constitute.stages.generate:STAGE",
     "revise": "constitute.stages.revise:STAGE",
-    "label": "constitute.stages.label:STAGE",
+    "label": "constitute.stages.labels.stage:STAGE",
 }
 
 

@@ -12,7 +12,7 @@ import pytest
 from constitute.constitution.read import load_constitution
 from constitute.packaged import model_path
 from constitute.pocket import oracle, world
-from constitute.stages.label import comparison_turn
+from constitute.stages.labels.choice import comparison_turn
 from constitute.types import Comparison, Message, Request, SamplingParams
 
 

@@ -32,7 +32,9 @@ from constitute.pipeline.stage_run import Sampler, StageRun
 from constitute.progress import Progress, Silent
 from constitute.stages.base import Sample
 from constitute.stages.generate import generate, response_id
-from constitute.stages.label import LABELS, ONE_TOKEN, check_mass, label, vote_of
+from constitute.stages.labels.base import ONE_TOKEN
+from constitute.stages.labels.choice import LABELS, check_mass, vote_of
+from constitute.stages.labels.stage import label
 from constitute.stages.revise import revise
 from constitute.store import Store
 from constitute.templates import render

@@ -109,7 +109,7 @@ def pair_effect(comparison: Comparison, before: Side, after: Side, renamed: Mapp
 
 
 def weighted(votes: Sequence[PrincipleVote]) -> float:
-    """P(A) as `stages.label` has it: the mean of the votes by their weights."""
+    """P(A) as `stages.labels` has it: the mean of the votes by their weights."""
     return math.fsum(v.weight * v.p_a for v in votes) / math.fsum(v.weight for v in votes)
 
 

@@ -15,7 +15,7 @@ from constitute.engines import named_model, use_engine
 from constitute.engines.base import Engine
 from constitute.pipeline.session import open_store
 from constitute.progress import Progress, Silent
-from constitute.stages.label import voters
+from constitute.stages.labels.stage import voters
 from constitute.store import Store
 from constitute.types import Comparison, Constitution, Principle, PrincipleVote
 

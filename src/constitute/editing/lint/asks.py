@@ -14,7 +14,7 @@ from constitute.pipeline.drive import run_jobs
 from constitute.pipeline.stage_run import Sampler, StageRun
 from constitute.progress import Progress
 from constitute.stages.generate import generate, response_id
-from constitute.stages.label import label, pair_of_samples
+from constitute.stages.labels.stage import label, pair_of_samples
 from constitute.store import Store
 from constitute.templates import render
 from constitute.types import (

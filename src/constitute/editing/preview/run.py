@@ -34,7 +34,7 @@ from constitute.pipeline.stage_run import Sampler, StageRun
 from constitute.progress import Silent
 from constitute.stages.base import stage_settings
 from constitute.stages.generate import generate, response_id
-from constitute.stages.label import label, pair_of_revision, voters
+from constitute.stages.labels.stage import label, pair_of_revision, voters
 from constitute.stages.revise import revise
 from constitute.store import Store
 from constitute.types import Constitution, LabelledPair, Prompt, Response

@@ -19,7 +19,8 @@ from constitute.engines import is_url, open_engine
 from constitute.engines.base import Engine
 from constitute.errors import DataError, RowError, UsageError
 from constitute.packaged import model_path
-from constitute.stages.label import ONE_TOKEN, voters
+from constitute.stages.labels.base import ONE_TOKEN
+from constitute.stages.labels.stage import voters
 from constitute.templates import render, template_hash
 from constitute.train.common.artefact import model_identity
 from constitute.train.rewards.parts import Opening, RewardFunction

@@ -12,7 +12,7 @@ from constitute.config import LabelConfig
 from constitute.constitution.draw import draw
 from constitute.errors import Abstain
 from constitute.stages.card import label_card
-from constitute.stages.label import label, pair_of_revision, pair_of_samples, pairs_of, voters
+from constitute.stages.labels.stage import label, pair_of_revision, pair_of_samples, pairs_of, voters
 from constitute.types import (
     Choice,
     Comparison,

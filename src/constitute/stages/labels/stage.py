@@ -1,0 +1,88 @@
+"""Label a pair with a soft preference: the weighted mean of the votes of its principles."""
+
+from __future__ import annotations
+
+import math
+
+from constitute.config import LabelConfig
+from constitute.constitution.draw import draw
+from constitute.errors import Abstain
+from constitute.stages.base import Sample, StageSpec
+from constitute.stages.labels import label_method
+from constitute.stages.labels.base import together
+from constitute.types import Comparison, Constitution, LabelledPair, PreferenceLabel, Principle, Response
+
+
+async def label(
+    row: Comparison, sample: Sample, cfg: LabelConfig, constitution: Constitution
+) -> LabelledPair:
+    """The pair with P(A) as the weighted mean of its votes, one vote a principle.
+
+    Raises `Abstain` for equal answers, for a label that was not scored, and for label mass under
+    `cfg.min_mass`: a pair is labelled by every principle asked, or not at all.
+    """
+    if row.a == row.b:
+        raise Abstain("the two answers are equal")
+    vote = label_method(cfg.method).vote
+    votes = await together([vote(row, p, w, sample, cfg) for p, w in voters(row.id, cfg, constitution)])
+    total = math.fsum(vote.weight for vote in votes)
+    p_a = math.fsum(vote.weight * vote.p_a for vote in votes) / total
+    return LabelledPair(id=row.id, comparison=row, label=PreferenceLabel(p_a=p_a, votes=tuple(votes)))
+
+
+def voters(row_id: str, cfg: LabelConfig, constitution: Constitution) -> list[tuple[Principle, float]]:
+    """The principles that vote on a pair, with the weight of each vote.
+
+    Drawn ones (`one` or a number, without repeats) weigh 1 each, as the draw went by weight already;
+    with `all`, each has its own weight, and those of weight 0 have no vote.
+    """
+    left = [principle for principle in constitution.principles if principle.weight > 0]
+    if cfg.principles == "all":
+        return [(principle, principle.weight) for principle in sorted(left, key=lambda p: p.id)]
+    wanted = 1 if cfg.principles == "one" else int(cfg.principles)
+    drawn: list[tuple[Principle, float]] = []
+    while left and len(drawn) < wanted:
+        principle = draw(constitution.model_copy(update={"principles": tuple(left)}), row_id, 0)
+        drawn.append((principle, 1.0))
+        left.remove(principle)
+    return drawn
+
+
+def pairs_of(n: int) -> list[tuple[int, int]]:
+    """Which of a prompt's n samples are compared: 0 with 1, 2 with 3; an odd last one is left out."""
+    return [(at, at + 1) for at in range(0, n - 1, 2)]
+
+
+def pair_of_samples(first: Response, second: Response) -> Comparison:
+    """Two responses to one prompt as a comparison."""
+    return Comparison(
+        id=f"{first.id}-{second.sample}",
+        prompt=first.prompt,
+        a=first.response,
+        b=second.response,
+        a_source=f"response {first.sample}",
+        b_source=f"response {second.sample}",
+    )
+
+
+def pair_of_revision(row: Response) -> Comparison:
+    """The first response (A) against the last revision (B)."""
+    return Comparison(
+        id=f"{row.id}-rev",
+        prompt=row.prompt,
+        a=row.response,
+        b=row.final,
+        a_source="response",
+        b_source=f"revision {len(row.steps)}",
+    )
+
+
+def _templates(cfg: LabelConfig) -> tuple[str, ...]:
+    return label_method(cfg.method).templates(cfg)
+
+
+def _check(cfg: LabelConfig) -> None:
+    label_method(cfg.method)
+
+
+STAGE = StageSpec(reads="pair", work=label, settings=LabelConfig, templates=_templates, check=_check)
