@@ -73,7 +73,7 @@ def judge(
     from constitute.data.pairs import read_pairs
     from constitute.judge.run import candidates, compare_methods, questions, require_advice
     from constitute.progress import open_progress
-    from constitute.stages.label import LABEL_METHODS
+    from constitute.stages.labels import LABEL_METHODS
 
     wanted = {"model": model, "constitution": constitution_file, "seed": seed, "run": run_dir}
     config = options.settled(run_dir, config_file, sets, wanted)

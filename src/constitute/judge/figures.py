@@ -13,6 +13,11 @@ from constitute.types import LabelledPair, Record
 STEADY = 0.1
 
 
+def named(method: str, layout: str) -> str:
+    """Such as `choice, shared`, or the method alone where a layout makes no difference."""
+    return f"{method}, {layout}" if layout else method
+
+
 class Copied(Record):
     """P(A) of a pair, and of a copy of it that should have the P(A) `expected`."""
 
@@ -57,8 +62,7 @@ class JudgeFigures(Record):
 
     @property
     def name(self) -> str:
-        """Such as `choice, shared`, or the method alone where a layout makes no difference."""
-        return f"{self.method}, {self.layout}" if self.layout else self.method
+        return named(self.method, self.layout)
 
     @property
     def agreement(self) -> Agreement | None:

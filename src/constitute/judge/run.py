@@ -21,7 +21,7 @@ from constitute.engines.base import Engine
 from constitute.errors import Abstain, GateFailed, RowError, UsageError
 from constitute.files import write_json
 from constitute.judge.copies import NEUTRAL, SWAPPED, example_pairs, neutral_copies, swapped_copies
-from constitute.judge.figures import Advice, Copied, Ended, JudgeFigures, advise, figures_of
+from constitute.judge.figures import Advice, Copied, Ended, JudgeFigures, advise, figures_of, named
 from constitute.pipeline.drive import run_jobs
 from constitute.pipeline.session import open_store
 from constitute.pipeline.stage_run import Sampler, StageRun
@@ -29,7 +29,7 @@ from constitute.progress import Progress, Silent
 from constitute.registry import nearest
 from constitute.stages import stage_spec
 from constitute.stages.card import EQUAL_ANSWERS
-from constitute.stages.label import LABEL_METHODS
+from constitute.stages.labels import LABEL_METHODS, label_method
 from constitute.store import Store
 from constitute.store.manifest import save_config, write_manifest
 from constitute.types import Comparison, Constitution, LabelledPair, Record
@@ -67,7 +67,7 @@ class Questions:
 def candidates(methods: Sequence[str], layouts: Sequence[str] | None = None) -> list[tuple[str, str]]:
     """(method, layout) of each comparison to make; every layout if none is named.
 
-    Raises `UsageError` for a name that is not known.
+    The layout is empty where a method asks the same in each. Raises `UsageError` for an unknown name.
     """
     layouts = list(LAYOUTS) if layouts is None else layouts
     for name, known, what in (
@@ -76,7 +76,14 @@ def candidates(methods: Sequence[str], layouts: Sequence[str] | None = None) -> 
     ):
         if name not in known:
             raise UsageError(f"no such {what}: {name!r}; {nearest(name, known)}")
-    return [(method, layout) for method in methods for layout in layouts]
+    alike = {method: len({_templates(method, layout) for layout in LAYOUTS}) == 1 for method in methods}
+    return [(method, layout) for method in methods for layout in ([""] if alike[method] else layouts)]
+
+
+def _templates(method: str, layout: str) -> tuple[str, ...]:
+    """What a method asks with in a layout."""
+    cfg = LabelConfig.model_validate({"method": method, "layout": layout})
+    return label_method(method).templates(cfg)
 
 
 def questions(config: RunConfig, pairs: Sequence[Comparison] | None, n: int) -> Questions:
@@ -133,14 +140,16 @@ async def _compare(
     async with use_engine(config.model, config.engine, given) as engine:
         save_config(config.run, config)
         for method, layout in tried:
-            cfg = config.label.model_copy(update={"method": method, "layout": layout})
-            progress.note(f"asking by {method}, {layout}")
+            cfg = config.label.model_copy(update={"method": method, **({"layout": layout} if layout else {})})
+            name = named(method, layout)
             try:
                 stage_spec("label").check(cfg)
-                ended = await _Candidate(config, asked, cfg, store, engine, progress).ended()
+                _check_abilities(method, engine)
+                progress.note(f"asking by {name}")
+                ended = await _Candidate(config, asked, cfg, layout, store, engine, progress).ended()
             except UsageError as problem:
-                unable.append(f"{method}, {layout}: {problem}")
-                progress.note(f"{method}, {layout} is left out: {problem}")
+                unable.append(f"{name}: {problem}")
+                progress.note(f"{name} is left out: {problem}")
                 continue
             measured.append(figures_of(ended))
         identity = engine.identity.model_dump(mode="json")
@@ -155,13 +164,21 @@ async def _compare(
     )
 
 
+def _check_abilities(method: str, engine: Engine) -> None:
+    """Raise `UsageError` where the engine cannot do what the method needs."""
+    for need in label_method(method).needs:
+        if need in engine.lacks:
+            raise UsageError(f"{engine.identity.name} cannot {need}: {engine.lacks[need]}")
+
+
 @dataclass
 class _Candidate:
-    """One method and layout at work on the pairs and their copies."""
+    """One method and layout at work on the pairs and their copies; `layout` is empty where it matters not."""
 
     config: RunConfig
     asked: Questions
     cfg: LabelConfig
+    layout: str
     store: Store
     engine: Engine
     progress: Progress
@@ -192,7 +209,7 @@ class _Candidate:
         equal = sum(reason == EQUAL_ANSWERS for _, reason in problems)
         return Ended(
             method=self.cfg.method,
-            layout=self.cfg.layout,
+            layout=self.layout,
             labelled=tuple(labels.values()),
             abstained=sum(status == "abstain" for status, _ in problems),
             equal=equal,
@@ -228,7 +245,7 @@ class _Candidate:
 
     def _seconds(self, asked: int, seconds: float) -> float:
         """Seconds that the answers took, with those of earlier runs of the same comparison."""
-        key = f"judge:{self.cfg.method}:{self.cfg.layout}"
+        key = f"judge:{self.cfg.method}:{self.layout}"
         before = self.store.meta(key)
         total = (before if isinstance(before, float) else 0.0) + (seconds if asked else 0.0)
         self.store.put_meta(key, total)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,9 @@ from constitute.errors import EngineError, GateFailed, UsageError
 from constitute.judge.copies import neutral_copies, swapped_copies
 from constitute.judge.run import candidates, compare_methods, questions, require_advice
 from constitute.pipeline import run_stages
-from constitute.types import Choice, Comparison, Request
+from constitute.stages.labels import LABEL_METHODS
+from constitute.stages.labels.base import LabelMethod
+from constitute.types import Choice, Comparison, PrincipleVote, Request
 
 
 class Judge(ScriptedEngine):
@@ -145,6 +148,34 @@ def test_names_that_do_not_exist(config):
         questions(config, None, 10)
     with pytest.raises(UsageError, match="no constitution given"):
         questions(RunConfig(), [], 10)
+
+
+async def by_length(row, principle, weight, sample, cfg):  # type: ignore[no-untyped-def]
+    p = 0.5 + (len(row.b) - len(row.a)) / 100
+    return PrincipleVote(
+        principle_id=principle.id, weight=weight, p_ab=p, p_ba=None, mass_ab=None, mass_ba=None
+    )
+
+
+def test_a_method_that_shows_no_order_and_uses_no_layout_is_asked_once(config, monkeypatch):
+    """Prefers the shorter answer, as these people do, and so differs on neutral copies by 40 characters."""
+    monkeypatch.setitem(LABEL_METHODS, "by_length", f"{__name__}:METHOD")
+    monkeypatch.setitem(sys.modules, __name__, type(sys)(__name__))
+    sys.modules[__name__].METHOD = LabelMethod(vote=by_length, ordered=False)  # type: ignore[attr-defined]
+    tried = candidates(["by_length", "choice"])
+    assert tried == [("by_length", ""), ("choice", "shared"), ("choice", "paper")]
+    (figures,) = compare_methods(config, asked(config), tried[:1], engine=Judge()).figures
+    assert (figures.name, figures.requests, figures.flips.n, figures.mass.n) == ("by_length", 0, 0, 0)
+    assert figures.agreement is not None and figures.agreement.accuracy.value == 1.0
+    assert (figures.neutral.value, figures.swapped.value, figures.longer_neutral.value) == (0.0, 1.0, 0.0)
+
+
+def test_what_an_engine_cannot_do_is_left_out_and_said(config, monkeypatch):
+    engine = Judge()
+    engine.lacks = {"choose": "it answers in text alone"}
+    found = compare_methods(config, asked(config), [("choice", "shared")], engine=engine)
+    assert (found.figures, found.advice.method) == ((), None)
+    assert found.advice.sentence.endswith("choice, shared: judge cannot choose: it answers in text alone")
 
 
 @pytest.fixture
