@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from statistics import median
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from constitute.errors import DataError
 from constitute.stats import Estimate, kappa_of, share_of, wilson
-from constitute.store import Store
 from constitute.types import LabelledPair, Record
+
+if TYPE_CHECKING:
+    from constitute.store import Store
 
 # Why a pair abstains that no judge is asked about.
 EQUAL_ANSWERS = "the two answers are equal"

@@ -57,9 +57,9 @@ def run_sft(
     Raises `GateFailed` for answers chosen by labels that say nothing, unless `force`.
     """
     model = trainable_model(config)
+    use_threads(model, config.engine.threads, training=True)
     progress, data = progress or Silent(), data or exported_file(config.run, "sft")
     check_labels(data, progress, force=force)
-    use_threads(model, config.engine.threads, training=True)
     summary = train_sft(
         data,
         model,
