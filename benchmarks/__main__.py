@@ -8,6 +8,7 @@ from importlib import import_module
 BENCHMARKS = {
     "pipeline": "benchmarks.pipeline",
     "labels": "benchmarks.labels",
+    "rating": "benchmarks.rating",
     "edits": "benchmarks.edits",
     "editing.inversion": "benchmarks.editing.inversion",
     "editing.preview": "benchmarks.editing.preview",

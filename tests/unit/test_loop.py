@@ -49,7 +49,7 @@ def test_an_unknown_step_is_named():
 class OrderOnly(ScriptedEngine):
     """Prefers whichever answer is shown first."""
 
-    async def choose(self, request: Request, labels) -> Choice:
+    async def choose(self, request: Request, labels, *, spelled: bool = False) -> Choice:
         return Choice(labels=tuple(labels), logprobs=(math.log(0.8), math.log(0.15)))
 
 

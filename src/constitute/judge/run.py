@@ -144,7 +144,7 @@ async def _compare(
             name = named(method, layout)
             try:
                 stage_spec("label").check(cfg)
-                _check_abilities(method, engine)
+                _check_abilities(cfg, engine)
                 progress.note(f"asking by {name}")
                 ended = await _Candidate(config, asked, cfg, layout, store, engine, progress).ended()
             except UsageError as problem:
@@ -164,9 +164,9 @@ async def _compare(
     )
 
 
-def _check_abilities(method: str, engine: Engine) -> None:
+def _check_abilities(cfg: LabelConfig, engine: Engine) -> None:
     """Raise `UsageError` where the engine cannot do what the method needs."""
-    for need in label_method(method).needs:
+    for need in stage_spec("label").needs(cfg):
         if need in engine.lacks:
             raise UsageError(f"{engine.identity.name} cannot {need}: {engine.lacks[need]}")
 

@@ -11,6 +11,8 @@ from constitute.types import Record
 # The lower end of the 95 % interval of a share of pairs, above which labels say nothing.
 ORDER_LIMIT = 0.8
 ALIKE_LIMIT = 0.8
+# A judge that grades each answer may well find nothing in most pairs, and still say something of the others.
+NEARLY_ALL = 0.98
 NO_MASS_LIMIT = 0.5
 # A median P(A) outside of these is a sure judge, whose labels may well be alike.
 _UNSURE = (0.05, 0.95)
@@ -41,8 +43,8 @@ def verdict(card: LabelCard) -> LabelVerdict | None:
     - `mass`: more than 50 % of the pairs have no label although their answers differ, or one read from a P(A)
       + P(B) under 0.2. A model that answers something else gives them all; healthy: 0 %, with a mean of 0.9
       and more. SmolLM2-135M: 0.17 on average.
-    - `constant`: more than 80 % have the same P(A) up to 0.01, between 0.05 and 0.95. A judge that reads
-      nothing gives them all; healthy: 3 % (the embedded model).
+    - `constant`: 98 % of the pairs that were seen, and more than 80 % of all, have the same P(A) up to 0.01,
+      between 0.05 and 0.95. A judge that reads nothing gives them all; healthy: 3 % (the embedded model).
 
     So 80 % takes 16 pairs of 16, or 29 of 30; 50 % takes 4 of 4. Five pairs that all flip give no verdict:
     their interval begins at 57 %.
@@ -83,6 +85,8 @@ def _mass(card: LabelCard) -> LabelVerdict | None:
 
 def _constant(card: LabelCard) -> LabelVerdict | None:
     if card.p_median is None or not _UNSURE[0] <= card.p_median <= _UNSURE[1]:
+        return None
+    if card.alike < NEARLY_ALL * card.pairs:
         return None
     share = share_of(card.alike, card.pairs)
     return _above(

@@ -11,6 +11,7 @@ from tolerance import LOGPROB
 from constitute.config import EngineConfig
 from constitute.engines import open_engine
 from constitute.engines.base import Engine, RolloutEngine, as_bytes
+from constitute.engines.choosing import choose_by_ids
 from constitute.engines.render import Renderer
 from constitute.engines.tokenizer import load_tokenizer
 from constitute.errors import PromptTooLong, RowError
@@ -126,6 +127,19 @@ async def test_choices_are_exact(exact, renderer, reference, prefill, labels):
         ids = renderer.label_ids(request, label)
         assert value == pytest.approx(sum(logprobs_of(reference, context, ids)), **LOGPROB)
     assert len(renderer.label_ids(request, labels[2])) > 1
+
+
+@pytest.mark.parametrize("options", [("A", "B"), tuple(str(rating) for rating in range(1, 11))])
+async def test_spelled_options_are_exact(exact, renderer, reference, options):
+    """The reference model reads the same plan, its next tokens one by one."""
+    request = ask("Answer with one of them.")
+    choice = await exact.choose(request, options, spelled=True)
+
+    async def following(prompt, tokens):
+        return {token: logprobs_of(reference, prompt, (token,))[0] for token in tokens}
+
+    wanted = await choose_by_ids(renderer, request, options, following, limit=None, spelled=True)
+    assert choice.logprobs == pytest.approx(wanted.logprobs, **LOGPROB)
 
 
 async def test_a_label_that_has_no_tokens_of_its_own_fails_the_row(exact, renderer):

@@ -121,7 +121,7 @@ class LastShown(ScriptedEngine):
     def __init__(self, model, config) -> None:  # type: ignore[no-untyped-def]
         super().__init__(model)
 
-    async def choose(self, request, labels):  # type: ignore[no-untyped-def]
+    async def choose(self, request, labels, *, spelled=False):  # type: ignore[no-untyped-def]
         return Choice(labels=tuple(labels), logprobs=(math.log(0.2), math.log(0.75)))
 
 

@@ -32,7 +32,7 @@ class Judge(ScriptedEngine):
         self.answered = 0
         self._die_after = die_after
 
-    async def choose(self, request: Request, labels) -> Choice:
+    async def choose(self, request: Request, labels, *, spelled: bool = False) -> Choice:
         if self.answered >= self._die_after:
             raise EngineError("gone")
         self.answered += 1

@@ -30,7 +30,7 @@ class Judge(ScriptedEngine):
         super().__init__("judge")
         self._script = script
 
-    async def choose(self, request: Request, labels) -> Choice:
+    async def choose(self, request: Request, labels, *, spelled: bool = False) -> Choice:
         first, second = self._script(request.messages[-1].content)
         return Choice(labels=tuple(labels), logprobs=(math.log(first), math.log(second)))
 
@@ -165,6 +165,14 @@ def test_a_method_without_an_order_is_judged_by_its_spread_alone():
     found = verdict(flat)
     assert flat.ordered_pairs == 0 and found is not None and found.kind == "constant"
     assert verdict(label_card([row(vote(0.45 + 0.01 * i, None, None)) for i in range(20)], 0, 0)) is None
+
+
+@pytest.mark.parametrize(("alike", "n", "caught"), [(15, 15, 0), (16, 16, 1), (48, 50, 0), (49, 50, 1)])
+def test_the_limit_of_a_constant_by_hand(alike, n, caught):
+    """Wilson's lower end above 0.8, and 98 % of those seen: a grader that finds little still says something."""
+    rows = [row(vote(0.5, None, None)) for _ in range(alike)]
+    rows += [row(vote(0.8, None, None)) for _ in range(n - alike)]
+    assert (verdict(label_card(rows, 0, 0)) is not None) == caught
 
 
 def test_a_sure_judge_of_pairs_with_the_better_answer_first_is_no_constant():
