@@ -169,7 +169,7 @@ def test_a_method_without_an_order_is_judged_by_its_spread_alone():
 
 @pytest.mark.parametrize(("alike", "n", "caught"), [(15, 15, 0), (16, 16, 1), (48, 50, 0), (49, 50, 1)])
 def test_the_limit_of_a_constant_by_hand(alike, n, caught):
-    """Wilson's lower end above 0.8, and 98 % of those seen: a grader that finds little still says something."""
+    """Wilson's lower end above 0.8, and 98 % of those seen: a grader may find little and still tell."""
     rows = [row(vote(0.5, None, None)) for _ in range(alike)]
     rows += [row(vote(0.8, None, None)) for _ in range(n - alike)]
     assert (verdict(label_card(rows, 0, 0)) is not None) == caught
