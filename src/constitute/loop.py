@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from constitute import clock
 from constitute.blocking import block
 from constitute.config import RunConfig
 from constitute.data.export import export_run
@@ -20,6 +21,7 @@ from constitute.evals.run import load_results, run_sets
 from constitute.evals.write import load_written, write_sets
 from constitute.packaged import model_path
 from constitute.pipeline import run_stages
+from constitute.pipeline.session import dated
 from constitute.progress import Progress, Silent
 from constitute.report.build import write_report
 from constitute.stages.card import card_of
@@ -92,6 +94,7 @@ def open_loop(
     """
     _check(config, prompts is not None)
     progress = progress or Silent()
+    config = _dated(config)
     if prompts is None:
         prompts, bad = read_prompts(str(config.prompts), limit=config.limit, skip_bad=skip_bad)
         if bad:
@@ -139,6 +142,12 @@ def _check(config: RunConfig, prompts_given: bool) -> None:
     from constitute.train.ppo.algorithms import find_algorithm
 
     find_algorithm(config.train.ppo)
+
+
+def _dated(config: RunConfig) -> RunConfig:
+    """The configuration with the day the run began, today where it begins now."""
+    day = dated(config).engine.date or clock.today()
+    return config.model_copy(update={"engine": config.engine.model_copy(update={"date": day})})
 
 
 def _opened(config: RunConfig) -> Engine:

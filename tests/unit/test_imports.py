@@ -27,6 +27,7 @@ GROUND = {
     "registry",
     "threads",
     "text",
+    "clock",
 }
 EDGES = GROUND | {"config", "constitution", "store"}
 INPUTS = EDGES | {"data", "engines", "stages"}

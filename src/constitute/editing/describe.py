@@ -12,7 +12,7 @@ from constitute.engines import named_model, use_engine
 from constitute.engines.base import Engine
 from constitute.errors import RowError
 from constitute.pipeline.drive import run_jobs
-from constitute.pipeline.session import open_store
+from constitute.pipeline.session import dated, open_store
 from constitute.pipeline.stage_run import Sampler, StageRun
 from constitute.progress import Progress, Silent
 from constitute.store import Store
@@ -80,7 +80,7 @@ def run_describe(
         named_model(config.model)
 
     async def opened(store: Store) -> list[GivenWording]:
-        async with use_engine(config.model, config.engine, engine) as used:
+        async with use_engine(config.model, dated(config).engine, engine) as used:
             return await describe(aims, used, store, config, progress)
 
     with open_store(config, progress) as store:

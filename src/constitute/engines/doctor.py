@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from constitute.engines import is_url
 from constitute.engines.tokenizer import pad_lack, unused_token
-from constitute.errors import ConstituteError, RowError, UsageError
+from constitute.errors import ConstituteError, UsageError
 from constitute.packaged import model_path
-from constitute.types import Message, Record, Request
+from constitute.types import Message, Record
 
 if TYPE_CHECKING:
     from constitute.engines.render import Renderer
@@ -248,16 +248,16 @@ def examine_model(model: str) -> list[Check]:
     if find_spec("transformers") is None:
         return [Check(name="model", state="warn", found="not examined (no transformers)")]
     from constitute.engines.render import Renderer
-    from constitute.engines.tokenizer import load_tokenizer
+    from constitute.engines.tokenizer import load_tokenizer, turn_ends
 
     try:
         tokenizer = load_tokenizer(model_path(model))
-        renderer = Renderer(tokenizer, model)
+        renderer = Renderer(tokenizer, model, turn_ends(model_path(model), tokenizer))
     except UsageError as problem:
         return [Check(name="model", state="fail", found=str(problem))]
     return [
         Check(name="model", state="ok", found=f"{model}: {len(tokenizer)} tokens and a chat template"),
-        check_system(renderer),
+        check_traits(renderer),
         check_answers(renderer),
         check_padding(tokenizer),
     ]
@@ -269,23 +269,21 @@ def require_trainable(model: str) -> None:
     Warns of a token that pads in the place of a missing pad token.
     """
     from constitute.engines.render import Renderer
-    from constitute.engines.tokenizer import check_trainable, load_tokenizer, pad_of
+    from constitute.engines.tokenizer import check_trainable, load_tokenizer, pad_of, turn_ends
 
     tokenizer = load_tokenizer(model_path(model))
     check_trainable(tokenizer, model)
-    Renderer(tokenizer, model).answer_ids([_QUESTION], "Yes")
+    Renderer(tokenizer, model, turn_ends(model_path(model), tokenizer)).answer_ids([_QUESTION], "Yes")
     pad_of(tokenizer, model)
 
 
-def check_system(renderer: Renderer) -> Check:
-    """Whether the chat template takes a system turn, which `generate.system` and many prompts hold."""
-    messages = (Message(role="system", content="Be kind."), _QUESTION)
-    try:
-        renderer.ids(Request(messages=messages))
-    except RowError as problem:
-        remedy = "leave generate.system empty and give prompts without system turns"
-        return Check(name="system turn", state="warn", found=str(problem), remedy=remedy)
-    return Check(name="system turn", state="ok", found="taken")
+def check_traits(renderer: Renderer) -> Check:
+    """What the chat template does with thinking and system turns, and with order, dates and ends of turns."""
+    found = "; ".join(renderer.traits.lines())
+    if renderer.traits.thinking != "always":
+        return Check(name="template", state="ok", found=found)
+    remedy = "give generate.thinking_tokens and revise.thinking_tokens room, and judge with another model"
+    return Check(name="template", state="warn", found=found, remedy=remedy)
 
 
 def check_answers(renderer: Renderer) -> Check:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+from contextlib import suppress
 from typing import Any
 
 from constitute.engines.locate import reason_of, require
@@ -13,6 +14,8 @@ from constitute.progress import first_process
 
 log = logging.getLogger(__name__)
 
+# What the Hub calls a repository's newest state.
+_REVISION = "main"
 # Names of tokens that a vocabulary keeps free, the fittest first; any other unused special token comes last.
 _FREE_NAMES = (re.compile(r"pad", re.I), re.compile(r"reserved|unused|extra|control|dummy", re.I))
 # Names of tokens that may end a text, whatever the configuration says.
@@ -28,12 +31,25 @@ def load_tokenizer(path: str, revision: str | None = None) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
+        if getattr(tokenizer, "backend_tokenizer", None) is None:
+            tokenizer = _from_tokenizer_json(path, revision)
+        return tokenizer
     except Exception as problem:  # the tokenizers library raises a bare Exception for a broken file
         raise UsageError(
             f"cannot load the tokenizer of model {path!r} ({reason_of(problem)}); give a folder with a whole "
             "tokenizer.json, a Hub name that can be reached, or a packaged model"
         ) from problem
+
+
+def _from_tokenizer_json(path: str, revision: str | None) -> Any:
+    """The tokenizer by its tokenizer.json, where its own class, such as mistral-common's, has no such form.
+
+    Raises `OSError` where there is no tokenizer.json.
+    """
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast.from_pretrained(path, revision=revision or _REVISION)
 
 
 def eos_ids(tokenizer: Any, *configs: Any) -> frozenset[int]:
@@ -43,6 +59,20 @@ def eos_ids(tokenizer: Any, *configs: Any) -> frozenset[int]:
         value = getattr(config, "eos_token_id", None)
         found.update(value if isinstance(value, list | tuple) else [value])
     return frozenset(int(value) for value in found if value is not None)
+
+
+def turn_ends(model: str, tokenizer: Any, revision: str | None = None) -> frozenset[int]:
+    """All ids that end a turn of `model`: its tokenizer's, its configuration's, its generation config's."""
+    from transformers import AutoConfig, GenerationConfig
+
+    revision = revision or _REVISION
+    configs: list[Any] = []
+    # A folder may hold a tokenizer alone, and a model need not say how to generate.
+    with suppress(OSError, ValueError):
+        configs.append(AutoConfig.from_pretrained(model, revision=revision, trust_remote_code=False))
+    with suppress(OSError, ValueError):
+        configs.append(GenerationConfig.from_pretrained(model, revision=revision))
+    return eos_ids(tokenizer, *configs)
 
 
 def check_template(tokenizer: Any, name: str) -> None:

@@ -12,8 +12,8 @@ from constitute.engines.choosing import choose_by_ids
 from constitute.engines.decoding import Sampled, next_batch, sample_batch, score_batch
 from constitute.engines.identity import model_fingerprint, tensor_bytes, weights_fingerprint
 from constitute.engines.locate import reason_of, snapshot
-from constitute.engines.render import Renderer
-from constitute.engines.tokenizer import eos_ids, load_tokenizer
+from constitute.engines.render import Renderer, RenderSettings
+from constitute.engines.tokenizer import load_tokenizer, turn_ends
 from constitute.errors import EngineError, UsageError
 from constitute.packaged import model_path
 from constitute.threads import use_threads
@@ -49,14 +49,15 @@ class TransformersEngine:
 
     def __init__(self, model: str, config: EngineConfig) -> None:
         self._path = model_path(model)
-        self._renderer = Renderer(load_tokenizer(config.tokenizer or self._path, config.revision), model)
+        tokenizer = load_tokenizer(config.tokenizer or self._path, config.revision)
+        ends = turn_ends(self._path, tokenizer, config.revision)
+        self._renderer = Renderer(tokenizer, model, ends, RenderSettings.of(config))
         self._model: Any = _load(self._path, config)
         use_threads(self._path, config.threads)
         settings = self._model.config.get_text_config()
         own = getattr(settings, "max_position_embeddings", None)
         self._limit: int | None = config.context_length or own
-        tokenizer = self._renderer.tokenizer
-        self._ends = eos_ids(tokenizer, self._model.generation_config)
+        self._ends = self._renderer.eos_ids
         # Padded columns are masked out, so any valid id will do where a model has no pad token.
         self._pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
         self._batch = min(_BATCH, config.in_flight)
@@ -91,8 +92,9 @@ class TransformersEngine:
         """One completion; text past the context's end is cut and finishes with "length"."""
         prompt = self._renderer.ids(request)
         check_length(len(prompt), self._limit)
-        completion: Completion = await self._submit(Job("sample", prompt, sampling=request.sampling))
-        return completion.model_copy(update={"logprobs": ()})
+        job = Job("sample", prompt, sampling=self._renderer.sampling(request))
+        completion: Completion = await self._submit(job)
+        return self._renderer.completion(request, completion.model_copy(update={"logprobs": ()}))
 
     async def choose(self, request: Request, labels: Sequence[str], *, spelled: bool = False) -> Choice:
         """Exact log-probabilities: a pass for each distinct beginning of the labels, or each label if fewer.
@@ -139,7 +141,10 @@ class TransformersEngine:
             seed = None if sampling.seed is None else sampling.seed + index
             seeded = sampling.model_copy(update={"seed": seed})
             jobs.append(Job("sample", tuple(prompt), sampling=seeded))
-        completions: list[Completion] = self._in_batches(jobs, self._sample)
+        completions: list[Completion] = [
+            self._renderer.apart(prompt, sampling, completion)
+            for prompt, completion in zip(prompts, self._in_batches(jobs, self._sample), strict=True)
+        ]
         return completions if logprobs else [c.model_copy(update={"logprobs": ()}) for c in completions]
 
     def score_ids(
@@ -259,7 +264,8 @@ class TransformersEngine:
         return bool(stop) and any(word in self._renderer.decode(prompts[row], tokens) for word in stop)
 
     def _completion(self, prompt: Sequence[int], sampling: SamplingParams, row: Sampled) -> Completion:
-        text = self._renderer.decode(prompt, row.tokens)
+        spoken = row.tokens[:-1] if row.tokens and row.tokens[-1] in self._ends else row.tokens
+        text = self._renderer.decode(prompt, spoken)
         places = [text.index(word) for word in sampling.stop if word in text]
         return Completion(
             text=text[: min(places)] if places else text,

@@ -15,7 +15,7 @@ from constitute.engines import named_model, use_engine
 from constitute.engines.base import Engine
 from constitute.errors import GateFailed
 from constitute.pipeline import drive
-from constitute.pipeline.session import open_store
+from constitute.pipeline.session import dated, open_store
 from constitute.pipeline.stage_run import Work
 from constitute.progress import Progress, Silent
 from constitute.store import Store
@@ -101,7 +101,7 @@ async def _run(
 ) -> tuple[list[T], list[str]]:
     done: list[T] = []
     failures: list[str] = []
-    async with use_engine(config.model, config.engine, engine) as used:
+    async with use_engine(config.model, dated(config).engine, engine) as used:
         for job in jobs:
             try:
                 done.append(await job(Session(config, store, used, progress)))

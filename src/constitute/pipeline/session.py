@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 
+from constitute import clock
 from constitute.blocking import block
 from constitute.config import RunConfig
 from constitute.constitution.read import load_constitution
@@ -14,9 +15,12 @@ from constitute.pipeline.chain import run_chain
 from constitute.pipeline.plan import Plan, check_abilities, check_claims, claim_chain, plan_chain
 from constitute.pipeline.stage_run import Counts
 from constitute.progress import Progress, Silent
-from constitute.store import Store
+from constitute.store import FILE_NAME, Store
 from constitute.store.manifest import UNFINISHED, save_config, write_manifest
 from constitute.types import Comparison, Prompt
+
+# The store's note of the day that its run began; templates that write the date are told it ever after.
+_DAY = "date"
 
 
 @contextmanager
@@ -30,7 +34,28 @@ def open_store(config: RunConfig, progress: Progress, *, create: bool = True) ->
             store.reuse(config.reuse)
         for notice in store.notices:
             progress.note(notice)
+        if store.meta(_DAY) is None:
+            store.put_meta(_DAY, dated(config).engine.date or clock.today())
         yield store
+
+
+def dated(config: RunConfig) -> RunConfig:
+    """The configuration with the day that the run `config.run` began, for templates that write one.
+
+    A run that is yet to begin has the day of the run whose answers it uses again. A day that the
+    configuration names stays; where there is no run, it names none.
+    """
+    for folder in (config.run, config.reuse):
+        if config.engine.date is None and folder is not None and (folder / FILE_NAME).is_file():
+            with Store.open(folder, create=False, readonly=True) as store:
+                config = _on(config, store.meta(_DAY))
+    return config
+
+
+def _on(config: RunConfig, day: str | None) -> RunConfig:
+    if config.engine.date is not None or day is None:
+        return config
+    return config.model_copy(update={"engine": config.engine.model_copy(update={"date": day})})
 
 
 def run_stages(
@@ -53,6 +78,7 @@ def run_stages(
     constitution = load_constitution(config.constitution, config.tags) if config.constitution else None
     progress = progress or Silent()
     with open_store(config, progress, create="generate" in stages or pairs is not None) as store:
+        config = _on(config, store.meta(_DAY))
         plan = plan_chain(config, constitution, stages, store, prompts=prompts, pairs=pairs)
         check_claims(plan, store)
         total = next((len(rows) for rows in (prompts, pairs) if rows is not None), None)

@@ -167,19 +167,17 @@ class Sampler:
         request = request.model_copy(update={"sampling": request.sampling.model_copy(update={"seed": seed})})
         question = self._question(request, step=step, index=index, principle=principle)
 
-        cut = f"{step} was cut at {request.sampling.max_tokens} tokens"
-
         async def ask() -> tuple[dict[str, Any], str]:
             completion = await run.engine.generate(request)
             run.progress.tokens(run.stage, len(completion.token_ids))
-            return completion.model_dump(mode="json"), cut if refused(completion) else ""
+            return completion.model_dump(mode="json"), refused(completion)
 
-        def refused(completion: Completion) -> bool:
-            return completion.finish_reason == "length" and not run.keep_truncated
+        def refused(completion: Completion) -> str:
+            return _cut(run, step, request, completion)
 
         completion = Completion.model_validate(await self._answer(question, request, ask))
-        if refused(completion):
-            raise RowError(cut)
+        if why := refused(completion):
+            raise RowError(why)
         return completion
 
     async def choose(
@@ -282,6 +280,23 @@ class Sampler:
             del run.in_flight[key]
             future.cancel()
         return answer
+
+
+def _cut(run: StageRun, step: str, request: Request, completion: Completion) -> str:
+    """Why a completion is no whole answer; empty where it is one, or where the stage keeps a part."""
+    if completion.reasoning and not completion.text.strip():
+        # Neither is a part of an answer: all of it was thought.
+        if completion.finish_reason != "length":
+            return f"{step}: the model thought and gave no answer"
+        if request.thinking:
+            return f"thinking was cut at {request.thinking} tokens; raise {run.stage}.thinking_tokens"
+        return (
+            f"{step}: the model thought for all of its {request.sampling.max_tokens} tokens although "
+            f"thinking is off; give {run.stage}.thinking_tokens"
+        )
+    if completion.finish_reason == "length" and not run.keep_truncated:
+        return f"{step} was cut at {request.sampling.max_tokens} tokens"
+    return ""
 
 
 def _note(question: Question, request: Request) -> dict[str, Any]:

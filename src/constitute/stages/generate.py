@@ -1,4 +1,4 @@
-"""Sample a response to a prompt."""
+"""Sample a response to a prompt; what a model thinks first is no part of it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def generate(row: Prompt, sample: Sample, cfg: GenerateConfig, index: int 
     )
     # The system message is part of what was answered: revisions, labels and training data keep it.
     asked = row.model_copy(update={"messages": conversation(row, cfg.system)})
-    request = Request(messages=asked.messages, sampling=sampling)
+    request = Request(messages=asked.messages, sampling=sampling, thinking=cfg.thinking_tokens)
     completion = await sample.generate(request, step="response", index=index)
     text = completion.text.strip()
     if not text:

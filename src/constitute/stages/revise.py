@@ -1,6 +1,7 @@
 """Critique and revise an answer, round by round, keeping every step (arXiv 2212.08073, section 3.1).
 
-A round starts from the prompt and the latest answer; earlier critiques are not shown again.
+A round starts from the prompt and the latest answer; earlier critiques are not shown again, nor is what a
+model thought before it answered.
 """
 
 from __future__ import annotations
@@ -56,7 +57,9 @@ def critique_turn(row: Response, principle: Principle) -> tuple[Message, ...]:
 async def critique(row: Response, sample: Sample, cfg: ReviseConfig, principle: Principle) -> str:
     """What the critic says of the latest answer. Raises `RowError` where it says nothing."""
     round_ = len(row.steps)
-    request = Request(messages=critique_turn(row, principle), sampling=sampling(cfg))
+    request = Request(
+        messages=critique_turn(row, principle), sampling=sampling(cfg), thinking=cfg.thinking_tokens
+    )
     completion = await sample.generate(request, step="critique", index=round_, principle=principle)
     text = completion.text.strip()
     if not text:
@@ -75,7 +78,9 @@ def revision_turn(row: Response, said: str, principle: Principle) -> tuple[Messa
 
 async def _revision(row: Response, said: str, sample: Sample, cfg: ReviseConfig, principle: Principle) -> str:
     round_ = len(row.steps)
-    request = Request(messages=revision_turn(row, said, principle), sampling=sampling(cfg))
+    request = Request(
+        messages=revision_turn(row, said, principle), sampling=sampling(cfg), thinking=cfg.thinking_tokens
+    )
     completion = await sample.generate(request, step="revision", index=round_, principle=principle)
     text = completion.text.strip()
     if not text:

@@ -24,8 +24,8 @@ from constitute.config.train import DPOConfig
 from constitute.data.export import exported_file
 from constitute.data.pairs import read_preferences
 from constitute.data.rows import Sources
-from constitute.engines.render import Renderer
-from constitute.engines.tokenizer import check_trainable, load_tokenizer
+from constitute.engines.render import Renderer, RenderSettings
+from constitute.engines.tokenizer import check_trainable, load_tokenizer, turn_ends
 from constitute.errors import DataError
 from constitute.progress import Progress, Silent
 from constitute.stats import Estimate, mean_of
@@ -37,16 +37,17 @@ from constitute.train.common.artefact import (
     model_identity,
     publish,
     recipe,
+    rendering_inputs,
     save_into,
 )
 from constitute.train.common.batching import Batching, collate, micro_batches
 from constitute.train.common.data import data_hash
 from constitute.train.common.fit import Job, drop_checkpoints, fit
-from constitute.train.common.from_run import keep_settings, policy_of
+from constitute.train.common.from_run import keep_settings, on_its_day, policy_of
 from constitute.train.common.losses import soft_label_loss
 from constitute.train.common.memory import memory_advice
 from constitute.train.common.metrics import preference_metrics
-from constitute.train.common.models import Actor, check_actor, load_model, turn_ends
+from constitute.train.common.models import Actor, check_actor, load_model
 from constitute.train.common.team import Team, gather_team
 from constitute.train.common.trust import check_labels
 from constitute.train.reward.pairs import TokenPair, consecutive, nothing_left, split_pairs, target
@@ -80,13 +81,15 @@ def run_dpo(
     use_threads(start, config.engine.threads, training=True)
     progress, data = progress or Silent(), data or exported_file(config.run, "preferences")
     check_labels(data, progress, force=force)
+    folder = out or config.run / "dpo"
     summary = train_dpo(
         data,
         start,
-        out or config.run / "dpo",
+        folder,
         config.train.dpo,
         seed=config.seed,
         progress=progress,
+        rendering=RenderSettings.of(on_its_day(config, folder).engine),
     )
     if out is None:
         keep_settings(config, "dpo")
@@ -94,7 +97,14 @@ def run_dpo(
 
 
 def train_dpo(
-    data: Sources, model: str, out: Path, config: DPOConfig, *, seed: int, progress: Progress
+    data: Sources,
+    model: str,
+    out: Path,
+    config: DPOConfig,
+    *,
+    seed: int,
+    progress: Progress,
+    rendering: RenderSettings | None = None,
 ) -> dict[str, Any]:
     """Train `model` on the labelled pairs in `data` by DPO and save a plain Hugging Face folder to `out`.
 
@@ -103,7 +113,8 @@ def train_dpo(
     prompts. Raises `UsageError`, `DataError`, `RunMismatch`, `GateFailed`.
     """
     pairs = read_preferences(data, progress.note)
-    made_by = recipe("dpo", config, seed, data=data_hash(data), model=model_identity(model))
+    inputs = {"data": data_hash(data), "model": model_identity(model), **rendering_inputs(rendering)}
+    made_by = recipe("dpo", config, seed, **inputs)
     done = finished(out, made_by)
     if done is not None:
         return done
@@ -113,7 +124,7 @@ def train_dpo(
     tokenizer = load_tokenizer(model)
     check_trainable(tokenizer, model)
     actor = _actor(model, config, seed, team)
-    renderer = Renderer(tokenizer, model, turn_ends(model, tokenizer))
+    renderer = Renderer(tokenizer, model, turn_ends(model, tokenizer), rendering)
     split = split_pairs(pairs, renderer, config, seed)
     if not split.train:
         raise DataError(nothing_left("dpo", len(pairs), split, config))

@@ -15,8 +15,8 @@ from constitute.config import RunConfig
 from constitute.config.train import SFTConfig
 from constitute.data.export import exported_file
 from constitute.data.rows import Sources, source_names
-from constitute.engines.render import Renderer
-from constitute.engines.tokenizer import check_trainable, load_tokenizer
+from constitute.engines.render import Renderer, RenderSettings
+from constitute.engines.tokenizer import check_trainable, load_tokenizer, turn_ends
 from constitute.errors import DataError, GateFailed, UsageError
 from constitute.files import read_json, write_json
 from constitute.progress import Progress, Silent, first_process, process_count
@@ -29,13 +29,14 @@ from constitute.train.common.artefact import (
     model_identity,
     publish,
     recipe,
+    rendering_inputs,
     save_into,
 )
 from constitute.train.common.data import Turns, data_hash, read_conversations
 from constitute.train.common.fit import Job, drop_checkpoints, note_single_step
-from constitute.train.common.from_run import keep_settings, trainable_model
+from constitute.train.common.from_run import keep_settings, on_its_day, trainable_model
 from constitute.train.common.memory import memory_advice
-from constitute.train.common.models import load_model, turn_ends
+from constitute.train.common.models import load_model
 from constitute.train.common.trust import check_labels
 
 # Token ids of a conversation, and its labels: -100 on every token that bears no loss.
@@ -60,13 +61,15 @@ def run_sft(
     use_threads(model, config.engine.threads, training=True)
     progress, data = progress or Silent(), data or exported_file(config.run, "sft")
     check_labels(data, progress, force=force)
+    folder = out or config.run / "sft"
     summary = train_sft(
         data,
         model,
-        out or config.run / "sft",
+        folder,
         config.train.sft,
         seed=config.seed,
         progress=progress,
+        rendering=RenderSettings.of(on_its_day(config, folder).engine),
     )
     if out is None:
         keep_settings(config, "sft")
@@ -82,6 +85,7 @@ def train_sft(
     seed: int,
     progress: Progress,
     kind: str = "sft",
+    rendering: RenderSettings | None = None,
 ) -> dict[str, Any]:
     """Fine-tune `model` on the conversations in `data` and save a plain Hugging Face folder to `out`.
 
@@ -92,7 +96,7 @@ def train_sft(
     """
     conversations = read_conversations(data)
     mixed = [] if config.mix_data is None else read_conversations(config.mix_data)
-    inputs = {"data": data_hash(data), "model": model_identity(model)}
+    inputs = {"data": data_hash(data), "model": model_identity(model), **rendering_inputs(rendering)}
     if config.mix_data is not None:
         inputs["mix"] = data_hash(config.mix_data)
     made_by = recipe(kind, config, seed, **inputs)
@@ -103,7 +107,7 @@ def train_sft(
     start = time.perf_counter()
     tokenizer = load_tokenizer(model)
     check_trainable(tokenizer, model)
-    render = Renderer(tokenizer, model, turn_ends(model, tokenizer)).conversation_ids
+    render = Renderer(tokenizer, model, turn_ends(model, tokenizer), rendering).conversation_ids
     own, too_long = _fitting(conversations, len(conversations), render, config.max_length)
     if not own:
         raise DataError(

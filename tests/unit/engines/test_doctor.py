@@ -133,7 +133,11 @@ def test_a_model_is_examined_before_any_stage(tmp_path):
     special = ("<|im_start|>", "<|im_end|>", "<|reserved_0|>")
     assert _found(_saved(tmp_path, special=special)) == {
         "model": ("ok", f"{tmp_path}: 259 tokens and a chat template"),
-        "system turn": ("ok", "taken"),
+        "template": (
+            "ok",
+            "knows no thinking; system turns are its own role; turns may follow each other freely; no date; "
+            "earlier turns stay as they are; a turn ends with # or <|im_end|>",
+        ),
         "answers": ("ok", "end with <|im_end|>"),
         "padding": ("ok", "no pad token; training pads with the unused token <|reserved_0|>"),
     }
@@ -146,7 +150,11 @@ def test_what_a_model_lacks_is_said(tmp_path):
     from tiny_models import LLAMA2
 
     found = _found(_saved(tmp_path, template=LLAMA2, special=("<s>", "</s>"), eos="</s>"))
-    assert found["system turn"][0] == "warn" and "System role not supported" in found["system turn"][1]
+    assert found["template"] == (
+        "ok",
+        "knows no thinking; system text goes into the first user turn; turns must alternate; no date; "
+        "earlier turns stay as they are; a turn ends with # or </s>",
+    )
     (tmp_path / "chat_template.jinja").unlink()
     checks = examine_model(str(tmp_path))
     assert [check.state for check in checks] == ["fail"] and not can_run(checks)

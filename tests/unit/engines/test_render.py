@@ -157,24 +157,25 @@ def test_a_label_that_would_swallow_the_prefill_fails_the_row():
 
 
 def test_template_refusals_fail_the_row_with_the_templates_words():
-    renderer = Renderer(llama2_tokenizer(), "llama2")
-    system = Request(messages=(Message(role="system", content="s"), Message(role="user", content="u")))
-    with pytest.raises(RowError, match=r"refuses a conversation of system, user: System role not supported"):
-        renderer.ids(system)
-    twice = Request(messages=(Message(role="user", content="a"), Message(role="user", content="b")))
-    with pytest.raises(RowError, match="must alternate"):
-        renderer.ids(twice)
+    tokenizer = chatml_tokenizer()
+    tokenizer.chat_template = (
+        "{% if messages | length > 2 %}{{ raise_exception('Only one turn supported') }}{% endif %}"
+        + tokenizer.chat_template
+    )
+    renderer = Renderer(tokenizer, "single")
+    with pytest.raises(RowError, match=r"refuses a conversation of user, assistant, user: Only one turn"):
+        renderer.ids(ask("a", "b", "c"))
 
 
 def test_a_template_that_drops_a_message_fails_the_row():
     tokenizer = chatml_tokenizer()
     tokenizer.chat_template = (
-        "{% for m in messages %}{% if m.role != 'system' %}<|im_start|>{{ m.content }}{% endif %}{% endfor %}"
+        "{% for m in messages %}{% if m.role != 'assistant' %}"
+        "<|im_start|>{{ m.content }}{% endif %}{% endfor %}"
     )
     renderer = Renderer(tokenizer, "dropper")
-    system = Request(messages=(Message(role="system", content="s"), Message(role="user", content="u")))
-    with pytest.raises(RowError, match=r"drops message 1 \(system\)"):
-        renderer.ids(system)
+    with pytest.raises(RowError, match=r"drops message 2 \(assistant\)"):
+        renderer.ids(ask("a", "b", "c"))
 
 
 def test_a_model_without_chat_template_is_refused_with_the_remedy():

@@ -121,8 +121,6 @@ def trl_tokenizer(template: str):
 TEMPLATES = trl_templates()
 # Templates for images take a message's content as a list of parts.
 IMAGES = re.compile(r"idefics3|llava_next|smolvlm")
-# The generation prompt opens a <think> that a finished answer does not have.
-OPENS_OTHERWISE = re.compile(r"deepseek|nemotron")
 
 
 @pytest.fixture(scope="module", params=[*TOKENIZERS, *TEMPLATES])
@@ -148,13 +146,6 @@ def test_trainers_get_the_engines_ids_and_no_text_becomes_control(renderer):
             continue
         prompt = renderer.prompt_ids(asked)
         assert tuple(prompt) == renderer.ids(Request(messages=asked))
-        if OPENS_OTHERWISE.match(renderer.name):
-            with pytest.raises(
-                UsageError, match=r"differently once the answer .* give .* chat_template\.jinja"
-            ):
-                renderer.answer_ids(asked, text)
-            found.add(tuple(controls(renderer, prompt)))
-            continue
         answer = renderer.answer_ids(asked, text)
         assert answer[-1] in renderer.eos_ids and not renderer.eos_ids & set(answer[:-1])
         begun = renderer.ids(Request(messages=asked, prefill=text.strip()))
@@ -177,7 +168,7 @@ def test_trainers_get_the_engines_ids_and_no_text_becomes_control(renderer):
 @settings(max_examples=200, deadline=None)
 def test_any_mixture_of_control_text_stays_text_in_training(pieces):
     renderer, text = _thinking(), "".join(pieces)
-    ids, labels = renderer.conversation_ids([user(text), assistant(text), user(text), assistant(text)])
+    ids, labels = renderer.conversation_ids([user(text), assistant(text), user(text), assistant(text)], "all")
     assert controls(renderer, ids) == [257, 258, 257, 258, 257, 258, 257, 258]
     assert [label for label in labels if label == 258] == [258, 258]
     assert renderer.tokenizer.decode(ids).count(text) >= 4
@@ -192,7 +183,7 @@ def test_several_turns_are_laid_out_as_they_are_asked_and_answered():
     tokenizer = chatml_tokenizer()
     renderer = Renderer(tokenizer, "chatml")
     turns = [user("Is 7 prime?"), assistant("Yes"), user("why?"), assistant("It is.")]
-    ids, labels = renderer.conversation_ids(turns)
+    ids, labels = renderer.conversation_ids(turns, "all")
     asked = renderer.ids(Request(messages=tuple(Message.model_validate(turn) for turn in turns[:3])))
     assert ids[: len(asked)] == list(asked)
     assert ids[len(asked) :] == renderer.answer_ids(turns[:3], "It is.")
@@ -226,29 +217,25 @@ def test_an_answer_without_an_end_in_the_template_gets_the_tokenizers():
 
 
 def test_what_a_template_cannot_render_ends_a_training_with_one_sentence():
-    system = [{"role": "system", "content": "s"}, user("Is 7 prime?"), assistant("Yes")]
-    with pytest.raises(DataError, match=r"refuses a conversation of system, user.*begins 's'"):
-        Renderer(llama2_tokenizer(), "llama2").conversation_ids(system)
+    first = [assistant("Hi"), user("Is 7 prime?"), assistant("Yes")]
+    with pytest.raises(
+        DataError, match=r"begins with the assistant's turn; .* \(in the conv.* begins 'Hi'\)"
+    ):
+        Renderer(llama2_tokenizer(), "llama2").conversation_ids(first)
     last = "{{ messages[-1].content }}<|im_end|>{% if add_generation_prompt %}<|im_start|>{% endif %}"
     # Opening a model whose template drops turns is no error: single turns may be all it is asked.
     dropper = Renderer(byte_tokenizer(last, special=SPECIAL, eos="<|im_end|>"), "dropper")
     with pytest.raises(DataError, match=r"drops message 1 \(user\)"):
         dropper.conversation_ids([user("a"), assistant("b"), user("c"), assistant("d")])
+
+
+def test_an_answer_follows_the_prompt_although_the_template_rewrites_the_question_once_it_is_there():
     only_last = CHATML.replace("{{ m.content }}", "{{ '!' if loop.last else '' }}{{ m.content }}")
-    rewriter = Renderer(byte_tokenizer(only_last, special=SPECIAL, eos="<|im_end|>"), "rewriter")
-    with pytest.raises(UsageError, match="differently once the answer is there"):
-        rewriter.answer_ids([user("a")], "b")
-
-
-@pytest.mark.parametrize("name", ["phi3", "qwen3", "gptoss"])
-def test_a_template_that_rewrites_earlier_turns_is_refused_with_theway_on(name):
-    if name not in TEMPLATES:
-        pytest.skip("TRL is not installed")
-    renderer = Renderer(trl_tokenizer(TEMPLATES[name]), name)
-    with pytest.raises(
-        UsageError, match=r"rewrites earlier turns .*; split the conversation into one row per"
-    ):
-        renderer.conversation_ids([user("a"), assistant("b"), user("c"), assistant("d")])
+    tokenizer = byte_tokenizer(only_last, special=SPECIAL, eos="<|im_end|>")
+    ids, labels = Renderer(tokenizer, "rewriter").conversation_ids([user("a"), assistant("b")])
+    asked = "<|im_start|>user\n!a<|im_end|>\n<|im_start|>assistant\n"
+    assert tokenizer.decode(ids) == asked + "b<|im_end|>"
+    assert tokenizer.decode([label for label in labels if label != -100]) == "b<|im_end|>"
 
 
 def test_thousands_of_special_tokens_do_not_slow_a_pair():

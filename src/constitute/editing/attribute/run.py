@@ -14,7 +14,7 @@ from constitute.editing.votes import Votes, other_model, vote
 from constitute.engines import named_model, use_engine
 from constitute.engines.base import Engine
 from constitute.errors import UsageError
-from constitute.pipeline.session import open_store
+from constitute.pipeline.session import dated, open_store
 from constitute.progress import Progress, Silent
 from constitute.store import Store
 from constitute.types import Constitution, LabelledPair, Outcome
@@ -111,7 +111,7 @@ async def _fill(
         short = rows
     if not short:
         return Votes((), (), 0, 0)
-    async with use_engine(config.judge or config.model, config.engine, given) as engine:
+    async with use_engine(config.judge or config.model, dated(config).engine, given) as engine:
         other = other_model(made.get("model"), engine, config.run)
         if other and short is not rows:
             progress.note(f"{other}: every pair is labelled anew")

@@ -27,7 +27,7 @@ from constitute.engines import named_model, use_engine
 from constitute.engines.base import Engine
 from constitute.errors import Abstain, RowError, UsageError
 from constitute.pipeline.drive import run_jobs
-from constitute.pipeline.session import open_store
+from constitute.pipeline.session import dated, open_store
 from constitute.pipeline.stage_run import Sampler, StageRun
 from constitute.progress import Progress, Silent
 from constitute.stages.base import Sample
@@ -110,10 +110,10 @@ async def _compare(
     progress: Progress,
 ) -> Compared:
     async with AsyncExitStack() as opened:
-        engine = await opened.enter_async_context(use_engine(config.model, config.engine, given))
+        engine = await opened.enter_async_context(use_engine(config.model, dated(config).engine, given))
         judge = engine
         if given is None and config.judge is not None:
-            judge = await opened.enter_async_context(use_engine(config.judge, config.engine))
+            judge = await opened.enter_async_context(use_engine(config.judge, dated(config).engine))
         comparer = _Comparer(config, sides, engine, judge, store, progress)
         rows: dict[str, Contest] = {}
         progress.start("compare", len(prompts))

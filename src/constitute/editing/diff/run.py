@@ -13,7 +13,7 @@ from constitute.editing.diff.effect import Effect, PairEffect, Side, effect_of, 
 from constitute.editing.votes import ByWording, Stored, other_model, read_stored, vote, wording_of, wordings
 from constitute.engines import named_model, use_engine
 from constitute.engines.base import Engine
-from constitute.pipeline.session import open_store
+from constitute.pipeline.session import dated, open_store
 from constitute.progress import Progress, Silent
 from constitute.stages.labels.stage import voters
 from constitute.store import Store
@@ -147,7 +147,7 @@ async def _ask(
 ) -> Diff:
     """Ask what is missing, one wording after the other."""
     config, stored = work.config, work.stored
-    async with use_engine(name, config.engine, given) as engine:
+    async with use_engine(name, dated(config).engine, given) as engine:
         other = other_model(stored.model, engine, config.run) if stored.votes else ""
         if other:
             progress.note(f"{other}: every vote is asked anew")

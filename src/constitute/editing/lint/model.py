@@ -35,7 +35,7 @@ from constitute.editing.lint.findings import Finding, Linted, place_findings
 from constitute.engines import named_model, use_engine
 from constitute.engines.base import Engine
 from constitute.errors import UsageError
-from constitute.pipeline.session import open_store
+from constitute.pipeline.session import dated, open_store
 from constitute.progress import Progress, Silent
 from constitute.store import Store
 from constitute.templates import render
@@ -83,7 +83,7 @@ def lint_with_model(
     progress = progress or Silent()
 
     async def opened(store: Store) -> ModelLint:
-        async with use_engine(config.model, config.engine, engine) as used:
+        async with use_engine(config.model, dated(config).engine, engine) as used:
             return await lint_model(
                 constitution, config, used, store, probes=probes, pairs=pairs, progress=progress
             )

@@ -27,7 +27,7 @@ from constitute.editing.preview.watch import Event, Work, watch
 from constitute.engines import named_model, use_engine
 from constitute.engines.base import Engine
 from constitute.errors import DataError, UsageError
-from constitute.pipeline.session import open_store
+from constitute.pipeline.session import dated, open_store
 from constitute.progress import Silent
 from constitute.store import Store
 from constitute.strict_yaml import read_bytes
@@ -127,9 +127,11 @@ class _Session:
         async with AsyncExitStack() as opened:
             if given is None:
                 self._screen.note(f"opening {config.model}")
-            self._engine = await opened.enter_async_context(use_engine(config.model, config.engine, given))
+            self._engine = await opened.enter_async_context(
+                use_engine(config.model, dated(config).engine, given)
+            )
             if given is None and config.judge is not None:
-                self._judge = await opened.enter_async_context(use_engine(config.judge, config.engine))
+                self._judge = await opened.enter_async_context(use_engine(config.judge, dated(config).engine))
             self._made_by = made_by(config, self._engine, self._judge)
             self._before, note = last_preview(store, self._path, self._made_by)
             if self._before is not None:

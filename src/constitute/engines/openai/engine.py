@@ -19,11 +19,11 @@ from constitute.engines.identity import model_fingerprint
 from constitute.engines.openai import wire
 from constitute.engines.openai.http import Transport
 from constitute.engines.openai.probe import Server, probe
-from constitute.engines.render import Renderer
-from constitute.engines.tokenizer import load_tokenizer
+from constitute.engines.render import Renderer, RenderSettings, apart_in_text, both_budgets
+from constitute.engines.tokenizer import load_tokenizer, turn_ends
 from constitute.errors import RowError, UsageError
 from constitute.packaged import model_path
-from constitute.types import Choice, Completion, Request, Score
+from constitute.types import Choice, Completion, Request, SamplingParams, Score
 
 if TYPE_CHECKING:
     from constitute.config import EngineConfig
@@ -84,13 +84,24 @@ class OpenAIEngine:
         """One completion; raises `PromptTooLong`, `RowError` or `EngineError`."""
         if self._renderer is None:
             payload = wire.chat_payload(
-                self._server.model, self._messages(request), request.sampling, is_vllm=self._server.is_vllm
+                self._server.model,
+                self._messages(request),
+                both_budgets(request),
+                is_vllm=self._server.is_vllm,
             )
-            return wire.read_chat(await self._transport.post("/v1/chat/completions", payload))
+            body = await self._transport.post("/v1/chat/completions", payload)
+            return apart_in_text(request, wire.read_chat(body))
         prompt = self._renderer.ids(request)
         check_length(len(prompt), self._limit)
-        payload = wire.completion_payload(self._server.model, prompt, request.sampling, self._limit)
-        return wire.read_completion(await self._transport.post("/v1/completions", payload))
+        sampling = self._renderer.sampling(request)
+        payload = wire.completion_payload(self._server.model, prompt, sampling, self._limit)
+        payload["stop_token_ids"] = sorted(self._renderer.eos_ids)
+        answer = wire.read_completion(await self._transport.post("/v1/completions", payload))
+        return self._renderer.completion(request, answer)
+
+    def apart(self, prompt: Sequence[int], sampling: SamplingParams, sampled: Completion) -> Completion:
+        """A rollout with reasoning that nobody asked for kept apart."""
+        return sampled if self._renderer is None else self._renderer.apart(prompt, sampling, sampled)
 
     async def choose(self, request: Request, labels: Sequence[str], *, spelled: bool = False) -> Choice:
         """Exact where token ids are sent; else from the top log-probabilities, None for a missing label."""
@@ -150,7 +161,12 @@ def _renderer(server: Server, config: EngineConfig) -> Renderer | None:
     if not server.is_vllm:
         return None
     if config.tokenizer:
-        return Renderer(load_tokenizer(model_path(config.tokenizer)), config.tokenizer)
+        return _opened(model_path(config.tokenizer), config.tokenizer, config)
     if Path(server.root).is_dir():
-        return Renderer(load_tokenizer(server.root), server.model)
+        return _opened(server.root, server.model, config)
     return None
+
+
+def _opened(path: str, name: str, config: EngineConfig) -> Renderer:
+    tokenizer = load_tokenizer(path)
+    return Renderer(tokenizer, name, turn_ends(path, tokenizer), RenderSettings.of(config))

@@ -115,7 +115,8 @@ class RolloutServer:
                 self._server.model, prompts[place], seeded, limit, logprobs=logprobs
             )
             body = await self._transport.post("/v1/completions", payload)
-            return wire.read_rollout(body, logprobs=logprobs)
+            sampled = wire.read_rollout(body, logprobs=logprobs)
+            return self._engine.apart(prompts[place], seeded, sampled)
 
         return self._wait(self._all(one, len(prompts)))
 

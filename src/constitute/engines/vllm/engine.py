@@ -19,8 +19,8 @@ from constitute.engines.base import (
 from constitute.engines.choosing import choose_by_ids
 from constitute.engines.identity import model_fingerprint, tensor_bytes, weights_fingerprint
 from constitute.engines.locate import reason_of, snapshot
-from constitute.engines.render import Renderer
-from constitute.engines.tokenizer import load_tokenizer
+from constitute.engines.render import Renderer, RenderSettings
+from constitute.engines.tokenizer import load_tokenizer, turn_ends
 from constitute.engines.vllm.loop import StepLoop
 from constitute.errors import EngineError, UsageError
 from constitute.packaged import model_path
@@ -55,7 +55,10 @@ class VLLMEngine:
         for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         self._path = model_path(model)
-        self._renderer = Renderer(load_tokenizer(config.tokenizer or self._path, config.revision), model)
+        tokenizer = load_tokenizer(config.tokenizer or self._path, config.revision)
+        ends = turn_ends(self._path, tokenizer, config.revision)
+        self._renderer = Renderer(tokenizer, model, ends, RenderSettings.of(config))
+        self._stops = tuple(sorted(self._renderer.eos_ids))
         self._llm = _start(self._path, config)
         self._loop = StepLoop(self._llm.llm_engine)
         self._limit = int(self._llm.llm_engine.model_config.max_model_len)
@@ -88,7 +91,8 @@ class VLLMEngine:
         """One completion; text past the context's end is cut and finishes with "length"."""
         prompt = self._renderer.ids(request)
         check_length(len(prompt), self._limit)
-        return _completion(await self._loop.submit(prompt, _sampling(request.sampling, logprobs=False)))
+        params = _sampling(self._renderer.sampling(request), self._stops, logprobs=False)
+        return self._renderer.completion(request, _completion(await self._loop.submit(prompt, params)))
 
     async def choose(self, request: Request, labels: Sequence[str], *, spelled: bool = False) -> Choice:
         """Exact log-probabilities: one token position a distinct label prefix, scored in one step."""
@@ -124,8 +128,15 @@ class VLLMEngine:
         """
         for prompt in prompts:
             check_length(len(prompt), self._limit)
-        params = [_sampling(_reseeded(sampling, index), logprobs=logprobs) for index in range(len(prompts))]
-        return [_completion(output) for output in self._loop.run(prompts, params)]
+        params = [
+            _sampling(_reseeded(sampling, index), self._stops, logprobs=logprobs)
+            for index in range(len(prompts))
+        ]
+        outputs = self._loop.run(prompts, params)
+        return [
+            self._renderer.apart(prompt, sampling, _completion(output))
+            for prompt, output in zip(prompts, outputs, strict=True)
+        ]
 
     def score_ids(
         self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
@@ -236,7 +247,7 @@ def _our_words(reason: str) -> str:
     return f"{reason.split('. ')[0]}; lower engine.context_length, or leave it out for the model's own"
 
 
-def _sampling(sampling: SamplingParams, *, logprobs: bool) -> Any:
+def _sampling(sampling: SamplingParams, ends: Sequence[int], *, logprobs: bool) -> Any:
     from vllm import SamplingParams as VLLMSampling
     from vllm.sampling_params import RequestOutputKind
 
@@ -246,6 +257,7 @@ def _sampling(sampling: SamplingParams, *, logprobs: bool) -> Any:
         top_p=sampling.top_p,
         top_k=sampling.top_k,
         stop=list(sampling.stop) or None,
+        stop_token_ids=list(ends),
         seed=sampling.seed,
         logprobs=0 if logprobs else None,
         output_kind=RequestOutputKind.FINAL_ONLY,

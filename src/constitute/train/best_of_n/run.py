@@ -19,7 +19,8 @@ import torch
 from constitute.config import RunConfig
 from constitute.config.train import BestOfNConfig
 from constitute.engines.base import Engine
-from constitute.engines.tokenizer import load_tokenizer
+from constitute.engines.render import RenderSettings
+from constitute.engines.tokenizer import load_tokenizer, turn_ends
 from constitute.errors import DataError, RunMismatch
 from constitute.files import append_log, read_json
 from constitute.progress import Progress, Silent
@@ -29,8 +30,13 @@ from constitute.train.best_of_n.choice import BEST, SAMPLES, SampledCompletion, 
 from constitute.train.common import _compat
 from constitute.train.common.artefact import check_recipe, recipe, write_record
 from constitute.train.common.batching import Batching
-from constitute.train.common.from_run import keep_settings, policy_of, rendered_prompts, sampling_engine
-from constitute.train.common.models import turn_ends
+from constitute.train.common.from_run import (
+    keep_settings,
+    on_its_day,
+    policy_of,
+    rendered_prompts,
+    sampling_engine,
+)
 from constitute.train.common.rollout import Rollouts, gather
 from constitute.train.ppo.setup import input_hashes
 from constitute.train.ppo.sync import Rollouter
@@ -79,6 +85,7 @@ def run_best_of_n(
     """
     policy, folder, progress = policy_of(config, model), out or config.run / "best-of-n", progress or Silent()
     use_threads(policy, config.engine.threads)
+    config = on_its_day(config, folder)
     settings = config.train.best_of_n
     settings = settings if n is None else settings.model_copy(update={"n": n})
     asked = [
@@ -111,6 +118,7 @@ def run_best_of_n(
         seed=config.seed,
         progress=progress,
         kind="best-of-n",
+        rendering=RenderSettings.of(config.engine),
     )
     return summary | {"sft": tuned}
 

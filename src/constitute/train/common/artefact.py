@@ -11,6 +11,7 @@ from typing import Any
 
 from constitute import __version__
 from constitute.engines.identity import model_fingerprint
+from constitute.engines.render import RenderSettings
 from constitute.errors import RunMismatch
 from constitute.files import atomic_folder, read_json, write_json, write_text
 from constitute.stats import mean
@@ -44,6 +45,16 @@ def recipe(kind: str, config: Any, seed: int, **inputs: str) -> dict[str, Any]:
     """
     settings = {name: value for name, value in config.model_dump(mode="json").items() if name not in _FREE}
     return {"kind": kind, "config": settings, "seed": seed, "inputs": inputs}
+
+
+def rendering_inputs(rendering: RenderSettings | None) -> dict[str, str]:
+    """What a recipe says of rendering: the day that templates are told, and variables set for them."""
+    if rendering is None:
+        return {}
+    found = {} if rendering.date is None else {"date": rendering.date}
+    if rendering.kwargs:
+        found["chat_template_kwargs"] = json.dumps(dict(rendering.kwargs), sort_keys=True)
+    return found
 
 
 def finished(out: Path, made_by: dict[str, Any]) -> dict[str, Any] | None:

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
+from constitute import clock
 from constitute.blocking import block
 from constitute.config import RunConfig, load_config
 from constitute.engines import named_model
 from constitute.engines.base import Engine, RolloutEngine
 from constitute.engines.swap import open_sampler, rollout_engine
 from constitute.errors import RowError, UsageError
+from constitute.files import read_json, write_json
 from constitute.packaged import model_path
+from constitute.pipeline.session import dated
 from constitute.progress import Progress, first_process
 from constitute.stages.generate import conversation
 from constitute.store.manifest import CONFIG_FILE, save_config
 from constitute.types import Prompt, Request
+
+# What a training folder keeps of rendering beside its recipe.
+_RENDERING = "rendering.json"
 
 
 def trainable_model(config: RunConfig) -> str:
@@ -32,6 +39,25 @@ def policy_of(config: RunConfig, given: str | None) -> str:
     if given is not None:
         return model_path(given)
     return str(tuned) if (tuned / "training.json").is_file() else trainable_model(config)
+
+
+def on_its_day(config: RunConfig, out: Path) -> RunConfig:
+    """The configuration with the day that chat templates are told in the training of `out`.
+
+    It is the configuration's, else the run's, else the one that `out` began on, which is kept there.
+    """
+    config = dated(config)
+    if config.engine.date is not None:
+        return config
+    file = out / _RENDERING
+    if file.is_file():
+        day = str(read_json(file)["date"])
+    else:
+        day = clock.today()
+        if first_process():
+            out.mkdir(parents=True, exist_ok=True)
+            write_json(file, {"date": day})
+    return config.model_copy(update={"engine": config.engine.model_copy(update={"date": day})})
 
 
 def keep_settings(config: RunConfig, section: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any
 
 import torch
@@ -11,7 +10,6 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from constitute.engines.locate import reason_of, require
-from constitute.engines.tokenizer import eos_ids
 from constitute.errors import UsageError
 from constitute.train.common import lora
 from constitute.train.common.batching import TokenBatch, collate
@@ -44,16 +42,6 @@ def load_model(auto: Any, name: str, *, new: Sequence[str] = (), **options: Any)
         )
     disable_dropout(model)
     return model.eval()
-
-
-def turn_ends(model: str, tokenizer: Any) -> frozenset[int]:
-    """All ids that end a turn of `model`: its tokenizer's, its configuration's, its generation config's."""
-    from transformers import AutoConfig, GenerationConfig
-
-    configs = [AutoConfig.from_pretrained(model, trust_remote_code=False)]
-    with suppress(OSError):
-        configs.append(GenerationConfig.from_pretrained(model))
-    return eos_ids(tokenizer, *configs)
 
 
 def disable_dropout(model: nn.Module) -> None:

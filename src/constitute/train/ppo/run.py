@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from constitute.config.ppo import PPOConfig
+from constitute.engines.render import RenderSettings
 from constitute.errors import UsageError
 from constitute.progress import Progress, Silent
 from constitute.train.common import losses, rollout
@@ -68,6 +69,7 @@ def train_ppo(
     seed: int,
     progress: Progress,
     reference: str | None = None,
+    rendering: RenderSettings | None = None,
 ) -> dict[str, Any]:
     """Train `policy` against `reward` (a reward model's folder, a function, or parts) and save it to `out`.
 
@@ -98,7 +100,7 @@ def train_ppo(
     kept, kept_ids = fitting(prompts, prompt_ids, limit, config)
     check_trackers(config.report_to)
     models = set_up(policy, parts, reference, config, team, seed)
-    ptx = read_ptx(config, models.tokenizer, models.eos, limit)
+    ptx = read_ptx(config, models.tokenizer, models.eos, limit, rendering)
     history = History(out, made_by, models, config)
     run = _Run(models, parts, engine, kept, kept_ids, config, seed, history, config.kl_coef, ptx)
     lines = run.resume()

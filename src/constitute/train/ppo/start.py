@@ -10,11 +10,18 @@ from typing import TYPE_CHECKING, Any
 from constitute.config import RunConfig
 from constitute.engines import resolve_kind
 from constitute.engines.base import Engine
+from constitute.engines.render import RenderSettings
 from constitute.errors import UsageError
 from constitute.packaged import model_path
 from constitute.progress import Progress, Silent, first_process, process_count
 from constitute.threads import use_threads
-from constitute.train.common.from_run import keep_settings, policy_of, rendered_prompts, sampling_engine
+from constitute.train.common.from_run import (
+    keep_settings,
+    on_its_day,
+    policy_of,
+    rendered_prompts,
+    sampling_engine,
+)
 from constitute.train.rewards.sources import GivenRewards, open_rewards, used_rewards
 from constitute.train.rewards.trust import check_rewards
 from constitute.types import Prompt
@@ -48,6 +55,8 @@ def run_ppo(
     from constitute.train.ppo.run import train_ppo
 
     find_algorithm(config.train.ppo)
+    folder = out or config.run / "ppo"
+    config = on_its_day(config, folder)
     name = policy_of(config, policy)
     use_threads(name, config.engine.threads, training=True)
     progress = progress or Silent()
@@ -61,12 +70,13 @@ def run_ppo(
             ids,
             name,
             parts,
-            out or config.run / "ppo",
+            folder,
             settings,
             engine=sampler,
             seed=config.seed,
             progress=progress,
             reference=model_path(reference) if reference else None,
+            rendering=RenderSettings.of(config.engine),
         )
     if out is None:
         keep_settings(config, "ppo")

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from constitute.config.ppo import PPOConfig
-from constitute.engines.render import Renderer
+from constitute.engines.render import Renderer, RenderSettings
 from constitute.errors import DataError, GateFailed
 from constitute.train.common import losses, sharding
 from constitute.train.common.batching import TokenBatch, collate
@@ -193,15 +193,22 @@ Labelled = tuple[list[int], list[int]]
 _IGNORED = -100
 
 
-def read_ptx(config: PPOConfig, tokenizer: Any, ends: frozenset[int], limit: int | None) -> list[Labelled]:
+def read_ptx(
+    config: PPOConfig,
+    tokenizer: Any,
+    ends: frozenset[int],
+    limit: int | None,
+    rendering: RenderSettings | None = None,
+) -> list[Labelled]:
     """Token ids and labels of `ptx_data`, those that fit `limit` tokens; empty where it is not used.
 
     Raises `UsageError` or `DataError` for a file that cannot be used.
     """
     if not config.ptx_coef or config.ptx_data is None:
         return []
-    renderer = Renderer(tokenizer, tokenizer.name_or_path, ends)
-    rows = [renderer.conversation_ids(turns) for turns in read_conversations(Path(config.ptx_data))]
+    renderer = Renderer(tokenizer, tokenizer.name_or_path, ends, rendering)
+    read = read_conversations(Path(config.ptx_data))
+    rows = [row for turns in read for row in renderer.training_rows(turns)]
     kept = [row for row in rows if limit is None or len(row[0]) <= limit]
     if not kept:
         raise DataError(f"all {len(rows)} conversations of {config.ptx_data} are longer than {limit} tokens")

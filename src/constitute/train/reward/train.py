@@ -28,8 +28,8 @@ from constitute.config.train import RewardConfig
 from constitute.data.export import exported_file
 from constitute.data.pairs import read_preferences
 from constitute.data.rows import Sources
-from constitute.engines.render import Renderer
-from constitute.engines.tokenizer import check_trainable, load_tokenizer, pad_of
+from constitute.engines.render import Renderer, RenderSettings
+from constitute.engines.tokenizer import check_trainable, load_tokenizer, pad_of, turn_ends
 from constitute.errors import DataError, GateFailed, UsageError
 from constitute.progress import Progress, Silent
 from constitute.threads import use_threads
@@ -40,15 +40,16 @@ from constitute.train.common.artefact import (
     model_identity,
     publish,
     recipe,
+    rendering_inputs,
     save_into,
 )
 from constitute.train.common.batching import Batching, micro_batches
 from constitute.train.common.data import data_hash
 from constitute.train.common.fit import Job, drop_checkpoints, fit
-from constitute.train.common.from_run import keep_settings, policy_of
+from constitute.train.common.from_run import keep_settings, on_its_day, policy_of
 from constitute.train.common.losses import soft_label_loss
 from constitute.train.common.memory import memory_advice
-from constitute.train.common.models import load_model, turn_ends
+from constitute.train.common.models import load_model
 from constitute.train.common.team import Team, gather_team
 from constitute.train.common.trust import check_labels
 from constitute.train.reward.evaluate import evaluate
@@ -90,14 +91,16 @@ def run_reward(
     use_threads(start, config.engine.threads, training=True)
     progress, data = progress or Silent(), data or exported_file(config.run, "preferences")
     labels = check_labels(data, progress, force=force)
+    folder = out or config.run / "reward"
     summary = train_reward(
         data,
         start,
-        out or config.run / "reward",
+        folder,
         config.train.reward,
         seed=config.seed,
         progress=progress,
         labels=labels,
+        rendering=RenderSettings.of(on_its_day(config, folder).engine),
     )
     if out is None:
         keep_settings(config, "reward")
@@ -113,6 +116,7 @@ def train_reward(
     seed: int,
     progress: Progress,
     labels: str = "",
+    rendering: RenderSettings | None = None,
 ) -> dict[str, Any]:
     """Train a reward model from `model` on the labelled pairs in `data` and save it to `out`.
 
@@ -123,7 +127,8 @@ def train_reward(
     and `GateFailed`.
     """
     pairs = read_preferences(data, progress.note)
-    made_by = recipe("reward", config, seed, data=data_hash(data), model=model_identity(model))
+    inputs = {"data": data_hash(data), "model": model_identity(model), **rendering_inputs(rendering)}
+    made_by = recipe("reward", config, seed, **inputs)
     done = finished(out, made_by)
     if done is not None:
         return done
@@ -135,7 +140,7 @@ def train_reward(
     pad_id = pad_of(tokenizer, model)
     network, head = _network(model, tokenizer, config.heads, seed)
     _place(team, network, head)
-    renderer = Renderer(tokenizer, model, turn_ends(model, tokenizer))
+    renderer = Renderer(tokenizer, model, turn_ends(model, tokenizer), rendering)
     split = split_pairs(pairs, renderer, config, seed)
     if not split.train:
         raise DataError(nothing_left("reward", len(pairs), split, config))

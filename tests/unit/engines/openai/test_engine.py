@@ -8,6 +8,7 @@ import time
 
 import pytest
 from mock_openai import answer, chat
+from unit.engines.test_render_training import TEMPLATES, trl_tokenizer
 
 from constitute.config import EngineConfig
 from constitute.engines import open_engine
@@ -246,3 +247,30 @@ def test_every_sampling_field_that_is_set_is_sent_to_a_chat_server():
     # Of a vLLM server no default of the served model may act.
     neutral = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0}
     assert neutral.items() <= chat_payload("m", [], SamplingParams(), is_vllm=True).items()
+
+
+async def test_reasoning_written_out_in_a_message_is_kept_apart(mock_server, engine):
+    mock_server.script = [answer(chat("<think>\nlong\n</think>\n\nanswer\nmore"))]
+    sampling = SamplingParams(max_tokens=5, stop=("\n",))
+    found = await engine.generate(GREETING.model_copy(update={"sampling": sampling, "thinking": 20}))
+    assert (found.reasoning, found.text) == ("long", "answer")
+    # Both budgets are asked for, and no stop string acts while the model thinks.
+    assert mock_server.requests[0]["max_tokens"] == 25 and "stop" not in mock_server.requests[0]
+
+
+async def test_reasoning_among_token_ids_is_kept_apart(mock_server, tmp_path):
+    tokenizer = trl_tokenizer(TEMPLATES["qwen3"])
+    tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "llama", "eos_token_id": 5}')
+    mock_server.models = {"data": [{"id": "mock", "owned_by": "vllm"}]}
+    ids = tokenizer.backend_tokenizer.encode("<think>\nwhy\n</think>\n\nYes.<|im_end|>").ids
+    choice = {"text": "\nwhy\n\n\nYes.", "finish_reason": "stop", "token_ids": ids}
+    mock_server.script = [answer({"choices": [choice], "usage": {"prompt_tokens": 7}})]
+    opened = open_engine(mock_server.url, CONFIG.model_copy(update={"tokenizer": str(tmp_path)}))
+    found = await opened.generate(GREETING.model_copy(update={"thinking": 20}))
+    assert (found.reasoning, found.text, found.token_ids) == ("why", "Yes.", tuple(ids))
+    sent = mock_server.requests[0]
+    assert sent["max_tokens"] == 25
+    assert sent["stop_token_ids"] == sorted({5, tokenizer.eos_token_id})
+    assert tokenizer.decode(sent["prompt"]).endswith("assistant\n")
+    await opened.close()

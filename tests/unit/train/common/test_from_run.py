@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import pytest
+from unit.engines.test_render_training import TEMPLATES, trl_tokenizer
 
+from constitute import clock
+from constitute.config import RunConfig
 from constitute.engines.base import ModelIdentity
+from constitute.engines.render import Renderer, RenderSettings
 from constitute.errors import RowError, UsageError
+from constitute.pipeline import run_stages
 from constitute.progress import Silent
-from constitute.train.common.from_run import rendered_prompts
-from constitute.types import Message, Prompt
+from constitute.train.common.artefact import rendering_inputs
+from constitute.train.common.from_run import on_its_day, rendered_prompts
+from constitute.train.ppo.setup import input_hashes
+from constitute.types import Message, Prompt, Request
 
 PROMPTS = [Prompt(id=text, messages=(Message(role="user", content=text),)) for text in ("ab", "refuse", "c")]
 
@@ -48,3 +55,33 @@ def test_an_engine_that_knows_no_token_ids_is_refused_with_the_remedy():
         UsageError, match=r"letters does not say the prompts' token ids; set engine\.tokenizer"
     ):
         rendered_prompts(PROMPTS, "", engine, Silent())
+
+
+def test_a_training_keeps_the_day_it_began_and_its_recipe_stays_past_midnight(tmp_path, monkeypatch):
+    pytest.importorskip("trl")
+    renderers = []
+    for day in ("2026-03-01", "2026-03-02"):
+        monkeypatch.setattr(clock, "today", lambda day=day: day)
+        config = on_its_day(RunConfig(run=tmp_path / "run"), tmp_path / "out")
+        assert config.engine.date == "2026-03-01"
+        settings = RenderSettings.of(config.engine)
+        assert rendering_inputs(settings) == {"date": "2026-03-01"}
+        renderers.append(Renderer(trl_tokenizer(TEMPLATES["llama3_2"]), "llama", settings=settings))
+    hashes = [
+        input_hashes([renderer.ids(Request(messages=PROMPTS[0].messages))], "policy", (), None)
+        for renderer in renderers
+    ]
+    assert hashes[0] == hashes[1]
+    fresh = on_its_day(RunConfig(run=tmp_path / "run"), tmp_path / "other")
+    assert fresh.engine.date == "2026-03-02"
+
+
+def test_a_training_in_a_run_is_told_the_runs_day(tmp_path, monkeypatch):
+    monkeypatch.setattr(clock, "today", lambda: "2026-03-01")
+    config = RunConfig(run=tmp_path / "run", engine={"kind": "fake"}, model="m")
+    run_stages(config, ["generate"], prompts=PROMPTS[:1])
+    monkeypatch.setattr(clock, "today", lambda: "2026-03-02")
+    assert on_its_day(config, tmp_path / "run" / "sft").engine.date == "2026-03-01"
+    assert not (tmp_path / "run" / "sft").exists()
+    named = config.model_copy(update={"engine": config.engine.model_copy(update={"date": "2026-04-01"})})
+    assert on_its_day(named, tmp_path / "run" / "sft").engine.date == "2026-04-01"

@@ -15,11 +15,12 @@ from tolerance import FIGURE, FORMULA, GRADIENT, LOGPROB, assert_weights, decima
 from train_models import tiny_causal, word_tokenizer
 
 from constitute.config.train import PPOConfig
+from constitute.engines.tokenizer import turn_ends
 from constitute.errors import DataError, EngineError, GateFailed, UsageError
 from constitute.train.common import rollout
 from constitute.train.common.batching import Batching, collate, micro_batches, prompt_order
 from constitute.train.common.metrics import preference_metrics
-from constitute.train.common.models import Actor, ActorCritic, check_actor, turn_ends, zero_value_head
+from constitute.train.common.models import Actor, ActorCritic, check_actor, zero_value_head
 from constitute.train.common.team import Team
 from constitute.train.ppo.algorithms import ALGORITHMS
 from constitute.train.ppo.experience import ScoredBatch, experience
