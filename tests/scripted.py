@@ -81,6 +81,7 @@ class ScriptedEngine:
         self.asked: Counter[str] = Counter()
         self.in_flight = self.most_in_flight = 0
         self.closed = False
+        self.lacks: dict[str, str] = {}
         self._delay_s = delay_s
         self._log = None if log is None else os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 

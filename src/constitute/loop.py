@@ -24,7 +24,10 @@ from constitute.pipeline import run_stages
 from constitute.pipeline.session import dated
 from constitute.progress import Progress, Silent
 from constitute.report.build import write_report
+from constitute.stages.card import card_of
+from constitute.stages.verdict import verdict
 from constitute.stats import Estimate
+from constitute.store import Store
 from constitute.train.ppo.start import run_ppo
 from constitute.train.reward.train import run_reward
 from constitute.train.sft import run_sft
@@ -37,13 +40,15 @@ Figures = dict[str, Any]
 class Loop:
     """One run of the loop: what is shared by its steps, and what each step found.
 
-    `engine` is opened once and serves every policy: its weights are replaced, never its process.
+    `engine` is opened once and serves every policy: its weights are replaced, never its process. With
+    `force`, labels and a reward model that say nothing are trained on all the same.
     """
 
     config: RunConfig
     prompts: Sequence[Prompt]
     engine: Engine
     progress: Progress = field(default_factory=Silent)
+    force: bool = False
     loaded: str = "base"
     found: dict[str, Figures] = field(default_factory=dict)
     gates: list[str] = field(default_factory=list)
@@ -81,6 +86,7 @@ def open_loop(
     prompts: Sequence[Prompt] | None = None,
     progress: Progress | None = None,
     skip_bad: bool = False,
+    force: bool = False,
 ) -> Iterator[Loop]:
     """A loop with its prompts read and its engine open; the engine is closed at the end.
 
@@ -93,7 +99,7 @@ def open_loop(
         prompts, bad = read_prompts(str(config.prompts), limit=config.limit, skip_bad=skip_bad)
         if bad:
             progress.note(f"{config.prompts}: skipped {len(bad)} bad lines, the first at {bad[0].where}")
-    loop = Loop(config, prompts, _opened(config), progress)
+    loop = Loop(config, prompts, _opened(config), progress, force)
     try:
         yield loop
     finally:
@@ -159,6 +165,10 @@ def _data(loop: Loop) -> Figures:
         engine=loop.engine,
         progress=loop.progress,
     )
+    with Store.open(loop.config.run, readonly=True) as store:
+        found = verdict(card_of(store))
+    if found is not None:
+        loop.gate(GateFailed(found.sentence))
     return {stage: count.model_dump(mode="json") for stage, count in counts.items()}
 
 
@@ -177,29 +187,66 @@ def _export_words(figures: Figures) -> Iterator[str]:
         yield f"{part['rows']} {kind} rows"
 
 
+def _unless_refused(loop: Loop, train: Callable[[], Figures]) -> Figures:
+    """What `train` returns; where it refuses what it would start from, that is noted, and later steps run."""
+    try:
+        return train()
+    except GateFailed as gate:
+        loop.gate(gate)
+        return {"refused": str(gate)}
+
+
 def _sft(loop: Loop) -> Figures:
-    return run_sft(loop.config, progress=loop.progress)
+    def train() -> Figures:
+        return run_sft(loop.config, progress=loop.progress, force=loop.force)
+
+    return _unless_refused(loop, train)
 
 
 def _sft_words(figures: Figures) -> Iterator[str]:
+    if "refused" in figures:
+        yield "refused"
+        return
     yield f"loss {figures['loss_first']:.3f} -> {figures['loss_last']:.3f} on {figures['rows']} rows"
 
 
 def _reward(loop: Loop) -> Figures:
-    return run_reward(loop.config, progress=loop.progress)
+    def train() -> Figures:
+        return run_reward(loop.config, progress=loop.progress, force=loop.force)
+
+    found = _unless_refused(loop, train)
+    if "verdict" in found and not loop.force:
+        loop.gate(GateFailed(found["verdict"]))
+    if "warning" in found:
+        loop.progress.note(found["warning"])
+    return found
 
 
 def _reward_words(figures: Figures) -> Iterator[str]:
+    if "refused" in figures:
+        yield "refused"
+        return
     accuracy = figures["held_out"].get("accuracy")
     yield f"held-out accuracy {_text(accuracy)}" if accuracy else "no held-out pairs to measure on"
 
 
 def _ppo(loop: Loop) -> Figures:
+    if "refused" in loop.found.get("reward", {}) and not loop.config.train.ppo.rewards:
+        return {"refused": "there is no reward model"}
     loop.loaded = "in training"
-    return run_ppo(loop.config, loop.prompts, engine=loop.engine, progress=loop.progress)
+
+    def train() -> Figures:
+        return run_ppo(
+            loop.config, loop.prompts, engine=loop.engine, progress=loop.progress, force=loop.force
+        )
+
+    return _unless_refused(loop, train)
 
 
 def _ppo_words(figures: Figures) -> Iterator[str]:
+    if "refused" in figures:
+        yield "refused"
+        return
     before, after = _text(figures["reward_before"]), _text(figures["reward_after"])
     yield f"reward {before} -> {after}, KL {figures['kl']:.2f} nats"
 

@@ -199,7 +199,11 @@ class Response(Record):
 
 
 class Comparison(Record):
-    """Two answers to one prompt, shown as A and B."""
+    """Two answers to one prompt, shown as A and B.
+
+    `human` is P(A) as whoever made the file judged it: measured against, never shown to a model, and no part
+    of what a row is. None where the file says nothing.
+    """
 
     id: str
     prompt: Prompt
@@ -207,11 +211,18 @@ class Comparison(Record):
     b: str
     a_source: str = ""
     b_source: str = ""
+    human: float | None = Field(default=None, ge=0.0, le=1.0)
 
     def swap(self) -> Comparison:
         """The same pair in the other order."""
         return self.model_copy(
-            update={"a": self.b, "b": self.a, "a_source": self.b_source, "b_source": self.a_source}
+            update={
+                "a": self.b,
+                "b": self.a,
+                "a_source": self.b_source,
+                "b_source": self.a_source,
+                "human": None if self.human is None else 1.0 - self.human,
+            }
         )
 
 

@@ -67,6 +67,7 @@ VALUES: dict[str, dict[str, Any]] = {
     "form_critique": {"text": PRINCIPLE.text},
     "form_revise": {"text": PRINCIPLE.text},
     "form_compare": {"text": PRINCIPLE.text},
+    "neutral": {},
 }
 
 

@@ -32,7 +32,7 @@ GROUND = {
 EDGES = GROUND | {"config", "constitution", "store"}
 INPUTS = EDGES | {"data", "engines", "stages"}
 DRIVER = INPUTS | {"pipeline"}
-SUBJECTS = DRIVER | {"editing", "evals", "train"}
+SUBJECTS = DRIVER | {"editing", "evals", "judge", "train"}
 # Folder or file of ours -> what it may import besides itself. One not listed is an error: decide first.
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": SUBJECTS | {"report", "loop"},
@@ -42,10 +42,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "constitution": GROUND | {"config"},
     "store": GROUND | {"config", "constitution"},
     "engines": EDGES,
-    "data": EDGES,
+    # What is exported says what its labels are worth.
+    "data": EDGES | {"stages"},
     "stages": EDGES,
     "pipeline": INPUTS,
     "editing": DRIVER,
+    "judge": DRIVER,
     "evals": DRIVER,
     "train": DRIVER,
     # A page shows the records of the other subjects as they are.

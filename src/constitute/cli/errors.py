@@ -51,5 +51,7 @@ def run_and_exit(command: click.Command) -> int:
 
 
 def _say(sentence: str, code: int) -> int:
-    click.echo(f"constitute: {harmless(sentence)}", err=True)
+    from constitute.cli.text import say
+
+    say(f"constitute: {sentence}", red=code == ExitCode.GATE_FAILED)
     return code

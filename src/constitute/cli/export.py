@@ -52,12 +52,14 @@ def export(
       constitute export --run run
       constitute export --run run --what sft --revisions all --format parquet
     """
-    from constitute.data.export import KINDS, export_run
+    from constitute.cli.text import say
+    from constitute.data.export import KINDS, export_run, labels_verdict
 
     wanted = {"export.format": kind, "export.revisions": revisions}
     config = options.configured(run_dir, config_file, sets, wanted)
     kinds = () if what == "all" else tuple(name for name in KINDS if name == what)
-    for part in export_run(config.run, config.export, kinds=kinds, out=out):
+    written = export_run(config.run, config.export, kinds=kinds, out=out)
+    for part in written:
         if as_json:
             click.echo(json.dumps(part.model_dump(mode="json"), ensure_ascii=False))
             continue
@@ -74,3 +76,6 @@ def export(
                 "continue with the same command, then export again",
                 err=True,
             )
+    about = {labels_verdict(part.path) for part in written} - {""}
+    for sentence in about:
+        say(sentence, red=True)

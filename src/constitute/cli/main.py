@@ -23,6 +23,10 @@ COMMANDS = {
     "generate": ("constitute.cli.stages:generate", "Sample n responses for each prompt."),
     "revise": ("constitute.cli.stages:revise", "Critique and revise responses under the constitution."),
     "label": ("constitute.cli.stages:label", "Label pairs with soft AI preferences, in both orders."),
+    "judge": (
+        "constitute.cli.judge:judge",
+        "Compare ways to label with a model, on pairs that people judged.",
+    ),
     "export": ("constitute.cli.export:export", "Write SFT and preference data sets from a run."),
     "train": (
         "constitute.cli.train.group:train",

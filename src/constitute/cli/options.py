@@ -117,11 +117,18 @@ def configured(
 
     A run directory that was not named leaves the choice to the file.
     """
+    source = click.get_current_context().get_parameter_source("run_dir")
+    given = None if source is click.core.ParameterSource.DEFAULT else run_dir
+    return settled(given, config_file, sets, wanted)
+
+
+def settled(
+    run_dir: Path | None, config_file: Path | None, sets: tuple[str, ...], wanted: Mapping[str, Any]
+) -> RunConfig:
+    """As `configured`, in the run directory that is given, where one is."""
     from constitute.config.load import load_for_run
     from constitute.engines import check_kind
 
-    source = click.get_current_context().get_parameter_source("run_dir")
-    given = None if source is click.core.ParameterSource.DEFAULT else run_dir
-    config = load_for_run(given, config_file, sets, wanted)
+    config = load_for_run(run_dir, config_file, sets, wanted)
     check_kind(config.engine.kind)
     return config

@@ -21,6 +21,7 @@ STEPS = ("data", "export", "sft", "reward", "ppo", "evals", "report")
 )
 @options.compose(options.model, options.constitution, options.prompts, options.samples, options.limit)
 @options.compose(options.sets, options.seed, options.skip_bad, options.as_json, options.debug, options.reuse)
+@click.option("--force", is_flag=True, help="Train even on labels and a reward model that say nothing.")
 @click.option(
     "--run", "run_dir", type=click.Path(path_type=Path), help="Run directory, in place of the file's."
 )
@@ -37,11 +38,13 @@ def run(
     skip_bad: bool,
     as_json: bool,
     reuse_dir: Path | None,
+    force: bool,
     run_dir: Path | None,
 ) -> int:
     """Run the whole loop of one YAML file: data, exports, SFT, reward model, PPO, evals, report.
 
-    The same command continues a run that stopped; what is finished is not done again.
+    The same command continues a run that stopped; what is finished is not done again. Labels or a reward
+    model that say nothing are not trained on: the other steps run, and the exit code is 4.
 
     \b
     Examples:
@@ -66,7 +69,7 @@ def run(
     config = load_config(file, sets, wanted)
     with (
         open_progress(as_json) as progress,
-        open_loop(config, progress=progress, skip_bad=skip_bad) as loop,
+        open_loop(config, progress=progress, skip_bad=skip_bad, force=force) as loop,
     ):
         found = run_loop(loop, until)
     _print(found, loop.seconds, config.run, as_json)

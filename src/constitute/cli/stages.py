@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from constitute.config import RunConfig
     from constitute.pipeline import Counts
     from constitute.progress import Progress
+    from constitute.stages.verdict import LabelVerdict
 
 retry = click.option("--retry-failed", "retry", is_flag=True, help="Ask again for rows that failed before.")
 judge = click.option("--judge", help="Another model that labels in the model's place.")
@@ -24,7 +25,8 @@ pairs = click.option(
     "--pairs",
     "pairs_files",
     multiple=True,
-    help="Label your own pairs: a file with prompt, a, b; several files add up.",
+    help="Label your own pairs: a file with prompt, a, b; several files add up. A preference that the rows "
+    "hold (chosen and rejected, or human) is what the labels are measured against.",
 )
 principles = click.option("--principles", help="one, all, or how many to draw for each pair.")
 
@@ -115,7 +117,8 @@ def label(
     """Label pairs with soft preferences: log-probabilities of A and B, in both orders.
 
     Pairs are two samples of a prompt (label.pairs=samples), a response against its last revision
-    (label.pairs=revision), both kinds (label.pairs=both), or your own with --pairs.
+    (label.pairs=revision), both kinds (label.pairs=both), or your own with --pairs. Labels that say
+    nothing of the answers, as of a judge that prefers whichever is shown first, end with exit code 4.
 
     \b
     Examples:
@@ -161,10 +164,13 @@ def _run(
     retry: bool,
     pairs_files: tuple[str, ...] = (),
 ) -> int:
-    """Read the input, run the stage, print how its rows ended; returns the exit code."""
+    """Read the input, run the stage, print how its rows ended; returns the exit code.
+
+    Raises `GateFailed` for labels that say nothing, when all is saved and printed.
+    """
     from constitute.data.pairs import read_pairs
     from constitute.data.prompts import read_prompts
-    from constitute.errors import EngineError
+    from constitute.errors import EngineError, GateFailed
     from constitute.pipeline import run_stages
     from constitute.progress import open_progress
 
@@ -183,7 +189,9 @@ def _run(
         except EngineError as problem:
             again = shlex.join(["constitute", *sys.argv[1:]])
             raise EngineError(f"{problem}; every answer so far is kept, continue with: {again}") from problem
-    _print_result(config, counts, as_json)
+    found = _print_result(config, counts, as_json)
+    if found is not None:
+        raise GateFailed(found.sentence)
     return ExitCode.ROWS_FAILED if counts.failed else ExitCode.OK
 
 
@@ -192,27 +200,26 @@ def _note_bad(progress: Progress, bad: list[Any], name: str) -> None:
         progress.note(f"{name}: skipped {len(bad)} bad lines, the first at {bad[0].where}: {bad[0].reason}")
 
 
-def _print_result(config: RunConfig, counts: Counts, as_json: bool) -> None:
+def _print_result(config: RunConfig, counts: Counts, as_json: bool) -> LabelVerdict | None:
+    """Print how the stage's rows ended, with the label card; returns the verdict on labels."""
     from constitute.cli.text import card_text, grouped_reasons, table
-    from constitute.stages.card import label_card
+    from constitute.stages.card import card_of
+    from constitute.stages.verdict import verdict
     from constitute.store import Store
     from constitute.store.manifest import way_on
-    from constitute.types import LabelledPair
 
     with Store.open(config.run, readonly=True) as store:
         reasons = grouped_reasons(store.reasons(counts.stage))
         remedy = way_on(store, counts.stage)
-        card = None
-        if counts.stage == "label":
-            rows = (LabelledPair.model_validate(row.data) for row in store.outcomes("label", "ok"))
-            ended = store.counts("label")
-            card = label_card(rows, ended["abstain"], ended["failed"])
+        card = card_of(store) if counts.stage == "label" else None
+    found = None if card is None else verdict(card)
     if as_json:
         why = [{"status": status, "rows": rows, "reason": reason} for status, rows, reason in reasons]
-        figures = None if card is None else card.model_dump(mode="json")
-        result = {"event": "result", **counts.model_dump(mode="json"), "reasons": why, "label_card": figures}
+        result = {"event": "result", **counts.model_dump(mode="json"), "reasons": why}
+        result["label_card"] = None if card is None else card.model_dump(mode="json")
+        result["verdict"] = None if found is None else found.model_dump(mode="json")
         click.echo(json.dumps(result))
-        return
+        return found
     head = ("stage", "rows", "ok", "abstain", "failed", "done before", "asked", "from store")
     ended_as = (counts.ok, counts.abstain, counts.failed, counts.resumed, counts.asked, counts.reused)
     click.echo(table(head, [(counts.stage, counts.total, *ended_as)]))
@@ -220,7 +227,9 @@ def _print_result(config: RunConfig, counts: Counts, as_json: bool) -> None:
         click.echo("\n" + table(("status", "rows", "reason, for example"), reasons))
     if card is not None:
         click.echo("\n" + card_text(card))
-    click.echo(_next_step(config, counts, remedy), err=True)
+    if found is None:
+        click.echo(_next_step(config, counts, remedy), err=True)
+    return found
 
 
 def _next_step(config: RunConfig, counts: Counts, remedy: str) -> str:

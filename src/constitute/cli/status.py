@@ -20,25 +20,37 @@ def status(run_dir: Path, as_json: bool) -> None:
       constitute status --run run
       constitute status --run my-run --json
     """
-    from constitute.cli.text import grouped_reasons, table
+    from constitute.cli.text import card_text, grouped_reasons, say, table
+    from constitute.stages.card import card_of
+    from constitute.stages.verdict import verdict
     from constitute.store import Store
 
     with Store.open(run_dir, readonly=True) as store:
         counts = {stage: store.counts(stage) for stage in store.stages()}
         reasons = {stage: grouped_reasons(store.reasons(stage)) for stage in counts}
+        card = card_of(store) if "label" in counts else None
+    found = None if card is None else verdict(card)
     if as_json:
-        for stage, found in counts.items():
+        for stage, ended in counts.items():
             why = [{"status": s, "rows": rows, "reason": reason} for s, rows, reason in reasons[stage]]
-            click.echo(json.dumps({"stage": stage, "rows": sum(found.values()), **found, "reasons": why}))
+            line = {"stage": stage, "rows": sum(ended.values()), **ended, "reasons": why}
+            if stage == "label" and card is not None:
+                line["label_card"] = card.model_dump(mode="json")
+                line["verdict"] = None if found is None else found.model_dump(mode="json")
+            click.echo(json.dumps(line))
         return
     rows = [
-        (stage, sum(found.values()), found["ok"], found["abstain"], found["failed"])
-        for stage, found in counts.items()
+        (stage, sum(ended.values()), ended["ok"], ended["abstain"], ended["failed"])
+        for stage, ended in counts.items()
     ]
     click.echo(table(("stage", "rows", "ok", "abstain", "failed"), rows))
-    listed = [(stage, *reason) for stage, found_reasons in reasons.items() for reason in found_reasons]
+    listed = [(stage, *reason) for stage, stage_reasons in reasons.items() for reason in stage_reasons]
     if listed:
         click.echo("\n" + table(("stage", "status", "rows", "reason, for example"), listed))
+    if card is not None and card.pairs:
+        click.echo("\n" + card_text(card))
+    if found is not None:
+        say(found.sentence, red=True)
 
 
 @options.command()

@@ -23,9 +23,10 @@ def coloured() -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def say(text: str) -> None:
-    """Print a sentence for a person to stderr."""
-    click.echo(harmless(text), err=True)
+def say(text: str, *, red: bool = False) -> None:
+    """Print a sentence for a person to stderr, in red where that is asked for and wanted."""
+    text = harmless(text)
+    click.echo(click.style(text, fg="red") if red and not os.environ.get("NO_COLOR") else text, err=True)
 
 
 def counted(count: int, noun: str) -> str:
@@ -84,8 +85,26 @@ def card_text(card: LabelCard) -> str:
         ("P(the one shown first)", f"{figure['p_first']} (0.5 without order bias)"),
         ("P(A) + P(B)", f"{figure['mass']} mean, {figure['least_mass']} least"),
         ("no label", f"{card.abstained} abstained, {card.failed} failed"),
+        ("the longer answer wins", _longer(card)),
+        *_agreement(card),
     ]
     return table(("label card", ""), rows)
+
+
+def _longer(card: LabelCard) -> str:
+    people = f"; for people {card.longer_human.text()}" if card.longer_human.n else ""
+    return f"{card.longer.text()}{people}"
+
+
+def _agreement(card: LabelCard) -> list[tuple[str, str]]:
+    found = card.agreement
+    if found is None:
+        return []
+    ties = f"{found.human_ties} undecided by people, {found.label_ties} by the labels"
+    return [
+        ("agrees with people", f"{found.accuracy.text()}; left out: {ties}"),
+        ("Cohen's kappa", found.kappa.text()),
+    ]
 
 
 def chain_text(rows: Iterable[tuple[str, Outcome]]) -> str:

@@ -10,6 +10,9 @@ from typing import Any
 
 from constitute.config import ExportConfig
 from constitute.data.formats import Kind, export_format
+from constitute.stages.card import LabelCard
+from constitute.stages.verdict import verdict
+from constitute.stats import share_of
 from constitute.text import harmless
 from constitute.types import Record, Status
 
@@ -42,8 +45,11 @@ def card(
     settings: Mapping[str, Any],
     reasons: Mapping[str, Reasons],
     manifest: Mapping[str, Any],
+    labels: LabelCard | None = None,
 ) -> str:
     """The card as Markdown. `settings` and `reasons` are by stage; `manifest` is the run's, or empty.
+
+    `labels` is the label card, where a set depends on labels.
 
     It holds no time and no path of this machine, so the same run gives the same card. Names and texts
     that come from a file or a model stand as code, in which no Markdown works.
@@ -53,6 +59,7 @@ def card(
     for part in sets:
         ended = " | ".join(str(part.counts.get(status, 0)) for status in ("ok", "abstain", "failed"))
         lines.append(f"| {part.path.name} | {part.rows} | {part.stage} | {ended} |")
+    lines += _labels(labels)
     lines += ["", f"Format: {config.format}. Revisions: {config.revisions}.", *_columns(sets, config)]
     for part in sets:
         lines += ["", f"## {part.path.name}", "", *_origin(part.stage, _mapping(settings.get(part.stage)))]
@@ -62,6 +69,27 @@ def card(
             )
         lines += _not_exported(part, reasons.get(part.stage, ()))
     return "\n".join([*lines, "", *_provenance(manifest)]) + "\n"
+
+
+def _labels(labels: LabelCard | None) -> list[str]:
+    """The verdict, and what the labels are worth."""
+    if labels is None:
+        return []
+    found = verdict(labels)
+    lines = [] if found is None else ["", f"**Do not train on these labels:** {_code(found.sentence)}"]
+    flips = share_of(labels.flips, labels.ordered).text()
+    lines += ["", "## Labels", "", f"- votes that change with the order: {flips}"]
+    mass = _ABSENT if labels.mass is None else f"{labels.mass:.3f}"
+    lines.append(f"- probability of the two labels together, mean: {mass}")
+    lines.append(f"- the longer answer is preferred: {labels.longer.text()}")
+    if labels.longer_human.n:
+        lines.append(f"- the longer answer is preferred by people: {labels.longer_human.text()}")
+    if labels.agreement is not None:
+        found_in = labels.agreement
+        ties = f"undecided and left out: {found_in.human_ties} by people, {found_in.label_ties} by the labels"
+        lines.append(f"- agrees with people: {found_in.accuracy.text()}; {ties}")
+        lines.append(f"- Cohen's kappa with people: {found_in.kappa.text()}")
+    return lines
 
 
 def _columns(parts: Sequence[Exported], config: ExportConfig) -> list[str]:

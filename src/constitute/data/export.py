@@ -24,6 +24,8 @@ from constitute.data.formats import (
 )
 from constitute.errors import DataError, UsageError
 from constitute.files import atomic, read_json, write_json, write_text
+from constitute.stages.card import LabelCard, card_of
+from constitute.stages.verdict import verdict
 from constitute.store import Store
 from constitute.store.manifest import MANIFEST_FILE, UNFINISHED
 from constitute.types import LabelledPair, Outcome, Response
@@ -32,6 +34,8 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 CARD_FILE = "README.md"
 # Which file of each kind the last export wrote.
 SETS_FILE = "sets.json"
+# What the labels behind the sets are worth, for programs.
+LABELS_FILE = "labels.json"
 
 
 class EmptySet(UsageError):
@@ -64,10 +68,11 @@ def export_run(
                 empty = problem
         if written:
             _note(folder, written)
+            labels = _note_labels(store, folder, written, config)
             settings = {part.stage: store.meta(f"stage:{part.stage}") for part in written}
             reasons = {part.stage: store.reasons(part.stage) for part in written}
             made_by = _object(run_dir / MANIFEST_FILE)
-            write_text(folder / CARD_FILE, card(written, config, settings, reasons, made_by))
+            write_text(folder / CARD_FILE, card(written, config, settings, reasons, made_by, labels))
     if empty:
         raise empty
     return written
@@ -213,6 +218,46 @@ def _folder(run_dir: Path) -> Path:
 def _note(folder: Path, written: list[Exported]) -> None:
     latest: dict[str, Any] = {part.kind: part.path.name for part in written}
     write_json(folder / SETS_FILE, dict(sorted((_object(folder / SETS_FILE) | latest).items())))
+
+
+def _note_labels(
+    store: Store, folder: Path, written: list[Exported], config: ExportConfig
+) -> LabelCard | None:
+    """Write what the labels behind the sets are worth, and which sets of the folder depend on them."""
+    by_label = {
+        part.path.name for part in written if part.kind == "preferences" or config.revisions == "best"
+    }
+    noted = _object(folder / LABELS_FILE)
+    before = noted.get("sets")
+    kept = {name for name in before if isinstance(name, str)} if isinstance(before, list) else set()
+    names = (kept - {part.path.name for part in written}) | by_label
+    if not names:
+        (folder / LABELS_FILE).unlink(missing_ok=True)
+        return None
+    if not by_label:
+        write_json(folder / LABELS_FILE, noted | {"sets": sorted(names)})
+        return None
+    found = card_of(store)
+    about = verdict(found)
+    write_json(
+        folder / LABELS_FILE,
+        {
+            "sets": sorted(names),
+            "label_card": found.model_dump(mode="json"),
+            "verdict": None if about is None else about.model_dump(mode="json"),
+        },
+    )
+    return found
+
+
+def labels_verdict(file: Path) -> str:
+    """Why the labels behind an exported file say nothing, in one sentence; empty where that is not noted."""
+    noted = _object(file.parent / LABELS_FILE)
+    sets, found = noted.get("sets"), noted.get("verdict")
+    if not isinstance(sets, list) or file.name not in sets or not isinstance(found, dict):
+        return ""
+    sentence = found.get("sentence")
+    return sentence if isinstance(sentence, str) else ""
 
 
 def _object(path: Path) -> dict[str, Any]:

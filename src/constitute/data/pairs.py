@@ -50,7 +50,9 @@ def read_pairs(
     """The first `limit` pairs to be labelled and the lines that hold none; files as in `read_prompts`.
 
     A row holds two answers, `a` and `b` or `chosen` and `rejected`, in a form of `answers`. The first
-    becomes A. Equal answers are kept: the labeller decides about them.
+    becomes A. Equal answers are kept: the labeller decides about them. The preference that the row itself
+    holds is kept as `human`, P(A): `chosen` and `rejected` say it (`chosen_prob` how surely), beside `a` and
+    `b` the key `human` does: `a`, `b`, `tie` or a number from 0 to 1.
     Raises `UsageError` or `DataError` with file and line; with `skip_bad` bad lines are returned instead.
     """
     names = Names()
@@ -60,7 +62,15 @@ def read_pairs(
         messages, (a, b) = answers(row.value, first, second)
         name = names.take(row, content_id(messages, a, b))
         prompt = Prompt(id=content_id(messages), messages=messages, source=file)
-        return Comparison(id=name, prompt=prompt, a=a, b=b, a_source=first, b_source=second)
+        return Comparison(
+            id=name,
+            prompt=prompt,
+            a=a,
+            b=b,
+            a_source=first,
+            b_source=second,
+            human=_human(row.value, (first, second)),
+        )
 
     return read_records(sources, convert, "pairs", limit=limit, skip_bad=skip_bad)
 
@@ -135,6 +145,21 @@ def _sides(value: dict[str, Any]) -> tuple[str, str]:
         if value.get(first) is not None and value.get(second) is not None:
             return first, second
     raise Unusable(f"two answers are needed, a and b or chosen and rejected; found {keys_of(value)}")
+
+
+_SAID = {"a": 1.0, "b": 0.0, "tie": 0.5}
+
+
+def _human(value: dict[str, Any], sides: tuple[str, str]) -> float | None:
+    """P(first) as the row itself has it, None where it says nothing. Raises `Unusable`."""
+    key = "chosen_prob" if sides == SIDES[1] else "human"
+    given = value.get(key)
+    if key == "human" and isinstance(given, str) and given.strip().lower() in _SAID:
+        return _SAID[given.strip().lower()]
+    found = _number(value, key, 0.0, "a number from 0 to 1" + (", a, b or tie" if key == "human" else ""))
+    if found is not None and found > 1.0:
+        raise Unusable(f"{key} must be a number from 0 to 1, not {shorten(repr(given))}")
+    return 1.0 if found is None and sides == SIDES[1] else found
 
 
 def _preference(value: dict[str, Any]) -> PreferencePair:

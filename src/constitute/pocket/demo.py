@@ -44,7 +44,8 @@ def run_demo(config: RunConfig, progress: Progress, prompts: int = TRAIN_PROMPTS
         for kind in ("harmful", "harmless")
         for prompt in world.prompts("test", kind=kind, n=HELD_OUT_EACH, seed=config.seed)  # type: ignore[arg-type]
     ]
-    with open_loop(config, training, progress) as loop:
+    # The demo measures every policy against the oracle, whatever the labels are worth.
+    with open_loop(config, training, progress, force=True) as loop:
         run_loop(loop, until="evals")
         with loop.timed("measure"), Store.open(config.run) as store:
             policies = {name: _measure(loop, name, held_out, store) for name in loop.policies}

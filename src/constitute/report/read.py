@@ -65,6 +65,12 @@ class Training(Record):
     summary: dict[str, Any]
     metrics: list[dict[str, Any]]
 
+    @property
+    def verdict(self) -> str:
+        """What the trainer found wrong with its own result; empty where nothing."""
+        found = self.summary.get("verdict")
+        return found if isinstance(found, str) else ""
+
 
 class RunFiles(Record):
     """The run's files; `constitution` only if it is still the one the run used."""

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ValidationError
 from constitute.editing.words import MOST_ALIKE
 from constitute.errors import DataError
 from constitute.report.charts import Histogram, histogram
-from constitute.stages.card import LabelCard, label_card
+from constitute.stages.card import LabelCard, equal_pairs, label_card
+from constitute.stages.verdict import LabelVerdict, verdict
 from constitute.stats import Estimate, mean_of, share_of
 from constitute.store import Store
 from constitute.types import (
@@ -62,10 +63,14 @@ class PrincipleWork:
 
 @dataclass(frozen=True)
 class Labels:
-    """The label card, with the soft labels as a histogram and an interval on each figure."""
+    """The label card and its verdict, with the soft labels as a histogram and an interval on each figure.
+
+    No `histogram` where every pair abstained or failed.
+    """
 
     card: LabelCard
-    histogram: Histogram
+    verdict: LabelVerdict | None
+    histogram: Histogram | None
     flips: Estimate
     first_shown: Estimate
     mass: Estimate
@@ -143,8 +148,10 @@ def share_changed(before: str, after: str) -> float:
 
 
 def labels_of(store: Store) -> Labels | None:
-    """The label card, None where no pair was labelled."""
+    """The label card, None where no pair was given to be labelled."""
     counts = store.counts("label")
+    if not any(counts.values()):
+        return None
     values: dict[str, list[float]] = defaultdict(list)
 
     def seen() -> Iterator[LabelledPair]:
@@ -156,14 +163,13 @@ def labels_of(store: Store) -> Labels | None:
                         values[name].append(value)
             yield pair
 
-    card = label_card(seen(), counts["abstain"], counts["failed"])
+    card = label_card(seen(), counts["abstain"], counts["failed"], equal=equal_pairs(store))
     soft = values["soft"]
-    if not soft:
-        return None
     return Labels(
         card=card,
-        histogram=histogram(soft),
-        flips=share_of(card.flips, card.votes),
+        verdict=verdict(card),
+        histogram=histogram(soft) if soft else None,
+        flips=share_of(card.flips, card.ordered),
         first_shown=_mean(values["first"]),
         mass=_mean(values["mass"]),
         undecided=share_of(sum(abs(p - 0.5) < 0.1 for p in soft), len(soft)),

@@ -49,6 +49,7 @@ from constitute.train.common.memory import memory_advice
 from constitute.train.common.metrics import preference_metrics
 from constitute.train.common.models import Actor, check_actor, load_model
 from constitute.train.common.team import Team, gather_team
+from constitute.train.common.trust import check_labels
 from constitute.train.reward.pairs import TokenPair, consecutive, nothing_left, split_pairs, target
 
 _KNOBS = "train.dpo.microbatch_tokens or train.dpo.max_length, or set train.dpo.gradient_checkpointing=true"
@@ -69,21 +70,25 @@ def run_dpo(
     model: str | None = None,
     out: Path | None = None,
     progress: Progress | None = None,
+    force: bool = False,
 ) -> dict[str, Any]:
     """Train `model` (RUN/sft, else `config.model`) by DPO on `data` (RUN/export/preferences.*).
 
-    Saves it to `out` (RUN/dpo) and returns the summary.
+    Saves it to `out` (RUN/dpo) and returns the summary. Raises `GateFailed` for labels that say nothing,
+    unless `force`.
     """
     start = policy_of(config, model)
     use_threads(start, config.engine.threads, training=True)
+    progress, data = progress or Silent(), data or exported_file(config.run, "preferences")
+    check_labels(data, progress, force=force)
     folder = out or config.run / "dpo"
     summary = train_dpo(
-        data or exported_file(config.run, "preferences"),
+        data,
         start,
         folder,
         config.train.dpo,
         seed=config.seed,
-        progress=progress or Silent(),
+        progress=progress,
         rendering=RenderSettings.of(on_its_day(config, folder).engine),
     )
     if out is None:

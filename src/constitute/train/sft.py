@@ -37,6 +37,7 @@ from constitute.train.common.fit import Job, drop_checkpoints, note_single_step
 from constitute.train.common.from_run import keep_settings, on_its_day, trainable_model
 from constitute.train.common.memory import memory_advice
 from constitute.train.common.models import load_model
+from constitute.train.common.trust import check_labels
 
 _KNOBS = "train.sft.device_batch_size or train.sft.max_length, or set train.sft.gradient_checkpointing=true"
 
@@ -47,18 +48,24 @@ def run_sft(
     data: Sources | None = None,
     out: Path | None = None,
     progress: Progress | None = None,
+    force: bool = False,
 ) -> dict[str, Any]:
-    """Fine-tune `config.model` on `data` (RUN/export/sft.*) into `out` (RUN/sft); returns the summary."""
+    """Fine-tune `config.model` on `data` (RUN/export/sft.*) into `out` (RUN/sft); returns the summary.
+
+    Raises `GateFailed` for answers chosen by labels that say nothing, unless `force`.
+    """
     model = trainable_model(config)
     use_threads(model, config.engine.threads, training=True)
+    progress, data = progress or Silent(), data or exported_file(config.run, "sft")
+    check_labels(data, progress, force=force)
     folder = out or config.run / "sft"
     summary = train_sft(
-        data or exported_file(config.run, "sft"),
+        data,
         model,
         folder,
         config.train.sft,
         seed=config.seed,
-        progress=progress or Silent(),
+        progress=progress,
         rendering=RenderSettings.of(on_its_day(config, folder).engine),
     )
     if out is None:

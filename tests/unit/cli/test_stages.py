@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
+import sys
 from pathlib import Path
 
 import pytest
-from scripted import constitution
+from scripted import ScriptedEngine, constitution
 
 from constitute.cli.errors import run_and_exit
 from constitute.cli.main import cli
 from constitute.cli.text import grouped_reasons, table
 from constitute.constitution.write import to_yaml
+from constitute.engines import ENGINES
 from constitute.text import harmless
+from constitute.types import Choice
 
 
 @pytest.fixture
@@ -48,7 +52,7 @@ def test_the_three_stages_and_what_they_print(run) -> None:  # type: ignore[no-u
     assert (code, out.splitlines()[1].split()[:3]) == (0, ["label", "4", "4"])
     assert "order flips" in out and "of 8 votes" in out and "over 4 pairs" in out
     code, out, _ = run("status")
-    assert [line.split()[:3] for line in out.splitlines()[1:]] == [
+    assert [line.split()[:3] for line in out.splitlines()[1:4]] == [
         ["generate", "8", "8"],
         ["revise", "8", "8"],
         ["label", "4", "4"],
@@ -109,6 +113,66 @@ def test_own_pairs_are_labelled(run) -> None:  # type: ignore[no-untyped-def]
     assert code == 0
     assert out.splitlines()[1].split()[:5] == ["label", "2", "1", "1", "0"]
     assert "the two answers are equal" in out
+
+
+class LastShown(ScriptedEngine):
+    """Prefers whichever answer is shown last."""
+
+    def __init__(self, model, config) -> None:  # type: ignore[no-untyped-def]
+        super().__init__(model)
+
+    async def choose(self, request, labels, *, spelled=False):  # type: ignore[no-untyped-def]
+        return Choice(labels=tuple(labels), logprobs=(math.log(0.2), math.log(0.75)))
+
+
+def test_labels_that_say_nothing_end_with_4_when_all_is_saved(run, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    module = type(sys)("last_shown")
+    module.LastShown = LastShown
+    monkeypatch.setitem(sys.modules, "last_shown", module)
+    monkeypatch.setitem(ENGINES, "last", "last_shown:LastShown")
+    lines = [{"prompt": f"Q{n}?", "chosen": f"yes {n}", "rejected": "no"} for n in range(20)]
+    Path("pairs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    line = "label --model m --set engine.kind=last --constitution c.yaml --pairs pairs.jsonl"
+    code, out, err = run(line)
+    assert code == 4
+    assert out.splitlines()[1].split()[:5] == ["label", "20", "20", "0", "0"]
+    assert err.splitlines()[-1].startswith(
+        "constitute: these labels say nothing of the answers: the two orders"
+    )
+    assert "next:" not in err
+    code, out, _ = run(f"{line} --json")
+    assert (code, json.loads(out.splitlines()[-1])["verdict"]["kind"]) == (4, "order")
+    code, out, err = run("status")
+    assert code == 0 and "these labels say nothing" in err and "20 of 20 votes" in out
+    _, out, _ = run("status --json")
+    assert json.loads(out)["verdict"]["share"] == {
+        "value": 1.0,
+        "low": pytest.approx(0.8389, abs=1e-4),
+        "high": 1.0,
+        "n": 20,
+    }
+    code, _, err = run("export")
+    assert code == 0 and "these labels say nothing" in err
+    code, _, err = run("train reward --model m")
+    assert code == 4 and "give --force to train on them" in err
+
+
+def test_agreement_with_people_is_told(run) -> None:  # type: ignore[no-untyped-def]
+    """The fake engine is a coin; the card holds exact counts of both sides, length and kappa among them."""
+    lines = [{"prompt": f"Q{n}?", "chosen": f"yes {n}", "rejected": "no"} for n in range(20)]
+    lines += [{"prompt": "Tie?", "a": "x", "b": "y", "human": "tie"}]
+    Path("pairs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    code, out, _ = run(f"label {FAKE} --constitution c.yaml --pairs pairs.jsonl")
+    assert code == 0 and "agrees with people" in out and "1 undecided by people, 0 by the labels" in out
+    assert "for people 1.000 (0.839 to 1.000, n = 20)" in out and "Cohen's kappa" in out
+    _, out, _ = run("status --json")
+    agreement = json.loads(out)["label_card"]["agreement"]
+    accuracy, kappa = agreement["accuracy"], agreement["kappa"]
+    assert accuracy["n"] == kappa["n"] == 20 and kappa["value"] == pytest.approx(2 * accuracy["value"] - 1)
+    run("export")
+    assert "- agrees with people: " in Path("run/export/README.md").read_text()
+    run("report")
+    assert "agrees with people" in Path("run/report.html").read_text()
 
 
 @pytest.mark.parametrize(

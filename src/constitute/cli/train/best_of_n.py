@@ -20,7 +20,7 @@ samples = click.option(
 @options.command("best-of-n")
 @options.compose(options.common, options.prompts, options.limit, options.skip_bad, samples, shared.out)
 @click.option("--model", help="Model to sample; the run's fine-tuned one if absent.")
-@options.compose(shared.reward, options.constitution, shared.judge)
+@options.compose(shared.reward, options.constitution, shared.judge, shared.force)
 @click.option("--sft", is_flag=True, help="Then fine-tune the model on the best, into OUT/sft.")
 def best_of_n(
     run_dir: Path,
@@ -37,6 +37,7 @@ def best_of_n(
     rewards: tuple[str, ...],
     constitution_file: str | None,
     judge: str | None,
+    force: bool,
     sft: bool,
 ) -> None:
     """Sample n completions per prompt and keep the one with the greatest reward.
@@ -66,6 +67,7 @@ def best_of_n(
             out=out,
             sft=sft,
             progress=progress,
+            force=force,
         )
     folder = out or config.run / "best-of-n"
     after = shared.following("evals run", config, model=folder / "sft")

@@ -26,7 +26,7 @@ def train() -> None:
 
 
 @train.command()
-@options.compose(options.common, options.model, shared.data, shared.out)
+@options.compose(options.common, options.model, shared.data, shared.out, shared.force)
 def sft(
     run_dir: Path,
     config_file: Path | None,
@@ -36,6 +36,7 @@ def sft(
     model: str | None,
     data: tuple[Path, ...],
     out: Path | None,
+    force: bool,
 ) -> None:
     """Fine-tune a model on revisions; the loss is on the assistant's tokens alone.
 
@@ -51,12 +52,12 @@ def sft(
 
     config = options.configured(run_dir, config_file, sets, {"model": model, "seed": seed})
     with open_progress(as_json) as progress:
-        summary = run_sft(config, data=data, out=out, progress=progress)
+        summary = run_sft(config, data=data, out=out, progress=progress, force=force)
     shared.print_summary(summary, as_json, shared.following("train reward", config, model=out))
 
 
 @train.command()
-@options.compose(options.common, shared.data, shared.out)
+@options.compose(options.common, shared.data, shared.out, shared.force)
 @click.option("--model", help="Model to start from; the run's fine-tuned one if absent.")
 def reward(
     run_dir: Path,
@@ -66,29 +67,37 @@ def reward(
     as_json: bool,
     data: tuple[Path, ...],
     out: Path | None,
+    force: bool,
     model: str | None,
 ) -> None:
     """Train a reward model on soft preference labels, and measure it on held-out prompts.
 
     Rows hold `prompt`, `chosen`, `rejected` and `chosen_prob`, and may hold `weight`, `margin`,
-    `principle_ids` and `source`.
+    `principle_ids` and `source`. Ends with exit code 4 where the held-out pairs do not show the model to be
+    better than chance.
 
     \b
     Examples:
       constitute train reward --run run
       constitute train reward --model tuned --data preferences.jsonl --out reward --set train.reward.epochs=2
     """
+    from constitute.cli.text import say
+    from constitute.errors import GateFailed
     from constitute.progress import open_progress
     from constitute.train.reward.train import run_reward
 
     config = options.configured(run_dir, config_file, sets, {"seed": seed})
     with open_progress(as_json) as progress:
-        summary = run_reward(config, data=data, model=model, out=out, progress=progress)
+        summary = run_reward(config, data=data, model=model, out=out, progress=progress, force=force)
     shared.print_summary(summary, as_json, shared.following("train ppo", config, reward=out))
+    if "verdict" in summary and not force:
+        raise GateFailed(summary["verdict"])
+    if "warning" in summary:
+        say(summary["warning"])
 
 
 @train.command()
-@options.compose(options.common, shared.data, shared.out)
+@options.compose(options.common, shared.data, shared.out, shared.force)
 @click.option("--model", help="Model to start from, and the reference; the run's fine-tuned one if absent.")
 def dpo(
     run_dir: Path,
@@ -98,6 +107,7 @@ def dpo(
     as_json: bool,
     data: tuple[Path, ...],
     out: Path | None,
+    force: bool,
     model: str | None,
 ) -> None:
     """Train the policy on soft preference labels by DPO, without a reward model.
@@ -115,7 +125,7 @@ def dpo(
 
     config = options.configured(run_dir, config_file, sets, {"seed": seed})
     with open_progress(as_json) as progress:
-        summary = run_dpo(config, data=data, model=model, out=out, progress=progress)
+        summary = run_dpo(config, data=data, model=model, out=out, progress=progress, force=force)
     folder = out or config.run / "dpo"
     shared.print_summary(summary, as_json, shared.following("evals run", config, model=folder))
 

@@ -20,7 +20,7 @@ replay = click.option(
 @options.compose(options.common, options.prompts, options.limit, options.skip_bad, shared.out)
 @click.option("--model", help="Policy to start from; the run's fine-tuned one if absent.")
 @click.option("--reference", help="Model the KL is measured from; the policy itself if absent.")
-@options.compose(shared.reward, options.constitution, shared.judge, replay)
+@options.compose(shared.reward, options.constitution, shared.judge, replay, shared.force)
 def ppo(
     run_dir: Path,
     config_file: Path | None,
@@ -37,6 +37,7 @@ def ppo(
     constitution_file: str | None,
     judge: str | None,
     replay: Path | None,
+    force: bool,
 ) -> None:
     """Train the policy with PPO; rollouts by the engine, checked after each update.
 
@@ -68,6 +69,7 @@ def ppo(
             out=out,
             replay=replay,
             progress=progress,
+            force=force,
         )
     folder = out or config.run / "ppo"
     shared.print_summary(summary, as_json, shared.following("evals run", config, model=folder))

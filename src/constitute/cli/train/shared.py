@@ -33,6 +33,9 @@ reward = click.option(
     help="What is rewarded, as SOURCE or WEIGHT*SOURCE; repeat to add up. A reward model's folder, "
     "module:function, an http(s):// URL, or 'judge'. The run's reward model if absent.",
 )
+force = click.option(
+    "--force", is_flag=True, help="Train even where labels or the reward model are known to say nothing."
+)
 judge = click.option("--judge", help="Model that rates for the reward 'judge'; the run's model if absent.")
 
 

@@ -8,6 +8,7 @@ from constitute.config import LabelConfig
 from constitute.constitution.draw import draw
 from constitute.errors import Abstain, UsageError
 from constitute.stages.base import Sample, StageSpec
+from constitute.stages.card import EQUAL_ANSWERS
 from constitute.stages.labels import label_method
 from constitute.stages.labels.base import together
 from constitute.types import (
@@ -30,7 +31,7 @@ async def label(
     is labelled by every principle asked, or not at all.
     """
     if row.a == row.b:
-        raise Abstain("the two answers are equal")
+        raise Abstain(EQUAL_ANSWERS)
     vote = label_method(cfg.method).vote
     votes = await together([vote(row, p, w, sample, cfg) for p, w in voters(row.id, cfg, constitution)])
     total = math.fsum(vote.weight for vote in votes)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ from constitute.train.ppo.sync import Rollouter
 from constitute.train.reward.model import open_reward_model
 from constitute.train.rewards.parts import Reward, RewardPart, as_parts, values_of, weighted_sum
 from constitute.train.rewards.sources import GivenRewards, open_rewards
+from constitute.train.rewards.trust import check_rewards
 from constitute.train.sft import train_sft
 from constitute.types import Prompt, SamplingParams
 
@@ -72,12 +74,14 @@ def run_best_of_n(
     sft: bool = False,
     engine: Engine | None = None,
     progress: Progress | None = None,
+    force: bool = False,
 ) -> dict[str, Any]:
     """Sample `n` completions of each prompt from `model` (RUN/sft, else `config.model`); keep the best.
 
     `reward` is one source or several (see `rewards.sources`); without it `train.ppo.rewards`, else
     RUN/reward. Writes samples.jsonl and best.jsonl to `out` (RUN/best-of-n); with `sft`, fine-tunes the
     model on the latter into `out`/sft. `engine`, where given, samples and is left open. Returns the summary.
+    Raises `GateFailed` for a reward model that is not shown to be better than chance, unless `force`.
     """
     policy, folder, progress = policy_of(config, model), out or config.run / "best-of-n", progress or Silent()
     use_threads(policy, config.engine.threads)
@@ -88,7 +92,10 @@ def run_best_of_n(
         prompt.model_copy(update={"messages": conversation(prompt, config.generate.system)})
         for prompt in prompts
     ]
-    with open_rewards(config, reward) as parts, sampling_engine(config, policy, engine) as used:
+    with ExitStack() as opened:
+        parts = opened.enter_context(open_rewards(config, reward))
+        check_rewards(parts, progress, force=force)
+        used = opened.enter_context(sampling_engine(config, policy, engine))
         kept, ids = rendered_prompts(asked, "", used, progress)
         summary = sample_best(
             kept, ids, policy, parts, folder, settings, engine=used, seed=config.seed, progress=progress

@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Sequence
 
-from constitute.stats import Estimate, mean, mean_of, quantile, share_of
-
-_BINS = 10
-_LEAST_IN_BIN = 10
-# Resampled values in all: 500 resamples of 4000 pairs take about a second.
-_RESAMPLED = 2_000_000
+from constitute.stats import Estimate, calibration_error, confidence_bins, mean, mean_of, share_of
 
 
 def preference_metrics(
@@ -30,7 +24,7 @@ def preference_metrics(
         "nll": mean_of([_nll(margin, p) for margin, p in pairs], seed),
         "brier": mean_of([(sigmoid(margin) - p) ** 2 for margin, p in pairs], seed),
         "margin": mean_of([margin if p >= 0.5 else -margin for margin, p in pairs], seed),
-        "ece": calibration_error(margins, chosen_probs, seed),
+        "ece": calibration_error(confidence_points(margins, chosen_probs), seed),
     }
     accuracy = accuracy_of(margins, chosen_probs)
     return {"accuracy": accuracy, **figures} if accuracy.n else figures
@@ -53,45 +47,17 @@ def reliability(
     the same number of pairs; there are 10 of them, or as many as leave 10 pairs in each.
     """
     bins: list[dict[str, float | None]] = []
-    for part in _bins(_points(margins, chosen_probs)):
+    for part in confidence_bins(confidence_points(margins, chosen_probs)):
         label = mean_of([y for _, y in part], seed)
         bins.append({"n": len(part), "predicted": mean([p for p, _ in part]), "label": label.value})
         bins[-1] |= {"low": label.low, "high": label.high}
     return bins
 
 
-def calibration_error(margins: Sequence[float], chosen_probs: Sequence[float], seed: int) -> Estimate:
-    """Expected calibration error over the equal-mass bins of `reliability` (arXiv 1706.04599, equation 3).
-
-    sum over bins of n_bin / n * |mean label - mean prediction|. It is not below 0 and so biased upwards in
-    small samples, as is its bootstrap interval.
-    """
-    rng = random.Random(seed)
-    points = _points(margins, chosen_probs)
-    n = len(points)
-    resamples = max(50, min(500, _RESAMPLED // n))
-    places = range(n)
-    drawn = sorted(
-        _ece([points[place] for place in sorted(rng.choices(places, k=n))]) for _ in range(resamples)
-    )
-    return Estimate(value=_ece(points), low=quantile(drawn, 0.025), high=quantile(drawn, 0.975), n=n)
-
-
-def _points(margins: Sequence[float], chosen_probs: Sequence[float]) -> list[tuple[float, float]]:
+def confidence_points(margins: Sequence[float], chosen_probs: Sequence[float]) -> list[tuple[float, float]]:
     """(confidence, label) of the side the model prefers, least confident first."""
     pairs = zip(margins, chosen_probs, strict=True)
     return sorted((sigmoid(abs(margin)), p if margin >= 0 else 1.0 - p) for margin, p in pairs)
-
-
-def _bins(points: list[tuple[float, float]]) -> list[list[tuple[float, float]]]:
-    n = len(points)
-    count = max(1, min(_BINS, n // _LEAST_IN_BIN))
-    return [points[n * place // count : n * (place + 1) // count] for place in range(count)]
-
-
-def _ece(points: list[tuple[float, float]]) -> float:
-    gaps = [abs(sum(y - p for p, y in part)) for part in _bins(points)]
-    return sum(gaps) / len(points)
 
 
 def sigmoid(x: float) -> float:

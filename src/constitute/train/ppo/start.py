@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from constitute.train.common.from_run import (
     sampling_engine,
 )
 from constitute.train.rewards.sources import GivenRewards, open_rewards, used_rewards
+from constitute.train.rewards.trust import check_rewards
 from constitute.types import Prompt
 
 if TYPE_CHECKING:
@@ -40,13 +41,15 @@ def run_ppo(
     engine: Engine | None = None,
     replay: Path | None = None,
     progress: Progress | None = None,
+    force: bool = False,
 ) -> dict[str, Any]:
     """Train `policy` (RUN/sft, else `config.model`) against `reward` into `out` (RUN/ppo).
 
     `reward` is one source or several (see `rewards.sources`); without it `train.ppo.rewards`, else
     RUN/reward. `engine`, where given, samples the rollouts and is left open, holding the trained weights.
     `replay` names a run whose stored rollouts and prompts take the place of an engine and of `prompts`. Of
-    several processes that train together, only the first samples and asks for rewards.
+    several processes that train together, only the first samples and asks for rewards. Raises `GateFailed`
+    for a reward model that is not shown to be better than chance, unless `force`.
     """
     from constitute.train.ppo.algorithms import find_algorithm
     from constitute.train.ppo.run import train_ppo
@@ -58,10 +61,10 @@ def run_ppo(
     use_threads(name, config.engine.threads, training=True)
     progress = progress or Silent()
     settings = config.train.ppo.model_copy(update={"rewards": used_rewards(config, reward)})
-    with (
-        open_rewards(config, reward, asks=first_process()) as parts,
-        _rollouts(config, name, prompts, engine, replay, progress) as (sampler, kept, ids),
-    ):
+    with ExitStack() as opened:
+        parts = opened.enter_context(open_rewards(config, reward, asks=first_process()))
+        check_rewards(parts, progress, force=force)
+        sampler, kept, ids = opened.enter_context(_rollouts(config, name, prompts, engine, replay, progress))
         summary = train_ppo(
             kept,
             ids,

@@ -51,6 +51,7 @@ from constitute.train.common.losses import soft_label_loss
 from constitute.train.common.memory import memory_advice
 from constitute.train.common.models import load_model
 from constitute.train.common.team import Team, gather_team
+from constitute.train.common.trust import check_labels
 from constitute.train.reward.evaluate import evaluate
 from constitute.train.reward.model import Normalisation, head_scores, raw_scores, score_head, whole_batch
 from constitute.train.reward.pairs import (
@@ -62,6 +63,7 @@ from constitute.train.reward.pairs import (
     split_pairs,
     target,
 )
+from constitute.train.rewards.trust import reward_verdict
 
 # Enough to know a mean and a standard deviation to about 2 %.
 _REFERENCE_SAMPLES = 2048
@@ -78,21 +80,26 @@ def run_reward(
     model: str | None = None,
     out: Path | None = None,
     progress: Progress | None = None,
+    force: bool = False,
 ) -> dict[str, Any]:
     """Train a reward model from `model` (RUN/sft, else `config.model`) on `data` (RUN/export/preferences.*).
 
-    Saves it to `out` (RUN/reward) and returns the summary.
+    Saves it to `out` (RUN/reward) and returns the summary. Raises `GateFailed` for labels that say nothing,
+    unless `force`.
     """
     start = policy_of(config, model)
     use_threads(start, config.engine.threads, training=True)
+    progress, data = progress or Silent(), data or exported_file(config.run, "preferences")
+    labels = check_labels(data, progress, force=force)
     folder = out or config.run / "reward"
     summary = train_reward(
-        data or exported_file(config.run, "preferences"),
+        data,
         start,
         folder,
         config.train.reward,
         seed=config.seed,
-        progress=progress or Silent(),
+        progress=progress,
+        labels=labels,
         rendering=RenderSettings.of(on_its_day(config, folder).engine),
     )
     if out is None:
@@ -108,13 +115,16 @@ def train_reward(
     *,
     seed: int,
     progress: Progress,
+    labels: str = "",
     rendering: RenderSettings | None = None,
 ) -> dict[str, Any]:
     """Train a reward model from `model` on the labelled pairs in `data` and save it to `out`.
 
     Its configuration holds each head's mean and standard deviation of the raw score over the training
     answers, by which PPO normalises. Started again, it goes on from its last checkpoint. Returns the
-    summary with the held-out figures. Raises `UsageError`, `DataError`, `RunMismatch`, `GateFailed`.
+    summary with the held-out figures and, where they show no more than chance, a `verdict` or a `warning`;
+    `labels` is the verdict on the labels, where there is one. Raises `UsageError`, `DataError`, `RunMismatch`
+    and `GateFailed`.
     """
     pairs = read_preferences(data, progress.note)
     inputs = {"data": data_hash(data), "model": model_identity(model), **rendering_inputs(rendering)}
@@ -150,10 +160,12 @@ def train_reward(
         normal = _normalisation(raw_scores(network, head, _reference(split.train, seed), batching), config)
         normal.write(network.config)
         raw_Nk = raw_scores(network, head, _sides(split.held_out), batching)
+    held_out = to_jsonable_python(evaluate(raw_Nk, split.held_out, normal, seed))
     summary = {
         **split.counts(),
         **loss_figures(losses),
-        "held_out": to_jsonable_python(evaluate(raw_Nk, split.held_out, normal, seed)),
+        "held_out": held_out,
+        **reward_verdict(held_out, labels),
         "normalisation": _described(normal),
         "seconds": round(time.perf_counter() - start, 3),
         "seconds_training": round(trained - start, 3),

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from constitute.data.pairs import PreferencePair
-from constitute.train.common.metrics import calibration_error, preference_metrics, reliability
+from constitute.stats import calibration_error
+from constitute.train.common.metrics import confidence_points, preference_metrics, reliability
 from constitute.train.reward.evaluate import evaluate
 from constitute.train.reward.model import Normalisation
 from constitute.train.reward.pairs import TokenPair
@@ -27,11 +28,11 @@ def test_calibration_by_hand():
     assert [part["predicted"] for part in bins] == pytest.approx([0.6, 0.9])
     assert [part["label"] for part in bins] == pytest.approx([0.5, 0.7])
     assert all(part["low"] < part["label"] < part["high"] for part in bins)
-    figure = calibration_error(log_odds, labels, 0)
+    figure = calibration_error(confidence_points(log_odds, labels), 0)
     assert figure.value == pytest.approx(0.5 * 0.1 + 0.5 * 0.2) and figure.n == 20
     assert figure.low <= figure.value <= figure.high
     # The same pairs with their sides swapped are the same predictions.
-    swapped = calibration_error([-m for m in log_odds], [1 - y for y in labels], 0)
+    swapped = calibration_error(confidence_points([-m for m in log_odds], [1 - y for y in labels]), 0)
     assert swapped.value == pytest.approx(figure.value)
     assert preference_metrics(log_odds, labels, seed=0)["ece"].n == 20
 
@@ -42,7 +43,7 @@ def test_a_model_that_knows_the_probabilities_is_calibrated_however_its_pairs_ar
     drawn = [float(rng.random() < 1 / (1 + math.exp(-m))) for m in margins]
     # As exported: the chosen side is the one that won.
     turned = [m if y else -m for m, y in zip(margins, drawn, strict=True)]
-    assert calibration_error(turned, [1.0] * 5000, 1).value < 0.03
+    assert calibration_error(confidence_points(turned, [1.0] * 5000), 1).value < 0.03
 
 
 def evaluated_pairs():
