@@ -112,7 +112,7 @@ def _begins(text: str, option: str) -> bool:
 
 
 def _spelt(text: str, option: str) -> bool:
-    """Whether `text` spells the option's first letters: the answer is then read on, and hides nothing here."""
+    """Whether `text` spells the option's first letters: the answer is read on, so it hides nothing here."""
     return bool(text.lstrip(_OPENING)) and _begins(text, option)
 
 

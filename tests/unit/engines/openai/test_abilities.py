@@ -153,7 +153,7 @@ async def test_a_server_without_words_for_what_it_refuses_is_asked_for_each_fiel
         (answer({"error": {"message": "boom", "code": 500}}), EngineError, r"500 \(boom\) to 5"),
         (answer({"error": {"message": "x"}}, 500, headers={"Retry-After": "0"}), EngineError, "server's log"),
         (answer({"error": {"message": "slow"}}, 429, headers={"Retry-After": "9"}), EngineError, "429.*slow"),
-        (answer({"error": {"code": "insufficient_quota", "message": "pay"}}, 429), EngineError, "credit.*pay"),
+        (answer({"error": {"code": "insufficient_quota", "message": "pay"}}, 429), EngineError, "no credit"),
         (answer(b'{"a": ' + b"[" * 100_000), EngineError, "refuses the plainest request"),
     ],
 )  # fmt: skip
@@ -182,7 +182,8 @@ async def test_vllm_without_a_tokenizer_gets_messages_and_all_its_fields(mock_se
     assert set(engine.lacks) == {"score"}
     await engine.generate(request(top_p=0.9))
     neutral = {
-        "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "top_k": 0,
+        "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0,
+        "top_k": 0,
         "top_p": 0.9, "temperature": 1.0, "max_tokens": 5,
         "chat_template_kwargs": {"enable_thinking": False, "thinking": False, "reasoning_effort": "low"},
     }  # fmt: skip
@@ -203,7 +204,8 @@ async def test_another_server_gets_what_the_user_names_and_no_more(mock_server):
     await engine.generate(request(top_k=3))
     assert mock_server.requests[0] == {
         "model": "mock", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 5, "temperature": 1.0,
-        "top_p": 1.0, "top_k": 3, "reasoning_effort": "low", "chat_template_kwargs": {"enable_thinking": False},
+        "top_p": 1.0, "top_k": 3, "reasoning_effort": "low",
+        "chat_template_kwargs": {"enable_thinking": False},
     }  # fmt: skip
     # What is sent with every request is part of every cache key.
     plain = open_engine(mock_server.url, CONFIG)
