@@ -1,9 +1,8 @@
 """What comes back from an OpenAI-compatible server, read through a schema; pure functions.
 
 Whatever is of another type than `schema` says, missing where it is needed, or no number fails the row with
-the reason. Of log-probabilities, the placeholder -9999.0
-(OpenAI's for a token that is not among the likeliest, vLLM's for one that is masked), -Infinity and all
-below `UNSCORED` say that a token was not scored.
+the reason. Of log-probabilities, the placeholder -9999.0 (OpenAI's for a token that is not among the
+likeliest, vLLM's for one that is masked), -Infinity and all below `UNSCORED` say that a token was not scored.
 """
 
 from __future__ import annotations

@@ -267,7 +267,7 @@ async def test_probabilities_that_cannot_be_are_refused(by_messages: Asking):
 @pytest.mark.parametrize(
     ("message", "reason", "words"),
     [
-        ({"content": None, "refusal": "I cannot"}, "stop", r"the server's filter withheld the answer \(refusal\)"),
+        ({"content": None, "refusal": "I cannot"}, "stop", r"filter withheld the answer \(refusal\)"),
         ({"content": "half"}, "content_filter", r"withheld the answer \(content_filter\)"),
         ({"content": [{"type": "refusal", "refusal": "no"}]}, "stop", "the server's filter"),
         ({"content": [{"type": "image_url"}]}, "stop", "a part of type 'image_url' without text"),
