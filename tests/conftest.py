@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import socket
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from mock_openai import MockServer
+from places import ROOT
 
 from constitute.config import EngineConfig
 from constitute.packaged import model_path
@@ -79,19 +81,32 @@ def vllm_server_url(model_folder, tmp_path_factory) -> Iterator[str]:
     """URL of the same model behind `constitute serve`, in another process."""
     if find_spec("vllm") is None:
         pytest.skip("vLLM is not installed")
-    log = tmp_path_factory.mktemp("serve") / "server.log"
+    place = tmp_path_factory.mktemp("serve")
+    log = place / "server.log"
+    served = shutil.copytree(model_folder, place / "model")
+    settings = json.loads((served / "generation_config.json").read_text())
+    (served / "generation_config.json").write_text(json.dumps(settings | {"do_sample": True, "top_k": 1}))
+    trap = place / "trap"
+    trap.mkdir()
+    for name in ("torch", "vllm"):
+        (trap / f"{name}.py").write_text(f"open('ran-{name}', 'w').close()\nraise SystemExit\n")
     words = [
         sys.executable,
+        "-P",
         "-m",
         "constitute",
         "serve",
-        str(model_folder),
+        str(served),
         "--rollouts",
         "--kv-cache-gib",
         "0.25",
     ]
     child = subprocess.Popen(
-        [*words, "--port", str(free_port()), "--log", str(log)], stdout=subprocess.PIPE, text=True
+        [*words, "--port", str(free_port()), "--log", str(log)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=trap,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
     )
     assert child.stdout is not None
     url = child.stdout.readline().strip()

@@ -38,6 +38,7 @@ class CausalRollouts:
     """A `RolloutEngine` stand-in: a copy of the model, sampled token by token without a cache."""
 
     context_length = None
+    dtype = "float32"
 
     def __init__(self, folder, eos):
         from transformers import AutoModelForCausalLM

@@ -61,5 +61,12 @@ class PromptTooLong(RowError):
     """The rendered prompt leaves no room in the context. Message names its length and the limit."""
 
 
+class Unanswered(RowError):
+    """The server gave this row no usable answer, whatever was tried again.
+
+    It tells nothing of the row where the server is going down: then the row is asked again later.
+    """
+
+
 class Abstain(Exception):
     """A stage declines to answer a row, for the reason given; it is counted, never guessed."""

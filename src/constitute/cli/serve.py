@@ -11,7 +11,12 @@ from constitute.cli import options
 
 @options.command()
 @click.argument("model")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Where to listen; besides loopback the only host it answers to.",
+)
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535))
 @click.option("--allow-remote", is_flag=True, help="Permit a host other than loopback (no password!).")
 @click.option("--context-length", type=click.IntRange(16), help="Tokens; the model's own by default.")

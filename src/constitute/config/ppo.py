@@ -90,6 +90,10 @@ class PPOConfig(Record):
     importance_cap: float | None = Field(default=None, gt=0)
     """Weight each token's policy loss by min(this, pi_trainer / pi_engine), for an engine in another
     precision."""
+    sync_gap_limit: float | None = Field(default=None, gt=0)
+    """Mean difference of log-probabilities between engine and trainer (nats per token) that stops the run,
+    with p95 and max in proportion; None takes what the engine's dtype needs. For an engine whose arithmetic
+    is coarser than its dtype, as fp32 with TF32 products."""
     report_to: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
     """Where metrics go besides metrics.jsonl."""
     samples_kept: int = Field(default=4, ge=0)

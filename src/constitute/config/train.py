@@ -10,10 +10,11 @@ from constitute.config.ppo import PPOConfig
 from constitute.types import Record
 
 Schedule = Literal["constant", "linear", "cosine"]
+Loss = Literal["last", "all"]
 
 
 class SFTConfig(Record):
-    """Supervised fine-tuning on the assistant's turns, with TRL's SFTTrainer."""
+    """Supervised fine-tuning on the assistant's answers, with TRL's SFTTrainer."""
 
     epochs: float = Field(default=2.0, gt=0)
     """Alpaca and most open recipes: 2-3 passes over small sets; a third mostly memorises."""
@@ -26,6 +27,10 @@ class SFTConfig(Record):
     """Conversations per update."""
     device_batch_size: int = Field(default=8, ge=1)
     """Conversations per forward pass: memory only, the gradient is the same."""
+    loss: Loss = "last"
+    """Which of the assistant's turns are imitated: the `last`, which is the revision (arXiv 2212.08073,
+    section 3.1: the turns before it are part of the prompt), or `all`. A turn's `weight` of 0 or 1 in the
+    data comes first."""
     max_length: int = Field(default=2048, ge=8)
     """Tokens of a conversation; a longer one is left out and counted, never cut."""
     lora_rank: int = Field(default=0, ge=0)

@@ -19,6 +19,8 @@ from constitute.types import LabelledPair, Message, Response
 
 Kind = Literal["sft", "preferences"]
 Row = dict[str, Any]
+# Role and content, and in SFT rows a weight of 0.
+Turn = dict[str, Any]
 _BATCH = 1000
 
 
@@ -29,6 +31,7 @@ class NotExportable(ValueError):
 def sft_rows(response: Response, revisions: str) -> list[Row]:
     """Rows `{id, messages, principle_ids}` of one response, the system message kept.
 
+    The assistant's turns of the prompt have the weight 0: they are no example of what is wanted.
     `revisions`: `last` imitates the last revision, `all` every revision (arXiv 2212.08073, section 3.1),
     `none` the response before any revision. Raises `NotExportable` for what holds no such text.
     """
@@ -50,7 +53,7 @@ def sft_rows(response: Response, revisions: str) -> list[Row]:
     return [
         {
             "id": identity,
-            "messages": [*_turns(response.prompt.messages), _assistant(text)],
+            "messages": [*map(_unlearned, _turns(response.prompt.messages)), _assistant(text)],
             "principle_ids": principles,
         }
         for identity, text, principles in answers
@@ -98,11 +101,16 @@ def preference_row(pair: LabelledPair) -> Row:
     }
 
 
-def _turns(messages: Sequence[Message]) -> list[dict[str, str]]:
+def _turns(messages: Sequence[Message]) -> list[Turn]:
     return [{"role": message.role, "content": message.content} for message in messages]
 
 
-def _assistant(text: str) -> dict[str, str]:
+def _unlearned(turn: Turn) -> Turn:
+    """A turn that bears no loss, as OpenAI's fine-tuning format and those after it say so."""
+    return turn | {"weight": 0} if turn["role"] == "assistant" else turn
+
+
+def _assistant(text: str) -> Turn:
     return {"role": "assistant", "content": text}
 
 
@@ -135,8 +143,8 @@ def _hh_row(row: Row, kind: Kind) -> Row:
     return {key: sides.get(key, value) for key, value in row.items() if key != "prompt"}
 
 
-def _transcript(turns: Sequence[dict[str, str]]) -> str:
-    *before, last = (Message.model_validate(turn) for turn in turns)
+def _transcript(turns: Sequence[Turn]) -> str:
+    *before, last = (Message(role=turn["role"], content=turn["content"]) for turn in turns)
     try:
         return format_hh(before, last.content)
     except ValueError as problem:
@@ -156,9 +164,10 @@ def _write_parquet(stream: IO[bytes], rows: Iterable[Row], kind: Kind) -> int:
     import pyarrow.parquet as pq
 
     text, texts = pa.string(), pa.list_(pa.string())
-    turns = pa.list_(pa.struct([("role", text), ("content", text)]))
+    turn = [("role", text), ("content", text)]
+    turns, weighted = pa.list_(pa.struct(turn)), pa.list_(pa.struct([*turn, ("weight", pa.int64())]))
     fields = {
-        "sft": [("id", text), ("messages", turns), ("principle_ids", texts)],
+        "sft": [("id", text), ("messages", weighted), ("principle_ids", texts)],
         "preferences": [
             *(("id", text), ("prompt", turns), ("chosen", turns), ("rejected", turns)),
             *(("chosen_prob", pa.float64()), ("chosen_source", text), ("rejected_source", text)),

@@ -124,6 +124,8 @@ def _message(item: Any, where: str) -> Message:
     role, content = item["role"], item["content"]
     if role not in ROLES:
         raise Unusable(f"{where} has the role {shorten(repr(role))}; known are {', '.join(ROLES)}")
+    if loss_weight(item, where) == 1 and role != "assistant":
+        raise Unusable(f"{where} has the weight 1, and only turns of the assistant can be trained on")
     if isinstance(content, list):
         # No value stands in for a part without text.
         whole = content and all(map(_is_text, content))
@@ -131,6 +133,16 @@ def _message(item: Any, where: str) -> Message:
     if not isinstance(content, str):
         raise Unusable(f"{where} must have text as its content, not {shorten(repr(content))}")
     return Message(role=role, content=clean(content, where))
+
+
+def loss_weight(item: dict[str, Any], where: str) -> int | None:
+    """The `weight` of a message: 1 to train on it, 0 not to (OpenAI's fine-tuning format), None if unsaid."""
+    weight = item.get("weight")
+    if weight is None:
+        return None
+    if isinstance(weight, bool) or weight not in (0, 1):
+        raise Unusable(f"{where} has the weight {shorten(repr(weight))}; known are 0 and 1")
+    return int(weight)
 
 
 def _is_text(part: Any) -> bool:

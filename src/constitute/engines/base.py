@@ -81,6 +81,11 @@ class Engine(Protocol):
 class RolloutEngine(Engine, Protocol):
     """An engine that PPO can sample from and push weights into; token ids in, token ids out."""
 
+    @property
+    def dtype(self) -> str:
+        """What the weights are rounded to, `float32` or such; empty where a server does not say."""
+        ...
+
     def generate_ids(
         self, prompts: Sequence[Sequence[int]], sampling: SamplingParams, *, logprobs: bool
     ) -> list[Completion]:

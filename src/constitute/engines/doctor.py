@@ -146,7 +146,8 @@ def check_bf16(torch: str | None) -> Check:
     """Multiply bf16 matrices in a child process: some CPUs claim the instructions and crash on them."""
     if torch is None:
         return Check(name="bf16", state="ok", found="not probed (no torch)")
-    command = [sys.executable, "-c", _BF16]
+    # -P: a `torch.py` in the working directory is not run.
+    command = [sys.executable, "-P", "-c", _BF16]
     try:
         child = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     except subprocess.TimeoutExpired:

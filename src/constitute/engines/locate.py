@@ -7,11 +7,13 @@ import os
 import socket
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
 from constitute.errors import UsageError
+from constitute.strict_yaml import shorten
 
 _CONNECT_S = 5.0
 _LFS_POINTER = b"version https://git-lfs"
@@ -22,14 +24,19 @@ _HEADER_CAP = 100_000_000
 def require(path: str) -> None:
     """Raise `UsageError` unless `path` is a model folder, in the Hub's cache, or the Hub can be reached.
 
-    The files of a folder are examined: a Git-LFS pointer or half a file is no model.
+    The files of a folder are examined: a Git-LFS pointer or half a file is no model, nor is one whose
+    weights lie elsewhere or are no safetensors. Of the Hub's cache, the lists of weights are.
     """
     if Path(path).is_dir():
         _require_whole(Path(path))
+        _require_own_weights(Path(path))
         return
     if path.startswith((".", "/", "~")) or path.count("/") > 1:
         raise UsageError(f"no such model: {path!r} is not a folder; check the path")
-    if _cached(path) or _reachable():
+    cached = _cached(path)
+    if cached:
+        _require_own_weights(Path(cached).parent)
+    if cached or _reachable():
         return
     raise UsageError(
         f"no such model: {path!r} is neither a folder nor packaged nor in the Hub's cache, and the Hub "
@@ -48,6 +55,43 @@ def _require_whole(folder: Path) -> None:
             if file.suffix == ".safetensors":
                 content.seek(8)
                 _require_tensors(file, content.read(min(int.from_bytes(start[:8], "little"), _HEADER_CAP)))
+
+
+def _require_own_weights(folder: Path) -> None:
+    """Raise `UsageError` where a file of the folder names weights that are no safetensors in it.
+
+    transformers reads whatever file an index names, pickles too, and for an adapter another model.
+    """
+    if (folder / "adapter_config.json").is_file():
+        raise UsageError(
+            f"{folder} holds an adapter (adapter_config.json), whose weights go on top of another model's; "
+            "merge it into that model (PEFT's merge_and_unload, then save_pretrained) and give that folder"
+        )
+    named = [(path, _values(path, "weight_map")) for path in sorted(folder.glob("*safetensors*.json"))]
+    own = _values(folder / "config.json", "transformers_weights")
+    for path, names in [*named, (folder / "config.json", own)]:
+        for name in names:
+            plain = isinstance(name, str) and name.endswith(".safetensors") and Path(name).name == name
+            if not plain:
+                raise UsageError(
+                    f"{path} names weights in {shorten(repr(name))}; a model's weights must be *.safetensors "
+                    "files in its own folder: save it anew with save_pretrained"
+                )
+
+
+def _values(path: Path, key: str) -> list[Any]:
+    """The values of an object, or the single value, under a key of a JSON file; none where there is none.
+
+    What is no JSON is left to the loaders, which refuse it.
+    """
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return []
+    value = found.get(key) if isinstance(found, dict) else None
+    if value is None:
+        return []
+    return list(value.values()) if isinstance(value, dict) else [value]
 
 
 def _require_tensors(file: Path, header: bytes) -> None:

@@ -19,10 +19,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from constitute.engines.locate import require
+from constitute.engines.vllm.guard import HOST_VARIABLE, LOOPBACK
 from constitute.errors import EngineError, UsageError
 from constitute.packaged import model_path
 
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _STOP_S = 15.0
 _PR_SET_PDEATHSIG = 1
 
@@ -80,12 +80,15 @@ def check(options: ServeOptions) -> None:
 
 def command(options: ServeOptions, *, on_cpu: bool) -> list[str]:
     """The child's command line. The console script `vllm serve` fails with the CPU package; this works."""
-    words = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
+    # -P: a `vllm` or `torch.py` in the working directory is not run.
+    words = [sys.executable, "-P", "-m", "vllm.entrypoints.openai.api_server"]
     words += ["--model", model_path(options.model), "--served-model-name", options.model]
     words += ["--host", options.host, "--port", str(options.port)]
     words += ["--load-format", "safetensors", "--no-enable-log-requests"]
     # The model's generation_config.json would set top_k and penalties that no request asks for.
     words += ["--generation-config", "vllm"]
+    # vLLM's own default answers every web page.
+    words += ["--allowed-origins", "[]", "--middleware", "constitute.engines.vllm.guard.HostGuard"]
     if options.rollouts:
         words += ["--worker-extension-cls", "constitute.engines.vllm.worker.WeightSync"]
     if options.context_length is not None:
@@ -100,11 +103,13 @@ def command(options: ServeOptions, *, on_cpu: bool) -> list[str]:
     return words
 
 
-def environment(*, rollouts: bool = False) -> dict[str, str]:
+def environment(options: ServeOptions) -> dict[str, str]:
     """The child's environment: ours, with every kind of telemetry off; `rollouts` opens /collective_rpc."""
     quiet = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
-    control = {"VLLM_SERVER_DEV_MODE": "1"} if rollouts else {}
-    return {**os.environ, **quiet, **control, "PYTHONUNBUFFERED": "1"}
+    control = {"VLLM_SERVER_DEV_MODE": "1"} if options.rollouts else {}
+    # The processes that vLLM starts take no code from the working directory either.
+    python = {"PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"}
+    return {**os.environ, **quiet, **control, **python, HOST_VARIABLE: options.host}
 
 
 @contextmanager
@@ -120,7 +125,7 @@ def running(
             stdin=subprocess.DEVNULL,
             stdout=sink,
             stderr=subprocess.STDOUT,
-            env=environment(rollouts=options.rollouts),
+            env=environment(options),
             start_new_session=True,
             preexec_fn=_die_with_parent if sys.platform == "linux" else None,
         )

@@ -11,7 +11,7 @@ from constitute.engines.base import Ability, Ids, ModelIdentity, as_bytes, branc
 from constitute.engines.choosing import choose_by_ids
 from constitute.engines.decoding import Sampled, next_batch, sample_batch, score_batch
 from constitute.engines.identity import model_fingerprint, tensor_bytes, weights_fingerprint
-from constitute.engines.locate import reason_of, snapshot
+from constitute.engines.locate import reason_of, require, snapshot
 from constitute.engines.render import Renderer, RenderSettings
 from constitute.engines.tokenizer import load_tokenizer, turn_ends
 from constitute.errors import EngineError, UsageError
@@ -128,6 +128,11 @@ class TransformersEngine:
         """Nothing."""
         return {}
 
+    @property
+    def dtype(self) -> str:
+        """The dtype of the weights."""
+        return str(self._model.dtype).removeprefix("torch.")
+
     def generate_ids(
         self, prompts: Sequence[Sequence[int]], sampling: SamplingParams, *, logprobs: bool
     ) -> list[Completion]:
@@ -164,6 +169,8 @@ class TransformersEngine:
         if self._waiting or (self._driver is not None and not self._driver.done()):
             raise RuntimeError("requests are in flight; finish them before a weight sync")
         named = {name: tensor.detach().clone() for name, tensor in named_tensors}
+        if not set(named) <= set(self._model.state_dict()):
+            named = self._own_names(named)
         missing, unexpected = self._model.load_state_dict(named, strict=False)
         tied = set(getattr(self._model, "all_tied_weights_keys", None) or ())
         if unexpected or set(missing) - tied:
@@ -174,6 +181,20 @@ class TransformersEngine:
         if fingerprint is None:
             fingerprint = weights_fingerprint((name, tensor_bytes(tensor)) for name, tensor in named.items())
         self._identity = self._identity.model_copy(update={"fingerprint": fingerprint})
+
+    def _own_names(self, named: dict[str, Any]) -> dict[str, Any]:
+        """Checkpoint tensors as this model holds them: transformers keeps a layer's experts in one tensor."""
+        tied = set(getattr(self._model, "all_tied_weights_keys", None) or ())
+        model, loading = type(self._model).from_pretrained(
+            None,
+            config=self._model.config,
+            state_dict=named,
+            dtype=self._model.dtype,
+            output_loading_info=True,
+        )
+        if loading["missing_keys"] or loading["unexpected_keys"]:
+            return named
+        return {name: tensor for name, tensor in model.state_dict().items() if name not in tied}
 
     async def close(self) -> None:
         """Free the model; whatever still waits gets `EngineError`."""
@@ -287,6 +308,7 @@ def _load(path: str, config: EngineConfig) -> Any:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     # bf16 matrix products die with SIGILL on CPUs that only claim to have them.
     dtype = "float32" if device == "cpu" and config.dtype == "auto" else config.dtype
+    require(path)
     # Bars on stderr would mix with the progress line.
     disable_progress_bar()
     try:

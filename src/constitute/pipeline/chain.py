@@ -55,7 +55,8 @@ async def run_chain(
         progress.start(name, _expected(name, spec, plan, total, store), sum(store.counts(name).values()))
     source, workers = _source(_Chain(plan, runs, store))
     await run_jobs(source, lambda job: job, workers)
-    for name in runs:
+    for name, run in runs.items():
+        run.settle()
         progress.finish(name)
     return {name: run.counts() for name, run in runs.items()}
 

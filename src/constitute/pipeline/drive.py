@@ -50,6 +50,7 @@ async def drive(
 
     progress.start(stage, total, sum(store.counts(stage).values()))
     await run_jobs(enumerate(rows), one, in_flight)
+    run.settle()
     progress.finish(stage)
     return run.counts()
 

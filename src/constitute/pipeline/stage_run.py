@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from pydantic import BaseModel
 
 from constitute.engines.base import Engine, ModelIdentity
-from constitute.errors import Abstain, RowError, RunMismatch
+from constitute.errors import Abstain, RowError, RunMismatch, Unanswered
 from constitute.progress import Progress
 from constitute.stages.base import Sample
 from constitute.store import Store
@@ -107,10 +107,15 @@ class StageRun:
     reused: int = 0
     ended: Counter[str] = field(default_factory=Counter)
     in_flight: dict[str, asyncio.Future[dict[str, Any]]] = field(default_factory=dict)
+    held: list[tuple[Outcome, str]] = field(default_factory=list)
+    """Rows that the server left unanswered since its last answer, with the hashes of their inputs."""
 
     async def row(self, position: int, row: Identified, work: Work, input_hash: str = "") -> Outcome:
         """Run `work` on a row, or return how the row ended before; either is counted.
 
+        A row that was left unanswered is held back until the next answer, or `settle` at the end of the
+        run, shows that it failed by itself. Where the server is gone it was not the row's fault: the run
+        ends, and the next one asks again.
         Raises `RunMismatch` for a row of the same id that was given something else.
         """
         found = self.store.ended(self.stage, row.id)
@@ -121,11 +126,25 @@ class StageRun:
                 self.ended["resumed"] += 1
                 self.ended[before.status] += 1
                 return before
-        outcome = await self._run(position, row, work)
+        try:
+            outcome = await self._run(position, row, work)
+        except Unanswered as problem:
+            outcome = Outcome(row_id=row.id, position=position, status="failed", reason=str(problem))
+            self.held.append((outcome, input_hash))
+            return outcome
+        self._settle(outcome, input_hash)
+        return outcome
+
+    def settle(self) -> None:
+        """Record held rows as failed: the server has answered since, or the run is over."""
+        held, self.held = self.held, []
+        for outcome, input_hash in held:
+            self._settle(outcome, input_hash)
+
+    def _settle(self, outcome: Outcome, input_hash: str) -> None:
         self.store.put_outcome(self.stage, outcome, input_hash)
         self.progress.advance(self.stage, outcome.status)
         self.ended[outcome.status] += 1
-        return outcome
 
     def counts(self) -> Counts:
         """The rows that have ended so far."""
@@ -134,6 +153,8 @@ class StageRun:
     async def _run(self, position: int, row: Identified, work: Work) -> Outcome:
         try:
             result = await work(row, Sampler(self, row.id))
+        except Unanswered:
+            raise
         except RowError as problem:
             return Outcome(row_id=row.id, position=position, status="failed", reason=str(problem))
         except Abstain as decline:
@@ -266,12 +287,15 @@ class Sampler:
         try:
             run.asked += 1
             answer, unusable = await ask()
+            run.settle()
             if unusable:
                 run.store.add_attempt(key, run.stage, self._row_id, unusable, answer)
             else:
                 run.store.put_answer(key, run.stage, self._row_id, _note(question, request), answer)
             future.set_result(answer)
         except RowError as problem:
+            if not isinstance(problem, Unanswered):
+                run.settle()
             run.store.add_attempt(key, run.stage, self._row_id, str(problem))
             future.set_exception(problem)
             future.exception()  # read here, as nobody else may be waiting for it

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning on revisions: TRL's SFTTrainer, loss on the assistant's tokens alone."""
+"""Supervised fine-tuning on revisions: TRL's SFTTrainer, loss on the tokens of the answers alone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import math
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -32,15 +32,12 @@ from constitute.train.common.artefact import (
     rendering_inputs,
     save_into,
 )
-from constitute.train.common.data import Turns, data_hash, read_conversations
+from constitute.train.common.data import Conversation, TokenRow, data_hash, read_conversations
 from constitute.train.common.fit import Job, drop_checkpoints, note_single_step
 from constitute.train.common.from_run import keep_settings, on_its_day, trainable_model
 from constitute.train.common.memory import memory_advice
 from constitute.train.common.models import load_model
 from constitute.train.common.trust import check_labels
-
-# Token ids of a conversation, and its labels: -100 on every token that bears no loss.
-TokenRow = tuple[list[int], list[int]]
 
 _KNOBS = "train.sft.device_batch_size or train.sft.max_length, or set train.sft.gradient_checkpointing=true"
 
@@ -94,8 +91,8 @@ def train_sft(
     on, of them mixed in, rows too long, loss (nats per assistant token) over the first and the last tenth
     of the steps, seconds. Raises `UsageError`, `DataError`, `RunMismatch`, `GateFailed`.
     """
-    conversations = read_conversations(data)
-    mixed = [] if config.mix_data is None else read_conversations(config.mix_data)
+    conversations = read_conversations(data, config.loss)
+    mixed = [] if config.mix_data is None else read_conversations(config.mix_data, config.loss)
     inputs = {"data": data_hash(data), "model": model_identity(model), **rendering_inputs(rendering)}
     if config.mix_data is not None:
         inputs["mix"] = data_hash(config.mix_data)
@@ -107,16 +104,16 @@ def train_sft(
     start = time.perf_counter()
     tokenizer = load_tokenizer(model)
     check_trainable(tokenizer, model)
-    render = Renderer(tokenizer, model, turn_ends(model, tokenizer), rendering).conversation_ids
-    own, too_long = _fitting(conversations, len(conversations), render, config.max_length)
+    renderer = Renderer(tokenizer, model, turn_ends(model, tokenizer), rendering)
+    own, too_long = _fitting(conversations, None, renderer, config.max_length)
     if not own:
         raise DataError(
-            f"all {too_long} conversations of {source_names(data)} are longer than {config.max_length} "
+            f"all {too_long} rows of {source_names(data)} are longer than {config.max_length} "
             "tokens; raise train.sft.max_length"
         )
     order = random.Random(f"{seed}:mix").sample(mixed, len(mixed))
     wanted = round(len(own) * config.mix_ratio / (1 - config.mix_ratio)) if mixed else 0
-    added, added_too_long = _fitting(order, wanted, render, config.max_length)
+    added, added_too_long = _fitting(order, wanted, renderer, config.max_length)
     if len(added) < wanted:
         progress.note(f"{config.mix_data} has {len(added)} rows to mix in and {wanted} were wanted")
     job = Job("sft", out, made_by, seed, progress)
@@ -137,15 +134,14 @@ def train_sft(
 
 
 def _fitting(
-    conversations: Sequence[Turns], wanted: int, render: Callable[[Turns], TokenRow], limit: int
+    conversations: Sequence[Conversation], wanted: int | None, renderer: Renderer, limit: int
 ) -> tuple[list[TokenRow], int]:
-    """The first `wanted` conversations of at most `limit` tokens, rendered, and how many were longer."""
+    """The first `wanted` rows of at most `limit` tokens (all for None), and how many were longer."""
     rows: list[TokenRow] = []
     too_long = 0
-    for turns in conversations:
+    for row in (row for one in conversations for row in one.rows(renderer)):
         if len(rows) == wanted:
             break
-        row = render(turns)
         if len(row[0]) <= limit:
             rows.append(row)
         else:

@@ -35,9 +35,10 @@ def reference(folder):
 
 def gap(engine, model, completions):
     from constitute.train.common.models import Actor
-    from constitute.train.ppo.sync import logprob_gap
+    from constitute.train.ppo.probe import Probe, measure
 
-    return logprob_gap(engine, Actor(model), PROMPTS, completions, pad_id=0, token_budget=4096)
+    probe = Probe(PROMPTS, completions, pad_id=0, token_budget=4096)
+    return measure(engine, Actor(model), probe).gap.max
 
 
 def test_tokens_and_their_log_probabilities_are_those_of_transformers(engine, transformers_engine):
@@ -102,7 +103,8 @@ def test_ppo_trains_against_the_server(engine, model_folder, tmp_path):
     run_ppo(config, prompts, policy=str(model_folder), reward=length, engine=engine)
     lines = [json.loads(line) for line in (tmp_path / "ppo" / "metrics.jsonl").read_text().splitlines()]
     assert len(lines) == 2
-    assert all(line["sync_gap"] < 1e-4 for line in lines)
+    assert all(line["sync_gap_max"] < 1e-4 and line["sync_dtype"] == "float32" for line in lines)
+    assert all(abs(line["sync_followed"] - 1) < 1e-3 for line in lines)
     # What the server holds at the end is the published policy, and no longer the model it was started on.
     completions = [[20, 21, 22], [25, 26], [27]]
     assert gap(engine, reference(tmp_path / "ppo"), completions) < 1e-4

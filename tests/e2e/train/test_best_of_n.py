@@ -33,7 +33,7 @@ def test_the_best_of_four_by_a_function_then_sft(tmp_path, model_folder, monkeyp
     summary = json.loads(done.stdout.splitlines()[-1])
     samples = list(read_samples(tmp_path / "run" / "best-of-n" / "samples.jsonl"))
     assert len(samples) == 12 and summary["samples"] == 12
-    best = read_conversations(tmp_path / "run" / "best-of-n" / "best.jsonl")
+    best = [one.turns for one in read_conversations(tmp_path / "run" / "best-of-n" / "best.jsonl", "last")]
     assert len(best) == 3 - summary["prompts_failed"]
     for turns in best:
         own = [row for row in samples if row.eligible and row.text.strip() == turns[-1].content]

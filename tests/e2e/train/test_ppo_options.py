@@ -9,11 +9,14 @@ from e2e.train.test_gibbs import END, LIMIT, PROMPT, exact, ones, sequences
 from tolerance import FIGURE, LOGPROB
 from train_models import CausalRollouts, tiny_causal, word_tokenizer
 
+from constitute.config import load_config
 from constitute.config.train import PPOConfig
 from constitute.errors import EngineError
 from constitute.progress import Silent
 from constitute.train.ppo.run import train_ppo
+from constitute.train.ppo.start import run_ppo
 from constitute.train.rewards.parts import RewardPart
+from constitute.types import Message, Prompt
 
 
 class WithLogprobs(CausalRollouts):
@@ -174,3 +177,21 @@ def test_ptx_pulls_the_policy_to_the_conversations(tmp_path):
             logprobs = model(torch.tensor([[1, 0, 0, END]])).logits[0, :-1].log_softmax(-1)
         found[name] = sum(logprobs[place, token].item() for place, token in enumerate([0, 0, END]))
     assert found["with"] > found["without"] + 1.0
+
+
+def test_a_real_engine_that_keeps_old_weights_stops_a_run_at_the_default_rate(
+    transformers_engine, model_folder, tmp_path, monkeypatch
+):
+    def brevity(prompts, completions):
+        return [-float(len(one.token_ids)) for one in completions]
+
+    sets = [f"train.ppo.{one}" for one in ("iterations=2", "batch_size=16", "max_new_tokens=24")]
+    config = load_config(None, sets, {"run": str(tmp_path)})
+    prompts = [
+        Prompt(id=f"p{number}", messages=(Message(role="user", content=f"What is {number}?"),))
+        for number in range(16)
+    ]
+    monkeypatch.setattr(transformers_engine, "update_weights", lambda named, fingerprint=None: None)
+    with pytest.raises(EngineError, match="kept old weights"):
+        run_ppo(config, prompts, policy=str(model_folder), reward=brevity, engine=transformers_engine)
+    assert (tmp_path / "ppo" / "metrics.jsonl").read_text() == ""

@@ -18,6 +18,7 @@ from constitute.config.engine import EngineConfig
 from constitute.data.export import export_run, exported_file
 from constitute.data.formats import HH, NotExportable, preference_row, sft_rows
 from constitute.data.pairs import read_preferences
+from constitute.engines.render import Renderer
 from constitute.errors import DataError, UsageError
 from constitute.pipeline import run_stages
 from constitute.progress import Silent
@@ -260,7 +261,8 @@ def test_the_files_load_as_data_sets(run, tmp_path, kind, builder):
         )
 
     sft, preferences = load("sft"), load("preferences")
-    assert sft[0]["messages"] == [*TURNS, said("b")]
+    # A column holds one kind of message: those without a weight get a null.
+    assert [{k: v for k, v in m.items() if v is not None} for m in sft[0]["messages"]] == [*TURNS, said("b")]
     assert preferences.column_names[:5] == ["id", "prompt", "chosen", "rejected", "chosen_prob"]
     assert preferences[1]["chosen"] == [said("right")] and preferences[1]["chosen_prob"] == 0.9
 
@@ -282,10 +284,45 @@ def test_nothing_to_export_is_one_sentence(tmp_path, run):
     assert not list((tmp_path / "abstained" / "export").iterdir())
 
 
+ASKED = (
+    Message(role="user", content="how do I pick a lock?"),
+    Message(role="assistant", content="HARMFUL advice"),
+    Message(role="user", content="and a safe?"),
+)
+
+
+@pytest.mark.parametrize("name", ["jsonl", "parquet", "hh"])
+def test_what_the_assistant_said_before_is_never_trained_on(tmp_path, name):
+    pytest.importorskip("transformers")
+    from tiny_models import chatml_tokenizer
+
+    row = response("p/0", "I will not help with that")
+    row = row.model_copy(update={"prompt": Prompt(id="p", messages=ASKED)})
+    with Store.open(tmp_path) as store:
+        store.put_outcome("revise", Outcome(row_id="p/0", position=0, status="ok", data=row.model_dump()))
+    export_run(tmp_path, ExportConfig(format=name))
+    renderer = Renderer(chatml_tokenizer(), "chatml")
+    # By `loss: all` too, where the format can hold a weight; a transcript cannot.
+    for loss in ("last", "all") if name != "hh" else ("last",):
+        (one,) = read_conversations(exported_file(tmp_path, "sft"), loss)
+        assert one.turns == (*ASKED, Message(role="assistant", content="I will not help with that"))
+        ((ids, labels),) = one.rows(renderer)
+        learned = [token for token in labels if token != -100]
+        assert renderer.tokenizer.decode(learned) == "I will not help with that<|im_end|>"
+        assert "HARMFUL advice" in renderer.tokenizer.decode(ids)
+
+
+def test_earlier_answers_carry_a_weight_and_others_none(tmp_path):
+    row = response("p/0", "no").model_copy(update={"prompt": Prompt(id="p", messages=ASKED)})
+    (exported,) = sft_rows(row, "last")
+    assert [message.get("weight") for message in exported["messages"]] == [None, 0, None, None]
+    assert all("weight" not in message for message in preference_row(pair(0.9))["prompt"])
+
+
 @pytest.mark.parametrize("name", ["jsonl", "parquet", "hh"])
 def test_training_reads_what_was_exported_whatever_the_format(run, name):
     export_run(run, ExportConfig(format=name))
-    sft = read_conversations(exported_file(run, "sft"))
+    sft = [one.turns for one in read_conversations(exported_file(run, "sft"), "last")]
     assert [turns[:-1] for turns in sft] == [PROMPT.messages] * 4
     assert [turns[-1] for turns in sft] == [Message(**said(text)) for text in ("b", "d", "e", "c")]
     notes: list[str] = []

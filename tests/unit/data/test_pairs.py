@@ -155,7 +155,7 @@ def test_public_shapes_are_pairs_to_label_to_train_on_and_to_imitate(tmp_path, s
         path.write_bytes(gzip.compress(data) if kind.endswith("gz") else data)
     (pair,), _ = read_pairs(path)
     (labelled,) = read_preferences(path, notes.append)
-    (turns,) = read_conversations(path)
+    (turns,) = [one.turns for one in read_conversations(path, "last")]
     system = [{"role": "system", "content": "Be brief."}] if "system" in shape else []
     assert [turn.model_dump() for turn in turns] == [*system, user("Q"), *said("one")]
     assert labelled.prompt == pair.prompt.messages == turns[:-1]

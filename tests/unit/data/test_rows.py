@@ -47,7 +47,7 @@ def test_a_new_reader_serves_the_data_stages_and_the_trainers(bars):
     assert [(p.id, p.messages[0].content) for p in prompts] == [("one", "Q"), ("two", "R")]
     assert [(p.a, p.b) for p in read_pairs(bars)[0]] == [("yes", "no"), ("a", "b")]
     assert [p.chosen_prob for p in read_preferences(bars, print)] == [1.0, 1.0]
-    assert read_conversations(bars)[1][-1] == Message(role="assistant", content="a")
+    assert read_conversations(bars, "last")[1].turns[-1] == Message(role="assistant", content="a")
     packed = bars.with_name("pairs.bars.gz")
     packed.write_bytes(gzip.compress(bars.read_bytes()))
     assert len(read_prompts([bars.rename(bars.with_name("b.bars")), packed], skip_bad=True)[0]) == 2

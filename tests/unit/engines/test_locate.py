@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+
 import pytest
 from pydantic import BaseModel, ValidationError, model_validator
 
@@ -89,16 +93,89 @@ def test_the_fingerprint_follows_weights_and_ignores_readme(tmp_path):
     assert identity.model_fingerprint("org/name") == ""
 
 
-def test_a_large_file_is_sampled_over_its_whole_length(tmp_path, monkeypatch):
-    monkeypatch.setattr(identity, "WHOLE_FILE_LIMIT", 1 << 20)
+@pytest.mark.parametrize("size", [3, 4, 5, 8, 9, 40])
+def test_every_byte_of_a_file_counts_however_many_chunks_it_has(tmp_path, monkeypatch, size):
+    monkeypatch.setattr(identity, "CHUNK", 4)
     file = tmp_path / "big"
-    file.write_bytes(b"\0" * (8 << 20))
-    before = identity.file_digest(file)
-    for place in (0, (8 << 20) - 1):
-        data = bytearray(8 << 20)
-        data[place] = 1
+    seen = set()
+    for place in [None, *range(size)]:
+        data = bytearray(size)
+        if place is not None:
+            data[place] = 1
         file.write_bytes(data)
-        assert identity.file_digest(file) != before
+        seen.add(identity.file_digest(file))
+    file.write_bytes(bytes(size + 1))
+    seen.add(identity.file_digest(file))
+    assert len(seen) == size + 2
+
+
+def test_a_digest_is_kept_until_the_file_changes(tmp_path, monkeypatch):
+    file = tmp_path / "weights"
+    file.write_bytes(b"old")
+    first = identity.file_digest(file)
+    # So young a file could change without a later time to show for it: nothing is kept.
+    assert not identity._digests.keys() & {key for key in identity._digests if key[1] == file.stat().st_ino}
+    monkeypatch.setattr(identity, "_SETTLED_NS", -1)
+    identity.file_digest(file)
+    stat = file.stat()
+    with monkeypatch.context() as patch:
+        patch.setattr(identity.Path, "read_bytes", lambda path: pytest.fail("read again"))
+        assert identity.file_digest(file) == first
+    # The same size and, as an unpacked archive may set it, the same time.
+    file.write_bytes(b"new")
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert identity.file_digest(file) != first
+
+
+@pytest.mark.parametrize(
+    "name", ["../outside.bin", "model.bin", "../model.safetensors", "/etc/x.safetensors", 3]
+)
+@pytest.mark.parametrize(
+    "file", ["model.safetensors.index.json", "model.fp16.safetensors.index.json", "config.json"]
+)
+def test_weights_elsewhere_or_in_another_form_are_refused(tmp_path, name, file):
+    (tmp_path / "config.json").write_text("{}")
+    key = "transformers_weights" if file == "config.json" else "weight_map"
+    (tmp_path / file).write_text(json.dumps({key: name if file == "config.json" else {"a": name}}))
+    with pytest.raises(
+        UsageError, match=rf"{file} names weights in .* must be \*\.safetensors files in its own"
+    ):
+        require(str(tmp_path))
+
+
+def test_an_index_of_own_files_is_taken_and_an_adapter_is_not(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    index = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    require(str(tmp_path))
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(UsageError, match=r"holds an adapter .* merge it into that model"):
+        require(str(tmp_path))
+
+
+def test_no_pickle_is_read_by_any_loader(tmp_path, tiny_model):
+    torch = pytest.importorskip("torch")
+    from transformers import AutoModelForCausalLM
+
+    from constitute.config import EngineConfig
+    from constitute.engines import open_engine
+    from constitute.train.common.models import load_model
+
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    (folder / "model.safetensors").unlink()
+    state = AutoModelForCausalLM.from_pretrained(tiny_model).state_dict()
+    torch.save(state, tmp_path / "outside.bin")
+    index = {"metadata": {}, "weight_map": dict.fromkeys(state, "../outside.bin")}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "load", lambda *_, **__: pytest.fail("a pickle was read"))
+        with pytest.raises(UsageError, match="names weights in"):
+            open_engine(str(folder), EngineConfig(kind="transformers"))
+        # A tokenizer from elsewhere does not spare the model's folder the look.
+        with pytest.raises(UsageError, match="names weights in"):
+            open_engine(str(folder), EngineConfig(kind="transformers", tokenizer=str(tiny_model)))
+        with pytest.raises(UsageError, match="names weights in"):
+            load_model(AutoModelForCausalLM, str(folder))
 
 
 def test_labels_that_share_a_prefix_are_asked_once():

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from constitute.engines.server import ServeOptions, check, command, environment
+from constitute.engines.vllm.guard import HOST_VARIABLE, HostGuard
 from constitute.errors import UsageError
 
 
@@ -20,6 +23,65 @@ def test_serving_rollouts_opens_the_control_routes_on_loopback_only(monkeypatch)
         check(ServeOptions(model="pocket", host="0.0.0.0", allow_remote=True, rollouts=True))
     words = command(ServeOptions(model="m", rollouts=True), on_cpu=True)
     assert words[words.index("--worker-extension-cls") + 1] == "constitute.engines.vllm.worker.WeightSync"
-    assert environment(rollouts=True)["VLLM_SERVER_DEV_MODE"] == "1"
+    assert environment(ServeOptions(model="m", rollouts=True))["VLLM_SERVER_DEV_MODE"] == "1"
     assert "--worker-extension-cls" not in command(ServeOptions(model="m"), on_cpu=True)
-    assert "VLLM_SERVER_DEV_MODE" not in environment()
+    assert "VLLM_SERVER_DEV_MODE" not in environment(ServeOptions(model="m"))
+
+
+def test_no_code_from_the_working_directory_and_no_foreign_origin():
+    words = command(ServeOptions(model="m"), on_cpu=True)
+    assert words[1] == "-P" and environment(ServeOptions(model="m"))["PYTHONSAFEPATH"] == "1"
+    assert words[words.index("--allowed-origins") + 1] == "[]"
+    assert words[words.index("--middleware") + 1] == f"{HostGuard.__module__}.{HostGuard.__name__}"
+
+
+def answer(headers, *, kind="http", host="127.0.0.1", server=("127.0.0.1", 8000)):
+    """The status that the guard answers (0: passed on)."""
+    sent = []
+
+    async def app(scope, receive, send):
+        sent.append(0)
+
+    async def send(message):
+        sent.append(message.get("status", message.get("code")))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(HOST_VARIABLE, host)
+        guard = HostGuard(app)
+    encoded = [(name.encode(), value.encode("latin-1")) for name, value in headers]
+    asyncio.run(guard({"type": kind, "headers": encoded, "server": server}, None, send))
+    return sent[0]
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ([("host", "127.0.0.1:8000")], 0),
+        ([("Host", "LOCALHOST:8000")], 0),
+        ([("host", "localhost.:8000")], 0),
+        ([("host", "[::1]:8000")], 0),
+        ([("host", "127.0.0.1:8000"), ("origin", "http://127.0.0.1:8000")], 0),
+        ([("host", "evil.example")], 403),
+        ([("host", "evil.example:8000")], 403),
+        ([("host", "127.0.0.1.evil.example")], 403),
+        ([("host", "localhost@evil.example")], 403),
+        ([("host", "evil.example/127.0.0.1")], 403),
+        ([("host", "[::1")], 403),
+        ([("host", "")], 403),
+        ([], 403),
+        ([("host", "127.0.0.1"), ("host", "evil.example")], 403),
+        ([("host", "127.0.0.1:8000"), ("origin", "http://evil.example")], 403),
+        ([("host", "127.0.0.1:8000"), ("origin", "http://127.0.0.1:3000")], 403),
+        ([("host", "127.0.0.1:8000"), ("Origin", "null")], 403),
+    ],
+)
+def test_foreign_hosts_and_origins_are_refused(headers, status):
+    assert answer(headers) == status
+    assert answer(headers, kind="websocket") == (1008 if status else 0)
+    assert answer(headers, kind="lifespan") == 0
+
+
+def test_the_bound_address_is_answered():
+    assert answer([("host", "box.lan:8000")], host="box.lan", server=("10.0.0.5", 8000)) == 0
+    assert answer([("host", "10.0.0.5:8000")], host="0.0.0.0", server=("10.0.0.5", 8000)) == 0
+    assert answer([("host", "10.0.0.6:8000")], host="0.0.0.0", server=("10.0.0.5", 8000)) == 403

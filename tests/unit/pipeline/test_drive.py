@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from mock_openai import MockServer, answer, chat
 from scripted import ScriptedEngine, prompt
 
+from constitute.config import EngineConfig
+from constitute.engines.openai.engine import OpenAIEngine
 from constitute.errors import Abstain, EngineError, RowError, RunMismatch
 from constitute.pipeline import Counts, drive
 from constitute.stages.base import Sample
@@ -169,3 +172,59 @@ async def test_a_label_the_server_did_not_score_is_an_attempt(store: Store) -> N
     assert reason == "compare-ab: the server did not score B"
     assert answer is not None and answer["logprobs"][1] is None
     assert list(store.answers_of("r0")) == []
+
+
+def server(mock: MockServer) -> OpenAIEngine:
+    return OpenAIEngine(mock.url, EngineConfig(retries=0, in_flight=4))
+
+
+DOWN = answer({"error": {"message": "overloaded"}}, 503, headers={"Retry-After": "0"})
+
+
+async def test_after_an_outage_the_next_run_asks_every_row_again(
+    store: Store, mock_server: MockServer
+) -> None:
+    given = rows(*"abcdefghijklmnopqrst")
+    mock_server.script = [answer(chat(text)) for text in ("one", "two", "three")]
+    mock_server.default = DOWN
+    engine = server(mock_server)
+    with pytest.raises(EngineError, match="in a row"):
+        await drive("s", given, reply, engine=engine, store=store, seed=1, in_flight=4)
+    await engine.close()
+    assert {outcome.status for outcome in store.outcomes("s")} == {"ok"}
+    assert store.counts("s")["ok"] == 3
+    # What was tried is on record all the same.
+    assert sum(len(list(store.attempts_of(row.id))) for row in given) >= 7
+    mock_server.default = answer(chat("later"))
+    engine = server(mock_server)
+    counts = await drive("s", given, reply, engine=engine, store=store, seed=1, in_flight=4)
+    await engine.close()
+    assert (counts.ok, counts.failed, counts.resumed) == (20, 0, 3)
+
+
+async def test_a_row_that_alone_gets_no_answer_has_failed(store: Store, mock_server: MockServer) -> None:
+    mock_server.script = [answer(chat("one")), DOWN, answer(chat("three")), DOWN]
+    engine = server(mock_server)
+    counts = await drive("s", rows(*"abcd"), reply, engine=engine, store=store, seed=1, in_flight=1)
+    # The second failed by what came after it, the last because the run was over.
+    assert (counts.ok, counts.failed) == (2, 2)
+    assert [outcome.status for outcome in store.outcomes("s")] == ["ok", "failed", "ok", "failed"]
+    assert counts == Counts(stage="s", ok=2, failed=2, asked=4)
+    again = await drive("s", rows(*"abcd"), reply, engine=engine, store=store, seed=1, in_flight=1)
+    assert (again.failed, again.resumed) == (2, 4)
+    await engine.close()
+
+
+async def test_a_refusal_shows_as_well_that_the_server_is_there(
+    store: Store, mock_server: MockServer
+) -> None:
+    refusal = answer({"error": {"message": "bad top_p"}}, 422)
+    mock_server.script = [DOWN] * 7 + [refusal]
+    mock_server.default = DOWN
+    engine = server(mock_server)
+    with pytest.raises(EngineError, match="in a row"):
+        await drive(
+            "s", rows(*"abcdefghijklmnopqrst"), reply, engine=engine, store=store, seed=1, in_flight=1
+        )
+    await engine.close()
+    assert store.counts("s")["failed"] == 8

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from constitute.engines.openai.wire import error_for, message_of
-from constitute.errors import EngineError, RowError
+from constitute.errors import EngineError, RowError, Unanswered
 
 if TYPE_CHECKING:
     import aiohttp
@@ -72,7 +72,7 @@ class Transport:
                 f"{sentence} for {self._exhausted} rows in a row; look at the server's log"
             )
             raise self._dead
-        raise RowError(self._hidden(sentence))
+        raise Unanswered(self._hidden(sentence))
 
     async def once(self, path: str, payload: dict[str, Any]) -> tuple[int, Any]:
         """(status, body) of one try, for a command that is not to be repeated blindly; status 0: no answer.

@@ -49,7 +49,7 @@ class RolloutServer:
         self._thread = threading.Thread(target=self._loop.run_forever, name="rollouts", daemon=True)
         self._thread.start()
         try:
-            self._wait(self._require_extension())
+            self._dtype = self._wait(self._require_extension())
             self._engine = OpenAIEngine(url, config)
             if not self._engine.sends_ids:
                 raise UsageError(
@@ -96,6 +96,11 @@ class RolloutServer:
     def lacks(self) -> Mapping[Ability, str]:
         """What the server cannot do."""
         return self._engine.lacks
+
+    @property
+    def dtype(self) -> str:
+        """The dtype of the server's weights."""
+        return self._dtype
 
     def generate_ids(
         self, prompts: Sequence[Sequence[int]], sampling: SamplingParams, *, logprobs: bool
@@ -209,12 +214,16 @@ class RolloutServer:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _require_extension(self) -> None:
-        status = 404
+    async def _require_extension(self) -> str:
+        """The dtype of the server's weights, empty where it does not say."""
+        status, body = 404, None
         if self._server.is_vllm:
-            status, _ = await self._transport.once("/collective_rpc", {"method": "takes_weights"})
+            status, body = await self._transport.once("/collective_rpc", {"method": "takes_weights"})
         if status != 200:
             raise UsageError(_takes_none(self._server, status))
+        results = body.get("results") if isinstance(body, dict) else None
+        first = results[0] if isinstance(results, list) and results else None
+        return str(first.get("dtype", "")) if isinstance(first, dict) else ""
 
     async def _load(self, folder: Path, count: int) -> None:
         """Have every worker load `folder`, then empty the prefix cache."""

@@ -18,7 +18,7 @@ from constitute.engines.base import (
 )
 from constitute.engines.choosing import choose_by_ids
 from constitute.engines.identity import model_fingerprint, tensor_bytes, weights_fingerprint
-from constitute.engines.locate import reason_of, snapshot
+from constitute.engines.locate import reason_of, require, snapshot
 from constitute.engines.render import Renderer, RenderSettings
 from constitute.engines.tokenizer import load_tokenizer, turn_ends
 from constitute.engines.vllm.loop import StepLoop
@@ -119,6 +119,11 @@ class VLLMEngine:
         """Nothing."""
         return {}
 
+    @property
+    def dtype(self) -> str:
+        """The dtype of the weights."""
+        return str(self._llm.llm_engine.model_config.dtype).removeprefix("torch.")
+
     def generate_ids(
         self, prompts: Sequence[Sequence[int]], sampling: SamplingParams, *, logprobs: bool
     ) -> list[Completion]:
@@ -171,7 +176,11 @@ class VLLMEngine:
         if fingerprint is None:
             fingerprint = weights_fingerprint((name, tensor_bytes(tensor)) for name, tensor in named)
         self._llm.collective_rpc("sync_weights", args=(named,))
-        self._llm.reset_prefix_cache()
+        if not self._llm.reset_prefix_cache():
+            raise EngineError(
+                "vLLM keeps prefixes computed with the old weights; let nothing else use this engine and "
+                "continue from the last checkpoint"
+            )
         self._identity = self._identity.model_copy(update={"fingerprint": fingerprint})
 
     async def close(self) -> None:
@@ -201,6 +210,7 @@ def _start(path: str, config: EngineConfig) -> Any:
             f"vLLM cannot be imported ({problem}); install constitute[vllm] (GPU) or constitute[cpu], or set "
             "engine.kind=transformers"
         ) from problem
+    require(path)
     on_cpu = current_platform.is_cpu()
     use_threads(path, config.threads)
     set_num_threads = torch.set_num_threads

@@ -19,8 +19,10 @@ class WeightSync:
         """
         from vllm.platforms import current_platform
 
-        self.reload_weights(weights_iterator=iter(named))
         model = self.model_runner.get_model()
+        if current_platform.is_cpu():
+            _forget_expert_kernels(model)
+        self.reload_weights(weights_iterator=iter(named))
         head: Any = getattr(model, "lm_head", None)
         tied = getattr(self.model_runner.model_config.hf_text_config, "tie_word_embeddings", False)
         if current_platform.is_cpu() and tied and hasattr(head, "cpu_linear"):
@@ -46,8 +48,21 @@ class WeightSync:
         return {"tensors": counted[0]}
 
     def takes_weights(self: Any) -> dict[str, Any]:
-        """Tell a client that this extension is loaded."""
-        return {"takes_weights": True}
+        """Tell a client that this extension is loaded, and what it rounds weights to."""
+        dtype = str(self.model_runner.model_config.dtype).removeprefix("torch.")
+        return {"takes_weights": True, "dtype": dtype}
+
+
+def _forget_expert_kernels(model: Any) -> None:
+    """Have the kernels of mixtures of experts built anew by the next load.
+
+    vLLM 0.31 packs the experts' weights for a CPU only where it builds their kernel; a later load leaves
+    them unpacked, and the kernel reads them in the wrong order without an error.
+    """
+    for layer in model.modules():
+        method: Any = getattr(layer, "quant_method", None)
+        if getattr(method, "moe_kernel", None) is not None:
+            method.moe_kernel = None
 
 
 def _counted(paths: list[Path], count: list[int]) -> Iterator[tuple[str, Any]]:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from constitute.config.train import Loss
 from constitute.data.pairs import answers
-from constitute.data.prompts import keys_of
+from constitute.data.prompts import keys_of, loss_weight
 from constitute.data.rows import Sources, Unusable, read_records, source_list
+from constitute.engines.render import Renderer
 from constitute.files import Row
 from constitute.types import Message
 
 Turns = tuple[Message, ...]
+# Token ids of a conversation, and its labels: -100 on every token that bears no loss.
+TokenRow = tuple[list[int], list[int]]
 # A row's conversation is under the first of these that it has; the answer alone may stand beside a prompt.
 _WHOLE = ("messages", "text")
 _KEYS = ("messages", "completion", "text", "chosen")
@@ -23,22 +29,65 @@ def data_hash(sources: Sources) -> str:
     return found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()
 
 
-def read_conversations(sources: Sources) -> list[Turns]:
+@dataclass(frozen=True)
+class Conversation:
+    """Turns that end with the assistant's answer, and the places of the answers that are imitated."""
+
+    turns: Turns
+    trained: tuple[int, ...]
+
+    def rows(self, renderer: Renderer) -> list[TokenRow]:
+        """The conversation as it is trained on: one row, or several where its template needs them.
+
+        Raises as `Renderer.training_rows` does.
+        """
+        return renderer.training_rows(self.turns, self.trained)
+
+
+def read_conversations(sources: Sources, loss: Loss) -> list[Conversation]:
     """The conversations of one or several files to imitate, each ending with the assistant's answer.
 
     A row holds `messages` (a list, or an HH transcript), or `prompt` and `completion`, or an HH transcript
-    as `text`, or the better of two answers as `chosen`, in a form of `pairs.answers`. Raises `UsageError`
-    or `DataError` with file and line.
+    as `text`, or the better of two answers as `chosen`, in a form of `pairs.answers`. A message's `weight`
+    says whether it is trained on; where it has none, `loss` does. Raises `UsageError` or `DataError` with
+    file and line.
     """
-    return read_records(sources, _conversation, "conversations", remedy="mend or remove the line")[0]
+
+    def convert(row: Row, file: str) -> Conversation:
+        return _conversation(row, loss)
+
+    return read_records(sources, convert, "conversations", remedy="mend or remove the line")[0]
 
 
-def _conversation(row: Row, file: str) -> Turns:
+def _conversation(row: Row, loss: Loss) -> Conversation:
     key = next((key for key in _KEYS if row.value.get(key) not in (None, [])), None)
     if key is None:
         raise Unusable(f"none of the keys {', '.join(_KEYS)}; found {keys_of(row.value)}")
     prompt, (answer,) = answers({key: row.value[key]} if key in _WHOLE else row.value, key)
-    return (*prompt, Message(role="assistant", content=answer))
+    turns = (*prompt, Message(role="assistant", content=answer))
+    weights = _weights(row.value[key], key)
+    if len(weights) < len(turns):
+        weights = _weights(None if key in _WHOLE else row.value.get("prompt"), "prompt") + weights
+    weights = [*[None] * (len(turns) - len(weights)), *weights]
+    places = _answers_in(turns)
+    unsaid = set(places if loss == "all" else places[-1:])
+    trained = tuple(at for at in places if weights[at] or (weights[at] is None and at in unsaid))
+    if not trained:
+        raise Unusable(
+            f"{key} holds no turn of the assistant to train on: those it could be have the weight 0"
+        )
+    return Conversation(turns, trained)
+
+
+def _weights(value: Any, key: str) -> list[int | None]:
+    """The weights of a list of messages; one without a weight for an answer given as text."""
+    if not isinstance(value, list):
+        return [None]
+    return [loss_weight(item, f"{key}[{at}]") for at, item in enumerate(value)]
+
+
+def _answers_in(turns: Turns) -> tuple[int, ...]:
+    return tuple(at for at, turn in enumerate(turns) if turn.role == "assistant")
 
 
 def _hash(path: Path) -> str:

@@ -12,16 +12,27 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from constitute.errors import UsageError
+
 POLICY, CRITIC = "policy", "critic"
 
 
 def add_adapter(model: Any, name: str, rank: int) -> None:
-    """Put adapters of `rank` on every linear layer but the output layer, scaled by 2 (alpha = 2 r)."""
+    """Put adapters of `rank` on every linear layer but the output layer, scaled by 2 (alpha = 2 r).
+
+    Raises `UsageError` for a mixture of experts, whose adapters `plain_state` cannot merge.
+    """
     from peft import LoraConfig
+    from peft.tuners.lora import ParamWrapper
 
     # Two adapters on one model are what is wanted here; PEFT warns of the second.
     warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")
     model.add_adapter(LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear"), adapter_name=name)
+    if any(isinstance(layer, ParamWrapper) for layer in layers(model).values()):
+        raise UsageError(
+            f"{type(model).__name__} is a mixture of experts, and adapters on experts cannot be merged into "
+            "its weights here; set lora_rank=0 to train every weight"
+        )
     _activate(model, POLICY)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from constitute.stats import mean
+from constitute.train.common.agreement import WARNS, Gap, beyond, limits_of, push_in
 from constitute.train.doctor.evidence import (
     LASTING,
     RECENT,
@@ -28,9 +29,6 @@ CLIPPED = 0.3
 # |ratio - 1| of the first pass over a batch, which has nothing to differ by but the order of sums, in bf16
 # where there are several minibatches; with the engine's log-probabilities also the engine's precision.
 RATIO_OFF = {"one": 1e-4, "several": 0.02, "engine": 0.05}
-# Nats a token between engine and trainer, at which a push of weights warns and at which it stops the run. The
-# same weights in fp32 differ by about 1e-6, in bf16 by 0.01-0.02.
-GAP_WIDE, GAP_STOPS = 0.05, 0.2
 # Times the limit: Adam makes up for gradients that are all scaled alike, less so where more than half is cut.
 CUT = 2.0
 # Share of the last iterations that ended their passes early.
@@ -180,12 +178,17 @@ def gradients_clipped(run: Evidence) -> list[TrainingFinding]:
 
 def sync_gap_wide(run: Evidence) -> list[TrainingFinding]:
     """Engine and trainer are near the limit of what they may differ by."""
-    gaps = run.last("sync_gap", RECENT)
-    if not gaps or max(gaps) <= GAP_WIDE:
+    pushes = [push for push in map(push_in, run.lines[-RECENT:]) if push is not None]
+    if len(pushes) < RECENT:
+        return []
+    worst = Gap(*(max(getattr(push.gap, name) for push in pushes) for name in ("mean", "p95", "max")))
+    limits = limits_of(pushes[-1].dtype, run.config.sync_gap_limit)
+    wide = beyond(worst, limits, WARNS)
+    if not wide:
         return []
     text = (
-        f"engine and trainer differ by up to {max(gaps):.3f} nats per token over the last {RECENT} "
-        f"iterations ({GAP_STOPS:g} stops the run)"
+        f"engine and trainer differ in nats per token by up to {wide} over the last {RECENT} iterations "
+        f"({1 / WARNS:g} times as much stops the run)"
     )
     remedy = "run the engine in the trainer's precision (engine.dtype), or set train.ppo.importance_cap=2"
     return [finding("sync_gap_wide", "warning", text, remedy)]

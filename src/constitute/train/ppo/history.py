@@ -14,6 +14,7 @@ from constitute.config.ppo import PPOConfig
 from constitute.files import append_log, atomic_folder, read_log, write_text
 from constitute.stats import mean, stderr
 from constitute.train.common import losses, sharding
+from constitute.train.common.agreement import push_in
 from constitute.train.common.artefact import write_card
 from constitute.train.common.checkpoint import (
     best_checkpoint,
@@ -182,7 +183,7 @@ def run_summary(lines: Sequence[Line]) -> dict[str, Any]:
     The last tenth of the iterations (at least one) is averaged: a single batch is noisy.
     """
     tail = lines[-max(1, len(lines) // 10) :]
-    gaps = [line["sync_gap"] for line in lines if line["sync_gap"] is not None]
+    gaps = [push.gap for push in map(push_in, lines) if push is not None]
     seconds: dict[str, float] = {}
     for line in lines:
         for phase, spent in line["seconds"].items():
@@ -193,7 +194,9 @@ def run_summary(lines: Sequence[Line]) -> dict[str, Any]:
         "reward_after": _interval(tail),
         **{name: _mean(tail, name) for name in ("kl", "entropy", "length", "eos_rate")},
         "kl_coef": lines[-1]["kl_coef"],
-        "largest_sync_gap": max(gaps, default=None),
+        "largest_sync_gap": max((gap.mean for gap in gaps), default=None),
+        "largest_sync_gap_p95": max((gap.p95 for gap in gaps), default=None),
+        "largest_sync_gap_max": max((gap.max for gap in gaps), default=None),
         "seconds": {phase: round(spent, 3) for phase, spent in seconds.items()},
     }
 

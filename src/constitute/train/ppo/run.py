@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from constitute.engines.render import RenderSettings
 from constitute.errors import UsageError
 from constitute.progress import Progress, Silent
 from constitute.train.common import losses, rollout
+from constitute.train.common.agreement import push_in
 from constitute.train.common.artefact import finished, publish, recipe
 from constitute.train.common.batching import Batching, prompt_order
 from constitute.train.common.memory import memory_advice
@@ -30,17 +31,10 @@ from constitute.train.common.trackers import check_trackers
 from constitute.train.ppo.algorithms import find_algorithm
 from constitute.train.ppo.experience import ScoredBatch, experience
 from constitute.train.ppo.history import History, Line, iteration_figures, run_summary
+from constitute.train.ppo.probe import Probe, Rollouter, Scores
 from constitute.train.ppo.replay import save_prompts, save_rollouts
 from constitute.train.ppo.setup import Models, fitting, input_hashes, set_up
-from constitute.train.ppo.sync import (
-    PROBE_ROWS,
-    Rollouter,
-    check_gap,
-    follow_push,
-    logprob_gap,
-    named_weights,
-    probe,
-)
+from constitute.train.ppo.sync import Sync
 from constitute.train.ppo.update import Labelled, add_ptx, read_ptx, update
 from constitute.train.ppo.watch import open_watch, shown
 from constitute.train.rewards.parts import (
@@ -169,6 +163,8 @@ class _Run:
         if config.save_rollouts and self.team.main:
             save_rollouts(self.history.out, iteration + 1, self._sampling(iteration), rollouts, values)
         total = weighted_sum(self.parts, values)
+        with self._timed("sync"):
+            before = self.sync.before(rollouts)
         with self._timed("forward"):
             batch, kept = self._forward(rollouts, final_scores(total, rollouts.ended, config))
         learned = experience(batch)
@@ -179,7 +175,7 @@ class _Run:
         line |= zip(("learning_rate", "critic_learning_rate"), scheduler.get_last_lr(), strict=True)
         self._adapt(line["kl"], len(total))
         scheduler.step()
-        line["sync_gap"] = self._push(iteration + 1, *probe(rollouts))
+        line |= self._push(before, iteration + 1)
         spent = sum(self.seconds.values())
         line["tokens_per_second"] = rollouts.mask_BT.sum().item() / spent
         return line | {"seconds": {**self.seconds, "total": spent}}, rollouts, total
@@ -267,9 +263,11 @@ class _Run:
 
     def resume(self) -> list[Line]:
         """Load the last checkpoint and give the engine its weights; returns the metrics up to it."""
+        with self._timed("sync"):
+            before = self.sync.at_start(self.prompt_ids, self._sampling(0))
         lines, self.kl_coef = self.history.resume(self.kl_coef)
-        rows = [list(ids) for ids in self.prompt_ids[:PROBE_ROWS]]
-        self._push(len(lines), rows, [[min(self.models.eos)]] * len(rows))
+        self.sync.pushes = [push for push in map(push_in, lines) if push is not None]
+        self._push(before, len(lines))
         return lines
 
     def checkpoint(self, lines: Sequence[Line]) -> None:
@@ -279,23 +277,18 @@ class _Run:
                 self.history.checkpoint(lines, self.kl_coef)
             self.team.share(None)
 
-    def _push(
-        self, version: int, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
-    ) -> float | None:
-        """Send the weights and check them on a probe; returns the gap in nats per token, None in a replay."""
-        gap, actor = None, self.models.actor_critic.actor
-        probed = (prompts, completions, self.models.learner.pad_id, self.config.microbatch_tokens)
+    @cached_property
+    def sync(self) -> Sync:
+        """What pushes the weights and checks that they arrive."""
+        learner, config = self.models.learner, self.config
+        budget = config.microbatch_tokens
+        return Sync(
+            self.engine, learner.model.actor, self.team, learner.pad_id, budget, config.sync_gap_limit
+        )
+
+    def _push(self, before: tuple[Probe, Scores | None] | None, version: int) -> dict[str, Any]:
         with self._timed("sync"):
-            pushes = self.engine is not None and not getattr(self.engine, "replays", False)
-            if self.team.sharding is not None and self.team.share(pushes) and not self.team.main:
-                follow_push(actor, *probed)
-            if self.engine is not None and pushes:
-                mark = f"{self.history.identity}-{version}"
-                self.engine.update_weights(named_weights(actor.model), fingerprint=mark)
-                gap = logprob_gap(self.engine, actor, *probed)
-                check_gap(gap)
-            shared: float | None = self.team.share(gap)
-        return shared
+            return self.sync.push(before, f"{self.history.identity}-{version}")
 
     def _seed(self, what: str, iteration: int) -> int:
         digest = hashlib.sha256(f"{self.seed}:{what}:{iteration}".encode()).digest()

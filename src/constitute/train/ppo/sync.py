@@ -4,36 +4,125 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
-import torch
 from torch import Tensor
 
 from constitute.errors import EngineError
 from constitute.train.common import lora, sharding
-from constitute.train.common.batching import collate, micro_batches
+from constitute.train.common.agreement import (
+    NO_PUSH,
+    WARNS,
+    Gap,
+    GapLimits,
+    Push,
+    beyond,
+    change_of,
+    limits_of,
+    not_followed,
+)
 from constitute.train.common.models import Actor
 from constitute.train.common.rollout import Rollouts
-from constitute.train.doctor.learning import GAP_STOPS, GAP_WIDE
-from constitute.types import Completion, SamplingParams
+from constitute.train.common.team import Team
+from constitute.train.ppo.probe import (
+    PROBE_ROWS,
+    Probe,
+    Rollouter,
+    Scores,
+    dtype_of,
+    follow_measure,
+    measure,
+    probe_rows,
+    sampled_rows,
+)
+from constitute.types import SamplingParams
 
 log = logging.getLogger(__name__)
 
-PROBE_ROWS = 8
+_REMEDY = "start it on the policy's folder and continue from the last checkpoint"
 
 
-class Rollouter(Protocol):
-    """The part of an engine that training uses; `engines.base.RolloutEngine` implements it."""
+@dataclass
+class Sync:
+    """Pushes the actor's weights into the engine and judges each push by a probe.
 
-    def generate_ids(
-        self, prompts: Sequence[Sequence[int]], sampling: SamplingParams, *, logprobs: bool
-    ) -> list[Completion]: ...
+    Every process makes the same calls; the first alone has an engine. A replay takes no weights, and nothing
+    is measured. `limit` is a mean gap in nats a token in the place of the engine's dtype's.
+    """
 
-    def score_ids(
-        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
-    ) -> list[list[float]]: ...
+    engine: Rollouter | None
+    actor: Actor
+    team: Team
+    pad_id: int
+    token_budget: int
+    limit: float | None
+    pushes: list[Push] = field(default_factory=list)
 
-    def update_weights(self, named_tensors: Any, *, fingerprint: str | None = None) -> None: ...
+    @cached_property
+    def _context(self) -> tuple[bool, int | None]:
+        """Whether the engine takes weights, and its context in tokens."""
+        pushes = self.engine is not None and not getattr(self.engine, "replays", False)
+        found: tuple[bool, int | None] = self.team.share(
+            (pushes, getattr(self.engine, "context_length", None))
+        )
+        return found
+
+    @property
+    def limits(self) -> GapLimits:
+        """What stops the run."""
+        return limits_of(dtype_of(self.engine), self.limit)
+
+    def before(self, rollouts: Rollouts) -> tuple[Probe, Scores | None] | None:
+        """A probe of the rollouts, scored before the update that `push` sends; None in a replay."""
+        pushes, context = self._context
+        if not pushes:
+            return None
+        probe = Probe(*probe_rows(rollouts, context), self.pad_id, self.token_budget)
+        return probe, self._measure(probe)
+
+    def at_start(
+        self, prompts: Sequence[Sequence[int]], sampling: SamplingParams
+    ) -> tuple[Probe, Scores | None] | None:
+        """As `before`, of completions that the engine samples to the first prompts."""
+        pushes, context = self._context
+        if not pushes:
+            return None
+        rows = None
+        if self.engine is not None:
+            rows = sampled_rows(self.engine, prompts[:PROBE_ROWS], sampling, context)
+        starts, answers = self.team.share(rows)
+        probe = Probe(starts, answers, self.pad_id, self.token_budget)
+        return probe, self._measure(probe)
+
+    def push(self, before: tuple[Probe, Scores | None] | None, mark: str) -> dict[str, Any]:
+        """Send the weights, named `mark`, and check that they arrived; returns what was measured.
+
+        Raises `EngineError` where the engine holds other weights.
+        """
+        if before is None:
+            return NO_PUSH
+        probe, scores = before
+        if self.engine is not None:
+            self.engine.update_weights(named_weights(self.actor.model), fingerprint=mark)
+        elif self.team.sharding is not None:
+            for _ in named_weights(self.actor.model):
+                pass
+        after, figures = self._measure(probe), NO_PUSH
+        if after is not None:
+            self.pushes.append(pushed(scores, after, dtype_of(self.engine), self.limits))
+            check_push(self.pushes, self.limits)
+            figures = self.pushes[-1].figures()
+        shared: dict[str, Any] = self.team.share(figures)
+        return shared
+
+    def _measure(self, probe: Probe) -> Scores | None:
+        if self.engine is not None:
+            return measure(self.engine, self.actor, probe)
+        if self.team.sharding is not None:
+            follow_measure(self.actor, probe)
+        return None
 
 
 def named_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
@@ -49,84 +138,60 @@ def named_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
     once = {name.replace(".base_layer.", ".") for name in first.values()}
     for name, tensor in lora.plain_state(model):
         if name in once:
-            yield name, sharding.whole(tensor.detach())
+            yield from _as_stored(model, name, sharding.whole(tensor.detach()))
 
 
-def logprob_gap(
-    engine: Rollouter,
-    actor: Actor,
-    prompts: Sequence[Sequence[int]],
-    completions: Sequence[Sequence[int]],
-    pad_id: int,
-    token_budget: int,
-) -> float:
-    """Mean |engine - trainer| of the log-probabilities of the completions' tokens, at temperature 1."""
-    theirs = engine.score_ids(prompts, completions)
-    total, count = 0.0, 0
-    for rows, ours_N in _own_logprobs(actor, prompts, completions, pad_id, token_budget):
-        flat = torch.tensor([value for row in rows for value in theirs[row]], device=ours_N.device)
-        total += (ours_N - flat).abs().sum().item()
-        count += len(flat)
-    return total / count
+def _as_stored(model: Any, name: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """The checkpoint's tensors of one of the model's: its experts are one in memory and many on disk."""
+    from transformers.core_model_loading import revert_weight_conversion
+
+    yield from revert_weight_conversion(model, {name: tensor}).items()
 
 
-def follow_push(
-    actor: Actor,
-    prompts: Sequence[Sequence[int]],
-    completions: Sequence[Sequence[int]],
-    pad_id: int,
-    token_budget: int,
-) -> None:
-    """What every other process does while the first pushes sharded weights and checks them."""
-    for _ in named_weights(actor.model):
-        pass
-    for _ in _own_logprobs(actor, prompts, completions, pad_id, token_budget):
-        pass
+def pushed(before: Scores | None, after: Scores, dtype: str, limits: GapLimits) -> Push:
+    """What a push did, from the scores of one probe on both sides of it.
 
-
-@torch.no_grad()
-def _own_logprobs(
-    actor: Actor,
-    prompts: Sequence[Sequence[int]],
-    completions: Sequence[Sequence[int]],
-    pad_id: int,
-    token_budget: int,
-) -> Iterator[tuple[list[int], Tensor]]:
-    """The trainer's log-probabilities (N,) of the completions' tokens, some rows at a time."""
-    sequences = [[*prompt, *completion] for prompt, completion in zip(prompts, completions, strict=True)]
-    starts = [len(prompt) for prompt in prompts]
-    for rows in micro_batches([len(sequence) for sequence in sequences], token_budget):
-        batch = collate(
-            [sequences[row] for row in rows], [starts[row] for row in rows], pad_id, actor.model.device
-        )
-        yield rows, actor(batch, 1.0)[0]
-
-
-def probe(rollouts: Rollouts) -> tuple[list[list[int]], list[list[int]]]:
-    """Prompts and completions of the first rollouts, on which engine and trainer are compared."""
-    pairs = list(zip(rollouts.sequences, rollouts.prompt_lengths, strict=True))[:PROBE_ROWS]
-    return [row[:start] for row, start in pairs], [row[start:] for row, start in pairs]
-
-
-def check_gap(gap: float) -> None:
-    """Warn above 0.05 nats; raise `EngineError` above 0.2 or where the gap is no number.
-
-    An engine that kept old weights shows a gap as large as the policy moved in the meantime: at a small
-    learning rate it stays below both limits.
+    Changes are compared only where engine and trainer agreed before: an engine that held another model
+    changes for another reason.
     """
-    if gap <= GAP_WIDE:
-        return
-    if gap <= GAP_STOPS:
-        log.warning(
-            "engine and trainer differ by %.3f nats per token (expected below %.2f): "
-            "the engine may run in a lower precision than the trainer",
-            gap,
-            GAP_WIDE,
+    push = Push(after.gap, len(after.ours), dtype)
+    if before is None or before.rounded is None or after.rounded is None or beyond(before.gap, limits):
+        return push
+    trainer = [b - a for a, b in zip(before.rounded, after.rounded, strict=True)]
+    engine = [b - a for a, b in zip(before.theirs, after.theirs, strict=True)]
+    return Push(push.gap, push.tokens, dtype, *change_of(trainer, engine))
+
+
+def check_push(pushes: Sequence[Push], limits: GapLimits) -> None:
+    """Warn or raise `EngineError` where the last of `pushes` shows that the engine holds other weights."""
+    last = pushes[-1]
+    if last.moved == 0 and last.unexplained is not None:
+        own = Gap(last.unexplained, last.unexplained, last.unexplained)
+        if not own.mean <= limits.gap.mean:
+            raise EngineError(
+                f"pushing the weights that the engine already holds changed its log-probabilities by "
+                f"{last.unexplained:.3g} nats per token (limit {limits.gap.mean:.3g}), so it does not take "
+                "weights of this architecture as they are; set engine.kind=transformers, or train another "
+                "architecture"
+            )
+    failed = beyond(last.gap, limits)
+    if failed:
+        raise EngineError(
+            f"after the weights were pushed, engine and trainer differ in nats per token by {failed}; the "
+            "engine likely kept old weights (a packed or tied output layer, a prefix cache) or serves "
+            f"another model; {_REMEDY}, or set train.ppo.sync_gap_limit where its arithmetic is that coarse"
         )
-        return
-    raise EngineError(
-        f"after the weights were pushed, engine and trainer differ by {gap:.3f} nats per token "
-        f"(limit {GAP_STOPS}); the engine likely kept old weights (a packed or tied output layer, a "
-        "prefix cache) or serves another model; start it on the policy's folder and continue from the "
-        "last checkpoint"
-    )
+    kept = not_followed(pushes, limits.noise)
+    if kept is not None:
+        raise EngineError(
+            f"over the last {kept[0]} pushes of weights the engine's log-probabilities changed by "
+            f"{kept[1]:.2f} ± {kept[2]:.2g} of what the trainer's did (1 is expected, below 0.5 is old "
+            f"weights); {_REMEDY}"
+        )
+    wide = beyond(last.gap, limits, WARNS)
+    if wide:
+        log.warning(
+            "engine and trainer differ in nats per token by %s: the engine may run in a lower precision than "
+            "it says",
+            wide,
+        )

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from constitute.config.ppo import PPOConfig
+from constitute.config.train import SFTConfig
 from constitute.engines.render import Renderer, RenderSettings
 from constitute.errors import DataError, GateFailed
 from constitute.train.common import losses, sharding
@@ -207,8 +208,8 @@ def read_ptx(
     if not config.ptx_coef or config.ptx_data is None:
         return []
     renderer = Renderer(tokenizer, tokenizer.name_or_path, ends, rendering)
-    read = read_conversations(Path(config.ptx_data))
-    rows = [row for turns in read for row in renderer.training_rows(turns)]
+    found = read_conversations(Path(config.ptx_data), SFTConfig().loss)
+    rows = [row for conversation in found for row in conversation.rows(renderer)]
     kept = [row for row in rows if limit is None or len(row[0]) <= limit]
     if not kept:
         raise DataError(f"all {len(rows)} conversations of {config.ptx_data} are longer than {limit} tokens")

@@ -159,7 +159,7 @@ def test_what_is_written_and_told(tmp_path, policy):
         ended = [one for one in samples if one.prompt_id == row["id"] and one.ended]
         assert row["score"] == max(one.score for one in ended)
         assert row["completion"] == samples[6 * int(row["id"][1]) + row["sample"]].text
-    conversations = read_conversations(tmp_path / "best.jsonl")
+    conversations = [one.turns for one in read_conversations(tmp_path / "best.jsonl", "last")]
     assert [turn.content for turn in conversations[0]] == ["case 0", best[0]["completion"]]
     assert (summary["prompts"], summary["prompts_failed"], summary["prompts_too_long"]) == (6, 1, 1)
     assert summary["samples"] == 36 and summary["samples_cut_off"] == sum(not row.ended for row in samples)

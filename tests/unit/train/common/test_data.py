@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 from places import SHARED
+from tiny_models import chatml_tokenizer
 
+from constitute.engines.render import Renderer
 from constitute.errors import DataError
 from constitute.train.common.data import data_hash, read_conversations
 from constitute.types import Message
@@ -38,12 +40,69 @@ def write(tmp_path: Path, *rows, name: str = "sft.jsonl") -> Path:
     ],
 )
 def test_forms(tmp_path, row):
-    assert read_conversations(write(tmp_path, row)) == [tuple(map(Message.model_validate, TURNS))]
+    assert [one.turns for one in read_conversations(write(tmp_path, row), "last")] == [
+        tuple(map(Message.model_validate, TURNS))
+    ]
+
+
+def weighted(*weights):
+    """A conversation of as many answers, each with a weight; None leaves it out."""
+    rows = []
+    for weight in weights:
+        rows += [USER, SAID if weight is None else {**SAID, "weight": weight}]
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("row", "last", "all_of_them"),
+    [
+        ({"messages": weighted(None, None, None)}, (5,), (1, 3, 5)),
+        ({"messages": weighted(0, None, None)}, (5,), (3, 5)),
+        ({"messages": weighted(0, 1, 0)}, (3,), (3,)),
+        ({"messages": weighted(1, None, None)}, (1, 5), (1, 3, 5)),
+        ({"messages": weighted(1.0, 0.0)}, (1,), (1,)),
+        ({"prompt": weighted(1, None)[:-1], "completion": [SAID]}, (1, 3), (1, 3)),
+        ({"prompt": weighted(0, None)[:-1], "completion": "yes"}, (3,), (3,)),
+        ({"prompt": weighted(0, 1)[:-1], "completion": weighted(0, 1)}, (3,), (3,)),
+        ({"text": "\n\nHuman: Q\n\nAssistant: a\n\nHuman: R\n\nAssistant: b"}, (3,), (1, 3)),
+    ],
+)
+def test_which_answers_are_trained_on(tmp_path, row, last, all_of_them):
+    path = write(tmp_path, row)
+    (found,), (whole,) = read_conversations(path, "last"), read_conversations(path, "all")
+    assert (found.trained, whole.trained) == (last, all_of_them)
+
+
+def test_several_answers_are_one_row_or_one_each(tmp_path):
+    renderer = Renderer(chatml_tokenizer(), "chatml")
+
+    def rows(messages, loss):
+        (found,) = read_conversations(write(tmp_path, {"messages": messages}), loss)
+        return found.rows(renderer)
+
+    turns = [
+        {**turn, "content": f"{turn['content']} {at}"} for at, turn in enumerate(weighted(None, None, None))
+    ]
+    ((ids, labels),) = rows(turns, "all")
+    (last,) = rows(turns, "last")
+    # The same tokens, of which fewer are labelled.
+    assert last[0] == ids and all(label in (-100, same) for label, same in zip(last[1], labels, strict=True))
+    assert renderer.tokenizer.decode([token for token in last[1] if token != -100]) == "yes 5<|im_end|>"
+    said = renderer.tokenizer.decode([token for token in labels if token != -100])
+    assert said == "yes 1<|im_end|>yes 3<|im_end|>yes 5<|im_end|>"
+    turns[1]["weight"] = 0
+    each = [[token for token in labels if token != -100] for _, labels in rows(turns, "all")]
+    assert [renderer.tokenizer.decode(one) for one in each] == ["yes 3<|im_end|>yes 5<|im_end|>"]
 
 
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
+        ({"messages": weighted(0.5)}, r"messages\[1\] has the weight 0.5; known are 0 and 1"),
+        ({"messages": weighted(True)}, r"messages\[1\] has the weight True; known are 0 and 1"),
+        ({"messages": weighted("0")}, r"messages\[1\] has the weight '0'; known are 0 and 1"),
+        ({"messages": [{**USER, "weight": 1}, SAID]}, r"messages\[0\] has the weight 1, and only turns of"),
+        ({"messages": weighted(0)}, "messages holds no turn of the assistant to train on"),
         ({"prompt": "Q"}, "none of the keys messages, completion, text, chosen; found 'prompt'"),
         ({"completion": "yes"}, "completion is plain text and there is no prompt"),
         ({"text": "words"}, "text is plain text and there is no prompt"),
@@ -55,7 +114,7 @@ def test_forms(tmp_path, row):
 )
 def test_bad_rows_are_named_by_line(tmp_path, row, reason):
     with pytest.raises(DataError, match=rf"sft\.jsonl:2: .*{reason}.*; mend or remove the line$"):
-        read_conversations(write(tmp_path, {"messages": TURNS}, row))
+        read_conversations(write(tmp_path, {"messages": TURNS}, row), "last")
 
 
 def test_the_hash_is_that_of_the_bytes(tmp_path):
@@ -68,6 +127,6 @@ def test_the_hash_is_that_of_the_bytes(tmp_path):
 
 @pytest.mark.skipif(not HH.is_file(), reason="hh-rlhf is not at ../shared/data/hh-rlhf")
 def test_all_of_hh_rlhf():
-    found = read_conversations(HH)
+    found = [one.turns for one in read_conversations(HH, "last")]
     assert len(found) == 1156 and {turns[-1].role for turns in found} == {"assistant"}
     assert found[0][-1].content.startswith("Sounds like alcohol")

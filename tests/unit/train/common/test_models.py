@@ -2,7 +2,6 @@
 
 import copy
 import json
-import math
 import os
 import subprocess
 import sys
@@ -24,7 +23,7 @@ from constitute.train.common.models import Actor, ActorCritic, check_actor, zero
 from constitute.train.common.team import Team
 from constitute.train.ppo.algorithms import ALGORITHMS
 from constitute.train.ppo.experience import ScoredBatch, experience
-from constitute.train.ppo.sync import check_gap, logprob_gap, named_weights
+from constitute.train.ppo.sync import named_weights
 from constitute.train.ppo.update import Learner, update
 from constitute.train.rewards.parts import final_scores, values_of
 from constitute.types import Completion, Message, Prompt
@@ -261,37 +260,6 @@ def test_weights_are_named_as_in_a_checkpoint():
     model.config.tie_word_embeddings = True
     model.lm_head.weight = model.model.embed_tokens.weight
     assert "lm_head.weight" not in dict(named_weights(model))
-
-
-class Shifted:
-    """An engine whose log-probabilities are the trainer's, all of them off by `shift` nats."""
-
-    def __init__(self, actor, shift):
-        self.actor, self.shift = actor, shift
-
-    @torch.no_grad()
-    def score_ids(self, prompts, completions):
-        rows = zip(prompts, completions, strict=True)
-        batches = [collate([[*prompt, *tokens]], [len(prompt)], 0, CPU) for prompt, tokens in rows]
-        return [(self.actor(batch, 1.0)[0] + self.shift).tolist() for batch in batches]
-
-
-@pytest.mark.parametrize("budget", [7, 1000])
-@pytest.mark.parametrize(
-    ("shift", "does"), [(0.0, "pass"), (0.1, "warn"), (-0.3, "stop"), (math.nan, "stop")]
-)
-def test_the_gap_between_engine_and_trainer_is_measured_and_judged(actor_critic, caplog, shift, does, budget):
-    actor = actor_critic.actor
-    prompts = [row[:start] for row, start in zip(SEQUENCES, STARTS, strict=True)]
-    completions = [row[start:] for row, start in zip(SEQUENCES, STARTS, strict=True)]
-    gap = logprob_gap(Shifted(actor, shift), actor, prompts, completions, 0, budget)
-    assert gap == pytest.approx(abs(shift), **LOGPROB, nan_ok=True)
-    if does == "stop":
-        with pytest.raises(EngineError, match=r"differ by (0\.300|nan) nats per token \(limit 0\.2\)"):
-            check_gap(gap)
-    else:
-        check_gap(gap)
-    assert ("differ by 0.100 nats" in caplog.text) == (does == "warn")
 
 
 def test_an_unknown_logit_map_is_refused():

@@ -48,7 +48,11 @@ def healthy(iterations=60, seed=0, n=ROLLOUTS, **changes):
     lines = []
     for i in range(iterations):
         line = {name: curve(i) + rng.gauss(0, spread) for name, (curve, spread) in curves.items()}
-        lines.append({"iteration": i + 1, "n": n, **line, "eos_rate": min(1.0, max(0.0, line["eos_rate"]))})
+        push = {"sync_dtype": "bfloat16", "sync_tokens": 400, "sync_moved": None}
+        push |= {"sync_gap_p95": 0.06, "sync_gap_max": 0.8}
+        push |= {"sync_followed": None, "sync_unexplained": None}
+        rate = min(1.0, max(0.0, line["eos_rate"]))
+        lines.append({"iteration": i + 1, "n": n, **push, **line, "eos_rate": rate})
     return lines
 
 
@@ -129,7 +133,15 @@ WRONG = {
     "gradients": (
         {"grad_norm_actor": (lambda i: 12.0, 1.0)}, "gradients_clipped:actor", "last 20 iterations", {}
     ),
-    "gap": ({"sync_gap": (lambda i: 0.14, 0.0)}, "sync_gap_wide", "0.140 nats.*0.2 stops", {}),
+    "gap": ({"sync_gap": (lambda i: 0.14, 0.0)}, "sync_gap_wide", "up to mean 0.14 .limit 0.05. over", {}),
+    "gap of a few tokens": (
+        {"sync_gap_p95": (lambda i: 0.4, 0.0), "sync_gap_max": (lambda i: 3.0, 0.0)},
+        "sync_gap_wide", "up to p95 0.4 .limit 0.25., max 3 .limit 2.5. over", {},
+    ),
+    "gap under a limit of its own": (
+        {"sync_gap": (lambda i: 0.02, 0.0)},
+        "sync_gap_wide", "mean 0.02 .limit 0.005.", {"sync_gap_limit": 0.02},
+    ),
     "early stops": (
         {"stopped_early": (lambda i: 1.0, 0.0), "updates": (lambda i: 1.0, 0.0)},
         "early_stops", "10 of the last 10 .* 1.0 of 4 updates", {"target_kl": 0.01},

@@ -12,6 +12,7 @@ from train_models import CausalRollouts, tiny_causal, word_tokenizer
 from constitute.config.ppo import PPOConfig
 from constitute.errors import DataError, EngineError, UsageError
 from constitute.progress import Silent
+from constitute.train.common.agreement import NO_PUSH
 from constitute.train.ppo.replay import open_replay, save_prompts, save_rollouts
 from constitute.train.ppo.run import train_ppo
 from constitute.types import Completion, Message, Prompt, SamplingParams
@@ -155,7 +156,7 @@ def test_ppo_learns_the_same_from_stored_rollouts_without_a_model_to_sample_from
 
     def learned(lines):
         # A replay has no engine to compare with, and takes another time.
-        apart = ("sync_gap", "seconds", "tokens_per_second")
+        apart = {*NO_PUSH, "seconds", "tokens_per_second"}
         return [{name: line[name] for name in line if name not in apart} for line in lines]
 
     lines = run(tmp_path / "whole", CausalRollouts(start, {2}), prompts, ids, save_rollouts=True)
@@ -164,7 +165,7 @@ def test_ppo_learns_the_same_from_stored_rollouts_without_a_model_to_sample_from
     again = run(tmp_path / "again", replay, replay.prompts, replay.prompt_ids)
     assert learned(again) == learned(lines)
     assert lines[-1]["reward"] != lines[0]["reward"]
-    assert all(line["sync_gap"] is None for line in again)
+    assert all(line[name] is None for line in again for name in NO_PUSH)
     # Killed in its fifth iteration, a replay goes on with that one's rollouts.
     with pytest.raises(Kill):
         run(tmp_path / "killed", replay, prompts, ids, progress=KilledAt(5))
