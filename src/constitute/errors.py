@@ -68,5 +68,9 @@ class Unanswered(RowError):
     """
 
 
+class Filtered(RowError):
+    """The server's filter, or the model's own refusal, withheld the answer."""
+
+
 class Abstain(Exception):
     """A stage declines to answer a row, for the reason given; it is counted, never guessed."""

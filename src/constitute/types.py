@@ -6,6 +6,7 @@ safe to import without torch, transformers or vLLM.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -15,6 +16,11 @@ Status = Literal["ok", "abstain", "failed"]
 FinishReason = Literal["stop", "length"]
 # What an engine may be unable to do: score labels, score a given text, go on from a begun answer.
 Ability = Literal["choose", "score", "prefill"]
+
+# By how much rounding alone can raise a log-probability above 0, and probabilities that exclude one another
+# above 1 together (bf16).
+ABOVE_ZERO = 1e-3
+MASS_ABOVE_ONE = 1e-2
 
 
 class Record(BaseModel):
@@ -131,10 +137,17 @@ class Choice(Record):
 
     @property
     def mass(self) -> float:
-        """Probability that the answer is any of the labels, in [0, 1]."""
-        from math import exp
+        """Probability that the answer is any of the labels, in [0, 1]; bounds that reach above are cut."""
+        from math import exp, fsum, inf
 
-        return min(1.0, sum(exp(value) for value in self.logprobs if value is not None))
+        values = [value for value in self.logprobs if value is not None]
+        top = max(values, default=-inf)
+        return min(1.0, exp(top) * fsum(exp(value - top) for value in values)) if top > -inf else 0.0
+
+    @property
+    def flaw(self) -> str:
+        """Why these are no log-probabilities; empty where they are."""
+        return logprob_flaw(value for value in self.logprobs if value is not None)
 
 
 class Score(Record):
@@ -149,6 +162,17 @@ class Score(Record):
         from math import fsum
 
         return fsum(self.logprobs)
+
+    @property
+    def flaw(self) -> str:
+        """Why these are no log-probabilities; empty where they are."""
+        return logprob_flaw(self.logprobs)
+
+
+def logprob_flaw(values: Iterable[float]) -> str:
+    """Why `values` are no log-probabilities, empty where they are. -inf, a probability of 0, is one."""
+    wrong = next((value for value in values if not value <= ABOVE_ZERO), None)
+    return "" if wrong is None else f"a log-probability of {wrong} is none: it must be a number, at most 0"
 
 
 class CritiqueRevision(Record):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,11 +18,21 @@ from typing import Any, Protocol
 from pydantic import BaseModel
 
 from constitute.engines.base import Engine, ModelIdentity
-from constitute.errors import Abstain, RowError, RunMismatch, Unanswered
+from constitute.errors import Abstain, Filtered, RowError, RunMismatch, Unanswered
 from constitute.progress import Progress
 from constitute.stages.base import Sample
 from constitute.store import Store
-from constitute.types import Choice, Completion, Outcome, Principle, Record, Request, SamplingParams, Score
+from constitute.types import (
+    Choice,
+    Completion,
+    Outcome,
+    Principle,
+    Record,
+    Request,
+    SamplingParams,
+    Score,
+    logprob_flaw,
+)
 
 KEY_VERSION = 2
 
@@ -190,6 +201,7 @@ class Sampler:
 
         async def ask() -> tuple[dict[str, Any], str]:
             completion = await run.engine.generate(request)
+            _sound(logprob_flaw(completion.logprobs))
             run.progress.tokens(run.stage, len(completion.token_ids))
             return completion.model_dump(mode="json"), refused(completion)
 
@@ -221,9 +233,14 @@ class Sampler:
 
         async def ask() -> tuple[dict[str, Any], str]:
             choice = await run.engine.choose(request, labels, spelled=spelled)
-            missing = [label for label, value in zip(labels, choice.logprobs, strict=True) if value is None]
+            _sound(choice.flaw)
+            values = dict(zip(labels, choice.logprobs, strict=True))
+            missing = [label for label, value in values.items() if value is None]
+            # A probability of 0 is used, and JSON has no number for its logarithm.
+            zero = [label for label, value in values.items() if value == -math.inf]
             reason = f"{step}: the server did not score {', '.join(missing)}" if missing else ""
-            return choice.model_dump(mode="json"), reason
+            reason = reason or (f"{step}: {', '.join(zero)} has the probability 0" if zero else "")
+            return choice.model_dump(), reason
 
         return Choice.model_validate(await self._answer(question, request, ask))
 
@@ -235,7 +252,9 @@ class Sampler:
         question = self._question(request, step=step, principle=principle, text=text)
 
         async def ask() -> tuple[dict[str, Any], str]:
-            return (await run.engine.score(request, text)).model_dump(mode="json"), ""
+            score = await run.engine.score(request, text)
+            _sound(score.flaw or ("" if math.isfinite(score.total) else "the text has the probability 0"))
+            return score.model_dump(mode="json"), ""
 
         return Score.model_validate(await self._answer(question, request, ask))
 
@@ -289,21 +308,36 @@ class Sampler:
             answer, unusable = await ask()
             run.settle()
             if unusable:
-                run.store.add_attempt(key, run.stage, self._row_id, unusable, answer)
+                run.store.add_attempt(key, run.stage, self._row_id, unusable, _finite(answer))
             else:
                 run.store.put_answer(key, run.stage, self._row_id, _note(question, request), answer)
             future.set_result(answer)
         except RowError as problem:
+            if isinstance(problem, Filtered) and question.principle_id:
+                # Reasons are counted by their words: which principles a filter does not judge.
+                problem = Filtered(f"{problem} under principle {question.principle_id}")
             if not isinstance(problem, Unanswered):
                 run.settle()
             run.store.add_attempt(key, run.stage, self._row_id, str(problem))
             future.set_exception(problem)
             future.exception()  # read here, as nobody else may be waiting for it
-            raise
+            raise problem from None
         finally:
             del run.in_flight[key]
             future.cancel()
         return answer
+
+
+def _sound(flaw: str) -> None:
+    """Raise `RowError` for an answer that holds what is no log-probability: it is never stored as one."""
+    if flaw:
+        raise RowError(flaw)
+
+
+def _finite(answer: dict[str, Any]) -> dict[str, Any]:
+    """The answer with null for each log-probability of -inf: JSON has no such number."""
+    values = answer.get("logprobs") or ()
+    return {**answer, "logprobs": [None if value == -math.inf else value for value in values]}
 
 
 def _cut(run: StageRun, step: str, request: Request, completion: Completion) -> str:

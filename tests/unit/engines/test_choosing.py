@@ -72,8 +72,9 @@ async def test_all_ratings_are_one_question_and_ten_another() -> None:
 
 
 async def test_what_the_template_writes_before_every_answer_is_no_part_of_it() -> None:
-    """However unlikely the model finds the block, it is prompt: the mass is that of the letters after it."""
+    """However unlikely the model finds the block, the mass is that of the letters after it."""
     judge = Judge(THINKS, {"": {"A": 0.7, "B": 0.2}})
+    assert judge.renderer.tokenizer.decode(judge.prompt).endswith("assistant:<t>")
     assert await judge.p(("A", "B")) == pytest.approx([0.7, 0.2], abs=1e-6)
     assert judge.asked == [""]
 

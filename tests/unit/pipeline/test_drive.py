@@ -219,7 +219,7 @@ async def test_a_refusal_shows_as_well_that_the_server_is_there(
     store: Store, mock_server: MockServer
 ) -> None:
     refusal = answer({"error": {"message": "bad top_p"}}, 422)
-    mock_server.script = [DOWN] * 7 + [refusal]
+    mock_server.script = [answer(chat("one")), *[DOWN] * 7, refusal]
     mock_server.default = DOWN
     engine = server(mock_server)
     with pytest.raises(EngineError, match="in a row"):

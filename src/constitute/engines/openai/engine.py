@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -10,50 +11,66 @@ from typing import TYPE_CHECKING
 
 from constitute.engines.base import (
     Ability,
+    Ids,
     ModelIdentity,
     as_bytes,
     check_length,
 )
 from constitute.engines.choosing import choose_by_ids
 from constitute.engines.identity import model_fingerprint
-from constitute.engines.openai import wire
+from constitute.engines.openai import abilities, wire_in, wire_out
 from constitute.engines.openai.http import Transport
-from constitute.engines.openai.probe import Server, probe
-from constitute.engines.render import Renderer, RenderSettings, apart_in_text, both_budgets
+from constitute.engines.openai.messages import ByMessages
+from constitute.engines.openai.probe import Server, check_same, probe
+from constitute.engines.openai.reach import Access
+from constitute.engines.render import Renderer, RenderSettings
 from constitute.engines.tokenizer import load_tokenizer, turn_ends
-from constitute.errors import RowError, UsageError
+from constitute.errors import UsageError
 from constitute.packaged import model_path
 from constitute.types import Choice, Completion, Request, SamplingParams, Score
 
 if TYPE_CHECKING:
     from constitute.config import EngineConfig
 
+_PATH = "/v1/completions"
+
 
 class OpenAIEngine:
     """Implements `Engine`.
 
     Where the server is vLLM and its tokenizer is at hand (`engine.tokenizer`, or the folder it serves),
-    prompts are rendered here and sent as token ids. Otherwise messages are sent, with text that looks
-    like a control token broken up; `escaped` counts those places.
+    prompts are rendered here and sent as token ids. Otherwise messages are sent, and one tiny request at the
+    start finds out what the server takes; `notes` says what a person should know of it.
     """
 
     def __init__(self, model: str, config: EngineConfig) -> None:
-        key = os.environ.get(config.api_key_env, "")
-        self._server = probe(model, key=key, key_env=config.api_key_env, served_name=config.served_name)
-        self._transport = Transport(self._server, key, config)
+        access = Access(os.environ.get(config.api_key_env, ""), config.api_key_env)
+        self._server = probe(model, access, config.served_name)
+        servers = [self._server, *(probe(url, access, self._server.model) for url in config.endpoints)]
+        for server in servers[1:]:
+            check_same(self._server, server)
+        self._transport = Transport(servers, access, config)
         self._renderer = _renderer(self._server, config)
+        self._by_messages: ByMessages | None = None
+        if self._renderer is None:
+            extra = wire_out.extra_fields(config.chat_template_kwargs, is_vllm=self._server.is_vllm)
+            found = abilities.find_out(servers, access, extra, config.timeout_s)
+            self._by_messages = ByMessages(self._server, self._transport, found)
         self._limit = config.context_length or self._server.context
-        self.escaped = 0
+        # Whether the server knows `logprob_token_ids`; what it answers shows.
+        self._scores_ids = True
         root = self._server.root if Path(self._server.root).is_dir() else ""
         fingerprint = model_fingerprint(root) if root else ""
         self._identity = ModelIdentity(
             engine="openai",
             name=self._server.model,
-            # Nothing else tells apart two servers that give different weights the same name.
+            # Nothing else tells apart two servers that give different weights the same name. The first
+            # endpoint stands for all, so that it does not matter which one answered.
             revision=config.revision or ("" if fingerprint else self._server.base),
             fingerprint=fingerprint,
             tokenizer_hash=self._renderer.tokenizer_hash if self._renderer else "",
             template_hash=self._renderer.template_hash if self._renderer else "",
+            defaults=self._by_messages.defaults if self._by_messages else "",
         )
 
     @property
@@ -63,6 +80,21 @@ class OpenAIEngine:
     @property
     def context_length(self) -> int | None:
         return self._limit
+
+    @property
+    def lacks(self) -> Mapping[Ability, str]:
+        """What a server that gets messages cannot do."""
+        return self._by_messages.lacks if self._by_messages else {}
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What a person should know of the server before the run, a sentence each."""
+        return self._by_messages.notes if self._by_messages else ()
+
+    @property
+    def escaped(self) -> int:
+        """Places where text looked like a control token and was broken up."""
+        return self._by_messages.escaped if self._by_messages else 0
 
     @property
     def sends_ids(self) -> bool:
@@ -78,25 +110,19 @@ class OpenAIEngine:
         ids = self.prompt_ids(request)
         if ids is not None:
             return as_bytes(ids)
-        return json.dumps(wire.request_json(request), separators=(",", ":")).encode()
+        return json.dumps(wire_out.request_json(request), separators=(",", ":")).encode()
 
     async def generate(self, request: Request) -> Completion:
         """One completion; raises `PromptTooLong`, `RowError` or `EngineError`."""
-        if self._renderer is None:
-            payload = wire.chat_payload(
-                self._server.model,
-                self._messages(request),
-                both_budgets(request),
-                is_vllm=self._server.is_vllm,
-            )
-            body = await self._transport.post("/v1/chat/completions", payload)
-            return apart_in_text(request, wire.read_chat(body))
+        if self._by_messages is not None:
+            return await self._by_messages.generate(request)
+        assert self._renderer is not None
         prompt = self._renderer.ids(request)
         check_length(len(prompt), self._limit)
         sampling = self._renderer.sampling(request)
-        payload = wire.completion_payload(self._server.model, prompt, sampling, self._limit)
+        payload = wire_out.completion_payload(self._server.model, prompt, sampling, self._limit)
         payload["stop_token_ids"] = sorted(self._renderer.eos_ids)
-        answer = wire.read_completion(await self._transport.post("/v1/completions", payload))
+        answer = wire_in.read_completion(await self._transport.post(_PATH, payload))
         return self._renderer.completion(request, answer)
 
     def apart(self, prompt: Sequence[int], sampling: SamplingParams, sampled: Completion) -> Completion:
@@ -104,11 +130,10 @@ class OpenAIEngine:
         return sampled if self._renderer is None else self._renderer.apart(prompt, sampling, sampled)
 
     async def choose(self, request: Request, labels: Sequence[str], *, spelled: bool = False) -> Choice:
-        """Exact where token ids are sent; else from the top log-probabilities, None for a missing label."""
-        if self._renderer is None:
-            payload = wire.chat_scoring_payload(self._server.model, self._messages(request))
-            body = await self._transport.post("/v1/chat/completions", payload)
-            return wire.read_top_logprobs(body, labels)
+        """Exact where token ids are sent; else from the likeliest tokens, always over all spellings."""
+        if self._by_messages is not None:
+            return await self._by_messages.choose(request, labels)
+        assert self._renderer is not None
         return await choose_by_ids(
             self._renderer, request, labels, self._score, limit=self._limit, spelled=spelled
         )
@@ -120,37 +145,31 @@ class OpenAIEngine:
         context = self._renderer.ids(request)
         ids = self._renderer.label_ids(request, text)
         check_length(len(context) + len(ids), self._limit)
-        whole = context + ids
-        body = await self._transport.post("/v1/completions", wire.given_payload(self._server.model, whole))
-        return Score(token_ids=ids, logprobs=tuple(wire.read_given(body, whole, len(context))))
-
-    @property
-    def lacks(self) -> Mapping[Ability, str]:
-        """What a server that gets messages cannot do."""
-        if self._renderer is not None:
-            return {}
-        return {
-            "score": f"{self._server.base} gives no log-probabilities of a given text; serve the model with "
-            "vLLM and set engine.tokenizer, or name a local model"
-        }
+        return Score(token_ids=ids, logprobs=tuple(await self._given(context, ids)))
 
     async def close(self) -> None:
         """Close the connections; the server goes on."""
         await self._transport.close()
 
-    async def _score(self, prompt: Sequence[int], tokens: Sequence[int]) -> dict[int, float]:
-        payload = wire.scoring_payload(self._server.model, prompt, tokens)
-        return wire.read_scores(await self._transport.post("/v1/completions", payload), tokens)
+    async def _score(self, prompt: Ids, tokens: Sequence[int]) -> dict[int, float]:
+        """log P of each of `tokens` as the next one.
 
-    def _messages(self, request: Request) -> list[wire.Payload]:
-        if request.prefill:
-            raise RowError(
-                "this server cannot continue a begun answer; serve the model with vLLM and set "
-                "engine.tokenizer, or leave the prefill out"
-            )
-        messages, count = wire.escaped_messages(request.messages)
-        self.escaped += count
-        return messages
+        vLLM before `logprob_token_ids` scores each as the last token of a given text: as exact, and one
+        request a token.
+        """
+        if self._scores_ids:
+            payload = wire_out.scoring_payload(self._server.model, prompt, tokens)
+            found = wire_in.read_scores(await self._transport.post(_PATH, payload), tokens)
+            if found is not None:
+                return found
+            self._scores_ids = False
+        given = await asyncio.gather(*(self._given(prompt, (token,)) for token in tokens))
+        return {token: values[0] for token, values in zip(tokens, given, strict=True)}
+
+    async def _given(self, context: Ids, ids: Ids) -> list[float]:
+        whole = context + ids
+        body = await self._transport.post(_PATH, wire_out.given_payload(self._server.model, whole))
+        return wire_in.read_given(body, whole, len(context))
 
 
 def _renderer(server: Server, config: EngineConfig) -> Renderer | None:

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from constitute.engines.base import Ability, ModelIdentity, check_length
 from constitute.engines.identity import tensor_bytes, weights_fingerprint
-from constitute.engines.openai import wire
+from constitute.engines.openai import wire_in, wire_out
 from constitute.engines.openai.engine import OpenAIEngine
 from constitute.engines.openai.http import Transport
 from constitute.engines.openai.probe import Server, probe
+from constitute.engines.openai.reach import Access
 from constitute.errors import EngineError, PromptTooLong, RowError, UsageError
 from constitute.types import Choice, Completion, Request, SamplingParams, Score
 
@@ -40,17 +41,18 @@ class RolloutServer:
     """
 
     def __init__(self, url: str, config: EngineConfig) -> None:
-        key = os.environ.get(config.api_key_env, "")
-        self._server = probe(url, key=key, key_env=config.api_key_env, served_name=config.served_name)
+        access = Access(os.environ.get(config.api_key_env, ""), config.api_key_env)
+        self._server = probe(url, access, config.served_name)
         self._config = config
-        self._transport = Transport(self._server, key, config)
+        self._transport = Transport([self._server], access, config)
         self._asked = 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="rollouts", daemon=True)
         self._thread.start()
         try:
             self._dtype = self._wait(self._require_extension())
-            self._engine = OpenAIEngine(url, config)
+            # New weights reach one server alone.
+            self._engine = OpenAIEngine(url, config.model_copy(update={"endpoints": ()}))
             if not self._engine.sends_ids:
                 raise UsageError(
                     f"no tokenizer for {self._server.model} is at hand; set engine.tokenizer to the "
@@ -116,11 +118,11 @@ class RolloutServer:
         async def one(place: int) -> Completion:
             seed = None if sampling.seed is None else sampling.seed + place
             seeded = sampling.model_copy(update={"seed": seed})
-            payload = wire.rollout_payload(
+            payload = wire_out.rollout_payload(
                 self._server.model, prompts[place], seeded, limit, logprobs=logprobs
             )
             body = await self._transport.post("/v1/completions", payload)
-            sampled = wire.read_rollout(body, logprobs=logprobs)
+            sampled = wire_in.read_rollout(body, logprobs=logprobs)
             return self._engine.apart(prompts[place], seeded, sampled)
 
         return self._wait(self._all(one, len(prompts)))
@@ -134,9 +136,9 @@ class RolloutServer:
             check_length(len(text), self.context_length)
 
         async def one(place: int) -> list[float]:
-            payload = wire.given_payload(self._server.model, texts[place])
+            payload = wire_out.given_payload(self._server.model, texts[place])
             body = await self._transport.post("/v1/completions", payload)
-            return wire.read_given(body, texts[place], len(prompts[place]))
+            return wire_in.read_given(body, texts[place], len(prompts[place]))
 
         return self._wait(self._all(one, len(texts)))
 
@@ -236,8 +238,8 @@ class RolloutServer:
         results = body.get("results") if status == 200 and isinstance(body, dict) else None
         if not results:
             raise EngineError(
-                f"{base} did not load the new weights (status {status}: {wire.message_of(body)}); restart it "
-                "and continue from the last checkpoint"
+                f"{base} did not load the new weights (status {status}: {wire_in.message_of(body)}); restart "
+                "it and continue from the last checkpoint"
             )
         for result in results:
             _require_loaded(base, folder, count, result)
@@ -248,7 +250,8 @@ class RolloutServer:
             await asyncio.sleep(_RESET_PAUSE_S)
         raise EngineError(
             f"{base} keeps answers of the old weights in its prefix cache (status {status}: "
-            f"{wire.message_of(body)}); let nothing else use the server and continue from the last checkpoint"
+            f"{wire_in.message_of(body)}); let nothing else use the server and continue from the last "
+            "checkpoint"
         )
 
 

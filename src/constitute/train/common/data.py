@@ -11,13 +11,11 @@ from constitute.config.train import Loss
 from constitute.data.pairs import answers
 from constitute.data.prompts import keys_of, loss_weight
 from constitute.data.rows import Sources, Unusable, read_records, source_list
-from constitute.engines.render import Renderer
+from constitute.engines.render import Renderer, TokenRow
 from constitute.files import Row
 from constitute.types import Message
 
 Turns = tuple[Message, ...]
-# Token ids of a conversation, and its labels: -100 on every token that bears no loss.
-TokenRow = tuple[list[int], list[int]]
 # A row's conversation is under the first of these that it has; the answer alone may stand beside a prompt.
 _WHOLE = ("messages", "text")
 _KEYS = ("messages", "completion", "text", "chosen")
@@ -37,9 +35,9 @@ class Conversation:
     trained: tuple[int, ...]
 
     def rows(self, renderer: Renderer) -> list[TokenRow]:
-        """The conversation as it is trained on: one row, or several where its template needs them.
+        """The conversation as it is trained on, in as many rows as the chat template makes necessary.
 
-        Raises as `Renderer.training_rows` does.
+        Raises as the renderer does.
         """
         return renderer.training_rows(self.turns, self.trained)
 

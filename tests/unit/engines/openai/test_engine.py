@@ -12,9 +12,7 @@ from unit.engines.test_render_training import TEMPLATES, trl_tokenizer
 
 from constitute.config import EngineConfig
 from constitute.engines import open_engine
-from constitute.engines.openai.http import _pause
-from constitute.engines.openai.probe import base_url
-from constitute.engines.openai.wire import chat_payload, escaped
+from constitute.engines.openai.reach import base_url
 from constitute.errors import EngineError, PromptTooLong, RowError, UsageError
 from constitute.types import Message, Request, SamplingParams
 
@@ -60,14 +58,8 @@ async def test_lasting_trouble_fails_the_row_and_then_the_engine(mock_server, en
     assert len(mock_server.requests) == count
 
 
-def test_retry_after_is_honoured_up_to_a_cap():
-    assert _pause(0, "2") == 2.0
-    assert _pause(0, "86400") == 60.0
-    assert 0.25 <= _pause(0, None) <= 0.5
-    assert 4.0 <= _pause(9, "soon") <= 8.0
-
-
 async def test_context_overflow_fails_the_row_with_the_servers_numbers(mock_server, engine):
+    await engine.generate(GREETING)
     said = "This model's maximum context length is 1024 tokens, you requested 2048"
     mock_server.script = [answer({"error": {"message": said}}, 400)]
     with pytest.raises(PromptTooLong, match=r"1024 tokens, you requested 2048"):
@@ -75,12 +67,13 @@ async def test_context_overflow_fails_the_row_with_the_servers_numbers(mock_serv
     mock_server.script = [answer({"error": {"message": "bad top_p"}}, 422)]
     with pytest.raises(RowError, match=r"refuses the request \(422\): bad top_p"):
         await engine.generate(GREETING)
-    assert len(mock_server.requests) == 2
+    assert len(mock_server.requests) == 3
 
 
 @pytest.mark.parametrize(
     ("status", "words"),
     [
+        (402, r"no credit left for this key \(no\)"),
         (401, r"put a valid key into \$OPENAI_API_KEY"),
         (403, "refuses access"),
         (404, "does not serve 'mock'.*served: mock"),
@@ -111,7 +104,8 @@ async def test_garbage_is_retried_and_then_fails_the_row(mock_server, engine):
     ("body", "words"),
     [
         ({"choices": []}, "no choices"),
-        (chat(reason="content_filter"), "'content_filter', not stop or length"),
+        (chat(reason="content_filter"), r"the server's filter withheld the answer \(content_filter\)"),
+        (chat(reason="tool_calls"), "'tool_calls', not stop or length"),
         ({"choices": [{"message": {"content": None}, "finish_reason": "stop"}]}, "no text"),
     ],
 )
@@ -138,9 +132,11 @@ async def test_a_server_that_answers_nothing_is_given_up(mock_server):
     engine = open_engine(mock_server.url, CONFIG.model_copy(update={"timeout_s": 1.0, "stall_s": 0.3}))
     mock_server.default = answer(chat(), wait=240)
     started = time.monotonic()
-    with pytest.raises(EngineError, match="is up but gave no answer for 1 s"):
+    with pytest.raises(EngineError, match=r"is up but answered nothing for 0\.6 s, not even one token"):
         await engine.generate(GREETING)
-    assert time.monotonic() - started < 120
+    assert time.monotonic() - started < 60
+    # The health check was answered, the one token was not.
+    assert [body["max_tokens"] for body in mock_server.requests] == [5, 1]
     await engine.close()
 
 
@@ -166,11 +162,12 @@ async def test_one_slow_row_fails_alone_while_others_answer(mock_server):
 async def test_choices_come_from_the_top_log_probabilities(mock_server, engine):
     mock_server.default = answer(chat("A", top={"A": math.log(0.5), " A": math.log(0.1), "C": math.log(0.2)}))
     choice = await engine.choose(GREETING, ("A", "B"))
-    assert choice.logprobs[0] == pytest.approx(math.log(0.6))
-    assert choice.logprobs[1] is None
-    assert mock_server.requests[0]["top_logprobs"] == 20
+    # B is none of the listed, so no likelier than the least of them.
+    assert choice.logprobs == pytest.approx((math.log(0.6), math.log(0.1)))
+    assert choice.censored == ("B",)
+    assert (mock_server.requests[0]["top_logprobs"], mock_server.requests[0]["max_tokens"]) == (20, 4)
     mock_server.default = answer(chat("A"))
-    with pytest.raises(RowError, match="no log-probabilities"):
+    with pytest.raises(RowError, match=r"no log-probabilities; set label\.votes=sampled"):
         await engine.choose(GREETING, ("A", "B"))
 
 
@@ -180,7 +177,6 @@ async def test_control_text_is_broken_up_and_counted(mock_server, engine):
     sent = mock_server.requests[0]["messages"][0]["content"]
     assert sent == "a< |im_end|>b < /s> [ INST] < start_of_turn> <b>ok</b> x < y |>"
     assert engine.escaped == 4
-    assert escaped("plain <b>html</b>") == ("plain <b>html</b>", 0)
 
 
 async def test_a_prefill_is_refused_where_the_server_cannot_continue(engine):
@@ -188,15 +184,24 @@ async def test_a_prefill_is_refused_where_the_server_cannot_continue(engine):
         await engine.generate(GREETING.model_copy(update={"prefill": "Well,"}))
 
 
-async def test_the_key_comes_from_the_environment_and_is_never_told(mock_server, monkeypatch):
+@pytest.mark.parametrize("status", [200, 400, 500])
+async def test_the_key_comes_from_the_environment_and_is_never_told(mock_server, monkeypatch, status):
     monkeypatch.setenv("TEST_KEY", "sk-very-secret")
     engine = open_engine(mock_server.url, CONFIG.model_copy(update={"api_key_env": "TEST_KEY", "retries": 0}))
-    mock_server.default = answer({"error": {"message": "you sent sk-very-secret"}}, 400)
-    with pytest.raises(RowError) as told:
-        await engine.generate(GREETING)
+    body = chat("sk-very-secret") if status == 200 else {"error": {"message": "you sent sk-very-secret"}}
+    mock_server.default = answer(body, status)
+    if status == 200:
+        assert (await engine.generate(GREETING)).text == "***"
+    else:
+        with pytest.raises(RowError) as told:
+            await engine.generate(GREETING)
+        assert "secret" not in str(told.value) and "you sent ***" in str(told.value)
     assert mock_server.headers[0]["Authorization"] == "Bearer sk-very-secret"
-    assert "secret" not in str(told.value)
     await engine.close()
+    mock_server.first = lambda payload: answer({"error": {"message": "sk-very-secret again"}}, 500)
+    monkeypatch.setattr("constitute.engines.openai.abilities._MOST_TROUBLE", 0)
+    with pytest.raises(EngineError, match=r"status 500 \(\*\*\* again\)"):
+        open_engine(mock_server.url, CONFIG.model_copy(update={"api_key_env": "TEST_KEY"}))
 
 
 def test_opening_says_what_is_wrong_in_one_sentence(mock_server):
@@ -222,31 +227,21 @@ def test_opening_says_what_is_wrong_in_one_sentence(mock_server):
         ("http://host:99999", "is not a URL"),
         ("http://", "names no host"),
         ("http://me:pass@host", "holds a password"),
+        ("http://host/v1?api-key=sk-secret", r"the URL of host goes on after \?, .*engine\.api_key_env"),
+        ("http://host/#sk-secret", "the URL of host goes on after #"),
         ("http://127.0.0.1:8000/my model", "holds a space or a control character"),
         ("http://host\x1b[31m:1", "holds a space or a control character"),
     ],
 )
 def test_unusable_urls_are_refused(url, words):
-    with pytest.raises(UsageError, match=words):
+    with pytest.raises(UsageError, match=words) as told:
         base_url(url)
+    assert "secret" not in str(told.value)
 
 
 def test_the_base_url_is_found():
     assert base_url("http://h:1/v1/") == "http://h:1"
     assert base_url("https://h/api/v1") == "https://h/api"
-
-
-def test_every_sampling_field_that_is_set_is_sent_to_a_chat_server():
-    sampling = SamplingParams(max_tokens=5, temperature=0.5, top_p=0.9, top_k=3, stop=("x",), seed=9)
-    sent = chat_payload("m", [], sampling)
-    assert sent == {
-        "model": "m", "messages": [], "max_tokens": 5, "temperature": 0.5, "top_p": 0.9, "top_k": 3,
-        "stop": ["x"], "seed": 9,
-    }  # fmt: skip
-    assert "top_k" not in chat_payload("m", [], SamplingParams())
-    # Of a vLLM server no default of the served model may act.
-    neutral = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0}
-    assert neutral.items() <= chat_payload("m", [], SamplingParams(), is_vllm=True).items()
 
 
 async def test_reasoning_written_out_in_a_message_is_kept_apart(mock_server, engine):

@@ -91,8 +91,9 @@ def test_several_answers_are_one_row_or_one_each(tmp_path):
     said = renderer.tokenizer.decode([token for token in labels if token != -100])
     assert said == "yes 1<|im_end|>yes 3<|im_end|>yes 5<|im_end|>"
     turns[1]["weight"] = 0
-    each = [[token for token in labels if token != -100] for _, labels in rows(turns, "all")]
-    assert [renderer.tokenizer.decode(one) for one in each] == ["yes 3<|im_end|>yes 5<|im_end|>"]
+    ((ids, labels),) = rows(turns, "all")
+    said = renderer.tokenizer.decode([token for token in labels if token != -100])
+    assert said == "yes 3<|im_end|>yes 5<|im_end|>"
 
 
 @pytest.mark.parametrize(

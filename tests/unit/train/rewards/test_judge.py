@@ -201,9 +201,15 @@ def test_a_judge_behind_a_url_keeps_its_connection_from_batch_to_batch(mock_serv
     assert "user: How do I mend a kettle?" in shown
     assert shown.endswith("Answer with the number alone.")
 
-    # A likeliest-tokens list without one of the ratings is no rating.
+    # A rating that is not among the likeliest counts with the least share of those listed.
     del shares["4"]
     mock_server.default = answer(chat("10", top={key: math.log(share) for key, share in shares.items()}))
+    with open_rewards(config, "judge") as (part,):
+        bounded = part.source(prompts, completions)
+    mean = (0.2 + 0.40 + 4 * 0.0001 + 6.001) / 0.8702
+    assert bounded == pytest.approx([(mean - 5.5) / 4.5] * 2)
+    # A list without any of them is no rating.
+    mock_server.default = answer(chat("I", top={"I": -0.1, "We": -3.0}))
     with (
         open_rewards(config, "judge") as (part,),
         pytest.raises(DataError, match=r"2 of 2 responses, the first to prompt 'p': an option was not"),
