@@ -97,6 +97,8 @@ async def _run(
         judge = None
         if judged and not only_judged:
             judge = await opened.enter_async_context(use_engine(config.judge, config.engine))
+        for note in (note for asked in (engine, judge) for note in getattr(asked, "notes", ())):
+            progress.note(note)
         check_abilities(plan, engine, judge)
         claim_chain(plan, engine, judge, store)
         save_config(config.run, config)

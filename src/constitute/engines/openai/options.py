@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from constitute.engines.openai.wire_in import Position
+from constitute.engines.openai.schema import Position
 from constitute.engines.spelling import log_sum
 from constitute.errors import RowError
 from constitute.types import Choice

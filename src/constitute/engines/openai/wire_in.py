@@ -1,7 +1,7 @@
 """What comes back from an OpenAI-compatible server, read through a schema; pure functions.
 
-Whatever is of another type than the API says, missing where it is needed, or no number fails the row with
-the reason. Of log-probabilities: NaN and values above `ABOVE_ZERO` are refused; the placeholder -9999.0
+Whatever is of another type than `schema` says, missing where it is needed, or no number fails the row with
+the reason. Of log-probabilities, the placeholder -9999.0
 (OpenAI's for a token that is not among the likeliest, vLLM's for one that is masked), -Infinity and all
 below `UNSCORED` say that a token was not scored.
 """
@@ -11,13 +11,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
+from constitute.engines.openai.schema import ChatChoice, Part, Position, ScoreChoice, TextChoice
 from constitute.errors import EngineError, Filtered, RowError
 from constitute.text import harmless
-from constitute.types import ABOVE_ZERO, MASS_ABOVE_ONE, Completion, FinishReason
+from constitute.types import MASS_ABOVE_ONE, Completion, FinishReason
 
 # exp() of less is 0 as a float: no model's own log-probability, but a placeholder.
 UNSCORED = -700.0
@@ -27,82 +28,6 @@ _ENDS: Mapping[str, FinishReason] = {
     **dict.fromkeys(("stop", "eos", "eos_token", "stop_sequence", "end_turn"), "stop"),
     **dict.fromkeys(("length", "max_tokens", "model_length"), "length"),
 }
-
-
-def _logprob(value: float) -> float:
-    if math.isnan(value):
-        raise ValueError("NaN is no log-probability")
-    if value > ABOVE_ZERO:
-        raise ValueError(f"{value:g} is above 0, so no log-probability")
-    return min(value, 0.0)
-
-
-LogProb = Annotated[float, AfterValidator(_logprob)]
-TokenId = Annotated[int, Field(ge=0, lt=1 << 31)]
-
-
-class _Read(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
-
-
-class Listed(_Read):
-    """One of the likeliest tokens at a position."""
-
-    token: str
-    logprob: LogProb
-    bytes: list[int] | None = None
-
-
-class Position(_Read):
-    """A token of the answer and the likeliest ones in its place."""
-
-    token: str
-    logprob: LogProb
-    top_logprobs: list[Listed] | None = None
-
-
-class _Part(_Read):
-    type: str
-    text: str | None = None
-    refusal: str | None = None
-    thinking: str | list[_Part] | None = None
-
-
-class _Message(_Read):
-    content: str | list[_Part] | None = None
-    reasoning: str | None = None
-    reasoning_content: str | None = None
-    refusal: str | None = None
-
-
-class _ChatLogprobs(_Read):
-    content: list[Position] | None = None
-
-
-class _ChatChoice(_Read):
-    message: _Message = _Message()
-    finish_reason: str | None = None
-    logprobs: _ChatLogprobs | None = None
-
-
-class _TextLogprobs(_Read):
-    token_logprobs: list[LogProb | None] | None = None
-    top_logprobs: list[dict[str, LogProb | None] | None] | None = None
-
-
-class _Given(_Read):
-    logprob: LogProb
-
-
-class _ScoreChoice(_Read):
-    logprobs: _TextLogprobs | None = None
-    prompt_logprobs: list[dict[str, _Given] | None] | None = None
-
-
-class _TextChoice(_ScoreChoice):
-    text: str
-    finish_reason: str | None = None
-    token_ids: list[TokenId] | None = None
 
 
 def parsed(data: bytes) -> Any:
@@ -128,7 +53,7 @@ def read_chat(body: Mapping[str, Any], budget: int) -> Completion:
 
     Raises `Filtered` where it was withheld and `RowError` for one cut off by anything but its length.
     """
-    choice: _ChatChoice = _choice(body, _ChatChoice)
+    choice: ChatChoice = _choice(body, ChatChoice)
     message = choice.message
     if message.refusal:
         raise Filtered("the server's filter withheld the answer (refusal)")
@@ -152,12 +77,12 @@ _NO_TEXT = "the server's answer holds no text"
 
 def read_completion(body: Mapping[str, Any]) -> Completion:
     """Completion from a /v1/completions answer; raises as `read_chat` does."""
-    return _completed(_choice(body, _TextChoice), body)
+    return _completed(_choice(body, TextChoice), body)
 
 
 def read_rollout(body: Mapping[str, Any], *, logprobs: bool) -> Completion:
     """A completion with its token ids, and with one log-probability a token (nats) where asked for."""
-    choice: _TextChoice = _choice(body, _TextChoice)
+    choice: TextChoice = _choice(body, TextChoice)
     completion = _completed(choice, body)
     if not completion.token_ids:
         raise EngineError("the server leaves out token ids; it needs vLLM 0.20 or newer for return_token_ids")
@@ -179,7 +104,7 @@ def read_scores(body: Mapping[str, Any], tokens: Sequence[int]) -> dict[int, flo
     None where the server answered with its own likeliest tokens: it does not know `logprob_token_ids`.
     Raises `RowError` for a token that it named and did not score.
     """
-    choice: _ScoreChoice = _choice(body, _ScoreChoice)
+    choice: ScoreChoice = _choice(body, ScoreChoice)
     places = (choice.logprobs and choice.logprobs.top_logprobs) or []
     top = (places[0] if places else None) or {}
     found = {token: top.get(f"token_id:{token}") for token in tokens}
@@ -190,10 +115,10 @@ def read_scores(body: Mapping[str, Any], tokens: Sequence[int]) -> dict[int, flo
 
 def read_given(body: Mapping[str, Any], tokens: Sequence[int], start: int) -> list[float]:
     """log P (nats) of `tokens[start:]` from an answer to `given_payload`."""
-    choice: _ScoreChoice = _choice(body, _ScoreChoice)
+    choice: ScoreChoice = _choice(body, ScoreChoice)
     places = choice.prompt_logprobs or []
     if len(places) != len(tokens):
-        raise EngineError(
+        raise RowError(
             f"the server gave log-probabilities of {len(places)} of {len(tokens)} prompt tokens; serve the "
             "model with vLLM (`constitute serve`)"
         )
@@ -210,7 +135,7 @@ def read_positions(body: Mapping[str, Any]) -> list[Position]:
     Raises `RowError` where there are none, a token is listed twice, or the probabilities of a position add
     up to more than 1, and where the answer begins with reasoning.
     """
-    choice: _ChatChoice = _choice(body, _ChatChoice)
+    choice: ChatChoice = _choice(body, ChatChoice)
     if choice.message.refusal:
         raise Filtered("the server's filter withheld the answer (refusal)")
     if choice.finish_reason is not None:
@@ -235,7 +160,10 @@ def _checked(position: Position) -> Position:
     twice = next((token for place, token in enumerate(named) if token in named[:place]), None)
     if twice is not None:
         raise RowError(f"the server lists the token {harmless(twice)[:40]!r} twice among the likeliest")
-    total = math.fsum(math.exp(entry.logprob) for entry in listed)
+    values = [entry.logprob for entry in listed]
+    if all(entry.token != position.token for entry in listed):
+        values.append(position.logprob)
+    total = math.fsum(map(math.exp, values))
     if total > 1.0 + MASS_ABOVE_ONE:
         raise RowError(f"the probabilities that the server lists for one place add up to {total:.4g}")
     return position.model_copy(update={"top_logprobs": listed})
@@ -261,7 +189,7 @@ def _end(reason: str | None) -> FinishReason:
     raise RowError(f"the server ended the completion with {harmless(repr(reason))[:60]}, not stop or length")
 
 
-def _completed(choice: _TextChoice, body: Mapping[str, Any]) -> Completion:
+def _completed(choice: TextChoice, body: Mapping[str, Any]) -> Completion:
     return Completion(
         text=choice.text,
         token_ids=tuple(choice.token_ids or ()),
@@ -270,7 +198,7 @@ def _completed(choice: _TextChoice, body: Mapping[str, Any]) -> Completion:
     )
 
 
-def _texts(content: str | list[_Part] | None) -> tuple[str, str | None]:
+def _texts(content: str | list[Part] | None) -> tuple[str, str | None]:
     """(reasoning, text) of a message; text None where there is none."""
     if content is None or isinstance(content, str):
         return "", content
