@@ -124,9 +124,8 @@ class Renderer:
 
         Several come of several trained turns under a template that rewrites earlier ones: each answer is
         then trained in the context it is sampled in. `loss` may name places of turns; otherwise a turn's
-        `weight` (0 or 1) decides before it, and
-        what follows the last trained turn is cut. Raises `DataError` for a conversation the chat template
-        refuses, and where no turn bears loss.
+        `weight` (0 or 1) decides before it. What follows the last trained turn is cut. Raises `DataError`
+        for a conversation the chat template refuses, and where no turn bears loss.
         """
         places = trained_places(turns, loss)
         with _in_training(turns) as messages:
