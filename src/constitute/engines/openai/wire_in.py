@@ -181,7 +181,7 @@ def _choice(body: Mapping[str, Any], kind: type[Any]) -> Any:
 
 
 def _end(reason: str | None) -> FinishReason:
-    if reason in _ENDS:
+    if reason is not None and reason in _ENDS:
         return _ENDS[reason]
     if reason in ("content_filter", "refusal", "safety", "sensitive"):
         raise Filtered(f"the server's filter withheld the answer ({reason})")
