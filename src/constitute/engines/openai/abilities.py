@@ -226,8 +226,8 @@ def _found(dialect: Dialect, reply: Reply) -> Found:
     """The dialect with what the answer itself shows: how many tokens it lists, and whether it thinks."""
     choices = reply.body.get("choices") if isinstance(reply.body, dict) else None
     choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
-    message = choice.get("message") if isinstance(choice.get("message"), dict) else {}
-    thinks = bool(message.get("reasoning") or message.get("reasoning_content"))
+    message = choice.get("message")
+    thinks = isinstance(message, dict) and bool(message.get("reasoning") or message.get("reasoning_content"))
     return Found(replace(dialect, top=min(dialect.top, _listed(choice.get("logprobs")))), thinks)
 
 
