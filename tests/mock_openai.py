@@ -120,7 +120,7 @@ class MockServer:
         """Stop listening and drop every connection, as a crash would."""
         if self._runner is not None:
             runner, self._runner = self._runner, None
-            asyncio.run_coroutine_threadsafe(runner.cleanup(), self._loop).result(60)
+            asyncio.run_coroutine_threadsafe(_end(runner), self._loop).result(60)
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(60)
 
@@ -180,6 +180,15 @@ class MockServer:
 
     async def _reset(self, request: web.Request) -> web.Response:
         return web.json_response({"success": self.resets.pop(0) if self.resets else True})
+
+
+async def _end(runner: web.AppRunner) -> None:
+    """Close everything, and leave no answer waiting for its time."""
+    await runner.cleanup()
+    waiting = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
 
 
 def _response(reply: Answer) -> web.Response:

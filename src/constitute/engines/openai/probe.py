@@ -63,7 +63,7 @@ def read_models(base: str, reply: Reply, access: Access, served_name: str | None
         served=tuple(each["id"] for each in entries),
         is_vllm=entry.get("owned_by") == "vllm",
         context=limit if type(limit) is int and limit > 0 else None,
-        root=root if _is_name(root) else "",
+        root=str(root) if _is_name(root) else "",
     )
 
 

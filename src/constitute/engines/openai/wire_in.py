@@ -181,9 +181,8 @@ def _choice(body: Mapping[str, Any], kind: type[Any]) -> Any:
 
 
 def _end(reason: str | None) -> FinishReason:
-    end = _ENDS.get(reason or "")
-    if end is not None:
-        return end
+    if reason is not None and reason in _ENDS:
+        return _ENDS[reason]
     if reason in ("content_filter", "refusal", "safety", "sensitive"):
         raise Filtered(f"the server's filter withheld the answer ({reason})")
     raise RowError(f"the server ended the completion with {harmless(repr(reason))[:60]}, not stop or length")
