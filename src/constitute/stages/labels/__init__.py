@@ -13,7 +13,11 @@ if TYPE_CHECKING:
     from constitute.stages.labels.base import LabelMethod
 
 # Name -> "module:object" of its `LabelMethod`.
-LABEL_METHODS: dict[str, str] = {"choice": "constitute.stages.labels.choice:METHOD"}
+LABEL_METHODS: dict[str, str] = {
+    "choice": "constitute.stages.labels.choice:METHOD",
+    "likelihood": "constitute.stages.labels.likelihood:METHOD",
+    "reasoned": "constitute.stages.labels.reasoned:METHOD",
+}
 
 
 def label_method(name: str) -> LabelMethod:
