@@ -26,7 +26,13 @@ class FakeSample:
         return answer if isinstance(answer, Completion) else Completion(text=answer)
 
     async def choose(
-        self, request: Request, labels: Sequence[str], *, step: str, principle: Principle | None = None
+        self,
+        request: Request,
+        labels: Sequence[str],
+        *,
+        step: str,
+        principle: Principle | None = None,
+        spelled: bool = False,
     ) -> Choice:
         """Each label's probability from `rate`; None leaves it unscored."""
         self.asked.append((step, request, principle))
@@ -50,7 +56,7 @@ class FakeEngine:
     async def generate(self, request: Request) -> Completion:
         return await self.sample.generate(request, step="")
 
-    async def choose(self, request: Request, labels: Sequence[str]) -> Choice:
+    async def choose(self, request: Request, labels: Sequence[str], *, spelled: bool = False) -> Choice:
         return await self.sample.choose(request, labels, step="")
 
     async def close(self) -> None: ...

@@ -13,10 +13,10 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from constitute.engines.base import ModelIdentity
+from constitute.engines.base import Ability, ModelIdentity
 from constitute.errors import EngineError, PromptTooLong
 from constitute.types import Choice, Completion, Constitution, Message, Principle, Prompt, Request
 
@@ -74,6 +74,7 @@ class ScriptedEngine:
     """Answers at once, or after up to `delay_s`; logs each question to `log` before it answers."""
 
     context_length = 4096
+    lacks: Mapping[Ability, str] = {}
 
     def __init__(self, name: str = "scripted", log: Path | None = None, delay_s: float = 0.0) -> None:
         self.identity = ModelIdentity(engine="scripted", name=name)
@@ -96,7 +97,7 @@ class ScriptedEngine:
         words = [WORDS[byte % len(WORDS)] for byte in digest[: 3 + digest[0] % 6]]
         return Completion(text=" ".join(words), token_ids=tuple(digest[:8]))
 
-    async def choose(self, request: Request, labels: Sequence[str]) -> Choice:
+    async def choose(self, request: Request, labels: Sequence[str], *, spelled: bool = False) -> Choice:
         digest = await self._wait(request, labels)
         share = 0.05 + 0.9 * digest[0] / 255
         logprobs: tuple[float | None, ...] = (math.log(0.9 * share), math.log(0.9 * (1 - share)))

@@ -50,7 +50,7 @@ class Reader:
         chosen = random.Random(request.sampling.seed).choice(same)[1]
         return Completion(text=turned(chosen) if plain is None else chosen.text())
 
-    async def choose(self, request: Request, labels: Sequence[str]) -> Choice:
+    async def choose(self, request: Request, labels: Sequence[str], *, spelled: bool = False) -> Choice:
         """Log-odds of 3 for the side the principle takes, 0 where it takes none, and noise on top."""
         from constitute.pocket.wordings import read_wording
         from tools.pocket.opposites import read_turned

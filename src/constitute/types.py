@@ -195,7 +195,8 @@ class PrincipleVote(Record):
     """P(A) under one principle, by order. `p_ba` is already mapped back: P(A) with A shown second.
 
     A method that shows no order leaves `p_ba` None; one that measures no mass leaves the masses None.
-    `censored`: an option's probability was bounded, not measured.
+    `censored`: an option's probability was bounded, not measured, so the other's share is a lower bound.
+    `samples` counts the answers that a probability was counted from; 0 where it was read.
     """
 
     principle_id: str
@@ -205,6 +206,7 @@ class PrincipleVote(Record):
     mass_ab: float | None
     mass_ba: float | None
     censored: bool = False
+    samples: int = Field(default=0, ge=0)
 
     @property
     def p_a(self) -> float:

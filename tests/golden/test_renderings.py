@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from constitute.config import load_config
-from constitute.engines.base import ModelIdentity
+from constitute.engines.base import Ability, ModelIdentity
 from constitute.pipeline.chain import run_chain
 from constitute.pipeline.plan import claim_chain, plan_chain
 from constitute.store import Store
@@ -58,6 +58,7 @@ VALUES: dict[str, dict[str, Any]] = {
     "paraphrase": {"text": PRINCIPLE.compare},
     "critique": {"messages": MESSAGES, "answer": "It conserves moisture.", "principle": PRINCIPLE},
     "score": {"messages": MESSAGES, "answer": "It conserves moisture.", "principle": PRINCIPLE},
+    "yes_no": {"messages": MESSAGES, "answer": "It conserves moisture.", "principle": PRINCIPLE},
     "revise": {"messages": MESSAGES, "answer": "It conserves moisture.", "principle": PRINCIPLE},
     "evals_gate": {"behavior": "likes plain words", "statement": "Short words are best."},
     "evals_question": {"statement": "Short words are best."},
@@ -87,6 +88,7 @@ class Listener:
     """An engine that answers with fixed words and keeps every conversation."""
 
     identity = ModelIdentity(engine="listener", name="listener")
+    lacks: Mapping[Ability, str] = {}
     context_length = None
 
     def __init__(self) -> None:
@@ -109,7 +111,7 @@ class Listener:
         self.heard.append(f"{self.rendered(request).decode()}<< {answer}")
         return Completion(text=answer)
 
-    async def choose(self, request: Request, labels: Sequence[str]) -> Choice:
+    async def choose(self, request: Request, labels: Sequence[str], *, spelled: bool = False) -> Choice:
         self.heard.append(f"{self.rendered(request).decode()}<< {' or '.join(labels)}")
         return Choice(labels=tuple(labels), logprobs=(-0.5, -1.0))
 

@@ -70,6 +70,12 @@ class LabelConfig(Record):
     principles: Literal["one", "all"] | Annotated[int, Field(ge=1)] = "one"
     layout: Literal["shared", "paper"] = "shared"
     method: str = Field(default="choice", description="how a vote is taken, a name in LABEL_METHODS")
+    votes: Literal["logprobs", "sampled"] = Field(
+        default="logprobs", description="sampled counts answers, for a judge without log-probabilities"
+    )
+    samples: int = Field(
+        default=8, ge=1, le=1024, description="answers to a question where votes are sampled"
+    )
     min_mass: float = Field(default=0.1, ge=0, le=1, description="P(A)+P(B) below it abstains")
     likelihood: LikelihoodConfig = LikelihoodConfig()
     reasoning_tokens: int = Field(

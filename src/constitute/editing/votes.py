@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -14,7 +15,9 @@ from constitute.errors import Abstain, RowError, UsageError
 from constitute.pipeline.drive import run_jobs
 from constitute.pipeline.stage_run import Sampler, StageRun
 from constitute.progress import Progress, Silent
-from constitute.stages.labels.choice import comparison_turn, first_share
+from constitute.stages.labels import label_method
+from constitute.stages.labels.choice import comparison_turn
+from constitute.stages.labels.read import of_choice
 from constitute.stages.labels.stage import label, voters
 from constitute.store import Store
 from constitute.types import (
@@ -22,6 +25,7 @@ from constitute.types import (
     Comparison,
     Constitution,
     LabelledPair,
+    Message,
     Outcome,
     Principle,
     PrincipleVote,
@@ -103,7 +107,12 @@ async def vote(
 
 def wordings(row_id: str, sides: tuple[Constitution, Constitution], cfg: LabelConfig) -> dict[str, Principle]:
     """The wordings that vote on a pair under either constitution, and a principle of each."""
-    return {p.compare: p for side in reversed(sides) for p, _ in voters(row_id, cfg, side)}
+    return {wording_of(p, cfg): p for side in reversed(sides) for p, _ in voters(row_id, cfg, side)}
+
+
+def wording_of(principle: Principle, cfg: LabelConfig) -> str:
+    """The form of the principle that `label.method` puts to the model."""
+    return str(getattr(principle, label_method(cfg.method).form))
 
 
 def read_stored(
@@ -170,12 +179,18 @@ def _answers(store: Store) -> Answered:
     found: Answered = set()
     for outcome in store.outcomes("label"):
         for stage, request, answer in store.answers_of(outcome.row_id):
-            choice = answer.get("logprobs") or [None]
-            if stage == "label" and request["step"] in ("compare-ab", "compare-ba") and None not in choice:
-                text = request["messages"][-1]["content"]
-                share = first_share(Choice.model_validate(answer))
-                p_a = share if request["step"] == "compare-ab" else 1.0 - share
-                found.add((request["principle_id"], request["step"], _digest(text), p_a))
+            # An answer of before, to the letters alone, is not one to the letters however they are spelled.
+            if stage != "label" or request["step"] not in ("compare-ab", "compare-ba"):
+                continue
+            if not request.get("spelled"):
+                continue
+            try:
+                share = of_choice(Choice.model_validate(answer), "").shares[0]
+            except Abstain:
+                continue
+            p_a = share if request["step"] == "compare-ab" else 1.0 - share
+            messages = tuple(Message.model_validate(message) for message in request["messages"])
+            found.add((request["principle_id"], request["step"], _digest(messages), p_a))
     return found
 
 
@@ -188,9 +203,12 @@ def _still_valid(
 ) -> ByWording:
     """The row's votes that answer a question of now: the same text and the very number that came back.
 
-    An id alone says too little: the file may have changed since, or a template, or the layout.
+    An id alone says too little: the file may have changed since, or a template, or the layout. Votes of other
+    methods than `choice`, and sampled ones, are asked for again: their answers are in the store.
     """
     found: ByWording = {}
+    if cfg.method != "choice" or cfg.votes != "logprobs":
+        return found
     given = {vote.principle_id: vote for vote in row.label.votes}
     for wording, principle in wanted.items():
         voted = given.get(principle.id) or given.get(ids.get(principle.id, ""))
@@ -199,7 +217,7 @@ def _still_valid(
         if min(voted.mass_ab, voted.mass_ba) < max(cfg.min_mass, 1e-30):
             continue
         ab, ba = (
-            _digest(comparison_turn(pair, principle, cfg.layout)[-1].content)
+            _digest(comparison_turn(pair, principle, cfg.layout))
             for pair in (row.comparison, row.comparison.swap())
         )
         name = voted.principle_id
@@ -208,5 +226,6 @@ def _still_valid(
     return found
 
 
-def _digest(text: str) -> bytes:
+def _digest(messages: Sequence[Message]) -> bytes:
+    text = json.dumps([[message.role, message.content] for message in messages])
     return hashlib.sha256(text.encode()).digest()[:16]

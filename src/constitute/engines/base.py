@@ -56,10 +56,12 @@ class Engine(Protocol):
 
     async def generate(self, request: Request) -> Completion: ...
 
-    async def choose(self, request: Request, labels: Sequence[str]) -> Choice:
+    async def choose(self, request: Request, labels: Sequence[str], *, spelled: bool = False) -> Choice:
         """Log-probabilities of `labels` as the next text of the assistant's turn.
 
-        A label of several tokens is scored exactly, as the sum over its tokens.
+        A label of several tokens is scored exactly, as the sum over its tokens. With `spelled`, labels are
+        options that a question offers: each counts however it is spelled (`engines.spelling`), and answers
+        that begin with a longer one, as 10 does with 1, count for that one alone.
         """
         ...
 

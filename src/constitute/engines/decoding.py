@@ -137,6 +137,25 @@ def score_batch(
     ]
 
 
+def next_batch(
+    model: Any, prompts: Sequence[Sequence[int]], tokens: Sequence[Sequence[int]], *, pad: int
+) -> list[list[float]]:
+    """log P (nats, temperature 1) of each of a prompt's `tokens` as the one that comes next; one pass."""
+    import torch
+
+    ids, mask, positions = left_padded(prompts, pad, model.device)
+    with torch.no_grad():
+        logits = model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            use_cache=False,
+            logits_to_keep=1,
+        ).logits
+    logprobs_BV = logits[:, -1].float().log_softmax(-1)
+    return [logprobs_BV[row, list(asked)].tolist() for row, asked in enumerate(tokens)]
+
+
 def _generator(seed: int | None) -> Any:
     import torch
 

@@ -86,8 +86,11 @@ class FakeEngine:
             prompt_tokens=prompt_tokens,
         )
 
-    async def choose(self, request: Request, labels: Sequence[str]) -> Choice:
-        """Log-probabilities that share 0.9 of the mass; a label's weight depends on the whole prompt."""
+    async def choose(self, request: Request, labels: Sequence[str], *, spelled: bool = False) -> Choice:
+        """Log-probabilities that share 0.9 of the mass; a label's weight depends on the whole prompt.
+
+        A label has no other spellings here.
+        """
         await self._begin(request)
         weights = []
         for label in labels:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from constitute.engines.base import Ability, ModelIdentity, as_bytes, check_length
-from constitute.engines.decoding import Sampled, sample_batch, score_batch
+from constitute.engines.base import Ability, Ids, ModelIdentity, as_bytes, branches, check_length
+from constitute.engines.choosing import choose_by_ids
+from constitute.engines.decoding import Sampled, next_batch, sample_batch, score_batch
 from constitute.engines.identity import model_fingerprint, tensor_bytes, weights_fingerprint
 from constitute.engines.locate import reason_of, snapshot
 from constitute.engines.render import Renderer
@@ -25,8 +26,18 @@ if TYPE_CHECKING:
 _BATCH = 64
 _WINDOW_S = 0.005
 
-# (prompt ids, sampling or None to score, completion ids to score)
-Job = tuple[tuple[int, ...], SamplingParams | None, tuple[int, ...]]
+Kind = Literal["sample", "score", "next"]
+
+
+class Job(NamedTuple):
+    """A completion to sample, one to score, or tokens to score as the next one."""
+
+    kind: Kind
+    prompt: Ids
+    tokens: Ids = ()
+    sampling: SamplingParams = SamplingParams()
+
+
 Waiting = tuple[Job, "asyncio.Future[Any]"]
 
 
@@ -80,23 +91,35 @@ class TransformersEngine:
         """One completion; text past the context's end is cut and finishes with "length"."""
         prompt = self._renderer.ids(request)
         check_length(len(prompt), self._limit)
-        completion: Completion = await self._submit((prompt, request.sampling, ()))
+        completion: Completion = await self._submit(Job("sample", prompt, sampling=request.sampling))
         return completion.model_copy(update={"logprobs": ()})
 
-    async def choose(self, request: Request, labels: Sequence[str]) -> Choice:
-        """Exact log-probabilities, each label teacher-forced after the context."""
-        context = self._renderer.ids(request)
-        ids = [self._renderer.label_ids(request, label) for label in labels]
-        check_length(len(context) + max(map(len, ids)) - 1, self._limit)
-        scores = await asyncio.gather(*(self._submit((context, None, label)) for label in ids))
-        return Choice(labels=tuple(labels), logprobs=tuple(sum(score) for score in scores))
+    async def choose(self, request: Request, labels: Sequence[str], *, spelled: bool = False) -> Choice:
+        """Exact log-probabilities: a pass for each distinct beginning of the labels, or each label if fewer.
+
+        Labels of many tokens, such as whole replies, are teacher-forced.
+        """
+        if not spelled:
+            context = self._renderer.ids(request)
+            ids = [self._renderer.label_ids(request, label) for label in labels]
+            if len(branches(ids)) > len(ids):
+                check_length(len(context) + max(map(len, ids)) - 1, self._limit)
+                scores = await asyncio.gather(*(self._submit(Job("score", context, label)) for label in ids))
+                return Choice(labels=tuple(labels), logprobs=tuple(sum(score) for score in scores))
+        return await choose_by_ids(
+            self._renderer, request, labels, self._next, limit=self._limit, spelled=spelled
+        )
+
+    async def _next(self, prompt: Ids, tokens: Sequence[int]) -> dict[int, float]:
+        found = await self._submit(Job("next", prompt, tuple(tokens)))
+        return dict(zip(tokens, found, strict=True))
 
     async def score(self, request: Request, text: str) -> Score:
         """Log-probabilities of `text` as the answer, teacher-forced."""
         context = self._renderer.ids(request)
         ids = self._renderer.label_ids(request, text)
         check_length(len(context) + len(ids) - 1, self._limit)
-        return Score(token_ids=ids, logprobs=tuple(await self._submit((context, None, ids))))
+        return Score(token_ids=ids, logprobs=tuple(await self._submit(Job("score", context, ids))))
 
     @property
     def lacks(self) -> Mapping[Ability, str]:
@@ -114,7 +137,8 @@ class TransformersEngine:
         for index, prompt in enumerate(prompts):
             check_length(len(prompt), self._limit)
             seed = None if sampling.seed is None else sampling.seed + index
-            jobs.append((tuple(prompt), sampling.model_copy(update={"seed": seed}), ()))
+            seeded = sampling.model_copy(update={"seed": seed})
+            jobs.append(Job("sample", tuple(prompt), sampling=seeded))
         completions: list[Completion] = self._in_batches(jobs, self._sample)
         return completions if logprobs else [c.model_copy(update={"logprobs": ()}) for c in completions]
 
@@ -122,8 +146,8 @@ class TransformersEngine:
         self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
     ) -> list[list[float]]:
         """Exact log-probabilities of given tokens."""
-        jobs: list[Job] = [
-            (tuple(prompt), None, tuple(completion))
+        jobs = [
+            Job("score", tuple(prompt), tuple(completion))
             for prompt, completion in zip(prompts, completions, strict=True)
         ]
         return self._in_batches(jobs, self._score)
@@ -168,17 +192,17 @@ class TransformersEngine:
         while self._waiting:
             await asyncio.sleep(_WINDOW_S)
             # One kind of work a batch: whatever the oldest request wants.
-            scoring = bool(self._waiting) and self._waiting[0][0][1] is None
+            kind = self._waiting[0][0].kind if self._waiting else "sample"
             batch: list[Waiting] = []
             left: list[Waiting] = []
             for item in self._waiting:
-                fits = (item[0][1] is None) == scoring and len(batch) < self._batch
+                fits = item[0].kind == kind and len(batch) < self._batch
                 (batch if fits else left).append(item)
             self._waiting = left
             live = [(job, future) for job, future in batch if not future.done()]
             if not live:
                 continue
-            work = self._score if scoring else self._sample
+            work = {"sample": self._sample, "score": self._score, "next": self._score_next}[kind]
             try:
                 answers = await asyncio.to_thread(work, [job for job, _ in live])
             except Exception as problem:
@@ -201,11 +225,18 @@ class TransformersEngine:
         ]
 
     def _score(self, jobs: Sequence[Job]) -> list[Any]:
-        return score_batch(self._model, [job[0] for job in jobs], [job[2] for job in jobs], pad=self._pad)
+        return score_batch(
+            self._model, [job.prompt for job in jobs], [job.tokens for job in jobs], pad=self._pad
+        )
+
+    def _score_next(self, jobs: Sequence[Job]) -> list[Any]:
+        return next_batch(
+            self._model, [job.prompt for job in jobs], [job.tokens for job in jobs], pad=self._pad
+        )
 
     def _sample(self, jobs: Sequence[Job]) -> list[Any]:
-        samplings = [job[1] for job in jobs if job[1] is not None]
-        prompts = [job[0] for job in jobs]
+        samplings = [job.sampling for job in jobs]
+        prompts = [job.prompt for job in jobs]
         rows = sample_batch(
             self._model,
             prompts,

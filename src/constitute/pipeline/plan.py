@@ -120,6 +120,15 @@ def claim_chain(plan: Plan, engine: Engine, judge: Engine | None, store: Store) 
         claim(store, name, _settings(plan, name, answering(step.spec, engine, judge).identity))
 
 
+def check_abilities(plan: Plan, engine: Engine, judge: Engine | None) -> None:
+    """Raise `UsageError` where a stage needs what its model lacks, before anything is asked or noted."""
+    for name, step in plan.steps.items():
+        asked = answering(step.spec, engine, judge)
+        for ability in step.spec.needs(step.settings):
+            if ability in asked.lacks:
+                raise UsageError(f"{name} cannot run with {asked.identity.name}: {asked.lacks[ability]}")
+
+
 def _settings(plan: Plan, name: str, identity: ModelIdentity | None) -> dict[str, Any]:
     settings = stage_settings(name, plan.config, plan.constitution, identity)
     if plan.pairs is not None:

@@ -11,7 +11,7 @@ from constitute.constitution.read import load_constitution
 from constitute.engines import named_model, use_engine
 from constitute.engines.base import Engine
 from constitute.pipeline.chain import run_chain
-from constitute.pipeline.plan import Plan, check_claims, claim_chain, plan_chain
+from constitute.pipeline.plan import Plan, check_abilities, check_claims, claim_chain, plan_chain
 from constitute.pipeline.stage_run import Counts
 from constitute.progress import Progress, Silent
 from constitute.store import Store
@@ -71,6 +71,7 @@ async def _run(
         judge = None
         if judged and not only_judged:
             judge = await opened.enter_async_context(use_engine(config.judge, config.engine))
+        check_abilities(plan, engine, judge)
         claim_chain(plan, engine, judge, store)
         save_config(config.run, config)
         for stage in plan.steps:

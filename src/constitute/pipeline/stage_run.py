@@ -71,6 +71,7 @@ class Question(Record):
     principle_id: str = ""
     principle_sha256: str = ""
     labels: tuple[str, ...] = ()
+    spelled: bool = False
     text_sha256: str = ""
     thinking: int = 0
 
@@ -182,17 +183,25 @@ class Sampler:
         return completion
 
     async def choose(
-        self, request: Request, labels: Sequence[str], *, step: str, principle: Principle | None = None
+        self,
+        request: Request,
+        labels: Sequence[str],
+        *,
+        step: str,
+        principle: Principle | None = None,
+        spelled: bool = False,
     ) -> Choice:
         """Log-probabilities of the labels, None for one the server did not score.
 
         The same question of two rows is asked once.
         """
         run = self._run
-        question = self._question(request, step=step, principle=principle, labels=tuple(labels))
+        question = self._question(
+            request, step=step, principle=principle, labels=tuple(labels), spelled=spelled
+        )
 
         async def ask() -> tuple[dict[str, Any], str]:
-            choice = await run.engine.choose(request, labels)
+            choice = await run.engine.choose(request, labels, spelled=spelled)
             missing = [label for label, value in zip(labels, choice.logprobs, strict=True) if value is None]
             reason = f"{step}: the server did not score {', '.join(missing)}" if missing else ""
             return choice.model_dump(mode="json"), reason
@@ -219,6 +228,7 @@ class Sampler:
         principle: Principle | None,
         index: int = 0,
         labels: tuple[str, ...] = (),
+        spelled: bool = False,
         text: str = "",
     ) -> Question:
         run = self._run
@@ -233,6 +243,7 @@ class Sampler:
             principle_id=principle.id if principle else "",
             principle_sha256=hashlib.sha256(principle.text.encode()).hexdigest() if principle else "",
             labels=labels,
+            spelled=spelled,
             text_sha256=hashlib.sha256(text.encode()).hexdigest() if text else "",
             thinking=request.thinking,
         )
@@ -275,7 +286,7 @@ class Sampler:
 
 def _note(question: Question, request: Request) -> dict[str, Any]:
     """The request as it is kept beside its answer, readable without the key."""
-    asked = question.model_dump(mode="json", include={"step", "index", "principle_id", "labels"})
+    asked = question.model_dump(mode="json", include={"step", "index", "principle_id", "labels", "spelled"})
     return {**asked, **request.model_dump(mode="json")}
 
 

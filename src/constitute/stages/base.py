@@ -11,7 +11,7 @@ from constitute.constitution.read import constitution_hash
 from constitute.errors import UsageError
 from constitute.stages import stage_spec
 from constitute.templates import template_hash
-from constitute.types import Choice, Completion, Constitution, Principle, Record, Request, Score
+from constitute.types import Ability, Choice, Completion, Constitution, Principle, Record, Request, Score
 
 
 class Sample(Protocol):
@@ -28,9 +28,18 @@ class Sample(Protocol):
         ...
 
     async def choose(
-        self, request: Request, labels: Sequence[str], *, step: str, principle: Principle | None = None
+        self,
+        request: Request,
+        labels: Sequence[str],
+        *,
+        step: str,
+        principle: Principle | None = None,
+        spelled: bool = False,
     ) -> Choice:
-        """Log-probabilities of exactly these labels as the assistant's next text."""
+        """Log-probabilities of exactly these labels as the assistant's next text.
+
+        `spelled` counts a label however it is spelled: for options that the question offers.
+        """
         ...
 
     async def score(
@@ -54,6 +63,10 @@ def _no_check(settings: Any) -> None:
     return None
 
 
+def _no_needs(settings: Any) -> tuple[Ability, ...]:
+    return ()
+
+
 @dataclass(frozen=True)
 class StageSpec:
     """A stage of the chain.
@@ -61,7 +74,8 @@ class StageSpec:
     `reads` says where it stands: `prompt` (a prompt's n samples begin with it), `response` (a `Response` in,
     a `Response` out, in the order of `chain`), or `pair` (a `Comparison` in; the last stage of a chain).
     `settings` is the class of its section in run.yaml. `templates` names the prompt templates its questions
-    are made of. Settings in `may_grow` add rows and change none. Raise `version` when the same request would
+    are made of. `needs` names what the model must be able to do; one that cannot is refused before the run.
+    Settings in `may_grow` add rows and change none. Raise `version` when the same request would
     be put together in another way: it is part of every cache key.
     """
 
@@ -73,6 +87,7 @@ class StageSpec:
     revises: bool = False
     templates: Callable[[Any], tuple[str, ...]] = _no_templates
     check: Callable[[Any], None] = _no_check
+    needs: Callable[[Any], tuple[Ability, ...]] = _no_needs
     may_grow: frozenset[str] = frozenset()
     version: int = 1
 

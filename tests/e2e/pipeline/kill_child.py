@@ -45,9 +45,9 @@ class Logged:
         os.write(self._log, f"{question_id(request)}\n".encode())
         return await self._engine.generate(request)
 
-    async def choose(self, request: Request, labels: Sequence[str]) -> Choice:
+    async def choose(self, request: Request, labels: Sequence[str], *, spelled: bool = False) -> Choice:
         os.write(self._log, f"{question_id(request, labels)}\n".encode())
-        return await self._engine.choose(request, labels)
+        return await self._engine.choose(request, labels, spelled=spelled)
 
     async def close(self) -> None:
         await self._engine.close()

@@ -52,7 +52,7 @@ class Taste:
             return Completion(text="The same.")
         return Completion(text="A very calm reply." if "calm" in last else "A brief reply.")
 
-    async def choose(self, request: Request, labels: Sequence[str]) -> Choice:
+    async def choose(self, request: Request, labels: Sequence[str], *, spelled: bool = False) -> Choice:
         self.asked += 1
         text = request.messages[-1].content
         first = text.index("(A)")

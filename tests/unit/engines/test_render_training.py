@@ -67,7 +67,7 @@ def test_the_cache_key_of_a_request_is_the_same_in_every_version():
         step="response",
         index=0,
     )
-    assert question.key() == "89a117519d64bf413f2fa3467de06d36c13c388cf8dd2ea3aaac05ffae9c91b0"
+    assert question.key() == "dfc7f947e1339d1f30a84e0283078de11dd82039026bcceb372d3aa53da15576"
     fake = hashlib.sha256(FakeEngine("f", EngineConfig(kind="fake")).rendered(request)).hexdigest()
     assert fake == "31e87fb66c1f12bfbcad7954e3ce5e9b4bdea22b36a2044efa28845d7b8108b3"
 

@@ -31,7 +31,13 @@ class Asked:
         return Completion(text=self.answers.pop(0))
 
     async def choose(
-        self, request: Request, labels: Sequence[str], *, step: str, principle: Principle | None = None
+        self,
+        request: Request,
+        labels: Sequence[str],
+        *,
+        step: str,
+        principle: Principle | None = None,
+        spelled: bool = False,
     ) -> Choice:
         raise AssertionError("these stages choose nothing")
 

@@ -32,8 +32,8 @@ from constitute.pipeline.stage_run import Sampler, StageRun
 from constitute.progress import Progress, Silent
 from constitute.stages.base import Sample
 from constitute.stages.generate import generate, response_id
-from constitute.stages.labels.base import ONE_TOKEN
-from constitute.stages.labels.choice import LABELS, check_mass, vote_of
+from constitute.stages.labels.choice import LABELS, vote_of
+from constitute.stages.labels.read import read
 from constitute.stages.labels.stage import label
 from constitute.stages.revise import revise
 from constitute.store import Store
@@ -44,7 +44,6 @@ from constitute.types import (
     Message,
     PrincipleVote,
     Prompt,
-    Request,
     Response,
     Status,
 )
@@ -218,16 +217,14 @@ class _Comparer:
 async def neutral_vote(pair: Comparison, sample: Sample, cfg: LabelConfig) -> PrincipleVote:
     """P(A) of a judge that is given no principle (`prompts/compare_neutral.j2`), in both orders.
 
-    Raises `Abstain` for a label that was not scored and for label mass under `cfg.min_mass`.
+    Raises `Abstain` as `stages.labels.read` does.
     """
-    choices = []
+    readings = []
     for order, row in (("neutral-ab", pair), ("neutral-ba", pair.swap())):
         text = render("compare_neutral", messages=row.prompt.messages, a=row.a, b=row.b)
-        request = Request(messages=(Message(role="user", content=text),), sampling=ONE_TOKEN)
-        choice = await sample.choose(request, LABELS, step=order)
-        check_mass(choice, order, cfg.min_mass)
-        choices.append(choice)
-    return vote_of(choices[0], choices[1])
+        asked = ((Message(role="user", content=text),), order, None)
+        readings.append(await read(sample, asked, LABELS, cfg, order))
+    return vote_of(readings[0], readings[1])
 
 
 async def _tried(work: Awaitable[T]) -> T | RowError | Abstain:

@@ -10,7 +10,7 @@ from constitute.blocking import block
 from constitute.config import LabelConfig, RunConfig
 from constitute.editing.diff.changes import Changes, changes_between
 from constitute.editing.diff.effect import Effect, PairEffect, Side, effect_of, pair_effect
-from constitute.editing.votes import ByWording, Stored, other_model, read_stored, vote, wordings
+from constitute.editing.votes import ByWording, Stored, other_model, read_stored, vote, wording_of, wordings
 from constitute.engines import named_model, use_engine
 from constitute.engines.base import Engine
 from constitute.pipeline.session import open_store
@@ -133,10 +133,11 @@ class _Work:
         """The pair's votes under a constitution; like the stage label, all of them or none."""
         votes: list[PrincipleVote] = []
         for principle, weight in voters(row.id, self.config.label, constitution):
-            found = self.votes[row.id, principle.compare]
+            wording = wording_of(principle, self.config.label)
+            found = self.votes[row.id, wording]
             if isinstance(found, str):
                 return found
-            self.taken.add((row.id, principle.compare))
+            self.taken.add((row.id, wording))
             votes.append(found.model_copy(update={"principle_id": principle.id, "weight": weight}))
         return tuple(votes)
 
@@ -181,8 +182,9 @@ async def _ask_one(
     )
     work.asked += votes.asked
     work.reused += votes.reused
-    work.votes |= {(row.id, principle.compare): row.label.votes[0] for row in votes.labelled}
-    work.votes |= {(row.row_id, principle.compare): row.reason or "" for row in votes.without}
+    wording = wording_of(principle, work.config.label)
+    work.votes |= {(row.id, wording): row.label.votes[0] for row in votes.labelled}
+    work.votes |= {(row.row_id, wording): row.reason or "" for row in votes.without}
     work.failed += sum(row.status == "failed" for row in votes.without)
 
 

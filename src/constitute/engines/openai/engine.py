@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -13,10 +12,9 @@ from constitute.engines.base import (
     Ability,
     ModelIdentity,
     as_bytes,
-    branches,
     check_length,
-    label_logprob,
 )
+from constitute.engines.choosing import choose_by_ids
 from constitute.engines.identity import model_fingerprint
 from constitute.engines.openai import wire
 from constitute.engines.openai.http import Transport
@@ -94,21 +92,15 @@ class OpenAIEngine:
         payload = wire.completion_payload(self._server.model, prompt, request.sampling, self._limit)
         return wire.read_completion(await self._transport.post("/v1/completions", payload))
 
-    async def choose(self, request: Request, labels: Sequence[str]) -> Choice:
+    async def choose(self, request: Request, labels: Sequence[str], *, spelled: bool = False) -> Choice:
         """Exact where token ids are sent; else from the top log-probabilities, None for a missing label."""
         if self._renderer is None:
             payload = wire.chat_scoring_payload(self._server.model, self._messages(request))
             body = await self._transport.post("/v1/chat/completions", payload)
             return wire.read_top_logprobs(body, labels)
-        context = self._renderer.ids(request)
-        ids = [self._renderer.label_ids(request, label) for label in labels]
-        wanted = branches(ids)
-        check_length(len(context) + max(map(len, wanted)), self._limit)
-        answers = await asyncio.gather(
-            *(self._score(context + prefix, tokens) for prefix, tokens in wanted.items())
+        return await choose_by_ids(
+            self._renderer, request, labels, self._score, limit=self._limit, spelled=spelled
         )
-        scores = dict(zip(wanted, answers, strict=True))
-        return Choice(labels=tuple(labels), logprobs=tuple(label_logprob(label, scores) for label in ids))
 
     async def score(self, request: Request, text: str) -> Score:
         """Log-probabilities of `text` as the answer. Raises `UsageError` where the server gets messages."""

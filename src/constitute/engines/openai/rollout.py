@@ -82,10 +82,10 @@ class RolloutServer:
         with self._asking():
             return await self._engine.generate(request)
 
-    async def choose(self, request: Request, labels: Sequence[str]) -> Choice:
+    async def choose(self, request: Request, labels: Sequence[str], *, spelled: bool = False) -> Choice:
         """Exact log-probabilities of the labels, as `OpenAIEngine` scores them."""
         with self._asking():
-            return await self._engine.choose(request, labels)
+            return await self._engine.choose(request, labels, spelled=spelled)
 
     async def score(self, request: Request, text: str) -> Score:
         """Log-probabilities of `text` as the answer, as `OpenAIEngine` scores it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import logging
 import os
@@ -12,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from constitute.engines.base import (
     Ability,
+    Ids,
     ModelIdentity,
     as_bytes,
-    branches,
     check_length,
-    label_logprob,
 )
+from constitute.engines.choosing import choose_by_ids
 from constitute.engines.identity import model_fingerprint, tensor_bytes, weights_fingerprint
 from constitute.engines.locate import reason_of, snapshot
 from constitute.engines.render import Renderer
@@ -91,20 +90,16 @@ class VLLMEngine:
         check_length(len(prompt), self._limit)
         return _completion(await self._loop.submit(prompt, _sampling(request.sampling, logprobs=False)))
 
-    async def choose(self, request: Request, labels: Sequence[str]) -> Choice:
+    async def choose(self, request: Request, labels: Sequence[str], *, spelled: bool = False) -> Choice:
         """Exact log-probabilities: one token position a distinct label prefix, scored in one step."""
-        context = self._renderer.ids(request)
-        ids = [self._renderer.label_ids(request, label) for label in labels]
-        wanted = branches(ids)
-        check_length(len(context) + max(map(len, wanted)), self._limit)
-        outputs = await asyncio.gather(
-            *(self._loop.submit(context + prefix, _scoring(tokens)) for prefix, tokens in wanted.items())
+        return await choose_by_ids(
+            self._renderer, request, labels, self._next, limit=self._limit, spelled=spelled
         )
-        scores = {
-            prefix: {token: output.outputs[0].logprobs[0][token].logprob for token in tokens}
-            for (prefix, tokens), output in zip(wanted.items(), outputs, strict=True)
-        }
-        return Choice(labels=tuple(labels), logprobs=tuple(label_logprob(label, scores) for label in ids))
+
+    async def _next(self, prompt: Ids, tokens: Sequence[int]) -> dict[int, float]:
+        output = await self._loop.submit(prompt, _scoring(tokens))
+        found = output.outputs[0].logprobs[0]
+        return {token: found[token].logprob for token in tokens}
 
     async def score(self, request: Request, text: str) -> Score:
         """Log-probabilities of `text` as the answer, from one pass over prompt and text."""

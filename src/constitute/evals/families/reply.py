@@ -91,7 +91,7 @@ async def gate_reply(item: EvalItem, principle: Principle, sample: Sample, cfg: 
         text = render("compare", messages=messages, a=a, b=b, principle=principle)
         asked = Request(messages=(Message(role="user", content=text),))
         step = "compare-revision-first" if first else "compare-revision-second"
-        choice = await sample.choose(asked, ("A", "B"), step=step, principle=principle)
+        choice = await sample.choose(asked, ("A", "B"), step=step, principle=principle, spelled=True)
         p_a, p_b = choice.logprobs
         if p_a is None or p_b is None:
             raise Abstain(f"label {'A' if p_a is None else 'B'!r} was not scored")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from constitute.config import LabelConfig
 from constitute.errors import Abstain, RowError
@@ -28,12 +28,16 @@ class LabelMethod:
     """A way to take a vote.
 
     `needs` are the abilities of an engine without which it cannot vote; what an engine lacks is said before
-    the run. `ordered`: the pair is shown in both orders. `templates` names the prompt templates it asks with.
+    the run. `ordered`: the pair is shown in both orders. `sampled`: it can count sampled answers too
+    (`label.votes: sampled`), and then needs nothing. `form` is the form of a principle that it shows.
+    `templates` names the prompt templates it asks with.
     """
 
     vote: Vote
     needs: tuple[Ability, ...] = ()
     ordered: bool = True
+    sampled: bool = False
+    form: Literal["compare", "text"] = "compare"
     templates: Callable[[LabelConfig], tuple[str, ...]] = _no_templates
 
 

@@ -6,11 +6,14 @@ clamped to 40-60 %. Deviates in showing the pair in both orders.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from constitute.config import LabelConfig
 from constitute.errors import RowError
 from constitute.stages.base import Sample
 from constitute.stages.labels.base import ONE_TOKEN, LabelMethod, together
-from constitute.stages.labels.choice import LABELS, check_mass, first_share
+from constitute.stages.labels.choice import LABELS, vote_of
+from constitute.stages.labels.read import Reading, checked, of_choice
 from constitute.templates import render
 from constitute.types import Comparison, Message, Principle, PrincipleVote, Request, SamplingParams
 
@@ -24,45 +27,36 @@ async def reasoned(
 
     Raises `Abstain` as `choice` does, and `RowError` where a reasoning is empty or cut short.
     """
-    (ab, mass_ab), (ba, mass_ba) = await together(
-        [
-            _order(order, pair, principle, sample, cfg)
-            for order, pair in (("ab", row), ("ba", row.swap()))
-        ]
+    ab, ba = await together(
+        [_order(order, pair, principle, sample, cfg) for order, pair in (("AB", row), ("BA", row.swap()))]
     )
-    return PrincipleVote(
-        principle_id=principle.id,
-        weight=weight,
-        p_ab=ab,
-        p_ba=1.0 - ba,
-        mass_ab=mass_ab,
-        mass_ba=mass_ba,
-    )
+    return vote_of(ab, ba, principle.id, weight)
 
 
 async def _order(
     order: str, pair: Comparison, principle: Principle, sample: Sample, cfg: LabelConfig
-) -> tuple[float, float]:
-    """Clamped P(the answer shown first), and the mass of both options."""
+) -> Reading:
+    """The clamped reading of the choice that follows the reasoning, for the pair in one order."""
     text = render(QUESTION, messages=pair.prompt.messages, a=pair.a, b=pair.b, principle=principle)
     asked = Request(
         messages=(Message(role="user", content=text),),
         prefill=render(REASONING, reasoning=""),
         sampling=SamplingParams(max_tokens=cfg.reasoning_tokens, temperature=cfg.reasoning_temperature),
     )
-    said = await sample.generate(asked, step=f"reason-{order}", principle=principle)
-    reasoning = said.text.strip()
+    said = await sample.generate(asked, step=f"reason-{order.lower()}", principle=principle)
+    where, reasoning = f"under {principle.id}, order {order}", said.text.strip()
     if not reasoning:
-        raise RowError(f"the reasoning under {principle.id}, order {order.upper()}, is empty")
-    begun = asked.model_copy(
-        update={"prefill": render(REASONING, reasoning=reasoning), "sampling": ONE_TOKEN}
-    )
-    choice = await sample.choose(
-        begun, LABELS, step=f"reasoned-{order}", principle=principle, spelled=True
-    )
-    check_mass(choice, f"under {principle.id}, order {order.upper()}", cfg.min_mass)
-    low, high = cfg.clamp
-    return min(max(first_share(choice), low), high), choice.mass
+        raise RowError(f"the reasoning is empty {where}")
+    begun = asked.model_copy(update={"prefill": render(REASONING, reasoning=reasoning), "sampling": ONE_TOKEN})
+    step = f"reasoned-{order.lower()}"
+    choice = await sample.choose(begun, LABELS, step=step, principle=principle, spelled=True)
+    return clamped(checked(of_choice(choice, where), LABELS, cfg, where), cfg.clamp)
+
+
+def clamped(reading: Reading, bounds: tuple[float, float]) -> Reading:
+    """The reading with both shares within `bounds`, which lie at equal distance from 1/2."""
+    first = min(max(reading.shares[0], bounds[0]), bounds[1])
+    return replace(reading, shares=(first, 1.0 - first))
 
 
 def _templates(cfg: LabelConfig) -> tuple[str, ...]:

@@ -6,11 +6,19 @@ import math
 
 from constitute.config import LabelConfig
 from constitute.constitution.draw import draw
-from constitute.errors import Abstain
+from constitute.errors import Abstain, UsageError
 from constitute.stages.base import Sample, StageSpec
 from constitute.stages.labels import label_method
 from constitute.stages.labels.base import together
-from constitute.types import Comparison, Constitution, LabelledPair, PreferenceLabel, Principle, Response
+from constitute.types import (
+    Ability,
+    Comparison,
+    Constitution,
+    LabelledPair,
+    PreferenceLabel,
+    Principle,
+    Response,
+)
 
 
 async def label(
@@ -18,8 +26,8 @@ async def label(
 ) -> LabelledPair:
     """The pair with P(A) as the weighted mean of its votes, one vote a principle.
 
-    Raises `Abstain` for equal answers, for a label that was not scored, and for label mass under
-    `cfg.min_mass`: a pair is labelled by every principle asked, or not at all.
+    Raises `Abstain` for equal answers and where a method does, such as for mass under `cfg.min_mass`: a pair
+    is labelled by every principle asked, or not at all.
     """
     if row.a == row.b:
         raise Abstain("the two answers are equal")
@@ -82,7 +90,19 @@ def _templates(cfg: LabelConfig) -> tuple[str, ...]:
 
 
 def _check(cfg: LabelConfig) -> None:
-    label_method(cfg.method)
+    method = label_method(cfg.method)
+    if cfg.votes == "sampled" and not method.sampled:
+        raise UsageError(
+            f"label.method: {cfg.method} takes no sampled votes; set label.votes=logprobs, or "
+            "label.method=choice"
+        )
 
 
-STAGE = StageSpec(reads="pair", work=label, settings=LabelConfig, templates=_templates, check=_check)
+def needs(cfg: LabelConfig) -> tuple[Ability, ...]:
+    """What the judge must be able to do; nothing where answers are sampled."""
+    return () if cfg.votes == "sampled" else label_method(cfg.method).needs
+
+
+STAGE = StageSpec(
+    reads="pair", work=label, settings=LabelConfig, templates=_templates, check=_check, needs=needs
+)

@@ -17,16 +17,18 @@ from constitute.config import LabelConfig, RunConfig
 from constitute.constitution.read import constitution_hash, load_constitution
 from constitute.engines import is_url, open_engine
 from constitute.engines.base import Engine
-from constitute.errors import DataError, RowError, UsageError
+from constitute.errors import Abstain, DataError, RowError, UsageError
 from constitute.packaged import model_path
-from constitute.stages.labels.base import ONE_TOKEN
+from constitute.pipeline.stage_run import derive_seed
+from constitute.stages.base import Sample
+from constitute.stages.labels.rating import RATINGS, expected_rating, score_turn
+from constitute.stages.labels.read import read
 from constitute.stages.labels.stage import voters
-from constitute.templates import render, template_hash
+from constitute.templates import template_hash
 from constitute.train.common.artefact import model_identity
 from constitute.train.rewards.parts import Opening, RewardFunction
-from constitute.types import Choice, Completion, Constitution, Message, Principle, Prompt, Request
+from constitute.types import Choice, Completion, Constitution, Principle, Prompt, Request, Score
 
-RATINGS = tuple(str(rating) for rating in range(1, 11))
 _MIDDLE, _HALF = 5.5, 4.5
 
 
@@ -88,7 +90,9 @@ def open_judge(config: RunConfig, *, asks: bool = True) -> Judge:
 
 def judge_identity(model: str, constitution: Constitution, cfg: LabelConfig) -> str:
     """What decides a rating, hashed: the judge's weights, the constitution, the draw and the words."""
-    asked = [model, constitution_hash(constitution), str(cfg.principles), template_hash("score")]
+    asked = [model, constitution_hash(constitution), str(cfg.principles), template_hash("score"), cfg.votes]
+    if cfg.votes == "sampled":
+        asked.append(str(cfg.samples))
     return f"judge:{hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]}"
 
 
@@ -105,11 +109,11 @@ async def judge_rewards(
     Principles are drawn by the prompt's id, so that all samples of a prompt are rated alike. Raises
     `DataError` naming the first row that cannot be rated, and how many there are; none gets a default.
     """
-    gate = asyncio.Semaphore(in_flight)
+    sample = _Direct(engine, in_flight)
 
     async def row(prompt: Prompt, completion: Completion) -> float | str:
         asked = voters(prompt.id, cfg, constitution)
-        questions = [_rate(prompt, completion, p, engine, cfg.min_mass, gate) for p, _ in asked]
+        questions = [_rate(prompt, completion, p, sample, cfg) for p, _ in asked]
         found = await asyncio.gather(*questions)
         reasons = [rating for rating in found if isinstance(rating, str)]
         if reasons:
@@ -130,63 +134,51 @@ async def judge_rewards(
     return [float(rating) for rating in rated]
 
 
-def score_turn(prompt: Prompt, answer: str, principle: Principle) -> tuple[Message, ...]:
-    """The one message that shows the conversation, the reply and what to rate it by."""
-    text = render("score", messages=prompt.messages, answer=answer, principle=principle)
-    return (Message(role="user", content=text),)
+class _Direct:
+    """The `Sample` of an engine without a store: at most so many questions at once, nothing kept."""
+
+    def __init__(self, engine: Engine, in_flight: int) -> None:
+        self._engine = engine
+        self._gate = asyncio.Semaphore(in_flight)
+
+    async def generate(
+        self, request: Request, *, step: str, index: int = 0, principle: Principle | None = None
+    ) -> Completion:
+        text = "\n".join(message.content for message in request.messages)
+        sampling = request.sampling.model_copy(update={"seed": derive_seed("judge", step, text, index)})
+        async with self._gate:
+            return await self._engine.generate(request.model_copy(update={"sampling": sampling}))
+
+    async def choose(
+        self,
+        request: Request,
+        labels: Sequence[str],
+        *,
+        step: str,
+        principle: Principle | None = None,
+        spelled: bool = False,
+    ) -> Choice:
+        async with self._gate:
+            return await self._engine.choose(request, labels, spelled=spelled)
+
+    async def score(
+        self, request: Request, text: str, *, step: str, principle: Principle | None = None
+    ) -> Score:
+        async with self._gate:
+            return await self._engine.score(request, text)
 
 
 async def _rate(
-    prompt: Prompt,
-    completion: Completion,
-    principle: Principle,
-    engine: Engine,
-    min_mass: float,
-    gate: asyncio.Semaphore,
+    prompt: Prompt, completion: Completion, principle: Principle, sample: Sample, cfg: LabelConfig
 ) -> float | str:
     """The reward under one principle, or why there is none."""
-    request = Request(messages=score_turn(prompt, completion.text, principle), sampling=ONE_TOKEN)
-    async with gate:
-        try:
-            nested = ten_begins_as_one(engine, request)
-            probabilities = rating_probabilities(await engine.choose(request, RATINGS), nested)
-        except RowError as problem:
-            return str(problem)
-    mass = math.fsum(probabilities)
-    if not mass >= max(min_mass, 1e-30):
-        return (
-            f"P(1) + ... + P(10) = {mass:.3g} is below label.min_mass={min_mass:g} under the principle "
-            f"{principle.id}"
-        )
-    return expected_reward(probabilities)
+    asked = (score_turn(prompt, completion.text, principle), "rate", principle)
+    try:
+        return reward_of((await read(sample, asked, RATINGS, cfg, f"under {principle.id}")).shares)
+    except (RowError, Abstain) as problem:
+        return str(problem)
 
 
-def ten_begins_as_one(engine: Engine, request: Request) -> bool:
-    """Whether the tokens of "10" begin with those of "1", so that P("1") holds P("10") too.
-
-    Raises `RowError` where two ratings have the same tokens, as with a vocabulary without digits.
-    """
-    spelled = [engine.rendered(request.model_copy(update={"prefill": rating})) for rating in RATINGS]
-    if len(set(spelled)) < len(RATINGS):
-        raise RowError("the judge's tokenizer cannot tell the ratings 1 to 10 apart")
-    return spelled[-1].startswith(spelled[0])
-
-
-def rating_probabilities(choice: Choice, nested: bool) -> list[float]:
-    """P(1) to P(10), raw; `nested` takes P(10) out of P(1). Raises `RowError` for an unscored rating."""
-    missing = [label for label, value in zip(choice.labels, choice.logprobs, strict=True) if value is None]
-    if missing:
-        raise RowError(
-            f"the judge's server did not score the ratings {', '.join(missing)}; exact scores need vLLM with "
-            "engine.tokenizer set, or a local judge"
-        )
-    probabilities = [math.exp(value) for value in choice.logprobs if value is not None]
-    if nested:
-        probabilities[0] = max(probabilities[0] - probabilities[-1], 0.0)
-    return probabilities
-
-
-def expected_reward(probabilities: Sequence[float]) -> float:
-    """sum of i P(i) / sum of P(i) over the ratings 1 to 10, moved from [1, 10] to [-1, 1] (section 2.3)."""
-    mean = math.fsum(i * p for i, p in enumerate(probabilities, 1)) / math.fsum(probabilities)
-    return (mean - _MIDDLE) / _HALF
+def reward_of(shares: Sequence[float]) -> float:
+    """The mean rating, moved from [1, 10] to [-1, 1] (section 2.3)."""
+    return (expected_rating(shares) - _MIDDLE) / _HALF

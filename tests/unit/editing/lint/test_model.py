@@ -50,7 +50,7 @@ class Judge(ScriptedEngine):
             )
         return Completion(text=f"{original} <{self.spoken}>")
 
-    async def choose(self, request: Request, labels: Sequence[str]) -> Choice:
+    async def choose(self, request: Request, labels: Sequence[str], *, spelled: bool = False) -> Choice:
         self.chosen += 1
         text = request.messages[-1].content
         a, b, rule = re.split(r"\n\n\(B\) |\n\n", text.split("(A) ")[1], maxsplit=2)

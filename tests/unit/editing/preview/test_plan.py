@@ -251,7 +251,7 @@ class Prefers:
     async def generate(self, request: Request) -> Completion:
         return Completion(text="first" if len(request.messages) == 1 else "second")
 
-    async def choose(self, request: Request, labels: Sequence[str]) -> Choice:
+    async def choose(self, request: Request, labels: Sequence[str], *, spelled: bool = False) -> Choice:
         share = 0.8 if "(A) first" in request.messages[-1].content else 0.2
         return Choice(labels=tuple(labels), logprobs=(math.log(share), math.log(1 - share)))
 

@@ -42,7 +42,13 @@ class Judge:
         raise AssertionError("a label is never read from text")
 
     async def choose(
-        self, request: Request, labels: Sequence[str], *, step: str, principle: Principle | None = None
+        self,
+        request: Request,
+        labels: Sequence[str],
+        *,
+        step: str,
+        principle: Principle | None = None,
+        spelled: bool = False,
     ) -> Choice:
         assert tuple(labels) == ("A", "B") and principle is not None
         self.requests.append((step, request))

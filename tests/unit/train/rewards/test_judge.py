@@ -9,16 +9,8 @@ from constitute.config import LabelConfig, RunConfig
 from constitute.constitution.draw import draw
 from constitute.engines.base import ModelIdentity
 from constitute.errors import DataError, EngineError, PromptTooLong, UsageError
-from constitute.train.rewards.judge import (
-    RATINGS,
-    expected_reward,
-    judge_identity,
-    judge_rewards,
-    open_judge,
-    rating_probabilities,
-    score_turn,
-    ten_begins_as_one,
-)
+from constitute.stages.labels.rating import RATINGS, score_turn
+from constitute.train.rewards.judge import judge_identity, judge_rewards, open_judge, reward_of
 from constitute.types import Choice, Completion, Constitution, Message, Principle, Prompt, Request
 
 
@@ -54,8 +46,8 @@ class Rater:
     def rendered(self, request):
         return f"{request.messages[0].content}\0{request.prefill}\0".encode()
 
-    async def choose(self, request, labels):
-        assert tuple(labels) == RATINGS
+    async def choose(self, request, labels, *, spelled=False):
+        assert tuple(labels) == RATINGS and spelled
         text = request.messages[0].content
         self.heard.append(text)
         self.now += 1
@@ -95,13 +87,7 @@ def rated(engine, rows, names=("kind",), weights=None, in_flight=64, **label):
     ],
 )
 def test_expected_rating_by_hand(probabilities, reward):
-    assert expected_reward(probabilities) == pytest.approx(reward)
-
-
-def test_ten_spelled_as_one_and_nought_is_taken_out_of_one():
-    choice = Choice(labels=RATINGS, logprobs=logs(spread(r1=0.8, r10=0.6)))
-    assert rating_probabilities(choice, nested=True) == pytest.approx(spread(r1=0.2, r10=0.6))
-    assert rating_probabilities(choice, nested=False) == pytest.approx(spread(r1=0.8, r10=0.6))
+    assert reward_of(probabilities) == pytest.approx(reward)
 
 
 def test_each_row_has_its_own_rating():
@@ -127,7 +113,7 @@ def test_samples_of_a_prompt_share_the_drawn_principle():
     prompts = [prompt(f"p{number % 12}") for number in range(24)]
     found = rated(engine, [(each, f"answer {n}") for n, each in enumerate(prompts)], names)
     drawn = [draw(constitution, each.id, 0).id for each in prompts]
-    assert found == pytest.approx([expected_reward(values[name]) for name in drawn])
+    assert found == pytest.approx([reward_of(values[name]) for name in drawn])
     assert found[:12] == found[12:]
     assert len(set(drawn)) > 1
 
@@ -142,9 +128,9 @@ def test_no_more_questions_at_once_than_allowed():
 @pytest.mark.parametrize(
     ("trouble", "said"),
     [
-        (logs(spread(r3=0.05, r9=0.04)), r"0\.09 is below label\.min_mass=0\.1 under the principle kind"),
+        (logs(spread(r3=0.05, r9=0.04)), r"P\(1\) \+ \.\.\. \+ P\(10\) = 0\.09 is below 0\.1 under kind"),
         (PromptTooLong("the prompt is 900 tokens long"), "900 tokens"),
-        ((-1.0,) * 9 + (None,), "did not score the ratings 10"),
+        ((-1.0,) * 9 + (None,), "an option was not scored under kind"),
     ],
 )
 def test_a_row_without_a_rating_stops_the_run(trouble, said):
@@ -168,15 +154,6 @@ def test_a_dead_engine_is_an_engine_error():
         rated(Rater({"Reply": EngineError("the server is gone")}), [(prompt("p"), "x")])
 
 
-def test_a_vocabulary_without_digits_is_refused():
-    class Blind(Rater):
-        def rendered(self, request):
-            return b"prompt" + b"?" * bool(request.prefill)
-
-    with pytest.raises(DataError, match="cannot tell the ratings 1 to 10 apart"):
-        rated(Blind({"Reply": logs(spread(r5=0.9))}), [(prompt("p"), "x")])
-
-
 def test_the_judge_needs_a_model_and_a_constitution(tmp_path):
     with pytest.raises(UsageError, match="--judge"):
         open_judge(RunConfig(constitution="harmless", run=tmp_path))
@@ -192,6 +169,8 @@ def test_identity_follows_weights_constitution_and_draw():
     assert first != judge_identity("weights", one, LabelConfig(principles="all"))
     # The threshold refuses rows and changes no reward.
     assert first == judge_identity("weights", one, LabelConfig(min_mass=0.2))
+    sampled = judge_identity("weights", one, LabelConfig(votes="sampled"))
+    assert len({first, sampled, judge_identity("weights", one, LabelConfig(votes="sampled", samples=4))}) == 3
 
 
 def test_a_process_that_never_asks_opens_no_judge_and_knows_it_all_the_same(tiny_model, tmp_path):
@@ -227,7 +206,7 @@ def test_a_judge_behind_a_url_keeps_its_connection_from_batch_to_batch(mock_serv
     mock_server.default = answer(chat("10", top={key: math.log(share) for key, share in shares.items()}))
     with (
         open_rewards(config, "judge") as (part,),
-        pytest.raises(DataError, match=r"2 of 2 responses, the first to prompt 'p': .* the ratings 4;"),
+        pytest.raises(DataError, match=r"2 of 2 responses, the first to prompt 'p': an option was not"),
     ):
         part.source(prompts, completions)
 
@@ -242,24 +221,26 @@ def test_ratings_of_a_real_model_are_disjoint_and_exact(tiny_model):
 
     engine = open_engine(str(tiny_model), EngineConfig(kind="transformers"))
     request = Request(messages=score_turn(prompt("p"), "Ask a friend.", principle("kind")))
-    assert ten_begins_as_one(engine, request)
-    choice = asyncio.run(engine.choose(request, RATINGS))
-    found = rating_probabilities(choice, nested=True)
+    choice = asyncio.run(engine.choose(request, RATINGS, spelled=True))
+    found = [math.exp(value) for value in choice.logprobs]
 
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32).eval()
 
-    def following(prefill):
-        ids = torch.frombuffer(bytearray(engine.rendered(request.model_copy(update={"prefill": prefill}))),
-                               dtype=torch.int32)  # fmt: skip
-        with torch.no_grad():
-            return ids, model(ids[None].long()).logits[0, -1].double().softmax(-1)
+    def ids_of(begun):
+        shown = engine.rendered(request.model_copy(update={"prefill": begun}))
+        return torch.frombuffer(bytearray(shown), dtype=torch.int32).long()
 
-    start, first = following("")
-    digits = [following(rating)[0][len(start)].item() for rating in RATINGS[:9]]
-    nought = following("10")[0][-1].item()
-    after_one = following("1")[1][nought].item()
-    expected = [first[digit].item() for digit in digits]
-    ten = expected[0] * after_one
-    expected = [expected[0] * (1 - after_one), *expected[1:], ten]
-    assert found == pytest.approx(expected, rel=1e-4)
-    assert math.fsum(found) == pytest.approx(sum(first[digit].item() for digit in digits), rel=1e-4)
+    def p_of(ids):
+        """P of the ids after the prompt's, from one pass over all of them."""
+        with torch.no_grad():
+            logprobs = model(ids[None]).logits[0].double().log_softmax(-1)
+        return math.exp(sum(logprobs[at - 1, ids[at]].item() for at in range(len(start), len(ids))))
+
+    start = ids_of("")
+    spelled = [[ids_of(opening + rating) for opening in ("", " ", "(", " (", "**")] for rating in RATINGS]
+    expected = [sum(map(p_of, each)) for each in spelled]
+    # Every "10" is two tokens here, of which the first is "1": those answers are no 1.
+    assert all(ten[:-1].equal(one) for one, ten in zip(spelled[0], spelled[-1], strict=True))
+    expected[0] -= expected[-1]
+    # Openings that hold less than a hundredth of what the options have are not read.
+    assert found == pytest.approx(expected, rel=0.01)

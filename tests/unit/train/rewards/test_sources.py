@@ -199,7 +199,7 @@ def test_the_fake_judge_scores_from_blocking_code(tmp_path):
     from constitute.constitution.draw import draw
     from constitute.constitution.read import load_constitution
     from constitute.engines.fake import FakeEngine
-    from constitute.train.rewards.judge import RATINGS, score_turn
+    from constitute.stages.labels.rating import RATINGS, score_turn
     from constitute.types import Request
 
     sets = ["engine.kind=fake", "model=somebody", "constitution=harmless"]
