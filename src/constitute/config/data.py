@@ -51,7 +51,9 @@ class LikelihoodConfig(Record):
     against: Literal["none", "opposite"] = Field(
         default="none", description="compare with no instruction, or with one to do the opposite"
     )
-    per: Literal["token", "sum"] = Field(default="token", description="nats per token, or of the whole answer")
+    per: Literal["token", "sum"] = Field(
+        default="token", description="nats per token, or of the whole answer"
+    )
     beta: float = Field(
         default=1.0, gt=0, allow_inf_nan=False, description="log-odds of a vote for each nat of difference"
     )
@@ -81,7 +83,9 @@ class LabelConfig(Record):
     reasoning_tokens: int = Field(
         default=512, ge=1, le=131072, description="reasoned: tokens of reasoning before the answer"
     )
-    reasoning_temperature: float = Field(default=0.0, ge=0, le=10, description="reasoned: 0 takes the likeliest")
+    reasoning_temperature: float = Field(
+        default=0.0, ge=0, le=10, description="reasoned: 0 takes the likeliest"
+    )
     clamp: tuple[float, float] = Field(
         default=(0.4, 0.6), description="reasoned: P(A) is kept within these (arXiv 2212.08073, section 4.1)"
     )

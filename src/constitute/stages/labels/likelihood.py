@@ -81,9 +81,7 @@ def difference(with_it: Score, without: Score, per: str) -> float:
     return with_it.total / len(with_it.token_ids) - without.total / len(without.token_ids)
 
 
-def instructed(
-    messages: tuple[Message, ...], template: str, principle: Principle
-) -> tuple[Message, ...]:
+def instructed(messages: tuple[Message, ...], template: str, principle: Principle) -> tuple[Message, ...]:
     """The conversation with the principle as an instruction at the end of its system turn."""
     instruction = render(template, principle=principle)
     if messages[0].role != "system":
@@ -100,4 +98,4 @@ def _templates(cfg: LabelConfig) -> tuple[str, ...]:
     return (FOLLOW, OPPOSITE) if cfg.likelihood.against == "opposite" else (FOLLOW,)
 
 
-METHOD = LabelMethod(vote=likelihood, needs=("score",), ordered=False, templates=_templates)
+METHOD = LabelMethod(vote=likelihood, needs=("score",), ordered=False, form="text", templates=_templates)

@@ -47,7 +47,9 @@ async def _order(
     where, reasoning = f"under {principle.id}, order {order}", said.text.strip()
     if not reasoning:
         raise RowError(f"the reasoning is empty {where}")
-    begun = asked.model_copy(update={"prefill": render(REASONING, reasoning=reasoning), "sampling": ONE_TOKEN})
+    begun = asked.model_copy(
+        update={"prefill": render(REASONING, reasoning=reasoning), "sampling": ONE_TOKEN}
+    )
     step = f"reasoned-{order.lower()}"
     choice = await sample.choose(begun, LABELS, step=step, principle=principle, spelled=True)
     return clamped(checked(of_choice(choice, where), LABELS, cfg, where), cfg.clamp)
