@@ -45,6 +45,20 @@ class ReviseConfig(Record):
 LAYOUTS = {"shared": "compare", "paper": "compare_paper"}
 
 
+class LikelihoodConfig(Record):
+    """How the method `likelihood` turns four scores into a vote."""
+
+    against: Literal["none", "opposite"] = Field(
+        default="none", description="compare with no instruction, or with one to do the opposite"
+    )
+    per: Literal["token", "sum"] = Field(
+        default="token", description="nats per token, or of the whole answer"
+    )
+    beta: float = Field(
+        default=1.0, gt=0, allow_inf_nan=False, description="log-odds of a vote for each nat of difference"
+    )
+
+
 class LabelConfig(Record):
     """Preference labels.
 
@@ -65,6 +79,27 @@ class LabelConfig(Record):
         default=8, ge=1, le=1024, description="answers to a question where votes are sampled"
     )
     min_mass: float = Field(default=0.1, ge=0, le=1, description="P(A)+P(B) below it abstains")
+    likelihood: LikelihoodConfig = LikelihoodConfig()
+    reasoning_tokens: int = Field(
+        default=512, ge=1, le=131072, description="reasoned: tokens of reasoning before the answer"
+    )
+    reasoning_temperature: float = Field(
+        default=0.0, ge=0, le=10, description="reasoned: 0 takes the likeliest"
+    )
+    clamp: tuple[float, float] = Field(
+        default=(0.4, 0.6), description="reasoned: P(A) is kept within these (arXiv 2212.08073, section 4.1)"
+    )
+
+    @field_validator("clamp")
+    @classmethod
+    def _symmetric(cls, clamp: tuple[float, float]) -> tuple[float, float]:
+        low, high = clamp
+        # Otherwise a label would depend on which answer is called A.
+        if not 0 <= low < 0.5 < high <= 1 or abs(low + high - 1) > 1e-9:
+            raise PydanticCustomError(
+                "bad_clamp", "must be two numbers at equal distance from 0.5, such as [0.4, 0.6] or [0, 1]"
+            )
+        return clamp
 
 
 # Name of a format of training sets -> its `ExportFormat`, as "module:attribute".

@@ -33,6 +33,7 @@ class Logged:
         self._engine = engine
         self._log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         self.context_length = engine.context_length
+        self.lacks = engine.lacks
 
     @property
     def identity(self) -> ModelIdentity:

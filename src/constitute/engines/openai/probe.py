@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeGuard
 
 from constitute.engines.openai.reach import Access, Reply, ask, base_url
 from constitute.engines.openai.wire_in import message_of
@@ -89,7 +89,7 @@ def _says_version(base: str, access: Access, timeout: float) -> bool:
         return False
 
 
-def _is_name(value: Any) -> bool:
+def _is_name(value: Any) -> TypeGuard[str]:
     """A text that is no larger than a name is, and whole characters."""
     return isinstance(value, str) and 0 < len(value) <= 4096 and harmless(value) == value
 

@@ -17,6 +17,8 @@ LABEL_METHODS: dict[str, str] = {
     "choice": "constitute.stages.labels.choice:METHOD",
     "rating": "constitute.stages.labels.rating:METHOD",
     "yes_no": "constitute.stages.labels.yes_no:METHOD",
+    "likelihood": "constitute.stages.labels.likelihood:METHOD",
+    "reasoned": "constitute.stages.labels.reasoned:METHOD",
 }
 
 
