@@ -44,7 +44,11 @@ class EngineConfig(Record):
     )
     requests_per_minute: int | None = Field(default=None, ge=1, description="ceiling over all endpoints")
     tokens_per_minute: int | None = Field(default=None, ge=1, description="ceiling over all endpoints")
-    stall_s: float = Field(default=120.0, gt=0, description="seconds without any answer before giving up")
+    stall_s: float = Field(
+        default=120.0,
+        gt=0,
+        description="seconds without any answer before one token is asked for, and as long for that",
+    )
     rollout_url: str | None = Field(
         default=None,
         pattern="^https?://",

@@ -80,6 +80,9 @@ def test_what_an_unlisted_place_may_hide_bounds_the_option_only_where_it_matters
     assert choice.censored == ("B",)
     assert b == pytest.approx(1e-5 + 0.98 * 0.01)
     assert a == pytest.approx(0.01 + 0.98 * 0.97)
+    # Before the opening neither is listed: B may have there 30 % of what it has behind it.
+    choice = read(("(", {"(": 0.98, "[": 0.003}), ("A", {"A": 0.98, "B": 0.01}))
+    assert choice.censored == ("B",) and shares(choice)[1] == pytest.approx(0.0098 + 0.003)
     # Before the opening neither is listed; what they may have there is less than 1 % of what they have.
     choice = read(("(", {"(": 0.999, "[": 0.0005}), ("A", {"A": 0.7, "B": 0.3}))
     assert choice.censored == () and shares(choice) == pytest.approx([0.6993, 0.2997])
