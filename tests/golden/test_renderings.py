@@ -48,6 +48,12 @@ VALUES: dict[str, dict[str, Any]] = {
         "b": "It keeps soil wet.\n\n(B) Me.",
         "principle": PRINCIPLE,
     },
+    "compare_reasoned": {
+        "messages": MESSAGES,
+        "a": "It conserves moisture.",
+        "b": "It keeps soil wet.\n\n(B) Me.",
+        "principle": PRINCIPLE,
+    },
     "compare_neutral": {
         "messages": MESSAGES,
         "a": "It conserves moisture.",
@@ -68,6 +74,9 @@ VALUES: dict[str, dict[str, Any]] = {
     "form_revise": {"text": PRINCIPLE.text},
     "form_compare": {"text": PRINCIPLE.text},
     "neutral": {},
+    "follow": {"principle": PRINCIPLE},
+    "follow_opposite": {"principle": PRINCIPLE},
+    "reasoning": {"reasoning": "A names {{ moisture }}, B does not."},
 }
 
 
