@@ -8,13 +8,15 @@ export VLLM_NO_USAGE_STATS := 1
 export DO_NOT_TRACK := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo test test-long lint types bench pocket lock install clean
+.PHONY: demo demo-real test test-long test-real lint types bench pocket lock install clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo       the whole loop on the embedded model (installs first; up to 10 minutes on 2 cores)"
+	@echo "make demo-real  the same on a real model of 135 M parameters, fetched once (about 20 minutes on 2 cores)"
 	@echo "make test       lint, types and tests"
 	@echo "make test-long  the tests that take minutes"
+	@echo "make test-real  the tests on the real model (about 10 minutes)"
 	@echo "make lint       ruff and mypy only"
 	@echo "make bench      the benchmarks"
 	@echo "make pocket     rebuild the embedded model from nothing (up to 60 minutes on 2 cores)"
@@ -35,11 +37,18 @@ $(VENV)/.installed: requirements/cpu.lock pyproject.toml
 demo: install
 	$(BIN)/constitute demo
 
+demo-real: install
+	$(BIN)/constitute demo --real
+
 test: lint
-	$(BIN)/python -m pytest -m "not long"
+	$(BIN)/python -m pytest -m "not long and not real"
 
 test-long: install
-	$(BIN)/python -m pytest -m long
+	$(BIN)/python -m pytest -m "long and not real"
+
+test-real: install
+	$(BIN)/constitute fetch
+	$(BIN)/python -m pytest -m real
 
 lint: install
 	$(BIN)/ruff format --check src tests examples benchmarks tools

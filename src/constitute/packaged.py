@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from difflib import get_close_matches
 from pathlib import Path
 
 from constitute.errors import UsageError
 
 _PACKAGE = Path(__file__).parent
+# A real model that `constitute fetch` brings into the user's cache.
+SMOLLM = "smollm2"
 # A wheel carries the folders inside the package; a checkout has them at its root.
 _ROOTS = (_PACKAGE / "_packaged", _PACKAGE.parents[1])
 
@@ -50,9 +53,25 @@ def anchored(name: str, kind: str, suffix: str) -> str:
     return name if packaged else str(path.resolve())
 
 
+def fetched_folder(name: str) -> Path:
+    """Where a fetched model lies in the user's cache, whether it is there or not."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "constitute" / "models" / name
+
+
 def model_path(name: str) -> str:
-    """Folder of a local or packaged model; any other name is returned as it is, for the Hub."""
+    """Folder of a local, packaged or fetched model; any other name is returned as it is, for the Hub.
+
+    Raises `UsageError` for the model that has to be fetched first.
+    """
+    if Path(name).exists():
+        return name
     packaged = _PACKAGE / name / "weights"
-    if not Path(name).exists() and name.isidentifier() and (packaged / "config.json").is_file():
+    if name.isidentifier() and (packaged / "config.json").is_file():
         return str(packaged)
+    if name == SMOLLM:
+        folder = fetched_folder(name)
+        if not (folder / "config.json").is_file():
+            raise UsageError(f"the model {name!r} is not in {folder} yet; run `constitute fetch` once")
+        return str(folder)
     return name

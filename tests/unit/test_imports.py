@@ -54,12 +54,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": SUBJECTS,
     "loop": SUBJECTS | {"report"},
     "pocket": SUBJECTS | {"report", "loop"},
-    "cli": SUBJECTS | {"report", "loop", "pocket"},
+    "smollm": SUBJECTS | {"report", "loop"},
+    "cli": SUBJECTS | {"report", "loop", "pocket", "smollm"},
 }
 MAY_TOUCH: dict[str, set[str]] = {
-    "torch": {"train", "pocket", "engines", "threads"},
+    "torch": {"train", "pocket", "smollm", "engines", "threads"},
     "trl": {"train", "pocket"},
-    "transformers": {"train", "pocket", "engines"},
+    "transformers": {"train", "pocket", "smollm", "engines"},
     "vllm": {"engines"},
     "click": {"cli"},
     "jinja2": {"templates", "report"},

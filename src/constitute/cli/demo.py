@@ -1,4 +1,4 @@
-"""`constitute demo`: the whole loop on the embedded model."""
+"""`constitute demo`: the whole loop on the embedded model, or on a small real one."""
 
 from __future__ import annotations
 
@@ -16,49 +16,84 @@ from constitute.cli import options
 @click.option(
     "--constitution",
     "constitution_file",
-    default="harmless",
-    show_default=True,
-    help="Constitution file or packaged name.",
+    help="Constitution file or packaged name.  [default: harmless, with --real assistant]",
 )
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
-    default=Path("demo-run"),
-    show_default=True,
-    help="Run directory.",
+    help="Run directory.  [default: demo-run, with --real demo-real]",
 )
+@click.option("--real", is_flag=True, help="Run it on SmolLM2-135M-Instruct, fetched once (93 MB).")
 @options.compose(options.seed, options.sets, options.as_json, options.debug)
-def demo(constitution_file: str, out: Path, seed: int | None, sets: tuple[str, ...], as_json: bool) -> None:
+def demo(
+    constitution_file: str | None,
+    out: Path | None,
+    real: bool,
+    seed: int | None,
+    sets: tuple[str, ...],
+    as_json: bool,
+) -> None:
     """Run the whole loop on the embedded model, on a CPU, in minutes.
 
     Generates, critiques and revises, fine-tunes, labels, trains a reward model and a policy, writes and
     runs evals, and measures every policy on prompts it never saw. The embedded model knows one small
     world of everyday advice: it shows that the loop works, not what a large model would say.
 
+    With --real the same loop runs on a real model of English in about 20 minutes. It is the smallest
+    there is: its critiques are often beside the point, and it is no good judge.
+
     \b
     Examples:
       constitute demo
       constitute demo --constitution concise --out concise-run
+      constitute demo --real
     """
-    from constitute.pocket.demo import SUMMARY_FILE, demo_config, run_demo
     from constitute.progress import open_progress
 
-    config = demo_config(constitution_file, out, seed, sets)
     with open_progress(as_json) as progress:
-        summary = run_demo(config, progress)
+        if real:
+            from constitute.smollm.demo import demo_config, run_demo
+            from constitute.smollm.fetch import fetch
+
+            out = out or Path("demo-real")
+            config = demo_config(constitution_file, out, seed, sets)
+            fetch(progress)
+            summary = run_demo(config, progress)
+        else:
+            from constitute.pocket import demo as embedded
+
+            out = out or Path("demo-run")
+            config = embedded.demo_config(constitution_file or "harmless", out, seed, sets)
+            summary = embedded.run_demo(config, progress)
     if as_json:
         click.echo(json.dumps({"event": "result", **summary}))
         return
-    click.echo(_table(summary))
+    click.echo(_real_table(summary) if real else _table(summary))
     folder = shlex.quote(str(out))
-    click.echo(f"\nreport: {folder}/report.html\nfigures: {folder}/{SUMMARY_FILE}\n", err=True)
-    click.echo(
-        "next, try:\n"
-        f"  constitute show {summary['example']} --run {folder}\n"
-        "  constitute demo --constitution concise --out concise-run\n"
-        "  constitute init my-project",
-        err=True,
-    )
+    click.echo(f"\nreport: {folder}/report.html\nfigures: {folder}/summary.json\n", err=True)
+    after = [f"constitute show {summary['example']} --run {folder}"] if summary["example"] else []
+    if real:
+        after += ["constitute judge --model smollm2 --constitution assistant", "constitute init my-project"]
+    else:
+        after += ["constitute demo --constitution concise --out concise-run", "constitute init my-project"]
+    click.echo("next, try:\n" + "\n".join(f"  {line}" for line in after), err=True)
+
+
+def _real_table(summary: dict[str, Any]) -> str:
+    """One row a step, then how long each policy's answers are, then what is wrong, plainly."""
+    from constitute.cli.text import table
+    from constitute.stats import Estimate
+
+    steps = [(name, f"{seconds:.0f}", outcome) for name, seconds, outcome in summary["steps"]]
+    words = [(name, Estimate.model_validate(found).text(1)) for name, found in summary["words"].items()]
+    parts = [
+        table(("step", "seconds", "outcome"), steps),
+        table(("policy", "words in an answer to a held-out prompt (95 % interval)"), words),
+        f"seconds, all steps: {sum(summary['seconds'].values()):.0f}",
+        "A model of 135 M parameters shows the machinery. Its critiques are often beside the point, its\n"
+        "labels are barely better than chance, and intervals that overlap say that nothing was shown.",
+    ]
+    return "\n\n".join([*parts, *summary["gates"]])
 
 
 def _table(summary: dict[str, Any]) -> str:

@@ -37,6 +37,7 @@ COMMANDS = {
     "status": ("constitute.cli.status:status", "Count a run's rows by outcome."),
     "show": ("constitute.cli.status:show", "Print one row's whole chain."),
     "report": ("constitute.cli.report:report", "Write one self-contained HTML file about a run."),
+    "fetch": ("constitute.cli.fetch:fetch", "Fetch SmolLM2-135M-Instruct, a small real model, as 'smollm2'."),
     "demo": ("constitute.cli.demo:demo", "Run the whole loop on the embedded model, on a CPU."),
 }
 
