@@ -259,6 +259,11 @@ class PrincipleVote(Record):
         return None if self.p_ba is None else (self.p_ab + 1 - self.p_ba) / 2
 
     @property
+    def least_mass(self) -> float | None:
+        """The smaller mass of both orders; None where the method measures none."""
+        return min((mass for mass in (self.mass_ab, self.mass_ba) if mass is not None), default=None)
+
+    @property
     def mass(self) -> float | None:
         """Mean mass of both orders; None where the method measures none."""
         masses = [mass for mass in (self.mass_ab, self.mass_ba) if mass is not None]
@@ -274,8 +279,7 @@ class PreferenceLabel(Record):
     @property
     def mass(self) -> float | None:
         """Smallest label mass among the votes; None where the method measures none."""
-        masses = [m for vote in self.votes for m in (vote.mass_ab, vote.mass_ba) if m is not None]
-        return min(masses, default=None)
+        return min((m for vote in self.votes if (m := vote.least_mass) is not None), default=None)
 
     @property
     def flips(self) -> int:

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import click
@@ -77,18 +77,29 @@ def card_text(card: LabelCard) -> str:
     rows = [
         ("P(A), mean", f"{figure['p_a']} over {card.pairs} pairs"),
         ("|2 P(A) - 1|, mean", f"{figure['margin']}"),
-        (
-            "order flips",
-            f"{card.flips} of {card.votes} votes, {figure['flip_rate']} "
-            f"(95 % {card.flip_low:.3f} to {card.flip_high:.3f})",
-        ),
-        ("P(the one shown first)", f"{figure['p_first']} (0.5 without order bias)"),
-        ("P(A) + P(B)", f"{figure['mass']} mean, {figure['least_mass']} least"),
+        *_order(card, figure),
         ("no label", f"{card.abstained} abstained, {card.failed} failed"),
         ("the longer answer wins", _longer(card)),
         *_agreement(card),
     ]
     return table(("label card", ""), rows)
+
+
+def _order(card: LabelCard, figure: Mapping[str, str]) -> list[tuple[str, str]]:
+    """What the order and the options' mass were, where the label method has either."""
+    mass = [("P(A) + P(B)", f"{figure['mass']} mean, {figure['least_mass']} least")]
+    if not card.ordered:
+        shown = [] if card.mass is None else mass
+        return [("order flips", "none possible: this label method shows no order"), *shown]
+    return [
+        (
+            "order flips",
+            f"{card.flips} of {card.ordered} votes, {figure['flip_rate']} "
+            f"(95 % {card.flip_low:.3f} to {card.flip_high:.3f})",
+        ),
+        ("P(the one shown first)", f"{figure['p_first']} (0.5 without order bias)"),
+        *mass,
+    ]
 
 
 def _longer(card: LabelCard) -> str:

@@ -54,9 +54,17 @@ class LikelihoodConfig(Record):
     per: Literal["token", "sum"] = Field(
         default="token", description="nats per token, or of the whole answer"
     )
-    beta: float = Field(
-        default=1.0, gt=0, allow_inf_nan=False, description="log-odds of a vote for each nat of difference"
+    beta: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="log-odds of a vote for each nat of difference; None takes 10 per token, 1 summed",
     )
+
+    @property
+    def sharpness(self) -> float:
+        """`beta`, or its convention: 0.1 nats a token, or 1 nat of the whole answer, are log-odds of 1."""
+        return self.beta or (10.0 if self.per == "token" else 1.0)
 
 
 class LabelConfig(Record):

@@ -78,8 +78,14 @@ def render_report(report: Report) -> str:
         "figure": show_figure,
         "interval": show_interval,
         "changes_to": _changes,
+        "number": _number,
     }
     return render_page("report.html.j2", ["report.css"], filters, report=report)
+
+
+def _number(value: float | None) -> str:
+    """Three decimals, or a dash for what was not measured."""
+    return "–" if value is None else f"{value:.3f}"
 
 
 def build(store: Store, files: RunFiles, rows: int = 24) -> Report:

@@ -35,7 +35,7 @@ async def likelihood(
     return PrincipleVote(
         principle_id=principle.id,
         weight=weight,
-        p_ab=_sigmoid(how.beta * (said_a - said_b)),
+        p_ab=_sigmoid(how.sharpness * (said_a - said_b)),
         p_ba=None,
         mass_ab=None,
         mass_ba=None,
