@@ -212,5 +212,5 @@ def _changed(changes: Changes) -> dict[str, tuple[str, ...]]:
     return {
         change.id: tuple(sorted({tag for p in (change.before, change.after) if p for tag in p.tags}))
         for change in changes.changes
-        if change.kind != "changed" or set(change.fields) - {"source", "probes"}
+        if change.kind != "changed" or set(change.fields) - {"source", "probes", "examples"}
     }
