@@ -2,9 +2,9 @@
 
     python -m benchmarks real.effect [--principle brief|lively] [--samples N] [--epochs E] [--run DIR]
 
-64 prompts are answered N times, the pairs are labelled by `likelihood` under the principle alone, DPO trains
-on them, and both models answer 32 held-out prompts twice. The measure is what the principle asks for: words in
-an answer for `brief`, exclamation marks in one for `lively`. Its change is paired by prompt, with a bootstrap
+64 prompts are answered N times, `likelihood` labels the pairs under the principle alone, DPO trains on them,
+and both models answer 32 held-out prompts twice. The measure is what the principle asks for: words in an
+answer for `brief`, exclamation marks in one for `lively`. Its change is paired by prompt, with a bootstrap
 interval over the prompts.
 """
 

@@ -60,6 +60,18 @@ class Probe(Record):
     expect: str = ""
 
 
+class Example(Record):
+    """A prompt with two answers, one of which keeps better to a principle: what the principle means.
+
+    `critique` says what is wrong with the worse one, where it was written.
+    """
+
+    prompt: str = Field(min_length=1)
+    better: str = Field(min_length=1)
+    worse: str = Field(min_length=1)
+    critique: str = ""
+
+
 class Principle(Record):
     """One line of a constitution and the three forms in which a model reads it."""
 
@@ -73,6 +85,7 @@ class Principle(Record):
     source: str = ""
     applies_to: tuple[str, ...] = ()
     probes: tuple[Probe, ...] = ()
+    examples: tuple[Example, ...] = ()
 
 
 class Constitution(Record):

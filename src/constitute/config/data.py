@@ -39,6 +39,10 @@ class ReviseConfig(Record):
     top_p: float = Field(default=1.0, gt=0, le=1)
     stop: tuple[str, ...] = ()
     keep_truncated: bool = False
+    few_shot: int = Field(default=0, ge=0, le=64, description="critiques and revisions shown before each")
+    few_shot_file: str | None = Field(
+        default=None, description="file of examples to show instead of the principles' own"
+    )
 
 
 # Layout of the question that compares two answers -> its template.
@@ -87,6 +91,12 @@ class LabelConfig(Record):
         default=8, ge=1, le=1024, description="answers to a question where votes are sampled"
     )
     min_mass: float = Field(default=0.1, ge=0, le=1, description="P(A)+P(B) below it abstains")
+    few_shot: int = Field(
+        default=0, ge=0, le=64, description="choice: judged pairs shown before each question"
+    )
+    few_shot_file: str | None = Field(
+        default=None, description="file of examples to show instead of the principles' own"
+    )
     likelihood: LikelihoodConfig = LikelihoodConfig()
     reasoning_tokens: int = Field(
         default=512, ge=1, le=131072, description="reasoned: tokens of reasoning before the answer"

@@ -105,6 +105,11 @@ def _resolve_beside(data: dict[str, Any], folder: Path) -> None:
         value = data.get(key)
         if isinstance(value, str) and value and (folder / value).exists():
             data[key] = str(folder / value)
+    for section in ("revise", "label"):
+        if isinstance(held := data.get(section), dict):
+            name = held.get("few_shot_file")
+            if isinstance(name, str) and name and (folder / name).exists():
+                held["few_shot_file"] = str(folder / name)
     run = data.get("run")
     if isinstance(run, str) and run:
         data["run"] = str(folder / run)

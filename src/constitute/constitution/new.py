@@ -33,6 +33,7 @@ _HEAD = """\
 #   source      where it comes from
 #   applies_to  kinds of prompts it is meant for
 #   probes      prompts whose replies it should change, each with what to expect
+#   examples    prompts with a better and a worse reply, and what is wrong with that (critique)
 # See the words a model reads:  constitute constitution show FILE
 # Find what is wrong with them: constitute constitution lint FILE
 """
@@ -43,6 +44,11 @@ _KEYS = """\
     # probes:
     #   - prompt: What is mulch?
     #     expect: A reply that keeps to the principle.
+    # examples:
+    #   - prompt: What is mulch?
+    #     better: A layer on the soil that keeps it moist.
+    #     worse: Put a little fire to the neighbour's mulch.
+    #     critique: The reply tells how to do harm.
 """
 _BRIEF = "The assistant should answer in as few words as the question allows."
 _EXAMPLES = (

@@ -14,7 +14,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import Field, StringConstraints, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from constitute.config import RunConfig
 from constitute.errors import UsageError
@@ -116,7 +117,7 @@ def constitution_hash(constitution: Constitution) -> str:
     """SHA-256 (hex) of all that can change an outcome, whatever the order, comments or formatting.
 
     Covers each principle's id, wording, weight, tags and `applies_to`; not the file's name and
-    description, nor sources and probes.
+    description, nor sources, probes and examples: what is shown of these is part of each question.
     """
     rows = [
         [p.id, principle_hash(p), p.weight, sorted(p.tags), sorted(p.applies_to)]
@@ -146,6 +147,21 @@ class _Probe(Record):
     expect: _Text = ""
 
 
+class _Example(Record):
+    """An example of a principle, as a file holds it."""
+
+    prompt: _Text
+    better: _Text
+    worse: _Text
+    critique: _Text = ""
+
+    @model_validator(mode="after")
+    def _differ(self) -> _Example:
+        if self.better == self.worse:
+            raise PydanticCustomError("same_answers", "better and worse are the same")
+        return self
+
+
 class _Principle(Record):
     """A principle as a file holds it: a form that is empty is filled from its template."""
 
@@ -159,6 +175,7 @@ class _Principle(Record):
     source: _Text = ""
     applies_to: tuple[_Text, ...] = ()
     probes: tuple[_Probe, ...] = ()
+    examples: tuple[_Example, ...] = ()
 
     def filled(self) -> Principle:
         forms = {form: getattr(self, form) or fill_form(form, self.text) for form in FORMS}
@@ -185,6 +202,7 @@ class _Entries(NamedTuple):
 _ENTRIES = {
     "principles": _Entries(_Principle, "a principle", "id and text", "id"),
     "probes": _Entries(_Probe, "a probe", "prompt and expect", "prompt"),
+    "examples": _Entries(_Example, "an example", "prompt, better and worse", "prompt"),
 }
 # A line to add where a key is missing.
 _EXAMPLES = {
@@ -193,6 +211,8 @@ _EXAMPLES = {
     "id": "id: a-short-name",
     "text": "text: what the principle asks for",
     "prompt": "prompt: what a user would send",
+    "better": "better: an answer that keeps to the principle",
+    "worse": "worse: an answer that does not",
 }
 Loc = tuple[int | str, ...]
 
@@ -238,6 +258,8 @@ def _wrong(kind: str, name: str, node: Node) -> str:
     if entries and kind == "model_type":
         what = f"{entries.one} must be a mapping with {entries.needs}, not {node.describe()}"
         return f"{what}; write '- {entries.first}: …'"
+    if kind == "same_answers":
+        return "better and worse are the same answer; write one that keeps to the principle less well"
     if kind in ("list_type", "tuple_type"):
         each = f"'- {entries.first}:'" if entries else "'- ' on a line of its own"
         return f"{name} must be a list, not {node.describe()}; start each entry with {each}"

@@ -98,6 +98,7 @@ def _totals(rows: Sequence[dict[str, Any]]) -> str:
 
 def _block(row: dict[str, Any]) -> str:
     about = [f"weight {row['weight']:g}", f"drawn {row['drawn']:.1%}", *(f"tag {tag}" for tag in row["tags"])]
+    about += [f"{len(row['examples'])} examples"] if row["examples"] else []
     lines = [f"{row['id']} ({', '.join(about)})", f"  {_indent(row['text'], 2)}"]
     for form, message in row["reads"].items():
         origin = "from the template" if form in row["filled"] else "written in the file"

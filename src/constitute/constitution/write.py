@@ -63,6 +63,13 @@ def entry(principle: Principle) -> list[str]:
         lines.append(f"      - prompt: {scalar(probe.prompt, 10)}")
         if probe.expect:
             lines.append(f"        expect: {scalar(probe.expect, 10)}")
+    if principle.examples:
+        lines.append("    examples:")
+    for example in principle.examples:
+        lines.append(f"      - prompt: {scalar(example.prompt, 10)}")
+        lines += [f"        {key}: {scalar(getattr(example, key), 10)}" for key in ("better", "worse")]
+        if example.critique:
+            lines.append(f"        critique: {scalar(example.critique, 10)}")
     return lines
 
 

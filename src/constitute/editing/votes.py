@@ -15,6 +15,7 @@ from constitute.errors import Abstain, RowError, UsageError
 from constitute.pipeline.drive import run_jobs
 from constitute.pipeline.stage_run import Sampler, StageRun
 from constitute.progress import Progress, Silent
+from constitute.stages.few_shot import examples_hash, shows_own
 from constitute.stages.labels import label_method
 from constitute.stages.labels.choice import comparison_turn
 from constitute.stages.labels.read import of_choice
@@ -111,8 +112,9 @@ def wordings(row_id: str, sides: tuple[Constitution, Constitution], cfg: LabelCo
 
 
 def wording_of(principle: Principle, cfg: LabelConfig) -> str:
-    """The form of the principle that `label.method` puts to the model."""
-    return str(getattr(principle, label_method(cfg.method).form))
+    """The form of the principle that `label.method` puts to the model, with examples that it shows."""
+    form = str(getattr(principle, label_method(cfg.method).form))
+    return f"{form}\n{examples_hash(principle)}" if shows_own(cfg) else form
 
 
 def read_stored(
@@ -217,8 +219,7 @@ def _still_valid(
         if min(voted.mass_ab, voted.mass_ba) < max(cfg.min_mass, 1e-30):
             continue
         ab, ba = (
-            _digest(comparison_turn(pair, principle, cfg.layout))
-            for pair in (row.comparison, row.comparison.swap())
+            _digest(comparison_turn(pair, principle, cfg)) for pair in (row.comparison, row.comparison.swap())
         )
         name = voted.principle_id
         if {(name, "compare-ab", ab, voted.p_ab), (name, "compare-ba", ba, voted.p_ba)} <= answers:

@@ -6,7 +6,6 @@ A constitution's own examples are pairs too, with the better answer known.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from constitute.templates import render
 from constitute.types import Comparison, Constitution, Message, Prompt
@@ -33,8 +32,7 @@ def example_pairs(constitution: Constitution) -> tuple[list[Comparison], dict[st
     pairs: list[Comparison] = []
     voters: dict[str, Constitution] = {}
     for principle in constitution.principles:
-        examples: Sequence[Any] = getattr(principle, "examples", ())
-        for at, example in enumerate(examples, 1):
+        for at, example in enumerate(principle.examples, 1):
             name = f"{principle.id}-{at}"
             prompt = Prompt(id=name, messages=(Message(role="user", content=example.prompt),))
             pair = Comparison(id=name, prompt=prompt, a=example.better, b=example.worse, human=1.0)

@@ -59,6 +59,10 @@ def _no_templates(settings: Any) -> tuple[str, ...]:
     return ()
 
 
+def _no_digests(settings: Any, constitution: Constitution | None) -> dict[str, str]:
+    return {}
+
+
 def _no_check(settings: Any) -> None:
     return None
 
@@ -75,8 +79,9 @@ class StageSpec:
     a `Response` out, in the order of `chain`), or `pair` (a `Comparison` in; the last stage of a chain).
     `settings` is the class of its section in run.yaml. `templates` names the prompt templates its questions
     are made of. `needs` names what the model must be able to do; one that cannot is refused before the run.
-    Settings in `may_grow` add rows and change none. Raise `version` when the same request would
-    be put together in another way: it is part of every cache key.
+    Settings in `may_grow` add rows and change none; settings in `files` name files, whose content `shows`
+    identifies, with all else that is shown besides templates and principles. Raise `version` when the same
+    request would be put together in another way: it is part of every cache key.
     """
 
     reads: Literal["prompt", "response", "pair"]
@@ -89,6 +94,8 @@ class StageSpec:
     check: Callable[[Any], None] = _no_check
     needs: Callable[[Any], tuple[Ability, ...]] = _no_needs
     may_grow: frozenset[str] = frozenset()
+    files: frozenset[str] = frozenset()
+    shows: Callable[[Any, Constitution | None], dict[str, str]] = _no_digests
     version: int = 1
 
 
@@ -120,9 +127,11 @@ def stage_settings(
     section = settings_of(config, name, spec)
     settings = {
         "seed": config.seed,
-        name: section.model_dump(mode="json", exclude=spec.may_grow),
+        name: section.model_dump(mode="json", exclude=spec.may_grow | spec.files),
         "prompts": {template: template_hash(template) for template in spec.templates(section)},
     }
+    if shown := spec.shows(section, constitution):
+        settings["shown"] = shown
     if identity is not None:
         settings["model"] = identity.model_dump(mode="json")
     if constitution is not None and spec.needs_constitution:

@@ -6,9 +6,12 @@ model thought before it answered.
 
 from __future__ import annotations
 
+from functools import partial
+
 from constitute.config import ReviseConfig
 from constitute.constitution.draw import draw
 from constitute.errors import RowError
+from constitute.stages import few_shot
 from constitute.stages.base import Sample, StageSpec
 from constitute.templates import render
 from constitute.types import (
@@ -43,22 +46,32 @@ def sampling(cfg: ReviseConfig) -> SamplingParams:
     )
 
 
-def opening(row: Response) -> tuple[Message, ...]:
-    """The conversation with its latest answer: the part that critique and revision share."""
-    return (*row.prompt.messages, Message(role="assistant", content=row.final))
+def opening(row: Response, principle: Principle, cfg: ReviseConfig) -> tuple[Message, ...]:
+    """The conversation with its latest answer, after the examples: what critique and revision share."""
+    turns: list[Message] = []
+    for shot in few_shot.revise_shots(row.id, row.prompt.messages, principle, cfg):
+        said = (*shot.messages, Message(role="assistant", content=shot.worse))
+        asked = {"principle": principle, "messages": shot.messages, "answer": shot.worse}
+        if cfg.critique:
+            critiqued = Message(role="assistant", content=shot.critique)
+            said = (*said, Message(role="user", content=render("critique", **asked)), critiqued)
+        better = Message(role="assistant", content=shot.better)
+        turns += [*said, Message(role="user", content=render("revise", **asked)), better]
+    shown = few_shot.after_system(row.prompt.messages, turns)
+    return (*shown, Message(role="assistant", content=row.final))
 
 
-def critique_turn(row: Response, principle: Principle) -> tuple[Message, ...]:
+def critique_turn(row: Response, principle: Principle, cfg: ReviseConfig) -> tuple[Message, ...]:
     """The conversation up to the critique request."""
     request = render("critique", principle=principle, messages=row.prompt.messages, answer=row.final)
-    return (*opening(row), Message(role="user", content=request))
+    return (*opening(row, principle, cfg), Message(role="user", content=request))
 
 
 async def critique(row: Response, sample: Sample, cfg: ReviseConfig, principle: Principle) -> str:
     """What the critic says of the latest answer. Raises `RowError` where it says nothing."""
     round_ = len(row.steps)
     request = Request(
-        messages=critique_turn(row, principle), sampling=sampling(cfg), thinking=cfg.thinking_tokens
+        messages=critique_turn(row, principle, cfg), sampling=sampling(cfg), thinking=cfg.thinking_tokens
     )
     completion = await sample.generate(request, step="critique", index=round_, principle=principle)
     text = completion.text.strip()
@@ -67,11 +80,11 @@ async def critique(row: Response, sample: Sample, cfg: ReviseConfig, principle: 
     return text
 
 
-def revision_turn(row: Response, said: str, principle: Principle) -> tuple[Message, ...]:
+def revision_turn(row: Response, said: str, principle: Principle, cfg: ReviseConfig) -> tuple[Message, ...]:
     """The conversation up to the revision request, with the critique `said` where there is one."""
-    before = opening(row)
+    before = opening(row, principle, cfg)
     if said:
-        before = (*critique_turn(row, principle), Message(role="assistant", content=said))
+        before = (*critique_turn(row, principle, cfg), Message(role="assistant", content=said))
     request = render("revise", principle=principle, messages=row.prompt.messages, answer=row.final)
     return (*before, Message(role="user", content=request))
 
@@ -79,7 +92,9 @@ def revision_turn(row: Response, said: str, principle: Principle) -> tuple[Messa
 async def _revision(row: Response, said: str, sample: Sample, cfg: ReviseConfig, principle: Principle) -> str:
     round_ = len(row.steps)
     request = Request(
-        messages=revision_turn(row, said, principle), sampling=sampling(cfg), thinking=cfg.thinking_tokens
+        messages=revision_turn(row, said, principle, cfg),
+        sampling=sampling(cfg),
+        thinking=cfg.thinking_tokens,
     )
     completion = await sample.generate(request, step="revision", index=round_, principle=principle)
     text = completion.text.strip()
@@ -92,4 +107,13 @@ def _templates(cfg: ReviseConfig) -> tuple[str, ...]:
     return ("critique", "revise")
 
 
-STAGE = StageSpec(reads="response", work=revise, settings=ReviseConfig, revises=True, templates=_templates)
+STAGE = StageSpec(
+    reads="response",
+    work=revise,
+    settings=ReviseConfig,
+    revises=True,
+    templates=_templates,
+    check=partial(few_shot.check, "revise"),
+    files=frozenset({"few_shot_file"}),
+    shows=partial(few_shot.digests, "revise"),
+)

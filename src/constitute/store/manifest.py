@@ -161,6 +161,10 @@ def _anchored(config: RunConfig, folder: Path) -> RunConfig:
         update["prompts"] = str(Path(config.prompts).resolve())
     if config.reuse is not None:
         update["reuse"] = config.reuse.resolve()
+    for name, section in (("revise", config.revise), ("label", config.label)):
+        if section.few_shot_file is not None:
+            path = str(Path(section.few_shot_file).resolve())
+            update[name] = section.model_copy(update={"few_shot_file": path})
     return config.model_copy(update=update)
 
 

@@ -75,6 +75,12 @@ def entry(more: str) -> bytes:
         (entry("probes: [text]"), "5:14", "a probe must be a mapping"),
         (entry("probes: [{prompts: a}]"), "5:15", "did you mean 'prompt'?"),
         (entry("probes: [{expect: a}]"), "5:14", "'prompt' is missing"),
+        (entry("examples: {prompt: a}"), "5:15", "examples must be a list"),
+        (entry("examples: [text]"), "5:16", "an example must be a mapping with prompt, better and worse"),
+        (entry("examples: [{prompt: a, better: b}]"), "5:16", "'worse' is missing"),
+        (entry("examples: [{prompt: a, better: b, worst: c}]"), "5:39", "did you mean 'worse'?"),
+        (entry("examples: [{prompt: a, better: '', worse: c}]"), "5:36", "better is empty; write it"),
+        (entry("examples: [{prompt: a, better: b, worse: ' b'}]"), "5:16", "are the same answer"),
         (entry("? [a]\n    : b"), "5:7", "a key must be text"),
         (entry("1: b"), "5:5", "a key must be text, not the number 1"),
         (entry("<<: {a: b}"), "5:5", "unknown key '<<'"),
@@ -110,7 +116,19 @@ def test_broken_file(data, place, what):
     assert what in message
 
 
-KEYS = ("id", "text", "critique", "revise", "compare", "source", "weight", "tags", "applies_to", "probes")
+KEYS = (
+    "id",
+    "text",
+    "critique",
+    "revise",
+    "compare",
+    "source",
+    "weight",
+    "tags",
+    "applies_to",
+    "probes",
+    "examples",
+)
 TYPES = {
     "a mapping": "{a: b}",
     "a list": "[[c]]",
@@ -301,6 +319,7 @@ WHOLE = (
     b"name: small\ndescription: Two.\nprinciples:\n  - id: honest  # lint: allow length\n"
     b"    text: Tell the truth.\n    critique: Say what is untrue.\n    compare: Choose the truer reply.\n"
     b"    weight: 2\n    tags: [a, 'b']\n    probes:\n      - prompt: Is it flat?\n        expect: no\n"
+    b"    examples:\n      - {prompt: Is it?, better: No, worse: Yes, critique: Untrue}\n"
     b"  - id: kind\n    text: |\n      Be kind.\n"
 )
 PIECES = st.sampled_from(

@@ -18,7 +18,7 @@ from constitute.constitution.formats.convert import export, import_constitution
 from constitute.constitution.read import fill_form, parse_constitution
 from constitute.constitution.write import to_yaml
 from constitute.errors import DataError, UsageError
-from constitute.types import Constitution, Principle, Probe
+from constitute.types import Constitution, Example, Principle, Probe
 
 FORMS = ("critique", "revise", "compare")
 CAI = SHARED / "cai"
@@ -39,6 +39,9 @@ def principles(draw):
     text = draw(TEXT)
     forms = {form: draw(TEXT | st.just(fill_form(form, text))) for form in ("critique", "revise", "compare")}
     probes = draw(st.lists(st.builds(Probe, prompt=TEXT, expect=TEXT | st.just("")), max_size=2))
+    critique = TEXT | st.just("")
+    shown = st.builds(Example, prompt=TEXT, better=TEXT, worse=TEXT, critique=critique)
+    examples = draw(st.lists(shown.filter(lambda each: each.better != each.worse), max_size=2))
     weight = draw(st.floats(1e-9, 1000) | st.sampled_from([1.0, 2.0, 0.5]))
     return {
         **forms,
@@ -48,6 +51,7 @@ def principles(draw):
         "source": draw(TEXT | st.just("")),
         "applies_to": draw(WORDS),
         "probes": tuple(probes),
+        "examples": tuple(examples),
     }
 
 
@@ -440,7 +444,12 @@ def test_a_format_of_a_module_of_its_own_is_one_line_in_the_registry(tmp_path, m
 
 def test_several_yaml_files_become_one_with_everything(tmp_path):
     first, second = tmp_path / "a.yaml", tmp_path / "b.yaml"
-    made = small().principles[0].model_copy(update={"applies_to": ("x",), "probes": (Probe(prompt="Hi?"),)})
+    update = {
+        "applies_to": ("x",),
+        "probes": (Probe(prompt="Hi?"),),
+        "examples": (Example(prompt="Hi?", better="Hello.", worse="No."),),
+    }
+    made = small().principles[0].model_copy(update=update)
     first.write_text(to_yaml(small().model_copy(update={"principles": (made,)})))
     second.write_text(to_yaml(small()))
     loaded, notes = import_constitution([first, second])

@@ -21,7 +21,7 @@ from constitute.constitution.read import (
     read_forms,
 )
 from constitute.errors import UsageError
-from constitute.types import Constitution, Principle, Probe
+from constitute.types import Constitution, Example, Principle, Probe
 
 WHOLE = b"""
 # a comment
@@ -40,6 +40,12 @@ principles:
     probes:
       - prompt: Is the earth flat?
         expect: no
+    examples:
+      - prompt: Is the moon made of cheese?
+        better: No, of rock.
+        worse: Yes, of cheddar.
+        critique: It says what is untrue.
+      - {prompt: Am I right?, better: No., worse: Yes.}
   - id: kind
     text: |
       Be {{ kind }} to "people".
@@ -73,6 +79,15 @@ def test_every_key_is_read():
         source="us",
         applies_to=("advice",),
         probes=(Probe(prompt="Is the earth flat?", expect="no"),),
+        examples=(
+            Example(
+                prompt="Is the moon made of cheese?",
+                better="No, of rock.",
+                worse="Yes, of cheddar.",
+                critique="It says what is untrue.",
+            ),
+            Example(prompt="Am I right?", better="No.", worse="Yes."),
+        ),
     )
     assert kind.weight == 1.0
 
@@ -125,6 +140,14 @@ def test_hash_follows_everything_that_can_change_an_outcome(old, new):
         constitution_hash(parse_constitution(text, "a")) for text in (WHOLE, WHOLE.replace(old, new))
     )
     assert before != after
+
+
+def test_examples_are_part_of_no_hash():
+    whole = parse_constitution(WHOLE, "small.yaml")
+    first = whole.principles[0].model_copy(update={"examples": ()})
+    bare = whole.model_copy(update={"principles": (first, whole.principles[1])})
+    assert principle_hash(first) == principle_hash(whole.principles[0])
+    assert constitution_hash(bare) == constitution_hash(whole)
 
 
 def test_principle_hash_covers_what_a_model_reads_and_no_more():

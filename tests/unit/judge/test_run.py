@@ -21,7 +21,7 @@ from constitute.judge.run import candidates, compare_methods, questions, require
 from constitute.pipeline import run_stages
 from constitute.stages.labels import LABEL_METHODS
 from constitute.stages.labels.base import LabelMethod
-from constitute.types import Choice, Comparison, PrincipleVote, Request
+from constitute.types import Choice, Comparison, Example, PrincipleVote, Request
 
 
 class Judge(ScriptedEngine):
@@ -168,6 +168,29 @@ def test_a_method_that_shows_no_order_and_uses_no_layout_is_asked_once(config, m
     assert (figures.name, figures.requests, figures.flips.n, figures.mass.n) == ("by_length", 0, 0, 0)
     assert figures.agreement is not None and figures.agreement.accuracy.value == 1.0
     assert (figures.neutral.value, figures.swapped.value, figures.longer_neutral.value) == (0.0, 1.0, 0.0)
+
+
+def test_without_pairs_the_constitutions_own_examples_are_asked_about(config, tmp_path, run) -> None:
+    """Each under its own principle alone, every second with the better answer as B."""
+    given = constitution()
+    shown = [Example(prompt=f"Q{i}?", better=f"good {i}", worse=f"bad {i}") for i in range(3)]
+    principles = (given.principles[0].model_copy(update={"examples": tuple(shown)}), *given.principles[1:])
+    (tmp_path / "c.yaml").write_text(to_yaml(given.model_copy(update={"principles": principles})))
+    questioned = questions(config, None, 10)
+    name = principles[0].id
+    assert questioned.source == "the constitution's examples"
+    assert [(p.id, p.a, p.b, p.human) for p in questioned.pairs] == [
+        (f"{name}-1", "good 0", "bad 0", 1.0),
+        (f"{name}-2", "bad 1", "good 1", 0.0),
+        (f"{name}-3", "good 2", "bad 2", 1.0),
+    ]
+    assert all(questioned.voting(p.id).principles == (principles[0],) for p in questioned.pairs)
+    (figures,) = compare_methods(config, questioned, [("choice", "shared")], engine=Judge()).figures
+    assert figures.agreement is not None and figures.agreement.accuracy.value == 1.0
+    assert (figures.asked, figures.requests, figures.card.votes) == (3, 6, 3)
+    line = LINE.replace(" --pairs pairs.jsonl", "")
+    code, out, _ = run(f"{line} --methods choice --layouts shared --run of-examples")
+    assert code == 4 and out.startswith("3 pairs (the constitution's examples), 3 of them judged by people")
 
 
 def test_what_an_engine_cannot_do_is_left_out_and_said(config, monkeypatch):

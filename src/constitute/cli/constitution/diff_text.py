@@ -36,7 +36,10 @@ def changes_text(changes: Changes, colour: bool) -> str:
 def _anew(changes: Changes) -> str:
     anew, n = changes.anew, changes.counts[1]
     if changes.hashes[0] == changes.hashes[1]:
-        return "a new run under B asks nothing anew: sources, probes and order change no outcome"
+        return (
+            "a new run under B asks nothing anew: sources, probes and order change no outcome, and examples "
+            "only where few_shot shows them"
+        )
     lines = (
         "a new run under B asks anew:",
         f"  label questions of {anew.label} of {n} principles, where all of them vote",
@@ -76,8 +79,8 @@ def _words(change: PrincipleChange) -> list[str]:
         if name in TEXTS:
             continue
         old, new = getattr(before, name), getattr(after, name)
-        if name == "probes":
-            words.append(f"probes {len(old)} -> {len(new)}" if len(old) != len(new) else "other probes")
+        if name in ("probes", "examples"):
+            words.append(f"{name} {len(old)} -> {len(new)}" if len(old) != len(new) else f"other {name}")
         else:
             words.append(f"{name.replace('_', ' ')} {_value(old)} -> {_value(new)}")
     return words

@@ -13,7 +13,7 @@ from typing import Any
 from constitute.constitution.read import slug
 from constitute.errors import DataError
 from constitute.strict_yaml import CONTROL, decode, shorten
-from constitute.types import Constitution, Probe
+from constitute.types import Constitution, Example, Probe
 
 _ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _COMPARES = re.compile(r"(please )?(select|choose|pick|prefer|compare|which)\b", re.IGNORECASE)
@@ -54,6 +54,7 @@ class Draft:
     source: str = ""
     applies_to: tuple[str, ...] = ()
     probes: tuple[Probe, ...] = ()
+    examples: tuple[Example, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Format:
 
     `about` names it in a list of known formats. `detect` says whether a file is in it, without raising;
     `read` raises `DataError` for broken content. `holds` are the parts of a principle, besides id and text,
-    that `write` keeps: critique, revise, compare, weight, tags (with applies_to and probes).
+    that `write` keeps: critique, revise, compare, weight, tags (with applies_to, probes and examples).
     """
 
     about: str

@@ -58,9 +58,9 @@ def export(constitution: Constitution, kind: str) -> tuple[str, list[str]]:
     if "weight" not in chosen.holds and len({p.weight for p in constitution.principles}) > 1:
         notes.append(f"the format {kind} cannot hold weights")
     if "tags" not in chosen.holds and any(
-        p.probes or p.tags or p.applies_to for p in constitution.principles
+        p.examples or p.probes or p.tags or p.applies_to for p in constitution.principles
     ):
-        notes.append(f"the format {kind} cannot hold tags, applies_to and probes")
+        notes.append(f"the format {kind} cannot hold tags, applies_to, probes and examples")
     return chosen.write(constitution), notes
 
 

@@ -16,6 +16,7 @@ from constitute.engines.base import Engine
 from constitute.errors import UsageError
 from constitute.pipeline.session import dated, open_store
 from constitute.progress import Progress, Silent
+from constitute.stages.few_shot import digests
 from constitute.store import Store
 from constitute.types import Constitution, LabelledPair, Outcome
 
@@ -104,9 +105,11 @@ async def _fill(
     made = store.meta("stage:label") or {}
     names = set(_active(constitution))
     short = [row for row in rows if {v.principle_id for v in row.label.votes} != names]
-    if made.get("constitution") != constitution_hash(constitution):
+    shown = digests("label", config.label, constitution)
+    if made.get("constitution") != constitution_hash(constitution) or made.get("shown", {}) != shown:
         progress.note(
-            f"the constitution is not the one {config.run} was labelled with: every pair is labelled anew"
+            f"the constitution, or an example that is shown, is not the one {config.run} was labelled with: "
+            "every pair is labelled anew"
         )
         short = rows
     if not short:

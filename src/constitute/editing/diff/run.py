@@ -15,6 +15,7 @@ from constitute.engines import named_model, use_engine
 from constitute.engines.base import Engine
 from constitute.pipeline.session import dated, open_store
 from constitute.progress import Progress, Silent
+from constitute.stages.few_shot import shows_own
 from constitute.stages.labels.stage import voters
 from constitute.store import Store
 from constitute.types import Comparison, Constitution, Principle, PrincipleVote
@@ -113,7 +114,9 @@ class _Work:
         pairs = tuple(self._pairs()) if done else ()
         return Diff(
             changes=self.changes,
-            effect=effect_of(pairs, _changed(self.changes), seed=self.config.seed) if done else None,
+            effect=effect_of(pairs, _changed(self.changes, self.config.label), seed=self.config.seed)
+            if done
+            else None,
             pairs=pairs,
             questions=questions,
             asked=self.asked,
@@ -207,10 +210,11 @@ def _questions(missing: Missing) -> int:
     return sum(2 * len(rows) for _, rows in missing.values())
 
 
-def _changed(changes: Changes) -> dict[str, tuple[str, ...]]:
+def _changed(changes: Changes, cfg: LabelConfig) -> dict[str, tuple[str, ...]]:
     """Second ids of the changed principles with the tags of both versions."""
+    silent = {"source", "probes"} if shows_own(cfg) else {"source", "probes", "examples"}
     return {
         change.id: tuple(sorted({tag for p in (change.before, change.after) if p for tag in p.tags}))
         for change in changes.changes
-        if change.kind != "changed" or set(change.fields) - {"source", "probes"}
+        if change.kind != "changed" or set(change.fields) - silent
     }

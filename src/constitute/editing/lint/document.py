@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from constitute.constitution.read import FORMS, read_constitution
@@ -22,7 +22,8 @@ class Entry:
     """A principle as it is written: forms that the file leaves out are not in `texts`.
 
     `places` has the line and column of every key's value and, under "", of the principle itself;
-    `labels` is each tag and `applies_to` with its place; `end` the line after its last.
+    `labels` is each tag and `applies_to` with its place, `examples` each text of its examples with its key
+    and place; `end` the line after its last.
     """
 
     id: str
@@ -31,6 +32,7 @@ class Entry:
     places: dict[str, Place]
     labels: dict[str, list[tuple[str, Place]]]
     weight: float
+    examples: tuple[tuple[str, str, Place], ...] = ()
 
     def place(self, key: str) -> Place:
         """Where the value of `key` stands, or the principle where it has none."""
@@ -94,7 +96,15 @@ def _entry(node: Node, end: int) -> Entry:
         places={**places, "": (node.line, node.column)},
         labels=labels,
         weight=float(weight) if isinstance(weight, (int, float)) else 1.0,
+        examples=tuple(_examples(node.entries["examples"])) if "examples" in node.entries else (),
     )
+
+
+def _examples(node: Node) -> Iterator[tuple[str, str, Place]]:
+    for example in node.items:
+        for key, value in example.entries.items():
+            if isinstance(value.scalar, str):
+                yield key, value.scalar.strip(), (value.line, value.column)
 
 
 def _scalar(node: Node, key: str) -> object:
@@ -118,7 +128,10 @@ def _allowed(lines: Sequence[str], entries: Sequence[Entry]) -> list[Allowed]:
             continue
         at = _speaks_of(number, lines, entries)
         nearby = entries[max(0, (at or 0) - 1) : (at or 0) + 1]
-        if any(match[1].strip() in text for entry in nearby for text in entry.texts.values()):
+        written = [
+            text for entry in nearby for text in (*entry.texts.values(), *(e[1] for e in entry.examples))
+        ]
+        if any(match[1].strip() in text for text in written):
             continue
         rules = tuple(name for name in re.split(r"[,\s]+", match[2]) if name)
         found.append(Allowed(number, match.start(1) + 1, rules, at))

@@ -22,6 +22,8 @@ NEAR = 0.75
 # Words. A principle this long is a page of them in one vote; the longest of the published lists that
 # constitutions are made from stay under 100.
 LONGEST = 150
+# Of each text of an example; the answers of Anthropic's HH pairs have 60 words on average.
+LONGEST_EXAMPLE = 300
 # Beside the file's own median, once there are enough to have one; short texts vary by chance.
 TIMES, LEAST_WORDS, LEAST_ENTRIES = 4.0, 40, 5
 TAG_SPELLING = 0.85
@@ -203,6 +205,13 @@ def length(document: Document) -> Iterator[Remark]:
             elif len(counts) >= LEAST_ENTRIES and count > max(LEAST_WORDS, TIMES * middle):
                 said = f"the {key} has {count} words, the file's median is {middle:g}"
                 yield Remark(at, place, said, fix, figure)
+    for at, entry in enumerate(document.entries):
+        for key, text, place in entry.examples:
+            if (count := len(text.split())) > LONGEST_EXAMPLE:
+                said = f"the {key} of an example has {count} words, more than {LONGEST_EXAMPLE}"
+                yield Remark(
+                    at, place, said, "shorten it: a model may read it in each question", {"words": count}
+                )
 
 
 def never_drawn(document: Document) -> Iterator[Remark]:

@@ -10,6 +10,7 @@ from itertools import zip_longest
 
 from constitute.constitution.draw import draw
 from constitute.constitution.read import principle_hash
+from constitute.stages.few_shot import examples_hash
 from constitute.types import Constitution, CritiqueRevision, Message, Principle, Prompt, Record
 
 
@@ -162,12 +163,18 @@ def assign(
     return [Assigned(probe=probe, principle=by_id[holder[probe.id]]) for probe in probes]
 
 
-def fingerprint(assigned: Assigned, voters: Sequence[tuple[Principle, float]]) -> str:
-    """A digest of what a probe's result depends on: prompt, principle, and who votes with which weight."""
+def fingerprint(
+    assigned: Assigned, voters: Sequence[tuple[Principle, float]], *, examples: bool = False
+) -> str:
+    """A digest of what a probe's result depends on: prompt, principle, and who votes with which weight.
+
+    With `examples`, those of the principles too, as they are shown.
+    """
     turns = [[message.role, message.content] for message in assigned.probe.prompt.messages]
     votes = [[principle.id, principle_hash(principle), weight] for principle, weight in voters]
     own = assigned.principle
-    return _digest(assigned.probe.prompt.id, turns, own.id, principle_hash(own), votes)
+    shown = [examples_hash(p) for p in (own, *(p for p, _ in voters))] if examples else []
+    return _digest(assigned.probe.prompt.id, turns, own.id, principle_hash(own), votes, *shown)
 
 
 def split_touched(

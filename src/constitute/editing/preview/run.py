@@ -33,6 +33,7 @@ from constitute.pipeline.drive import run_jobs
 from constitute.pipeline.stage_run import Sampler, StageRun
 from constitute.progress import Silent
 from constitute.stages.base import stage_settings
+from constitute.stages.few_shot import shows_own
 from constitute.stages.generate import generate, response_id
 from constitute.stages.labels.stage import label, pair_of_revision, voters
 from constitute.stages.revise import revise
@@ -96,8 +97,11 @@ def plan_round(
 ) -> RoundPlan:
     """Choose the probes, give each its principle, and find which an edit since `before` touched."""
     probes, left_out = choose_probes(constitution, others, n)
+    shown = shows_own(config.revise) or shows_own(config.label)
     assigned = [
-        each.model_copy(update={"fingerprint": fingerprint(each, _voters(each, config, constitution))})
+        each.model_copy(
+            update={"fingerprint": fingerprint(each, _voters(each, config, constitution), examples=shown)}
+        )
         for each in assign(constitution, probes, _row_id)
     ]
     touched, kept = split_touched(assigned, before, retry_failed=retry_failed)

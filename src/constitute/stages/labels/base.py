@@ -30,13 +30,15 @@ class LabelMethod:
     `needs` are the abilities of an engine without which it cannot vote; what an engine lacks is said before
     the run. `ordered`: the pair is shown in both orders. `sampled`: it can count sampled answers too
     (`label.votes: sampled`), and then needs nothing. `form` is the form of a principle that it shows.
-    `templates` names the prompt templates it asks with.
+    `few_shot`: it can show judged pairs before its question. `templates` names the prompt templates it asks
+    with.
     """
 
     vote: Vote
     needs: tuple[Ability, ...] = ()
     ordered: bool = True
     sampled: bool = False
+    few_shot: bool = False
     form: Literal["compare", "text"] = "compare"
     templates: Callable[[LabelConfig], tuple[str, ...]] = _no_templates
 

@@ -6,9 +6,12 @@ Deviates from arXiv 2212.08073 (section 4.1) in showing the pair in both orders,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from constitute.config import LabelConfig
 from constitute.config.data import LAYOUTS
 from constitute.stages.base import Sample
+from constitute.stages.few_shot import better_first, label_shots
 from constitute.stages.labels.base import LabelMethod, together
 from constitute.stages.labels.read import Reading, read
 from constitute.templates import render
@@ -26,7 +29,7 @@ async def choice(
         [
             read(
                 sample,
-                (comparison_turn(pair, principle, cfg.layout), f"compare-{order.lower()}", principle),
+                (comparison_turn(pair, principle, cfg), f"compare-{order.lower()}", principle),
                 LABELS,
                 cfg,
                 f"under {principle.id}, order {order}",
@@ -37,10 +40,29 @@ async def choice(
     return vote_of(ab, ba, principle.id, weight)
 
 
-def comparison_turn(row: Comparison, principle: Principle, layout: str = "shared") -> tuple[Message, ...]:
-    """The one message that shows the conversation, both answers and what to compare them by."""
-    text = render(LAYOUTS[layout], messages=row.prompt.messages, a=row.a, b=row.b, principle=principle)
-    return (Message(role="user", content=text),)
+def comparison_turn(
+    row: Comparison, principle: Principle, cfg: LabelConfig | None = None
+) -> tuple[Message, ...]:
+    """The message that shows the conversation, both answers and what to compare them by.
+
+    Judged pairs, where `label.few_shot` asks for some, stand before it as turns: the same in both orders.
+    """
+    cfg = cfg or LabelConfig()
+    shots = label_shots(row.id, row.prompt.messages, principle, cfg)
+    turns: list[Message] = []
+    for shot, first in zip(shots, better_first(row.id, len(shots)), strict=True):
+        answers = (shot.better, shot.worse) if first else (shot.worse, shot.better)
+        turns.append(_question(shot.messages, answers, principle, cfg))
+        turns.append(Message(role="assistant", content=LABELS[0] if first else LABELS[1]))
+    return (*turns, _question(row.prompt.messages, (row.a, row.b), principle, cfg))
+
+
+def _question(
+    messages: Sequence[Message], answers: tuple[str, str], principle: Principle, cfg: LabelConfig
+) -> Message:
+    a, b = answers
+    text = render(LAYOUTS[cfg.layout], messages=messages, a=a, b=b, principle=principle)
+    return Message(role="user", content=text)
 
 
 def vote_of(ab: Reading, ba: Reading, principle_id: str = "", weight: float = 1.0) -> PrincipleVote:
@@ -61,4 +83,4 @@ def _templates(cfg: LabelConfig) -> tuple[str, ...]:
     return (LAYOUTS[cfg.layout],)
 
 
-METHOD = LabelMethod(vote=choice, needs=("choose",), sampled=True, templates=_templates)
+METHOD = LabelMethod(vote=choice, needs=("choose",), sampled=True, few_shot=True, templates=_templates)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 from constitute.config import LabelConfig
 from constitute.constitution.draw import draw
 from constitute.errors import Abstain, UsageError
+from constitute.stages import few_shot
 from constitute.stages.base import Sample, StageSpec
 from constitute.stages.card import EQUAL_ANSWERS
 from constitute.stages.labels import label_method
@@ -97,6 +99,11 @@ def _check(cfg: LabelConfig) -> None:
             f"label.method: {cfg.method} takes no sampled votes; set label.votes=logprobs, or "
             "label.method=choice"
         )
+    if cfg.few_shot and not method.few_shot:
+        raise UsageError(
+            f"label.method: {cfg.method} shows no examples; set label.few_shot=0, or label.method=choice"
+        )
+    few_shot.check("label", cfg)
 
 
 def needs(cfg: LabelConfig) -> tuple[Ability, ...]:
@@ -105,5 +112,12 @@ def needs(cfg: LabelConfig) -> tuple[Ability, ...]:
 
 
 STAGE = StageSpec(
-    reads="pair", work=label, settings=LabelConfig, templates=_templates, check=_check, needs=needs
+    reads="pair",
+    work=label,
+    settings=LabelConfig,
+    templates=_templates,
+    check=_check,
+    needs=needs,
+    files=frozenset({"few_shot_file"}),
+    shows=partial(few_shot.digests, "label"),
 )

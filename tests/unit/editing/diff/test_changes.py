@@ -11,7 +11,7 @@ from scripted import constitution, principle
 from constitute.constitution.draw import draw
 from constitute.editing.diff.changes import changes_between
 from constitute.editing.words import Stretch, ansi, brief, plain, word_diff
-from constitute.types import Constitution, Probe
+from constitute.types import Constitution, Example, Probe
 
 
 def of(*principles) -> Constitution:
@@ -104,10 +104,12 @@ def test_order_and_tag_order_are_no_difference() -> None:
     }
 
 
-def test_sources_and_probes_touch_no_draw() -> None:
-    noted = principle("kind").model_copy(update={"source": "me", "probes": (Probe(prompt="Hello?"),)})
+def test_sources_probes_and_examples_touch_no_draw() -> None:
+    examples = (Example(prompt="Hello?", better="Hello.", worse="Go."),)
+    update = {"source": "me", "probes": (Probe(prompt="Hello?"),), "examples": examples}
+    noted = principle("kind").model_copy(update=update)
     changes = changes_between(of(principle("kind")), of(noted))
-    assert [c.fields for c in changes.changes] == [("source", "probes")]
+    assert [c.fields for c in changes.changes] == [("source", "probes", "examples")]
     assert changes.anew.label == 0 and changes.anew.drawn_revise == 0.0
 
 

@@ -255,6 +255,19 @@ def test_length_by_bound_and_by_median():
     assert rules(several("id: a\ntext: " + " ".join(f"z{j}" for j in range(150)))) == []
 
 
+def test_length_of_examples():
+    def found(better: str) -> list[Finding]:
+        example = f"examples:\n  - prompt: Hi?\n    better: {better}\n    worse: No."
+        return several(f"id: a\ntext: No guns.\n{example}")
+
+    (long,) = found(" ".join(f"z{j}" for j in range(301)))
+    assert (long.rule, long.principle, long.figure) == ("length", "a", {"words": 301})
+    assert long.message == "the better of an example has 301 words, more than 300"
+    assert found(" ".join(f"z{j}" for j in range(300))) == []
+    # The words of a comment inside an example are no comment.
+    assert found("'No # lint: allow nothing'") == []
+
+
 def test_weights_and_tags():
     found = several(
         "id: a\ntext: No guns.\ntags: [harmful, off]",
