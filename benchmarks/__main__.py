@@ -9,6 +9,7 @@ BENCHMARKS = {
     "pipeline": "benchmarks.pipeline",
     "labels": "benchmarks.labels",
     "rating": "benchmarks.rating",
+    "score": "benchmarks.score",
     "edits": "benchmarks.edits",
     "editing.inversion": "benchmarks.editing.inversion",
     "editing.preview": "benchmarks.editing.preview",

@@ -91,7 +91,7 @@ def measure(given: Any, folder: Path) -> None:
         block(engine.close())
     print(f"principle: {text}")
     print(f"{card.pairs} pairs, the longer answer wins {card.longer.text()}, mean margin {card.margin:.3f}")
-    print(f"DPO: {trained['rows']} pairs, {given.epochs:g} epochs")
+    print(f"DPO: {trained['pairs']} pairs, {given.epochs:g} epochs")
     for policy, values in found.items():
         print(f"{what} in an answer, {policy}: {mean_of(list(values.values()), policy).text(2)}")
     change = [found["dpo"][name] - found["base"][name] for name in found["base"]]

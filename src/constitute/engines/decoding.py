@@ -12,6 +12,9 @@ from typing import Any
 
 from constitute.types import SamplingParams
 
+# Logits held at once by `score_batch`: 512 MiB in float32.
+MOST_LOGITS = 2**27
+
 
 @dataclass
 class Sampled:
@@ -114,27 +117,72 @@ def sample_batch(
 
 
 def score_batch(
-    model: Any, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], *, pad: int
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    completions: Sequence[Sequence[int]],
+    *,
+    pad: int,
+    most: int = MOST_LOGITS,
 ) -> list[list[float]]:
-    """log P of each completion token (nats, temperature 1) given everything before it."""
+    """log P of each completion token (nats, temperature 1) given everything before it.
+
+    At most `most` logits are held at once: rows share a pass while they fit, and a completion that does not
+    fit alone is read part by part with a key-value cache.
+    """
+    vocabulary = model.config.get_text_config().vocab_size
+    found: dict[int, list[float]] = {}
+    group: list[int] = []
+    # Those of like length share a pass, as all rows keep as many columns as the longest.
+    order = sorted(range(len(prompts)), key=lambda row: len(completions[row]))
+    for place, row in enumerate(order):
+        group.append(row)
+        following = len(completions[order[place + 1]]) if place + 1 < len(order) else 0
+        if following and (len(group) + 1) * following * vocabulary <= most:
+            continue
+        pairs = [(prompts[index], completions[index]) for index in group]
+        found.update(
+            zip(group, _scored(model, pairs, pad, max(1, most // (len(group) * vocabulary))), strict=True)
+        )
+        group = []
+    return [found[row] for row in range(len(prompts))]
+
+
+def _scored(
+    model: Any, pairs: Sequence[tuple[Sequence[int], Sequence[int]]], pad: int, most_columns: int
+) -> list[list[float]]:
+    """`score_batch` of rows in one pass, or in several where more than `most_columns` hold their completions.
+
+    The last token predicts nothing that is asked for, so it is not read.
+    """
     import torch
 
-    texts = [[*prompt, *completion] for prompt, completion in zip(prompts, completions, strict=True)]
-    ids, mask, positions = left_padded(texts, pad, model.device)
-    keep = max(map(len, completions)) + 1
+    ids, mask, positions = left_padded([[*p, *c][:-1] for p, c in pairs], pad, model.device)
+    width, columns = ids.shape[1], max([1, *(len(completion) for _, completion in pairs)])
+    ends = [*range(width - columns + most_columns, width, most_columns), width]
+    found: list[list[float]] = [[] for _ in pairs]
+    cache, begin = None, 0
     with torch.no_grad():
-        logits = model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            use_cache=False,
-            logits_to_keep=keep,
-        ).logits
-    logprobs_BTV = logits.float().log_softmax(-1)
-    return [
-        [float(logprobs_BTV[row, token_at - 1, text[token_at]]) for token_at in range(-len(completion), 0)]
-        for row, (text, completion) in enumerate(zip(texts, completions, strict=True))
-    ]
+        for end in ends:
+            first = max(begin, width - columns)
+            out = model(
+                input_ids=ids[:, begin:end],
+                attention_mask=mask[:, :end],
+                position_ids=positions[:, begin:end],
+                past_key_values=cache,
+                use_cache=len(ends) > 1,
+                logits_to_keep=end - first,
+            )
+            cache, begin = out.past_key_values if len(ends) > 1 else None, end
+            for row, (_, completion) in enumerate(pairs):
+                # Column c predicts the completion's token c - (width - its length).
+                at = max(first, width - len(completion))
+                if at < end:
+                    offset = at - (width - len(completion))
+                    targets = torch.tensor(list(completion[offset : offset + end - at]), device=model.device)
+                    logits_TV = out.logits[row, at - end :].float()
+                    chosen = logits_TV.gather(1, targets[:, None])[:, 0] - logits_TV.logsumexp(-1)
+                    found[row] += chosen.tolist()
+    return found
 
 
 def next_batch(

@@ -106,8 +106,9 @@ class FakeEngine:
 
     async def score(self, request: Request, text: str) -> Score:
         """A log-probability between -4 and 0 for each word, fixed by the prompt and the words up to it."""
-        await self._begin(request)
+        prompt_tokens = await self._begin(request)
         words = text.split()
+        check_length(prompt_tokens + len(words) - 1, self.context_length)
         seed = hashlib.sha256(self.rendered(request))
         scores = []
         for word in words:

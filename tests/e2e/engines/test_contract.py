@@ -129,6 +129,22 @@ async def test_choices_are_exact(exact, renderer, reference, prefill, labels):
     assert len(renderer.label_ids(request, labels[2])) > 1
 
 
+@pytest.mark.parametrize("prefill", ["", "The answer is"])
+async def test_given_answers_are_scored_exactly(exact, renderer, reference, prefill):
+    """Many at once, of unlike lengths, some with a prefix that the engine has kept from another question."""
+    answers = [f"{prefill and ' '}Rice {'is good ' * n}and done" for n in range(8)]
+    request = ask("How do I cook rice well?" * 6, prefill=prefill)
+    await exact.generate(request)
+    scores = await asyncio.gather(*(exact.score(request, answer) for answer in answers))
+    again = await exact.score(request, answers[3])
+    context = renderer.ids(request)
+    for answer, score in zip(answers, scores, strict=True):
+        ids = renderer.label_ids(request, answer)
+        assert score.token_ids == ids
+        assert score.logprobs == pytest.approx(logprobs_of(reference, context, ids), **LOGPROB)
+    assert again.logprobs == pytest.approx(scores[3].logprobs, **LOGPROB)
+
+
 @pytest.mark.parametrize("options", [("A", "B"), tuple(str(rating) for rating in range(1, 11))])
 async def test_spelled_options_are_exact(exact, renderer, reference, options):
     """The reference model reads the same plan, its next tokens one by one."""
@@ -172,6 +188,8 @@ async def test_a_prompt_beyond_the_context_names_both_numbers(engine):
         await engine.generate(ask(text))
     with pytest.raises(PromptTooLong):
         await engine.choose(ask(text), ("A", "B"))
+    with pytest.raises(PromptTooLong):
+        await engine.score(ask(), text)
     assert (await engine.generate(ask(temperature=0.0))).token_ids
 
 

@@ -14,6 +14,7 @@ from scripted import ScriptedEngine, constitution, principle, prompt
 
 from constitute.config import LabelConfig, ReviseConfig, RunConfig, load_config
 from constitute.constitution.write import to_yaml
+from constitute.editing.attribute.run import attribute_run
 from constitute.editing.diff.run import diff_constitutions
 from constitute.errors import DataError, RunMismatch, UsageError
 from constitute.pipeline import run_stages
@@ -343,6 +344,24 @@ def test_diff_takes_stored_votes_whose_examples_are_the_same(tmp_path: Path) -> 
     done = diff_constitutions(config, before, after, pairs=PAIRS, engine=ScriptedEngine())
     assert (done.stored, done.questions, done.asked) == (3, 6, 6)
     assert done.effect is not None and [group.name for group in done.effect.by_principle] == ["kind"]
+
+
+def test_attribute_fills_anew_where_other_examples_are_shown(tmp_path: Path) -> None:
+    class Notes(Silent):
+        def __init__(self) -> None:
+            self.told: list[str] = []
+
+        def note(self, text: str) -> None:
+            self.told.append(text)
+
+    cfg = LabelConfig(principles="all", few_shot=2)
+    labelled(configured(tmp_path, under(with_examples(2)), label=cfg))
+    done = attribute_run(configured(tmp_path, under(with_examples(2)), label=cfg), fill=True)
+    assert done.asked == 0
+    config = configured(tmp_path, under(with_examples(3)), label=cfg)
+    engine, notes = ScriptedEngine(), Notes()
+    assert attribute_run(config, fill=True, engine=engine, progress=notes).asked > 0
+    assert notes.told[0].startswith("the examples shown are not those")
 
 
 async def test_the_question_in_the_store_holds_the_examples(tmp_path: Path) -> None:

@@ -106,11 +106,10 @@ async def _fill(
     names = set(_active(constitution))
     short = [row for row in rows if {v.principle_id for v in row.label.votes} != names]
     shown = digests("label", config.label, constitution)
-    if made.get("constitution") != constitution_hash(constitution) or made.get("shown", {}) != shown:
-        progress.note(
-            f"the constitution, or an example that is shown, is not the one {config.run} was labelled with: "
-            "every pair is labelled anew"
-        )
+    same_words = made.get("constitution") == constitution_hash(constitution)
+    if not same_words or made.get("shown", {}) != shown:
+        what = "the examples shown are not those" if same_words else "the constitution is not the one"
+        progress.note(f"{what} {config.run} was labelled with: every pair is labelled anew")
         short = rows
     if not short:
         return Votes((), (), 0, 0)

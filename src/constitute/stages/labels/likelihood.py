@@ -62,7 +62,7 @@ async def _said_for(
     try:
         with_it, without = await together([follow, against])
     except RowError as problem:
-        raise RowError(f"answer {name} cannot be scored: {problem}") from problem
+        raise RowError(f"answer {name} cannot be scored after its conversation: {problem}") from problem
     return difference(with_it, without, how.per)
 
 
