@@ -1,6 +1,7 @@
 """Does one plain principle, judged by likelihood, move a real model of 135 M parameters?
 
-    python -m benchmarks real.effect [--principle brief|lively] [--samples N] [--epochs E] [--run DIR]
+    python -m benchmarks real.effect [--principle brief|lively] [--samples N] [--epochs E] [--per token|sum]
+        [--prompts N] [--set KEY=VALUE] [--run DIR] [--reuse DIR/run]
 
 64 prompts are answered N times, `likelihood` labels the pairs under the principle alone, DPO trains on them,
 and both models answer 32 held-out prompts twice. The measure is what the principle asks for: words in an
@@ -61,6 +62,10 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--principle", choices=PRINCIPLES, default="brief")
     parser.add_argument("--samples", type=int, default=6)
     parser.add_argument("--epochs", type=float, default=2.0)
+    parser.add_argument("--per", choices=("token", "sum"), default="token")
+    parser.add_argument("--prompts", type=int, default=64)
+    parser.add_argument("--set", dest="sets", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--reuse", type=Path, help="another run of the same, whose answers are used again")
     parser.add_argument("--run", type=Path)
     given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as name:
@@ -75,7 +80,7 @@ def measure(given: Any, folder: Path) -> None:
     config = _config(folder, given, text)
     start = time.monotonic()
     with open_progress(False) as progress:
-        prompts, _ = read_prompts(str(PROMPTS))
+        prompts, _ = read_prompts(str(PROMPTS), limit=given.prompts)
         held_out, _ = read_prompts(str(HELD_OUT))
         engine = open_sampler(str(config.model), config.engine)
         run_stages(config, config.chain, prompts=prompts, engine=engine, progress=progress)
@@ -106,7 +111,9 @@ def _config(folder: Path, given: Any, text: str) -> RunConfig:
     settings = folder / "effect.yaml"
     settings.write_text(SETTINGS)
     sets = [f"generate.n={given.samples}", f"train.dpo.epochs={given.epochs}"]
-    return load_config(settings, sets, {"constitution": str(constitution), "run": str(folder / "run")})
+    sets += [f"label.likelihood.per={given.per}", *given.sets]
+    wanted = {"constitution": str(constitution), "run": str(folder / "run"), "limit": given.prompts}
+    return load_config(settings, sets, {**wanted, **({"reuse": str(given.reuse)} if given.reuse else {})})
 
 
 def _measured(
