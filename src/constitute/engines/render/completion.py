@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from constitute.engines.render.reasoning import KNOWN, Markers, opened_by, parts_of
+from constitute.engines.render.reasoning import KNOWN, Markers, opened_by, parts_of, unwrapped
 from constitute.types import Completion, Request, SamplingParams
 
 # Tokens before a completion that are decoded with it: enough for any character and any joined word.
@@ -72,7 +72,7 @@ class Reader:
         end = begin + sampling.max_tokens
         spilt = self._raw(ids[:begin])[start:]
         spoken = ids[begin : end if ids[-1] not in self._ends else min(end, len(ids) - 1)]
-        answer = (spilt + self.decode((*prompt, *ids[:begin]), spoken)).lstrip()
+        answer = unwrapped((spilt + self.decode((*prompt, *ids[:begin]), spoken)).lstrip())
         cut = len(ids) > end
         places = [answer.index(word) for word in sampling.stop if word in answer]
         if places:
@@ -115,7 +115,7 @@ def _in_text(answered: Completion, sampling: SamplingParams) -> Completion:
     found = None if answered.reasoning else parts_of(answered.text, KNOWN, None, frozenset())
     text, update = answered.text, dict[str, object]()
     if found is not None:
-        text = text[found.start :].lstrip()
+        text = unwrapped(text[found.start :].lstrip())
         update = {"reasoning": found.reasoning, "text": text}
     places = [text.index(word) for word in sampling.stop if word in text]
     if places:

@@ -70,6 +70,14 @@ def parts_of(
     return _cut(text, opened, again)
 
 
+def unwrapped(answer: str) -> str:
+    """An answer after a reasoning without the marks around it that Granite 3.3 writes."""
+    head = answer.lstrip()
+    if not head.startswith("<response>"):
+        return answer
+    return head.removeprefix("<response>").rstrip().removesuffix("</response>").strip()
+
+
 def _cut(text: str, marks: Markers, begin: int) -> Parts:
     place = text.find(marks.end, begin)
     if place < 0:
