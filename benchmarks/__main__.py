@@ -16,6 +16,8 @@ BENCHMARKS = {
     "editing.lint_model": "benchmarks.editing.lint_model",
     "editing.attribution": "benchmarks.editing.attribution",
     "neighbour": "benchmarks.neighbour",
+    "real.effect": "benchmarks.real.effect",
+    "real.responses": "benchmarks.real.responses",
     "train": "benchmarks.train.ppo",
     "train.reward_step": "benchmarks.train.reward_step",
 }

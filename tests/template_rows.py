@@ -27,7 +27,7 @@ PAGE = ROOT / "docs" / "templates.md"
 DAY = "2026-03-05"
 _CONTROL = re.compile(
     r"<\|[^|<>\s'\"{}]{1,40}\|>|<｜[^｜<>\s'\"]{1,40}｜>|<\|[a-z_]{2,20}>|<[a-z_]{2,20}\|>"
-    r"|</?[a-z_]{2,20}>|\[/?[A-Z_]{3,20}\]|\[gMASK\]|\[\|[a-z]+\|\]|<BOS_TOKEN>"
+    r"|</?[a-z_]{1,20}>|\[/?[A-Z_]{3,20}\]|\[gMASK\]|\[\|[a-z]+\|\]|<BOS_TOKEN>"
 )
 # Added tokens that public tokenizers do not call special, so that no detokenizer skips them.
 _PLAIN = re.compile(r"</?(?:think|tool_call|tool_response|tools|response|function|arg_key|arg_value)>")
@@ -120,8 +120,10 @@ FAMILIES: dict[str, Family] = {
     "llama_3_3": Family("Llama 3.3", "<|eot_id|>", ("<|end_of_text|>", "<|eom_id|>")),
     "magistral": Family("Magistral Small", "</s>", thought="[THINK]why[/THINK]Yes.</s>"),
     "mistral_small_3": Family("Mistral Small 3", "</s>"),
+    "mistral_v3": Family("Mistral-7B-Instruct v0.3", "</s>"),
     "mistral_v1": Family("Mistral-7B-Instruct v0.1, v0.2", "</s>"),
     "olmo_2": Family("OLMo 2, Tulu 3", "<|endoftext|>"),
+    "olmo_3": Family("OLMo 3 Instruct", "<|endoftext|>", (_END,)),
     "phi_4": Family("Phi-4", _END, ("<|endoftext|>",)),
     "phi_4_reasoning": Family("Phi-4-reasoning", _END, thought=f"<think>why</think>Yes.{_END}"),
     "smollm_2": Family("SmolLM2-Instruct", _END),
@@ -153,8 +155,10 @@ def tokenizer_of(name: str, text: str) -> Any:
     """A token a byte, and the control tokens that the template and its family name."""
     of = family(name)
     spelled = _CONTROL.findall(of.thought)
+    # OLMo 2 writes its roles in words like any other, although they look like tokens.
+    named = re.sub(r"<\|(?:user|system|assistant)\|>", "", text) if name == "olmo_2" else text
     names = dict.fromkeys(
-        [of.eos, *of.ends, *_CONTROL.findall(text), *spelled, "<think>", "</think>", "<bos>"]
+        [of.eos, *of.ends, *_CONTROL.findall(named), *spelled, "<think>", "</think>", "<bos>"]
     )
     plain = [each for each in names if _PLAIN.fullmatch(each)]
     special = [each for each in names if each not in plain]

@@ -21,6 +21,8 @@ def convert(source: Path, name: str, out: Path) -> None:
     end, start = "<|im_end|>", "<|im_start|>"
     tokenizer.eos_token = tokenizer.pad_token = end
     tokenizer.bos_token = start
+    # It would take away spaces before punctuation, which a byte-level tokenizer needs.
+    tokenizer.clean_up_tokenization_spaces = False
     config = read.config
     # A model that was read as quantised refuses to be saved; a fresh one with its tensors does not.
     if hasattr(config, "quantization_config"):

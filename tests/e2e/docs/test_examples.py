@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
 from places import ROOT
+from template_rows import renderer_of
 
 from constitute.cli.main import cli
 from constitute.config import load_config
 from constitute.constitution.read import load_constitution
 from constitute.data.prompts import read_prompts
+from constitute.stages.generate import generate
+from constitute.stages.labels.choice import comparison_turn
+from constitute.types import Comparison, Completion, Request
 
 EXAMPLES = ROOT / "examples"
 
@@ -60,12 +66,53 @@ def _is_a_plain_model(folder: Path) -> None:
     assert (folder / "README.md").read_text().strip()
 
 
-def test_your_model_is_a_valid_configuration() -> None:
-    config = load_config(EXAMPLES / "your_model" / "run.yaml")
-    assert config.model == "Qwen/Qwen3-0.6B"
-    assert load_constitution(str(config.constitution)).name == "harmless"
+@pytest.mark.parametrize(
+    ("file", "model", "thinking"),
+    [("run.yaml", "Qwen/Qwen2.5-0.5B-Instruct", 0), ("thinking.yaml", "Qwen/Qwen3-0.6B", 2048)],
+)
+def test_your_model_is_a_valid_configuration(file: str, model: str, thinking: int) -> None:
+    config = load_config(EXAMPLES / "your_model" / file)
+    assert (config.model, config.generate.thinking_tokens) == (model, thinking)
+    assert load_constitution(str(config.constitution)).name == "assistant"
     prompts, bad = read_prompts(str(config.prompts))
     assert [len(prompt.messages) for prompt in prompts] == [1, 1, 1, 3] and not bad
+    needed = config.generate.thinking_tokens + config.generate.max_tokens
+    assert config.engine.context_length is not None and config.engine.context_length > 2 * needed
+
+
+@pytest.mark.parametrize(
+    ("file", "template", "response_ends", "label_ends"),
+    [
+        ("run.yaml", "qwen2_5", "<|im_start|>assistant\n", "<|im_start|>assistant\n"),
+        (
+            "thinking.yaml",
+            "qwen3",
+            "<|im_start|>assistant\n",
+            "<|im_start|>assistant\n<think>\n\n</think>\n\n",
+        ),
+    ],
+)
+def test_your_models_questions_under_its_template(
+    file: str, template: str, response_ends: str, label_ends: str
+) -> None:
+    """Responses of the thinking model begin before its thoughts; its labels are read after none."""
+    config = load_config(EXAMPLES / "your_model" / file)
+    prompts, _ = read_prompts(str(config.prompts))
+    renderer = renderer_of(template)
+    asked: list[Request] = []
+
+    async def answer(request: Request, **_: object) -> Completion:
+        asked.append(request)
+        return Completion(text="Yes.")
+
+    row = asyncio.run(generate(prompts[0], SimpleNamespace(generate=answer), config.generate))  # type: ignore[arg-type]
+    pair = Comparison(id="p", prompt=row.prompt, a="Yes.", b="No.")
+    principle = load_constitution(str(config.constitution)).principles[0]
+    asked.append(Request(messages=comparison_turn(pair, principle)))
+    for request, end in zip(asked, (response_ends, label_ends), strict=True):
+        text = renderer.tokenizer.decode(list(renderer.ids(request)))
+        assert text.endswith(end), text[-80:]
+        assert "Yes." in text or prompts[0].messages[0].content in text
 
 
 def test_from_scratch_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

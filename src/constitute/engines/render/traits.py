@@ -111,7 +111,7 @@ def traits_of(template: ChatTemplate, ends: Sequence[str]) -> Traits:
     bridge = _bridge(prompt or "", answered, markers, written, switch is not None)
     opened = bridge.over(prompt or "")
     return Traits(
-        thinking=_thinking(switch, bridge, markers, written, template),
+        thinking=_thinking(switch, bridge, markers, written, prompt or ""),
         switch=switch,
         bridge=bridge,
         markers=markers,
@@ -211,13 +211,15 @@ def _thinking(
     bridge: Bridge,
     markers: Sequence[Markers],
     written: Markers | None,
-    template: ChatTemplate,
+    prompt: str,
 ) -> Literal["none", "switched", "closed by us", "always"]:
     if switch is not None:
         return "switched"
     if any(marks.close in bridge.add for marks in markers) or (bridge.add.strip() and written is not None):
         return "closed by us"
-    return "none" if written is None else "always"
+    # Some templates ask for a reasoning in a system text of their own.
+    asked = any(marks.open in prompt and marks.close in prompt for marks in KNOWN)
+    return "none" if written is None and not asked else "always"
 
 
 def _system(
