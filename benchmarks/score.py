@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> None:
 async def _run(given: Any) -> None:
     from constitute.config import EngineConfig
     from constitute.engines import open_engine
-    from constitute.engines.vllm.engine import _given, _prompt_logprobs
+    from constitute.engines.vllm.engine import _given, _prompt_logprobs, holds_all
 
     engine: Any = open_engine(given.model, EngineConfig(kind="vllm"))
     again = 0
@@ -53,10 +53,8 @@ async def _run(given: Any) -> None:
     async def read(request: Request, text: str) -> list[float]:
         nonlocal again
         whole, start = ids(request, text)
-        params = _given()
-        params.skip_reading_prefix_cache = False
-        output = await engine._loop.submit(whole, params)
-        if output.num_cached_tokens > start - 1:
+        output = await engine._loop.submit(whole, _given(cached=True))
+        if not holds_all(output, whole, start):
             again += 1
             return await skipped(request, text)
         return _prompt_logprobs(output, whole, start)

@@ -106,12 +106,17 @@ class VLLMEngine:
         return {token: found[token].logprob for token in tokens}
 
     async def score(self, request: Request, text: str) -> Score:
-        """Log-probabilities of `text` as the answer, from one pass over prompt and text."""
+        """Log-probabilities of `text` as the answer, from one pass over what is not in the prefix cache.
+
+        Where a part of the text itself is in there, it is read once more without the cache.
+        """
         context = self._renderer.ids(request)
         ids = self._renderer.label_ids(request, text)
         check_length(len(context) + len(ids), self._limit)
         whole = context + ids
-        output = await self._loop.submit(whole, _given())
+        output = await self._loop.submit(whole, _given(cached=True))
+        if not holds_all(output, whole, len(context)):
+            output = await self._loop.submit(whole, _given())
         return Score(token_ids=ids, logprobs=tuple(_prompt_logprobs(output, whole, len(context))))
 
     @property
@@ -288,8 +293,11 @@ def _scoring(tokens: Sequence[int]) -> Any:
     )
 
 
-def _given() -> Any:
-    """Parameters that return the log-probability of every token of the prompt."""
+def _given(*, cached: bool = False) -> Any:
+    """Parameters that return the log-probability of every token of the prompt.
+
+    With `cached`, of every token after the prefix that is in the cache and the one that follows it.
+    """
     from vllm import SamplingParams as VLLMSampling
     from vllm.sampling_params import RequestOutputKind
 
@@ -297,9 +305,22 @@ def _given() -> Any:
         max_tokens=1,
         temperature=0.0,
         prompt_logprobs=0,
+        # None skips the cache, as its tokens have no log-probabilities (vllm/sampling_params.py).
+        skip_reading_prefix_cache=False if cached else None,
         detokenize=False,
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
+
+
+def holds_all(output: Any, tokens: Sequence[int], start: int) -> bool:
+    """Whether an output that read the prefix cache has the log-probability of every token from `start`.
+
+    Where a prefix was in the cache, the places before its end hold memory that was never written, so it has
+    to end before `start - 1`, the place that predicts the first of these tokens.
+    """
+    if output.num_cached_tokens is None or output.num_cached_tokens > start - 1:
+        return False
+    return all(tokens[place] in output.prompt_logprobs[place] for place in range(start, len(tokens)))
 
 
 def _prompt_logprobs(output: Any, tokens: Sequence[int], start: int) -> list[float]:
