@@ -119,7 +119,7 @@ def by_hand(engine: Any, prompts: Sequence[Prompt], params: dict[tuple[int, ...]
     """The chat template and one call of vLLM."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(model_path("smollm2"))
+    tokenizer: Any = AutoTokenizer.from_pretrained(model_path("smollm2"))
     engine._llm.reset_prefix_cache()
     wall, cpu = time.perf_counter(), time.process_time()
     turns = [[message.model_dump(include={"role", "content"}) for message in p.messages] for p in prompts]

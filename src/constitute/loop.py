@@ -280,7 +280,7 @@ def _evals(loop: Loop) -> Figures:
 
 def _evals_words(figures: Figures) -> Iterator[str]:
     if not figures:
-        yield "no sets configured (evals.behaviors, evals.principles)"
+        yield "no sets: none configured (evals.behaviors, evals.principles), or none past its gate"
     for name, parts in figures.items():
         shares = [f"{policy} {_text(part['share'])}" for policy, part in parts.items() if policy != "items"]
         yield f"{name}: {', '.join(shares)}"

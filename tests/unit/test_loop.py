@@ -31,7 +31,7 @@ def test_the_command_offers_the_steps_there_are():
         ("export", {"sft": {"rows": 4}, "preferences": {"rows": 5}}, "4 sft rows; 5 preferences rows"),
         ("reward", {"held_out": {"accuracy": FIGURE}}, "held-out accuracy 0.50 (0.25 to 0.75, n = 40)"),
         ("reward", {"held_out": {}}, "no held-out pairs to measure on"),
-        ("evals", {}, "no sets configured (evals.behaviors, evals.principles)"),
+        ("evals", {}, "no sets: none configured (evals.behaviors, evals.principles), or none past its gate"),
         ("evals", {"s": {"items": 6, "base": {"share": FIGURE}, "ppo": {"share": NONE}}},
          "s: base 0.50 (0.25 to 0.75, n = 40), ppo - (n = 0)"),
         ("report", {"path": "run/report.html"}, "run/report.html"),

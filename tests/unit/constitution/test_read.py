@@ -245,3 +245,13 @@ def test_the_configured_constitution_has_the_principles_of_its_tags(tmp_path):
         load_configured(other)
     with pytest.raises(UsageError, match="has the tag 'z'; its tags are x, y"):
         load_configured(load_config(None, ["tags=[z]"]), path)
+
+
+def test_the_first_constitution_for_real_models_shows_what_it_means() -> None:
+    """Its examples can be shown for critiques, and a taste for length tells none of them from the other."""
+    examples = [
+        each for principle in load_constitution("assistant").principles for each in principle.examples
+    ]
+    assert len(examples) == 18
+    assert all(each.critique for each in examples)
+    assert sum(len(each.better) > len(each.worse) for each in examples) == 9
