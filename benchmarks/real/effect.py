@@ -1,17 +1,18 @@
 """Does one plain principle, judged by likelihood, move a real model of 135 M parameters?
 
-    python -m benchmarks real.effect [--principle brief|lively] [--samples N] [--epochs E] [--per token|sum]
+    python -m benchmarks real.effect [--principle brief|listed] [--samples N] [--epochs E] [--per token|sum]
         [--prompts N] [--set KEY=VALUE] [--run DIR] [--reuse DIR/run]
 
 64 prompts are answered N times, `likelihood` labels the pairs under the principle alone, DPO trains on them,
 and both models answer 32 held-out prompts twice. The measure is what the principle asks for: words in an
-answer for `brief`, exclamation marks in one for `lively`. Its change is paired by prompt, with a bootstrap
+answer for `brief`, numbered lines in one for `listed`. Its change is paired by prompt, with a bootstrap
 interval over the prompts.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import tempfile
 import time
 from collections import defaultdict
@@ -48,10 +49,10 @@ train: {dpo: {batch_size: 16, learning_rate: 0.00001, held_out: 0.0, max_length:
 # Principle -> (its text, its measure, and the name of that).
 PRINCIPLES: dict[str, tuple[str, Callable[[str], float], str]] = {
     "brief": ("Answer in one short sentence.", lambda text: float(len(text.split())), "words"),
-    "lively": (
-        "Be very excited and use many exclamation marks!",
-        lambda text: float(text.count("!")),
-        "exclamation marks",
+    "listed": (
+        "Answer with a numbered list.",
+        lambda text: float(len(re.findall(r"^\s*\d+[.)] ", text, re.M))),
+        "numbered lines",
     ),
 }
 
