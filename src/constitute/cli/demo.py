@@ -90,8 +90,9 @@ def _real_table(summary: dict[str, Any]) -> str:
         table(("step", "seconds", "outcome"), steps),
         table(("policy", "words in an answer to a held-out prompt (95 % interval)"), words),
         f"seconds, all steps: {sum(summary['seconds'].values()):.0f}",
-        "A model of 135 M parameters shows the machinery. Its critiques are often beside the point, its\n"
-        "labels are barely better than chance, and intervals that overlap say that nothing was shown.",
+        "A model of 135 M parameters shows the machinery. Its critiques are often beside the point, many\n"
+        "of its revisions repeat the critique, its labels are not shown to be better than chance, and\n"
+        "intervals that overlap say that nothing was shown (docs/demo.md).",
     ]
     return "\n\n".join([*parts, *summary["gates"]])
 
