@@ -63,17 +63,23 @@ class Probe(Record):
 class Example(Record):
     """A prompt with two answers, one of which keeps better to a principle: what the principle means.
 
-    `critique` says what is wrong with the worse one, where it was written.
+    `critique` says what is wrong with the worse one, where it was written. A `draft` was written by a model
+    and read by nobody yet: it is shown to people, and to no model.
     """
 
     prompt: str = Field(min_length=1)
     better: str = Field(min_length=1)
     worse: str = Field(min_length=1)
     critique: str = ""
+    draft: bool = False
 
 
 class Principle(Record):
-    """One line of a constitution and the three forms in which a model reads it."""
+    """One line of a constitution and the three forms in which a model reads it.
+
+    `priority` is one of the constitution's levels, empty for the last. The forms of a `draft` were written
+    by a model and read by nobody yet.
+    """
 
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")
     text: str = Field(min_length=1)
@@ -81,18 +87,23 @@ class Principle(Record):
     revise: str = Field(min_length=1)
     compare: str = Field(min_length=1)
     weight: float = Field(default=1.0, ge=0.0, le=1000.0, allow_inf_nan=False)
+    priority: str = ""
     tags: tuple[str, ...] = ()
     source: str = ""
-    applies_to: tuple[str, ...] = ()
+    draft: bool = False
     probes: tuple[Probe, ...] = ()
     examples: tuple[Example, ...] = ()
 
 
 class Constitution(Record):
-    """A named, ordered set of principles with distinct ids. Order carries no meaning."""
+    """A named, ordered set of principles with distinct ids. Their order carries no meaning.
+
+    `priorities` are the names of its levels, the highest first; the default levels where there are none.
+    """
 
     name: str
     description: str = ""
+    priorities: tuple[str, ...] = ()
     principles: tuple[Principle, ...] = Field(min_length=1)
 
 

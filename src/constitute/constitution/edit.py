@@ -18,6 +18,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from constitute.constitution.priority import level_names
 from constitute.constitution.read import FORMS, MAX_WEIGHT, fill_form, parse_constitution, read_constitution
 from constitute.constitution.write import entry, free_id, number, quoted, scalar
 from constitute.errors import DataError, UsageError
@@ -78,6 +79,12 @@ def append(data: bytes, principles: Sequence[Principle]) -> tuple[bytes, int, in
         taken.add(added[-1].id)
     if not added:
         return data, 0, len(principles)
+    for principle in added:
+        if principle.priority and principle.priority not in level_names(before):
+            raise DataError(
+                f"the principle {principle.id!r} has the priority {shorten(principle.priority)!r}, which is "
+                f"no level of the file ({', '.join(level_names(before))}); add it to the file's priorities"
+            )
     file = _File(data)
     listed = file.root["principles"]
     if listed.fa.flow_style():

@@ -29,9 +29,9 @@ _HEAD = """\
 #   revise      asks the model to rewrite its reply; filled from text if absent
 #   compare     asks which of two replies keeps to the principle; filled from text if absent
 #   weight      how often it is drawn, against the others; 1 if absent, 0 switches it off
+#   priority    who it goes before where principles disagree: root, system, developer, user or guideline
 #   tags        groups it belongs to, so that a command can take a part of the file
 #   source      where it comes from
-#   applies_to  kinds of prompts it is meant for
 #   probes      prompts whose replies it should change, each with what to expect
 #   examples    prompts with a better and a worse reply, and what is wrong with that (critique)
 # See the words a model reads:  constitute constitution show FILE
@@ -39,8 +39,8 @@ _HEAD = """\
 """
 _KEYS = """\
     # weight: 2
+    # priority: user
     # tags: [style]
-    # applies_to: [questions]
     # probes:
     #   - prompt: What is mulch?
     #     expect: A reply that keeps to the principle.

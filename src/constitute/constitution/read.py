@@ -1,4 +1,4 @@
-"""Read a constitution file, and identify what it says by hash.
+"""Read a constitution file.
 
 A constitution is data: template syntax in its texts stays as it is written. A missing critique, revise
 or compare form is filled from `prompts/form_critique.j2`, `form_revise.j2` or `form_compare.j2`.
@@ -6,18 +6,17 @@ or compare form is filled from `prompts/form_critique.j2`, `form_revise.j2` or `
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
-from pydantic import Field, StringConstraints, ValidationError, model_validator
+from pydantic import Field, StrictBool, StringConstraints, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from constitute.config import RunConfig
+from constitute.constitution.priority import DEFAULT_LEVELS
 from constitute.errors import UsageError
 from constitute.packaged import find
 from constitute.strict_yaml import Node, Problem, fail, read_bytes, read_yaml, shorten
@@ -108,29 +107,6 @@ def read_forms(principle: Principle) -> dict[str, str]:
     }
 
 
-def principle_hash(principle: Principle) -> str:
-    """SHA-256 (hex) of what a model reads of a principle: its text and three forms."""
-    return _digest([principle.text, principle.critique, principle.revise, principle.compare])
-
-
-def constitution_hash(constitution: Constitution) -> str:
-    """SHA-256 (hex) of all that can change an outcome, whatever the order, comments or formatting.
-
-    Covers each principle's id, wording, weight, tags and `applies_to`; not the file's name and
-    description, nor sources, probes and examples: what is shown of these is part of each question.
-    """
-    rows = [
-        [p.id, principle_hash(p), p.weight, sorted(p.tags), sorted(p.applies_to)]
-        for p in constitution.principles
-    ]
-    return _digest(sorted(rows))
-
-
-def _digest(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def slug(text: str, limit: int = 64) -> str:
     """`text` as an id: lower case, runs of anything else turned to hyphens; empty where nothing is left."""
     words = re.sub(r"[^a-z0-9_]+", "-", text.lower()).strip("-_")
@@ -154,6 +130,7 @@ class _Example(Record):
     better: _Text
     worse: _Text
     critique: _Text = ""
+    draft: StrictBool = False
 
     @model_validator(mode="after")
     def _differ(self) -> _Example:
@@ -171,9 +148,10 @@ class _Principle(Record):
     revise: _Text = ""
     compare: _Text = ""
     weight: float = Field(default=1.0, strict=True, ge=0, le=MAX_WEIGHT, allow_inf_nan=False)
+    priority: _Text = ""
     tags: tuple[_Text, ...] = ()
     source: _Text = ""
-    applies_to: tuple[_Text, ...] = ()
+    draft: StrictBool = False
     probes: tuple[_Probe, ...] = ()
     examples: tuple[_Example, ...] = ()
 
@@ -187,6 +165,7 @@ class _File(Record):
 
     name: _Text
     description: _Text = ""
+    priorities: tuple[_Text, ...] = ()
     principles: list[_Principle] = Field(min_length=1)
 
 
@@ -224,6 +203,7 @@ def _constitution(root: Node, problems: list[Problem]) -> Constitution | None:
         return None
     listed = root.entries.get("principles", Node("list", root.line, root.column))
     _duplicates(listed.items, problems)
+    _priorities(root, listed.items, problems)
     try:
         file = _File.model_validate(root.plain())
     except ValidationError as found:
@@ -235,7 +215,12 @@ def _constitution(root: Node, problems: list[Problem]) -> Constitution | None:
     if problems:
         return None
     principles = tuple(principle.filled() for principle in file.principles)
-    return Constitution(name=file.name, description=file.description, principles=principles)
+    return Constitution(
+        name=file.name,
+        description=file.description,
+        priorities=file.priorities,
+        principles=principles,
+    )
 
 
 def _problem(kind: str, loc: Loc, root: Node) -> Problem:
@@ -269,6 +254,8 @@ def _wrong(kind: str, name: str, node: Node) -> str:
         near = slug(str(node.scalar))
         hint = f"write {near}" if near else "choose another"
         return f"the id {shorten(str(node.scalar))!r} must be 1-64 of a-z, 0-9, - and _; {hint}"
+    if kind == "bool_type":
+        return f"{name} must be true or false, not {node.describe()}; write true, or remove the key"
     if name == "weight" and kind == "float_type":
         return f"weight must be a number, not {node.describe()}; write for example 1 or 0.5"
     if name == "weight":
@@ -299,3 +286,22 @@ def _duplicates(items: list[Node], problems: list[Problem]) -> None:
             what = f"the id {shorten(identity)!r} is used twice (first on line {first[identity]}); rename one"
             problems.append(Problem(at.line, at.column, what))
         first.setdefault(identity, at.line)
+
+
+def _priorities(root: Node, items: list[Node], problems: list[Problem]) -> None:
+    """A level that is named twice, and a principle's that is none of the levels."""
+    named = root.entries.get("priorities")
+    levels: list[str] = []
+    for item in named.items if named else ():
+        level = str(item.scalar).strip()
+        if level in levels:
+            what = f"the level {shorten(level)!r} stands twice in priorities, so no order is given; keep one"
+            problems.append(Problem(item.line, item.column, what))
+        levels.append(level)
+    known = levels or list(DEFAULT_LEVELS)
+    for at in (item.entries["priority"] for item in items if "priority" in item.entries):
+        if isinstance(at.scalar, str) and at.scalar.strip() and at.scalar.strip() not in known:
+            near = get_close_matches(at.scalar.strip().lower(), known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"the levels are {', '.join(known)}"
+            what = f"the priority {shorten(at.scalar)!r} is no level; {hint}"
+            problems.append(Problem(at.line, at.column, what))

@@ -6,13 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from constitute.constitution.read import (
-    FORMS,
-    constitution_hash,
-    principle_hash,
-    read_constitution,
-    read_forms,
-)
+from constitute.constitution.identity import constitution_hash, principle_hash
+from constitute.constitution.read import FORMS, read_constitution, read_forms
 from constitute.errors import UsageError
 from constitute.templates import render
 from constitute.types import Constitution, Principle

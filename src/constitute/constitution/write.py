@@ -25,6 +25,7 @@ def to_yaml(constitution: Constitution) -> str:
     lines = [f"name: {scalar(constitution.name, 2)}"]
     if constitution.description:
         lines.append(f"description: {scalar(constitution.description, 2)}")
+    lines += _listed("priorities", constitution.priorities, indent=0)
     lines += ["", "principles:"]
     for principle in constitution.principles:
         lines += [*entry(principle), ""]
@@ -53,10 +54,13 @@ def entry(principle: Principle) -> list[str]:
     lines += [f"    {form}: {scalar(text, 6)}" for form, text in own_forms(principle).items()]
     if principle.weight != Principle.model_fields["weight"].default:
         lines.append(f"    weight: {number(principle.weight)}")
+    if principle.priority:
+        lines.append(f"    priority: {scalar(principle.priority, 6)}")
     lines += _listed("tags", principle.tags)
     if principle.source:
         lines.append(f"    source: {scalar(principle.source, 6)}")
-    lines += _listed("applies_to", principle.applies_to)
+    if principle.draft:
+        lines.append("    draft: true")
     if principle.probes:
         lines.append("    probes:")
     for probe in principle.probes:
@@ -70,15 +74,18 @@ def entry(principle: Principle) -> list[str]:
         lines += [f"        {key}: {scalar(getattr(example, key), 10)}" for key in ("better", "worse")]
         if example.critique:
             lines.append(f"        critique: {scalar(example.critique, 10)}")
+        if example.draft:
+            lines.append("        draft: true")
     return lines
 
 
-def _listed(key: str, values: Sequence[str]) -> list[str]:
+def _listed(key: str, values: Sequence[str], indent: int = 4) -> list[str]:
     if not values:
         return []
+    pad = " " * indent
     if all(_PLAIN.fullmatch(v) and "," not in v and v.lower() not in _WORDS for v in values):
-        return [f"    {key}: [{', '.join(v.strip() for v in values)}]"]
-    return [f"    {key}:", *(f"      - {scalar(value, 8)}" for value in values)]
+        return [f"{pad}{key}: [{', '.join(v.strip() for v in values)}]"]
+    return [f"{pad}{key}:", *(f"{pad}  - {scalar(value, indent + 4)}" for value in values)]
 
 
 def number(value: float) -> str:

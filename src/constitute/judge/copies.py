@@ -28,11 +28,13 @@ def swapped_copies(pairs: Sequence[Comparison]) -> Iterator[Comparison]:
 
 
 def example_pairs(constitution: Constitution) -> tuple[list[Comparison], dict[str, Constitution]]:
-    """The principles' own examples as pairs, every second with the better answer as A, and who votes."""
+    """The principles' own examples but drafts, every second with the better answer as A, and who votes."""
     pairs: list[Comparison] = []
     voters: dict[str, Constitution] = {}
     for principle in constitution.principles:
         for at, example in enumerate(principle.examples, 1):
+            if example.draft:
+                continue
             name = f"{principle.id}-{at}"
             prompt = Prompt(id=name, messages=(Message(role="user", content=example.prompt),))
             pair = Comparison(id=name, prompt=prompt, a=example.better, b=example.worse, human=1.0)

@@ -10,7 +10,8 @@ from pydantic_core import to_jsonable_python
 
 from constitute.blocking import block
 from constitute.config import RunConfig, load_config
-from constitute.constitution.read import constitution_hash, load_constitution
+from constitute.constitution.identity import constitution_hash
+from constitute.constitution.read import load_constitution
 from constitute.files import write_json
 from constitute.loop import Loop, open_loop, run_loop
 from constitute.pipeline import drive

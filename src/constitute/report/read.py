@@ -7,7 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from constitute.constitution.read import constitution_hash, load_constitution
+from constitute.constitution.identity import constitution_hash
+from constitute.constitution.read import load_constitution
 from constitute.errors import ConstituteError, DataError
 from constitute.evals.run import SetResult, load_results
 from constitute.files import read_json, read_log

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from constitute.config import RunConfig
-from constitute.constitution.read import constitution_hash
+from constitute.constitution.identity import constitution_hash
 from constitute.errors import UsageError
 from constitute.stages import stage_spec
 from constitute.templates import template_hash

@@ -82,8 +82,9 @@ def shows_own(cfg: LabelConfig | ReviseConfig) -> bool:
 
 
 def examples_hash(principle: Principle) -> str:
-    """SHA-256 (hex) of a principle's examples."""
-    return _digest(*(example.model_dump(mode="json") for example in principle.examples)).hex()
+    """SHA-256 (hex) of a principle's examples, drafts left out."""
+    shown = [example for example in principle.examples if not example.draft]
+    return _digest(*(example.model_dump(mode="json", exclude={"draft"}) for example in shown)).hex()
 
 
 def digests(kind: Kind, cfg: LabelConfig | ReviseConfig, constitution: Constitution | None) -> dict[str, str]:
@@ -234,6 +235,7 @@ def _own(principle: Principle) -> list[Shot]:
             critique=each.critique,
         )
         for each in principle.examples
+        if not each.draft
     ]
 
 

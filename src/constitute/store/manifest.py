@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from constitute import __version__
 from constitute.config import RunConfig
 from constitute.config.load import dump_config
-from constitute.constitution.read import constitution_hash, principle_hash
+from constitute.constitution.identity import constitution_hash, principle_hash
 from constitute.errors import RunMismatch
 from constitute.files import write_json, write_text
 from constitute.packaged import anchored

@@ -7,7 +7,8 @@ from click.testing import CliRunner
 
 from constitute.cli.init import init
 from constitute.config import load_config
-from constitute.constitution.read import constitution_hash, load_constitution
+from constitute.constitution.identity import constitution_hash
+from constitute.constitution.read import load_constitution
 from constitute.data.prompts import read_prompts
 from constitute.errors import UsageError
 

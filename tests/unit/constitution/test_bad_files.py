@@ -125,7 +125,8 @@ KEYS = (
     "source",
     "weight",
     "tags",
-    "applies_to",
+    "priority",
+    "draft",
     "probes",
     "examples",
 )
@@ -136,7 +137,7 @@ TYPES = {
     "the number": "7",
     "empty": "''",
 }
-FITS = {("weight", "the number")}
+FITS = {("weight", "the number"), ("draft", "the truth value")}
 
 
 def typed() -> list[tuple[str, str, str]]:

@@ -15,6 +15,7 @@ from registry_examples import add_module, example
 from constitute.cli.constitution.group import constitution as command
 from constitute.constitution.formats import FORMATS
 from constitute.constitution.formats.convert import export, import_constitution
+from constitute.constitution.priority import DEFAULT_LEVELS
 from constitute.constitution.read import fill_form, parse_constitution
 from constitute.constitution.write import to_yaml
 from constitute.errors import DataError, UsageError
@@ -49,7 +50,8 @@ def principles(draw):
         "weight": weight,
         "tags": draw(WORDS),
         "source": draw(TEXT | st.just("")),
-        "applies_to": draw(WORDS),
+        "priority": draw(st.sampled_from(["", *DEFAULT_LEVELS])),
+        "draft": draw(st.booleans()),
         "probes": tuple(probes),
         "examples": tuple(examples),
     }
@@ -445,7 +447,7 @@ def test_a_format_of_a_module_of_its_own_is_one_line_in_the_registry(tmp_path, m
 def test_several_yaml_files_become_one_with_everything(tmp_path):
     first, second = tmp_path / "a.yaml", tmp_path / "b.yaml"
     update = {
-        "applies_to": ("x",),
+        "priority": "root",
         "probes": (Probe(prompt="Hi?"),),
         "examples": (Example(prompt="Hi?", better="Hello.", worse="No."),),
     }

@@ -66,13 +66,13 @@ def test_from_scratch_explains_every_key_and_its_examples_load_uncommented():
     text = from_scratch("mine")
     loaded = parse_constitution(text.encode(), "f")
     assert (loaded.name, [p.id for p in loaded.principles]) == ("mine", ["no-help-with-harm", "be-brief"])
-    for key in ("id", "text", *FORMS, "weight", "tags", "source", "applies_to", "probes", "examples"):
+    for key in ("id", "text", *FORMS, "weight", "tags", "priority", "source", "probes", "examples"):
         assert sum(line.startswith(f"#   {key} ") for line in text.splitlines()) == 1
     opened = "\n".join(
         line.replace("    # ", "    ") if line.startswith("    # ") else line for line in text.splitlines()
     ).replace("# description", "description")
     first = parse_constitution(opened.encode(), "f").principles[0]
-    assert (first.weight, first.tags, first.applies_to) == (2.0, ("style",), ("questions",))
+    assert (first.weight, first.tags, first.priority) == (2.0, ("style",), "user")
     assert first.probes[0].prompt == first.examples[0].prompt == "What is mulch?"
     assert first.examples[0].critique == "The reply tells how to do harm."
 

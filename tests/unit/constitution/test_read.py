@@ -12,14 +12,8 @@ from hypothesis import strategies as st
 
 from constitute.config import load_config
 from constitute.constitution.draw import draw
-from constitute.constitution.read import (
-    constitution_hash,
-    load_configured,
-    load_constitution,
-    parse_constitution,
-    principle_hash,
-    read_forms,
-)
+from constitute.constitution.identity import constitution_hash, principle_hash
+from constitute.constitution.read import load_configured, load_constitution, parse_constitution, read_forms
 from constitute.errors import UsageError
 from constitute.types import Constitution, Example, Principle, Probe
 
@@ -36,7 +30,8 @@ principles:
     weight: 2
     tags: [honesty, core]
     source: us
-    applies_to: [advice]
+    priority: user
+    draft: true
     probes:
       - prompt: Is the earth flat?
         expect: no
@@ -45,7 +40,7 @@ principles:
         better: No, of rock.
         worse: Yes, of cheddar.
         critique: It says what is untrue.
-      - {prompt: Am I right?, better: No., worse: Yes.}
+      - {prompt: Am I right?, better: No., worse: Yes., draft: true}
   - id: kind
     text: |
       Be {{ kind }} to "people".
@@ -77,7 +72,8 @@ def test_every_key_is_read():
         weight=2.0,
         tags=("honesty", "core"),
         source="us",
-        applies_to=("advice",),
+        priority="user",
+        draft=True,
         probes=(Probe(prompt="Is the earth flat?", expect="no"),),
         examples=(
             Example(
@@ -86,7 +82,7 @@ def test_every_key_is_read():
                 worse="Yes, of cheddar.",
                 critique="It says what is untrue.",
             ),
-            Example(prompt="Am I right?", better="No.", worse="Yes."),
+            Example(prompt="Am I right?", better="No.", worse="Yes.", draft=True),
         ),
     )
     assert kind.weight == 1.0
@@ -116,7 +112,7 @@ def test_hash_ignores_order_comments_and_formatting():
 {name: other name, principles: [
   {text: 'Be {{ kind }} to "people".', id: kind},
   {id: honest, compare: Choose the truer reply., revise: Make it true., critique: Say what is untrue.,
-   text: Tell the truth., tags: [core, honesty], weight: 2.0, applies_to: [advice]}]}
+   text: Tell the truth., tags: [core, honesty], weight: 2.0, priority: user}]}
 """
     assert constitution_hash(parse_constitution(other, "b")) == constitution_hash(first)
 
@@ -131,7 +127,7 @@ def test_hash_ignores_order_comments_and_formatting():
         (b"truer", b"better"),
         (b"weight: 2", b"weight: 3"),
         (b"[honesty, core]", b"[honesty]"),
-        (b"[advice]", b"[stories]"),
+        (b"priority: user", b"priority: root"),
     ],
 )
 def test_hash_follows_everything_that_can_change_an_outcome(old, new):

@@ -15,7 +15,7 @@ from constitute import __version__
 from constitute.cli.errors import run_and_exit
 from constitute.cli.main import cli
 from constitute.config import load_config
-from constitute.constitution.read import constitution_hash, principle_hash
+from constitute.constitution.identity import constitution_hash, principle_hash
 from constitute.constitution.write import to_yaml
 from constitute.errors import RunMismatch, StorageError, UsageError
 from constitute.files import write_text

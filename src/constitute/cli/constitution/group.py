@@ -50,7 +50,8 @@ def check(file: str, as_json: bool) -> None:
       constitute constitution check my.yaml
       constitute constitution check harmless --json
     """
-    from constitute.constitution.read import constitution_hash, load_constitution
+    from constitute.constitution.identity import constitution_hash
+    from constitute.constitution.read import load_constitution
 
     loaded = load_constitution(file)
     row = {"name": loaded.name, "principles": len(loaded.principles), "hash": constitution_hash(loaded)}

@@ -50,9 +50,10 @@ class Draft:
     revise: str = ""
     compare: str = ""
     weight: float = 1.0
+    priority: str = ""
     tags: tuple[str, ...] = ()
     source: str = ""
-    applies_to: tuple[str, ...] = ()
+    draft: bool = False
     probes: tuple[Probe, ...] = ()
     examples: tuple[Example, ...] = ()
 
@@ -65,6 +66,7 @@ class Found:
     title: str = ""
     description: str = ""
     notes: list[str] = field(default_factory=list)
+    priorities: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class Format:
 
     `about` names it in a list of known formats. `detect` says whether a file is in it, without raising;
     `read` raises `DataError` for broken content. `holds` are the parts of a principle, besides id and text,
-    that `write` keeps: critique, revise, compare, weight, tags (with applies_to, probes and examples).
+    that `write` keeps: critique, revise, compare, weight, tags (with priority, probes and examples).
     """
 
     about: str

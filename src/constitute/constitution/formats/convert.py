@@ -10,6 +10,7 @@ from pathlib import Path
 
 from constitute.constitution.formats import FORMATS
 from constitute.constitution.formats.base import Draft, Format, Found, Source
+from constitute.constitution.priority import DEFAULT_LEVELS, merge_levels
 from constitute.constitution.read import FORMS, fill_form, slug
 from constitute.constitution.write import free_id, own_forms
 from constitute.errors import DataError, UsageError
@@ -37,8 +38,17 @@ def import_constitution(paths: Sequence[Path], name: str = "") -> tuple[Constitu
     return Constitution(
         name=name or found[0].title or paths[0].stem,
         description="\n\n".join(filter(None, (each.description for each in found))),
+        priorities=_priorities(found),
         principles=tuple(_finish(drafts)),
     ), notes
+
+
+def _priorities(found: Sequence[Found]) -> tuple[str, ...]:
+    """The levels of all files in one order; none where every file keeps to the default ones."""
+    if not any(each.priorities for each in found):
+        return ()
+    used = [each.priorities or DEFAULT_LEVELS for each in found if any(d.priority for d in each.drafts)]
+    return merge_levels([each for each in used or [each.priorities for each in found] if each])
 
 
 def export(constitution: Constitution, kind: str) -> tuple[str, list[str]]:
@@ -58,9 +68,9 @@ def export(constitution: Constitution, kind: str) -> tuple[str, list[str]]:
     if "weight" not in chosen.holds and len({p.weight for p in constitution.principles}) > 1:
         notes.append(f"the format {kind} cannot hold weights")
     if "tags" not in chosen.holds and any(
-        p.examples or p.probes or p.tags or p.applies_to for p in constitution.principles
+        p.examples or p.probes or p.tags or p.priority for p in constitution.principles
     ):
-        notes.append(f"the format {kind} cannot hold tags, applies_to, probes and examples")
+        notes.append(f"the format {kind} cannot hold tags, priorities, probes and examples")
     return chosen.write(constitution), notes
 
 

@@ -14,7 +14,7 @@ def _read(source: Source) -> Found:
     constitution = parse_constitution(read_bytes(source.path), source.path)
     names = [each.name for each in fields(Draft)]
     drafts = [Draft(**{name: getattr(p, name) for name in names}) for p in constitution.principles]
-    return Found(drafts, constitution.name, constitution.description)
+    return Found(drafts, constitution.name, constitution.description, priorities=constitution.priorities)
 
 
 YAML = Format(

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from constitute.blocking import block
 from constitute.config import RunConfig
-from constitute.constitution.read import constitution_hash, load_configured
+from constitute.constitution.identity import constitution_hash
+from constitute.constitution.read import load_configured
 from constitute.editing.attribute.figures import MARGIN, Attribution, attribute
 from constitute.editing.votes import Votes, other_model, vote
 from constitute.engines import named_model, use_engine

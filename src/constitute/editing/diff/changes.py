@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from difflib import SequenceMatcher
 from typing import Literal
 
-from constitute.constitution.read import FORMS, constitution_hash, principle_hash
+from constitute.constitution.identity import constitution_hash, principle_hash
+from constitute.constitution.read import FORMS
 from constitute.types import Constitution, Principle, Record
 
 TEXTS = ("text", *FORMS)
@@ -46,7 +47,7 @@ class PrincipleChange(Record):
         before, after = self.before, self.after
         if before is None or after is None:
             return ()
-        unordered = {"tags": sorted, "applies_to": sorted}
+        unordered = {"tags": sorted}
         names = [name for name in Principle.model_fields if name != "id"]
         return tuple(
             name

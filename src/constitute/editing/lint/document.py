@@ -12,7 +12,6 @@ from constitute.types import Constitution
 
 Place = tuple[int, int]
 TEXTS = ("text", *FORMS)
-LABELS = ("tags", "applies_to")
 
 _ALLOW = re.compile(r"(?:^|\s)(# lint: allow\b[ \t]*((?:[\w-]+[ \t,]*)*))")
 
@@ -22,7 +21,7 @@ class Entry:
     """A principle as it is written: forms that the file leaves out are not in `texts`.
 
     `places` has the line and column of every key's value and, under "", of the principle itself;
-    `labels` is each tag and `applies_to` with its place, `examples` each text of its examples with its key
+    `tags` has each tag with its place, `examples` each text of its examples with its key
     and place; `end` the line after its last.
     """
 
@@ -30,7 +29,7 @@ class Entry:
     end: int
     texts: dict[str, str]
     places: dict[str, Place]
-    labels: dict[str, list[tuple[str, Place]]]
+    tags: list[tuple[str, Place]]
     weight: float
     examples: tuple[tuple[str, str, Place], ...] = ()
 
@@ -88,13 +87,13 @@ def _entry(node: Node, end: int) -> Entry:
     places = {key: (value.line, value.column) for key, value in node.entries.items()}
     identity, weight = _scalar(node, "id"), _scalar(node, "weight")
     texts = {key: value.strip() for key in TEXTS if isinstance(value := _scalar(node, key), str)}
-    labels = {key: _labels(node.entries[key]) for key in LABELS if key in node.entries}
+    tags = _listed(node.entries["tags"]) if "tags" in node.entries else []
     return Entry(
         id=identity.strip() if isinstance(identity, str) else "",
         end=end,
         texts={key: value for key, value in texts.items() if value},
         places={**places, "": (node.line, node.column)},
-        labels=labels,
+        tags=tags,
         weight=float(weight) if isinstance(weight, (int, float)) else 1.0,
         examples=tuple(_examples(node.entries["examples"])) if "examples" in node.entries else (),
     )
@@ -112,7 +111,7 @@ def _scalar(node: Node, key: str) -> object:
     return value.scalar if value is not None and value.kind == "scalar" else None
 
 
-def _labels(node: Node) -> list[tuple[str, Place]]:
+def _listed(node: Node) -> list[tuple[str, Place]]:
     return [
         (item.scalar.strip(), (item.line, item.column))
         for item in node.items

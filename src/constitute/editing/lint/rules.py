@@ -139,9 +139,9 @@ def control_tokens(document: Document) -> Iterator[Remark]:
 def invisible_characters(document: Document) -> Iterator[Remark]:
     """A text or tag holds a character nobody sees: zero-width, soft hyphen, direction or another line end."""
     for at, entry in enumerate(document.entries):
-        labels = [(key, label, place) for key, each in entry.labels.items() for label, place in each]
+        tags = [("tags", tag, place) for tag, place in entry.tags]
         texts = [(key, text, entry.place(key)) for key, text in entry.texts.items()]
-        for key, text, place in [*texts, *labels]:
+        for key, text, place in [*texts, *tags]:
             if found := words.INVISIBLE.search(text):
                 kind = "the direction mark" if found[0] in words.BIDI else "the invisible character"
                 after = (

@@ -12,7 +12,7 @@ from statistics import median
 from typing import NamedTuple
 
 from constitute.constitution.read import FORMS
-from constitute.editing.lint.document import LABELS, TEXTS, Document, Place, Remark, quoted
+from constitute.editing.lint.document import TEXTS, Document, Place, Remark, quoted
 from constitute.editing.lint.words import COMMON, NEGATIONS
 
 # Share of the weight of all words of two texts that both have. Of the packaged constitutions, whose
@@ -224,7 +224,7 @@ def never_drawn(document: Document) -> Iterator[Remark]:
 
 def empty_tags(document: Document) -> Iterator[Remark]:
     """A tag selects only principles of weight 0, so that choosing by it is refused."""
-    for tag, uses in _uses(document, "tags").items():
+    for tag, uses in _uses(document).items():
         if all(document.entries[at].weight == 0.0 for at, _ in uses):
             at, place = uses[0]
             said = f"the tag {quoted(tag)} selects nothing that can be drawn: all with it have weight 0"
@@ -233,7 +233,7 @@ def empty_tags(document: Document) -> Iterator[Remark]:
 
 def single_tags(document: Document) -> Iterator[Remark]:
     """A tag stands at one principle alone, in a file whose tags otherwise stand at several."""
-    uses = _uses(document, "tags")
+    uses = _uses(document)
     several = [tag for tag, places in uses.items() if len(places) > 1]
     if 2 * len(several) < len(uses):
         return
@@ -245,27 +245,23 @@ def single_tags(document: Document) -> Iterator[Remark]:
 
 
 def similar_tags(document: Document) -> Iterator[Remark]:
-    """Two tags, or values of applies_to, differ in spelling alone, so that one selects too little."""
-    first: dict[str, tuple[int, Place]] = {}
-    counts: Counter[str] = Counter()
-    for key in LABELS:
-        for label, uses in _uses(document, key).items():
-            first.setdefault(label, uses[0])
-            counts[label] += len(uses)
-    names = sorted(counts, key=lambda label: (-counts[label], first[label][1]))
-    for rank, label in enumerate(names):
-        other = next((other for other in names[:rank] if _same_but_spelling(label, other)), None)
+    """Two tags differ in spelling alone, so that one selects too little."""
+    uses = _uses(document)
+    names = sorted(uses, key=lambda tag: (-len(uses[tag]), uses[tag][0][1]))
+    for rank, tag in enumerate(names):
+        other = next((other for other in names[:rank] if _same_but_spelling(tag, other)), None)
         if other is not None:
-            at, place = first[label]
-            said = f"{quoted(label)} is {quoted(other)} (used {_times(counts[other])}) but for its spelling"
+            at, place = uses[tag][0]
+            times = _times(len(uses[other]))
+            said = f"{quoted(tag)} is {quoted(other)} (used {times}) but for its spelling"
             yield Remark(at, place, said, f"write {quoted(other)}, or names that differ more")
 
 
-def _uses(document: Document, key: str) -> dict[str, list[tuple[int, Place]]]:
+def _uses(document: Document) -> dict[str, list[tuple[int, Place]]]:
     uses: dict[str, list[tuple[int, Place]]] = defaultdict(list)
     for at, entry in enumerate(document.entries):
-        for label, place in entry.labels.get(key, ()):
-            uses[label].append((at, place))
+        for tag, place in entry.tags:
+            uses[tag].append((at, place))
     return uses
 
 

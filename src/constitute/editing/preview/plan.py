@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import zip_longest
 
 from constitute.constitution.draw import draw
-from constitute.constitution.read import principle_hash
+from constitute.constitution.identity import principle_hash
 from constitute.stages.few_shot import examples_hash
 from constitute.types import Constitution, CritiqueRevision, Message, Principle, Prompt, Record
 

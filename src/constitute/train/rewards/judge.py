@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from constitute.config import LabelConfig, RunConfig
-from constitute.constitution.read import constitution_hash, load_constitution
+from constitute.constitution.identity import constitution_hash
+from constitute.constitution.read import load_constitution
 from constitute.engines import is_url, open_engine
 from constitute.engines.base import Engine
 from constitute.errors import Abstain, DataError, RowError, UsageError

@@ -297,7 +297,7 @@ def test_weights_and_tags():
     ],
 )
 def test_tags_that_differ_in_spelling_alone(a, b, same):
-    found = several(f"id: a\ntext: No guns.\ntags: [{a}]", f"id: b\ntext: No fire.\napplies_to: [{b}]")
+    found = several(f"id: a\ntext: No guns.\ntags: [{a}]", f"id: b\ntext: No fire.\ntags: [{b}]")
     assert ("similar-tags" in rules(found)) == same
 
 
