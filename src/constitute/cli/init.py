@@ -23,8 +23,8 @@ POCKET, ASSISTANT = "pocket", "assistant"
     "--template",
     default=ASSISTANT,
     show_default=True,
-    help="What to start from: assistant, coding, education, house_style, medical_legal or support; or pocket, "
-    "the embedded model's small world.",
+    help="What to start from: assistant, coding, education, house_style, medical_legal, support, or pocket "
+    "(the embedded model's small world).",
 )
 @click.option(
     "--model", help=f"The model that run.yaml names.  [default: {SMOLLM}; pocket with its template]"
