@@ -130,7 +130,7 @@ def from_file(data: bytes, name: str, wordings: Sequence[GivenWording] = ()) -> 
     if not wordings:
         return edited, 0
     taken = {p.id for p in parse_constitution(edited, name).principles}
-    edited, _, skipped = append(edited, [_principle(wording, taken) for wording in wordings])
+    edited, _, skipped = append(edited, [principle_of(wording, taken) for wording in wordings])
     # The reasons stand at the end, where they disturb nothing of the file.
     failed = [f"# {_reason(w)} ({' '.join(w.text.split())})" for w in wordings if w.failed]
     if failed and not edited.endswith((b"\n", b"\r")):
@@ -150,7 +150,7 @@ def _begin(name: str) -> list[str]:
 
 def _entry(wording: GivenWording, taken: set[str]) -> list[str]:
     comment = [f"  # {_reason(wording)}"] if wording.failed else []
-    return comment + entry(_principle(wording, taken))
+    return comment + entry(principle_of(wording, taken))
 
 
 def _short_name(text: str) -> str:
@@ -167,7 +167,8 @@ def _reason(wording: GivenWording) -> str:
     return "not written by the model: " + _CONTROL.sub(" ", wording.failed)
 
 
-def _principle(wording: GivenWording, taken: set[str]) -> Principle:
+def principle_of(wording: GivenWording, taken: set[str]) -> Principle:
+    """The wording as a principle, empty forms filled from templates; its id is new and joins `taken`."""
     identity = free_id(slug(_short_name(wording.text), 48) or "principle", taken)
     taken.add(identity)
     given = {form: getattr(wording, form) or fill_form(form, wording.text) for form in FORMS}

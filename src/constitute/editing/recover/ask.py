@@ -1,0 +1,106 @@
+"""Ask for the vote of every principle on every pair, each by itself: a missing one loses no other."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from constitute.config import LabelConfig, RunConfig
+from constitute.editing.votes import ByWording, wording_of
+from constitute.engines.base import Engine
+from constitute.errors import Abstain, RowError, UsageError
+from constitute.pipeline.drive import run_jobs
+from constitute.pipeline.stage_run import Sampler, StageRun
+from constitute.progress import Progress
+from constitute.stages import stage_spec
+from constitute.stages.labels.base import together
+from constitute.stages.labels.stage import label
+from constitute.store import Store
+from constitute.types import Comparison, Constitution, LabelledPair, Principle
+
+# (pair id, principle id) -> P(A), None where there is no vote.
+ByPrinciple = dict[tuple[str, str], float | None]
+
+
+@dataclass
+class Asking:
+    """What asking takes: the engine, the store that keeps its answers, and what came of it so far.
+
+    `stored` votes came from a run's rows; `asked` and `reused` count questions, `reasons` missing votes.
+    """
+
+    config: RunConfig
+    engine: Engine
+    store: Store
+    progress: Progress
+    known: ByWording = field(default_factory=dict)
+    stored: int = 0
+    asked: int = 0
+    reused: int = 0
+    seconds: float = 0.0
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    def check(self) -> None:
+        """Raise `UsageError` for settings of labels that cannot be, or that the engine cannot meet."""
+        spec = stage_spec("label")
+        spec.check(self.config.label)
+        for need in spec.needs(self.config.label):
+            if need in self.engine.lacks:
+                raise UsageError(
+                    f"{self.engine.identity.name} cannot {need}: {self.engine.lacks[need]}; choose another "
+                    "--method"
+                )
+
+    async def votes(self, pairs: Sequence[Comparison], principles: Sequence[Principle]) -> ByPrinciple:
+        """P(A) by pair and principle: all principles of a pair together, as they may share what they show."""
+        cfg = self.config.label.model_copy(update={"principles": "all"})
+        alone = {p.id: _alone(p) for p in principles}
+        run = StageRun(
+            "label",
+            self.engine,
+            self.store,
+            self.config.seed,
+            self.progress,
+            version=stage_spec("label").version,
+        )
+        found: ByPrinciple = {}
+        start = time.monotonic()
+
+        async def one(pair: Comparison) -> None:
+            votes = await together([self._vote(pair, alone[p.id], run, cfg) for p in principles])
+            found.update({(pair.id, p.id): vote for p, vote in zip(principles, votes, strict=True)})
+            self.progress.advance("label", "ok" if any(vote is not None for vote in votes) else "abstain")
+
+        self.progress.start("label", len(pairs))
+        await run_jobs(pairs, one, max(1, self.config.engine.in_flight // (2 * len(principles))))
+        self.progress.finish("label")
+        self.seconds += time.monotonic() - start
+        self.asked += run.asked
+        self.reused += run.reused
+        return found
+
+    async def _vote(
+        self, pair: Comparison, alone: Constitution, run: StageRun, cfg: LabelConfig
+    ) -> float | None:
+        known = self.known.get((pair.id, wording_of(alone.principles[0], cfg)))
+        if known is not None and not isinstance(known, str):
+            self.stored += 1
+            return known.p_a
+        try:
+            row = await label(pair, Sampler(run, pair.id), cfg, alone)
+        except (Abstain, RowError) as problem:
+            self.reasons[str(problem)] += 1
+            return None
+        assert isinstance(row, LabelledPair)
+        return row.label.p_a
+
+
+def _alone(principle: Principle) -> Constitution:
+    return Constitution(name=principle.id, principles=(principle.model_copy(update={"weight": 1.0}),))
+
+
+def voting(constitution: Constitution) -> list[Principle]:
+    """The principles that vote: those of weight 0 are switched off."""
+    return [principle for principle in constitution.principles if principle.weight > 0]

@@ -1,0 +1,274 @@
+"""Which principles a policy moved on: its answers before and after training, compared under each."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from constitute.blocking import block
+from constitute.config import RunConfig
+from constitute.data.pairs import answers
+from constitute.data.prompts import content_id, read_prompts
+from constitute.data.rows import Unusable, read_records
+from constitute.editing.recover.ask import Asking, ByPrinciple, voting
+from constitute.editing.recover.cases import LEAST, clustered_mean, clustered_share, sides_by_prompt
+from constitute.editing.recover.figures import LEVEL, right
+from constitute.engines import named_model, use_engine
+from constitute.engines.base import Engine
+from constitute.errors import RowError, UsageError
+from constitute.files import Row
+from constitute.pipeline.drive import run_jobs
+from constitute.pipeline.session import dated, open_store
+from constitute.pipeline.stage_run import Sampler, StageRun
+from constitute.progress import Progress, Silent
+from constitute.stages.generate import generate, slot
+from constitute.stats import Estimate, holm, mcnemar_exact
+from constitute.store import FILE_NAME, Store
+from constitute.types import Comparison, Constitution, Message, Prompt, Record, Response
+
+KEYS = ("response", "completion", "answer")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a policy said to a conversation."""
+
+    messages: tuple[Message, ...]
+    text: str
+
+
+class Moved(Record):
+    """One principle: how far it prefers what the policy says after training.
+
+    `preferred` is the mean P(after is preferred), its interval drawn by prompts, and `wins` how often it is
+    above 1/2. `p`: sign test, a prompt a throw, after Holm over the principles.
+    """
+
+    principle_id: str
+    preferred: Estimate
+    wins: Estimate
+    p: float
+    direction: Literal["towards", "away", "unclear"]
+    missing: int
+
+
+class Movement(Record):
+    """Principles by how far they prefer what is said after, and how much longer that is (words).
+
+    `pairs` were compared, of `prompts` prompts. `equal` answers are left out, `unmatched` ones had no answer
+    of the other side to the same conversation.
+    """
+
+    pairs: int
+    prompts: int
+    equal: int
+    unmatched: int
+    words_before: Estimate
+    words_after: Estimate
+    longer_by: Estimate
+    moved: tuple[Moved, ...]
+
+
+@dataclass(frozen=True)
+class MovedDone:
+    """The figures and what they took."""
+
+    figures: Movement
+    model: str
+    asked: int
+    reused: int
+    seconds: float
+    reasons: dict[str, int] = field(default_factory=dict)
+
+
+def movement(
+    config: RunConfig,
+    constitution: Constitution,
+    before: str,
+    after: str,
+    n: int,
+    *,
+    engine: Engine | None = None,
+    progress: Progress | None = None,
+) -> MovedDone:
+    """Compare up to `n` pairs of answers of two policies under each principle; blocks until done.
+
+    `before` and `after` are each as `read_answers` takes them, or both models, which then answer
+    `config.prompts` with the same seeds. The judge is `config.judge` or `config.model`, or `engine`. Raises
+    `UsageError` for fewer than LEAST pairs, `EngineError`, `StorageError`.
+    """
+    progress = progress or Silent()
+    if not voting(constitution):
+        raise UsageError(f"every principle of {constitution.name} has weight 0; give one a weight above 0")
+    if engine is None:
+        named_model(config.judge or config.model)
+    with open_store(config, progress) as store:
+        if config.prompts is None:
+            told = [read_answers(each) for each in (before, after)]
+        else:
+            prompts = read_prompts(config.prompts, limit=config.limit)[0]
+            told = [block(sample(model, prompts, config, store, progress)) for model in (before, after)]
+        pairs, equal, unmatched = matched(*told)
+        if len(pairs) < LEAST:
+            raise UsageError(
+                f"{before} and {after} hold {len(pairs)} pairs of different answers to the same prompts "
+                f"({equal} equal, {unmatched} without the other side); {LEAST} are needed"
+            )
+        return block(_movement(config, constitution, pairs[:n], (equal, unmatched), store, engine, progress))
+
+
+async def _movement(
+    config: RunConfig,
+    constitution: Constitution,
+    pairs: Sequence[Comparison],
+    left_out: tuple[int, int],
+    store: Store,
+    given: Engine | None,
+    progress: Progress,
+) -> MovedDone:
+    principles = voting(constitution)
+    async with use_engine(config.judge or config.model, dated(config).engine, given) as engine:
+        asking = Asking(config, engine, store, progress)
+        asking.check()
+        votes = await asking.votes(pairs, principles)
+        name = engine.identity.name
+    return MovedDone(
+        figures_of(pairs, votes, [p.id for p in principles], left_out),
+        name,
+        asking.asked,
+        asking.reused,
+        round(asking.seconds, 3),
+        dict(asking.reasons.most_common()),
+    )
+
+
+def figures_of(
+    pairs: Sequence[Comparison], votes: ByPrinciple, names: Sequence[str], left_out: tuple[int, int] = (0, 0)
+) -> Movement:
+    """The figures from P(A) by pair and principle, where A is said before and B after."""
+    prompts = [content_id(pair.prompt.messages) for pair in pairs]
+    cast = {
+        name: [
+            (1.0 - p_a, prompt)
+            for pair, prompt in zip(pairs, prompts, strict=True)
+            if (p_a := votes[pair.id, name]) is not None
+        ]
+        for name in names
+    }
+    sides = [sides_by_prompt([p - 0.5 for p, _ in cast[name]], [x for _, x in cast[name]]) for name in names]
+    adjusted = holm([mcnemar_exact(*each) for each in sides])
+    rows = [
+        _moved(name, cast[name], (wins - losses, p), len(pairs))
+        for name, (wins, losses), p in zip(names, sides, adjusted, strict=True)
+    ]
+    words = [
+        [float(len(text.split())) for text in texts]
+        for texts in ([pair.a for pair in pairs], [pair.b for pair in pairs])
+    ]
+    change = [after - before for before, after in zip(*words, strict=True)]
+    measured = (clustered_mean(values, prompts, f"words {at}") for at, values in enumerate((*words, change)))
+    before, after, longer_by = measured
+    return Movement(
+        pairs=len(pairs),
+        prompts=len(set(prompts)),
+        equal=left_out[0],
+        unmatched=left_out[1],
+        words_before=before,
+        words_after=after,
+        longer_by=longer_by,
+        moved=tuple(sorted(rows, key=lambda row: -(row.preferred.value or 0.0))),
+    )
+
+
+def _moved(name: str, cast: Sequence[tuple[float, str]], test: tuple[int, float], pairs: int) -> Moved:
+    net, p = test
+    values, prompts = [p_after for p_after, _ in cast], [prompt for _, prompt in cast]
+    direction: Literal["towards", "away"] = "towards" if net > 0 else "away"
+    return Moved(
+        principle_id=name,
+        preferred=clustered_mean(values, prompts, f"moved {name}"),
+        wins=clustered_share([right(value) for value in values], prompts),
+        p=p,
+        direction=direction if p < LEVEL else "unclear",
+        missing=pairs - len(cast),
+    )
+
+
+def matched(before: Sequence[Answer], after: Sequence[Answer]) -> tuple[list[Comparison], int, int]:
+    """Pairs with what was said before as A, and how many answers are equal or have no other side.
+
+    Several answers to one conversation are paired in their order.
+    """
+    by_prompt: dict[str, tuple[list[Answer], list[Answer]]] = defaultdict(lambda: ([], []))
+    for side, given in enumerate((before, after)):
+        for answer in given:
+            by_prompt[content_id(answer.messages)][side].append(answer)
+    pairs: list[Comparison] = []
+    equal = unmatched = 0
+    for name, (first, second) in by_prompt.items():
+        unmatched += abs(len(first) - len(second))
+        for at, (a, b) in enumerate(zip(first, second, strict=False)):
+            if a.text == b.text:
+                equal += 1
+                continue
+            prompt = Prompt(id=name, messages=a.messages)
+            pairs.append(
+                Comparison(
+                    id=f"{name}/{at}", prompt=prompt, a=a.text, b=b.text, a_source="before", b_source="after"
+                )
+            )
+    return pairs, equal, unmatched
+
+
+def read_answers(source: str) -> list[Answer]:
+    """Answers of a policy: a file of rows with `prompt` and `response`, or the answers in a run directory.
+
+    `RUN` reads the stage `generate`, `RUN:STAGE` another one that holds answers, such as `held-out/ppo`.
+    Raises `UsageError` or `DataError`.
+    """
+    folder, _, stage = (source, "", "generate") if Path(source).exists() else source.rpartition(":")
+    if folder and (Path(folder) / FILE_NAME).is_file():
+        with Store.open(folder, create=False, readonly=True) as store:
+            outcomes = [outcome.data for outcome in store.outcomes(stage, "ok")]
+        rows = [Response.model_validate(data) for data in outcomes if data and "response" in data]
+        if not rows:
+            raise UsageError(f"{folder} holds no answers of the stage {stage!r}; name one as RUN:STAGE")
+        return [Answer(row.prompt.messages, row.final) for row in rows]
+    return read_records(source, _answer, "answers", remedy="mend or remove the line")[0]
+
+
+def _answer(row: Row, file: str) -> Answer:
+    key = next((key for key in KEYS if row.value.get(key) is not None), None)
+    if key is None:
+        raise Unusable(f"none of the keys {', '.join(KEYS)} beside prompt")
+    messages, (text,) = answers(row.value, key)
+    return Answer(messages, text)
+
+
+async def sample(
+    model: str, prompts: Sequence[Prompt], config: RunConfig, store: Store, progress: Progress
+) -> list[Answer]:
+    """A model's answers to prompts; two models are given the same seeds, which come from the prompts' ids."""
+    found: dict[str, Response] = {}
+    cfg = config.generate
+    places = [slot(prompt, index) for prompt in prompts for index in range(cfg.n)]
+    async with use_engine(model, dated(config).engine) as engine:
+        run = StageRun("answer", engine, store, config.seed, progress, cfg.keep_truncated)
+
+        async def one(row: Prompt) -> None:
+            name, _, index = row.id.rpartition("/")
+            try:
+                asked = row.model_copy(update={"id": name})
+                found[row.id] = await generate(asked, Sampler(run, row.id), cfg, int(index))
+            except RowError as problem:
+                progress.note(f"{model} gives no answer to {name}: {problem}")
+            progress.advance("answer", "ok" if row.id in found else "failed")
+
+        progress.start("answer", len(places))
+        await run_jobs(places, one, max(1, config.engine.in_flight))
+        progress.finish("answer")
+    ended = [found[place.id] for place in places if place.id in found]
+    return [Answer(row.prompt.messages, row.response) for row in ended]
