@@ -20,6 +20,7 @@ BENCHMARKS = {
     "editing.attribution": "benchmarks.editing.attribution",
     "neighbour": "benchmarks.neighbour",
     "real.effect": "benchmarks.real.effect",
+    "real.recover": "benchmarks.real.recover",
     "real.responses": "benchmarks.real.responses",
     "train": "benchmarks.train.ppo",
     "train.reward_step": "benchmarks.train.reward_step",

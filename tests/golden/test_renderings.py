@@ -60,6 +60,12 @@ VALUES: dict[str, dict[str, Any]] = {
         "b": "It keeps soil wet.\n\n(B) Me.",
     },
     "describe_principles": {"aim": "use plain words"},
+    "propose_principles": {
+        "pairs": [
+            {"prompt": "Why use it?", "preferred": "It keeps soil wet.", "other": "{{ leaves }}"},
+            {"prompt": "What is mulch?", "preferred": "A cover.", "other": "Me."},
+        ]
+    },
     "opposite": {"compare": PRINCIPLE.compare},
     "paraphrase": {"text": PRINCIPLE.compare},
     "critique": {"messages": MESSAGES, "answer": "It conserves moisture.", "principle": PRINCIPLE},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,7 +100,8 @@ def recover(
         if before is not None and after is not None:
             return _movement(config, constitution, (before, after), wanted.n, progress, as_json)
         from_run = target or "label" if run_dir is not None else None
-        return _recovery(config, constitution, pairs_files, from_run, wanted, out, progress, as_json)
+        asked = _Asked(pairs_files, from_run, wanted, model is not None, out)
+        return _recovery(config, constitution, asked, progress, as_json)
 
 
 def _check(
@@ -132,15 +134,19 @@ def _check(
         raise UsageError(f"{out} exists already; give another name, or --force to replace it")
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """What is to be explained and how, as it was given; `target` is None where pairs are files."""
+
+    pairs_files: tuple[str, ...]
+    target: str | None
+    wanted: Wanted
+    names_model: bool
+    out: Path | None
+
+
 def _recovery(
-    config: RunConfig,
-    constitution: Constitution,
-    pairs_files: tuple[str, ...],
-    target: str | None,
-    wanted: Wanted,
-    out: Path | None,
-    progress: Progress,
-    as_json: bool,
+    config: RunConfig, constitution: Constitution, asked: _Asked, progress: Progress, as_json: bool
 ) -> int:
     from constitute.cli.constitution.recover_text import recovered_text
     from constitute.cli.text import say
@@ -151,12 +157,22 @@ def _recovery(
     from constitute.files import write_text
     from constitute.types import Constitution as Written
 
-    if target is None:
-        pairs, _ = read_pairs(pairs_files)
+    if asked.target is None:
+        pairs, _ = read_pairs(asked.pairs_files)
     else:
-        pairs = run_pairs(config, "human" if target == "human" else "label")
-    done = recover(config, constitution, pairs, wanted, from_run=target is not None, progress=progress)
+        pairs = run_pairs(config, "human" if asked.target == "human" else "label")
+    from_run = asked.target is not None
+    done = recover(
+        config,
+        constitution,
+        pairs,
+        asked.wanted,
+        from_run=from_run,
+        asks=asked.names_model,
+        progress=progress,
+    )
     kept = done.figures.proposed.kept if done.figures.proposed is not None else ()
+    out = asked.out
     if out is not None and kept:
         found = Written(
             name=f"recovered beside {constitution.name}",

@@ -1,8 +1,8 @@
 """Have a model name rules for pairs that no principle explains, and test them on pairs it did not see.
 
-The question is that of Inverse Constitutional AI (arXiv 2406.06560): which rule would make a reader prefer the
-chosen answer. Deviates from the paper in the test: a rule is kept for what it does on held-out pairs, by a
-sign test with Holm's correction over all rules that were tried, and not for a share on the pairs it was
+The question is that of Inverse Constitutional AI (arXiv 2406.06560): which rule would make a reader prefer
+the chosen answer. Deviates from the paper in the test: a rule is kept for what it does on held-out pairs, by
+a sign test with Holm's correction over all rules that were tried, and not for a share on the pairs it was
 written from.
 """
 

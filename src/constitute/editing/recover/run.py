@@ -100,6 +100,7 @@ def recover(
     wanted: Wanted = Wanted(),
     *,
     from_run: bool = False,
+    asks: bool = False,
     engine: Engine | None = None,
     progress: Progress | None = None,
 ) -> Done:
@@ -107,8 +108,9 @@ def recover(
 
     The judge is `config.judge` or `config.model`, or `engine` where given, which is left open. Answers are
     kept in the store of `config.run`; with `from_run` votes of that run's rows are used where the very
-    question they answer would be asked now, and its rows stay. Raises `UsageError` for too few pairs and for
-    a judge without a single vote, `EngineError`, `StorageError`.
+    question they answer would be asked now, and its rows stay. Where they are all there, no judge is opened,
+    unless `asks` says that another may be named. Raises `UsageError` for too few pairs and for a judge
+    without a single vote, `EngineError`, `StorageError`.
     """
     progress = progress or Silent()
     check(wanted)
@@ -119,7 +121,7 @@ def recover(
     work = _Work(config, constitution, wanted, train, held_out, left_out, progress)
     if from_run:
         work.read(progress)
-    if work.complete:
+    if work.complete and engine is None and not asks:
         return work.result(work.stored_votes())
     if engine is None:
         named_model(config.judge or config.model)
@@ -168,8 +170,8 @@ class _Work:
             made = (store.meta("stage:label") or {}).get("constitution")
         if made == constitution_hash(self.constitution):
             progress.note(
-                f"{self.config.run} was labelled under this constitution: its labels are means of such votes, "
-                "and explained by them; --target human explains what people prefer"
+                f"{self.config.run} was labelled under this constitution: its labels are means of such "
+                "votes, and explained by them; --target human explains what people prefer"
             )
 
     @property
@@ -247,8 +249,7 @@ class _Work:
             sentence=sentence,
         )
         by_id = {case.pair.id: case for case in train}
-        stored = sum(vote is not None for vote in votes.values()) if self.complete else 0
-        return Done(figures, tuple(by_id[name] for name in rest.shown), stored=stored)
+        return Done(figures, tuple(by_id[name] for name in rest.shown), stored=len(self.known))
 
 
 def conclusion(by_principle: Sequence[Alone], fit: Together, *, silent: bool) -> tuple[bool, str]:
