@@ -111,6 +111,15 @@ def test_before_and_after(run, judged) -> None:
     ]
 
 
+def test_bad_lines_are_refused_or_counted(run, judged) -> None:
+    with Path("pairs.jsonl").open("a") as file:
+        file.write("{broken\n")
+    code, _, err = run(LINE)
+    assert code == 2 and "pairs.jsonl:42" in err and "--skip-bad" in err
+    code, out, err = run(f"{LINE} --skip-bad")
+    assert code == 4 and "skipped 1 bad line, the first at pairs.jsonl:42" in err and "40 pairs of" in out
+
+
 def test_two_models_answer_the_same_prompts(run, monkeypatch) -> None:
 
     async def generate(self, request: Request) -> Completion:  # type: ignore

@@ -37,6 +37,7 @@ _runs = click.Path(path_type=Path)
 @click.option("--out", type=_runs, help="Constitution file for the proposed rules that hold.")
 @options.compose(
     options.force,
+    options.skip_bad,
     options.cache,
     options.config_file,
     options.sets,
@@ -61,6 +62,7 @@ def recover(
     propose: bool,
     out: Path | None,
     force: bool,
+    skip_bad: bool,
     cache_dir: Path,
     config_file: Path | None,
     sets: tuple[str, ...],
@@ -98,9 +100,9 @@ def recover(
     constitution = load_configured(config, file)
     with open_progress(as_json) as progress:
         if before is not None and after is not None:
-            return _movement(config, constitution, (before, after), wanted.n, progress, as_json)
+            return _movement(config, constitution, (before, after), wanted.n, skip_bad, progress, as_json)
         from_run = target or "label" if run_dir is not None else None
-        asked = _Asked(pairs_files, from_run, wanted, model is not None, out)
+        asked = _Asked(pairs_files, skip_bad, from_run, wanted, model is not None, out)
         return _recovery(config, constitution, asked, progress, as_json)
 
 
@@ -139,6 +141,7 @@ class _Asked:
     """What is to be explained and how, as it was given; `target` is None where pairs are files."""
 
     pairs_files: tuple[str, ...]
+    skip_bad: bool
     target: str | None
     wanted: Wanted
     names_model: bool
@@ -149,7 +152,7 @@ def _recovery(
     config: RunConfig, constitution: Constitution, asked: _Asked, progress: Progress, as_json: bool
 ) -> int:
     from constitute.cli.constitution.recover_text import recovered_text
-    from constitute.cli.text import say
+    from constitute.cli.text import counted, say
     from constitute.constitution.write import loadable
     from constitute.data.pairs import read_pairs
     from constitute.editing.recover.run import recover, run_pairs
@@ -158,7 +161,9 @@ def _recovery(
     from constitute.types import Constitution as Written
 
     if asked.target is None:
-        pairs, _ = read_pairs(asked.pairs_files)
+        pairs, bad = read_pairs(asked.pairs_files, skip_bad=asked.skip_bad)
+        if bad:
+            progress.note(f"skipped {counted(len(bad), 'bad line')}, the first at {bad[0].where}")
     else:
         pairs = run_pairs(config, "human" if asked.target == "human" else "label")
     from_run = asked.target is not None
@@ -200,14 +205,22 @@ def _movement(
     constitution: Constitution,
     answers: tuple[str, str],
     n: int,
+    skip_bad: bool,
     progress: Progress,
     as_json: bool,
 ) -> int:
     from constitute.cli.constitution.recover_text import moved_text
+    from constitute.cli.text import counted
+    from constitute.data.prompts import read_prompts
     from constitute.editing.recover.moved import movement
     from constitute.errors import ExitCode
 
-    done = movement(config, constitution, *answers, n, progress=progress)
+    prompts = None
+    if config.prompts is not None:
+        prompts, bad = read_prompts(config.prompts, limit=config.limit, skip_bad=skip_bad)
+        if bad:
+            progress.note(f"skipped {counted(len(bad), 'bad line')}, the first at {bad[0].where}")
+    done = movement(config, constitution, answers, n, prompts=prompts, progress=progress)
     click.echo(_json(done.figures, done) if as_json else moved_text(done))
     return ExitCode.OK
 

@@ -28,7 +28,7 @@ def recovered_text(done: Done) -> str:
                     row.accuracy.text(2),
                     row.decides.text(2),
                     row.when_decided.text(2),
-                    row.p,
+                    _p(row.p),
                     row.finding,
                     row.missing,
                 )
@@ -42,6 +42,10 @@ def recovered_text(done: Done) -> str:
         "\n".join(_took(done.model, done.asked, done.reused, done.seconds, done.reasons, done.stored)),
     ]
     return "\n\n".join(blocks)
+
+
+def _p(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.001 else "< 0.001"
 
 
 def _head(figures: Recovered) -> Iterator[str]:
@@ -100,7 +104,7 @@ def _proposed(proposed: Proposed) -> str:
     if not proposed.batches:
         return "no rules proposed: there are no unexplained pairs to read"
     rows = [
-        (each.principle.text, each.tested.accuracy.text(2), each.tested.p, "yes" if each.kept else "no")
+        (each.principle.text, each.tested.accuracy.text(2), _p(each.tested.p), "yes" if each.kept else "no")
         for each in sorted(proposed.candidates, key=lambda each: each.tested.p)
     ]
     lines = [f"{counted(len(rows), 'rule')} proposed from {counted(proposed.batches, 'question')}"]
@@ -123,7 +127,7 @@ def moved_text(done: MovedDone) -> str:
         f"change {figures.longer_by.text(1)}"
     )
     rows = [
-        (row.principle_id, row.preferred.text(3), row.wins.text(2), row.p, row.direction, row.missing)
+        (row.principle_id, row.preferred.text(3), row.wins.text(2), _p(row.p), row.direction, row.missing)
         for row in figures.moved
     ]
     names = ("principle", "P(after is preferred)", "after wins", "p (Holm)", "moved", "missing")

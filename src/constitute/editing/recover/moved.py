@@ -11,7 +11,7 @@ from typing import Literal
 from constitute.blocking import block
 from constitute.config import RunConfig
 from constitute.data.pairs import answers
-from constitute.data.prompts import content_id, read_prompts
+from constitute.data.prompts import content_id
 from constitute.data.rows import Unusable, read_records
 from constitute.editing.recover.ask import Asking, ByPrinciple, voting
 from constitute.editing.recover.cases import LEAST, clustered_mean, clustered_share, sides_by_prompt
@@ -87,18 +87,18 @@ class MovedDone:
 def movement(
     config: RunConfig,
     constitution: Constitution,
-    before: str,
-    after: str,
+    sides: tuple[str, str],
     n: int,
     *,
+    prompts: Sequence[Prompt] | None = None,
     engine: Engine | None = None,
     progress: Progress | None = None,
 ) -> MovedDone:
     """Compare up to `n` pairs of answers of two policies under each principle; blocks until done.
 
-    `before` and `after` are each as `read_answers` takes them, or both models, which then answer
-    `config.prompts` with the same seeds. The judge is `config.judge` or `config.model`, or `engine`. Raises
-    `UsageError` for fewer than LEAST pairs, `EngineError`, `StorageError`.
+    `sides`, before and after, are each as `read_answers` takes them; with `prompts` two models that
+    answer these with the same seeds. The judge is `config.judge` or `config.model`, or `engine` where given.
+    Raises `UsageError` for fewer than LEAST pairs, `EngineError`, `StorageError`.
     """
     progress = progress or Silent()
     if not voting(constitution):
@@ -106,15 +106,14 @@ def movement(
     if engine is None:
         named_model(config.judge or config.model)
     with open_store(config, progress) as store:
-        if config.prompts is None:
-            told = [read_answers(each) for each in (before, after)]
+        if prompts is None:
+            told = [read_answers(each) for each in sides]
         else:
-            prompts = read_prompts(config.prompts, limit=config.limit)[0]
-            told = [block(sample(model, prompts, config, store, progress)) for model in (before, after)]
+            told = [block(sample(model, prompts, config, store, progress)) for model in sides]
         pairs, equal, unmatched = matched(*told)
         if len(pairs) < LEAST:
             raise UsageError(
-                f"{before} and {after} hold {len(pairs)} pairs of different answers to the same prompts "
+                f"{sides[0]} and {sides[1]} hold {len(pairs)} pairs of different answers to the same prompts "
                 f"({equal} equal, {unmatched} without the other side); {LEAST} are needed"
             )
         return block(_movement(config, constitution, pairs[:n], (equal, unmatched), store, engine, progress))

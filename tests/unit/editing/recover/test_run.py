@@ -215,7 +215,7 @@ def test_moved_principles(config: RunConfig, tmp_path: Path) -> None:
     for side, rows in lines.items():
         (tmp_path / f"{side}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     before, after = (str(tmp_path / f"{side}.jsonl") for side in lines)
-    done = movement(config, constitution("safe", "kind"), before, after, 100, engine=Reader())
+    done = movement(config, constitution("safe", "kind"), (before, after), 100, engine=Reader())
     kind, safe = done.figures.moved
     assert (done.figures.pairs, done.figures.prompts, done.figures.equal) == (19, 10, 1)
     # sigmoid(1), at 10 of 10 prompts: 2 / 2^10 times 2.
@@ -224,7 +224,7 @@ def test_moved_principles(config: RunConfig, tmp_path: Path) -> None:
     assert (safe.direction, safe.preferred.value, safe.wins.value) == ("unclear", 0.5, 0.5)
     figures = done.figures
     assert (figures.words_before.value, figures.words_after.value, figures.longer_by.value) == (2, 4, 2)
-    back = movement(config, constitution("safe", "kind"), after, before, 100, engine=Reader())
+    back = movement(config, constitution("safe", "kind"), (after, before), 100, engine=Reader())
     assert back.figures.moved[-1].direction == "away" and back.figures.longer_by.value == -2
 
 
