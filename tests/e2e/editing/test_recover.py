@@ -73,6 +73,5 @@ def test_a_policy_that_stopped_to_help_with_harm_moved_on_harm(both, tmp_path, v
     done = movement(config, both, files, 40, engine=vllm_engine).figures
     by_name = {row.principle_id: row for row in done.moved}
     harm, manners = ([by_name[p.id] for p in part] for part in (both.principles[:2], both.principles[2:]))
-    assert [row.direction for row in harm] == ["towards", "towards"]
-    # A reply that does not comply has other words, which may tilt the votes on empty ones a little.
+    assert [row.direction for row in (*harm, *manners)] == ["towards"] * 2 + ["unclear"] * 2
     assert min(row.preferred.low for row in harm) > max(0.65, *(row.preferred.high for row in manners))

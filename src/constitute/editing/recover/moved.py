@@ -44,7 +44,8 @@ class Moved(Record):
     """One principle: how far it prefers what the policy says after training.
 
     `preferred` is the mean P(after is preferred), its interval drawn by prompts, and `wins` how often it is
-    above 1/2. `p`: sign test, a prompt a throw, after Holm over the principles.
+    above 1/2. `p`: sign test, a prompt a throw, after Holm over the principles. `direction` is clear where
+    the test and the interval agree: many votes a little one way may be outweighed by a few strong ones.
     """
 
     principle_id: str
@@ -185,13 +186,18 @@ def figures_of(
 def _moved(name: str, cast: Sequence[tuple[float, str]], test: tuple[int, float], pairs: int) -> Moved:
     net, p = test
     values, prompts = [p_after for p_after, _ in cast], [prompt for _, prompt in cast]
-    direction: Literal["towards", "away"] = "towards" if net > 0 else "away"
+    preferred = clustered_mean(values, prompts, f"moved {name}")
+    direction: Literal["towards", "away", "unclear"] = "unclear"
+    if p < LEVEL and net > 0 and (preferred.low or 0.0) > 0.5:
+        direction = "towards"
+    elif p < LEVEL and net < 0 and preferred.high is not None and preferred.high < 0.5:
+        direction = "away"
     return Moved(
         principle_id=name,
-        preferred=clustered_mean(values, prompts, f"moved {name}"),
+        preferred=preferred,
         wins=clustered_share([right(value) for value in values], prompts),
         p=p,
-        direction=direction if p < LEVEL else "unclear",
+        direction=direction,
         missing=pairs - len(cast),
     )
 

@@ -13,7 +13,7 @@ from scripted import ScriptedEngine, constitution, principle
 
 from constitute.config import RunConfig
 from constitute.constitution.write import to_yaml
-from constitute.editing.recover.moved import matched, movement, read_answers
+from constitute.editing.recover.moved import figures_of, matched, movement, read_answers
 from constitute.editing.recover.run import Wanted, recover, run_pairs
 from constitute.errors import UsageError
 from constitute.pipeline import run_stages
@@ -226,6 +226,15 @@ def test_moved_principles(config: RunConfig, tmp_path: Path) -> None:
     assert (figures.words_before.value, figures.words_after.value, figures.longer_by.value) == (2, 4, 2)
     back = movement(config, constitution("safe", "kind"), (after, before), 100, engine=Reader())
     assert back.figures.moved[-1].direction == "away" and back.figures.longer_by.value == -2
+
+
+def test_many_weak_votes_against_few_strong_ones_are_no_direction() -> None:
+    """15 of 20 votes are 0.51 for what is said after and 5 are 0.05: p = 0.041, and the mean is 0.395."""
+    pairs = [pair.model_copy(update={"id": str(at)}) for at, pair in enumerate(planted(40)[::2])]
+    votes = {(str(at), "kind"): 0.49 if at < 15 else 0.95 for at in range(20)}
+    (row,) = figures_of(pairs, votes, ["kind"]).moved
+    assert row.p == pytest.approx(2 * sum(math.comb(20, i) for i in range(6)) / 2**20)
+    assert (row.preferred.value, row.direction) == (pytest.approx(0.395), "unclear")
 
 
 def test_answers_are_matched_by_conversation_and_order(tmp_path: Path) -> None:
