@@ -13,7 +13,8 @@ from scripted import ScriptedEngine, constitution, principle
 
 from constitute.config import RunConfig
 from constitute.constitution.write import to_yaml
-from constitute.editing.recover.moved import figures_of, matched, movement, read_answers
+from constitute.editing.recover.answers import matched, read_answers
+from constitute.editing.recover.moved import figures_of, movement
 from constitute.editing.recover.run import Wanted, recover, run_pairs
 from constitute.errors import UsageError
 from constitute.pipeline import run_stages
