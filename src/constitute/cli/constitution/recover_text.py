@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from constitute.cli.text import counted, harmless, table
+from constitute.cli.text import counted, grouped_reasons, harmless, table
 from constitute.editing.recover.cases import Case, LeftOut
 from constitute.editing.recover.moved import MovedDone
 from constitute.editing.recover.propose import Proposed
@@ -143,8 +143,8 @@ def _took(
     reasons: Mapping[str, int],
     stored: int = 0,
 ) -> Iterator[str]:
-    for why, count in list(reasons.items())[:5]:
-        yield f"no vote, {count} x {harmless(why)}"
+    for _, count, why in grouped_reasons(("no vote", why, count) for why, count in reasons.items()):
+        yield f"no vote, {count} x such as: {why}"
     if model is None:
         yield f"{stored} votes from stored rows, nothing was asked"
         return

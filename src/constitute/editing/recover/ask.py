@@ -101,6 +101,17 @@ def _alone(principle: Principle) -> Constitution:
     return Constitution(name=principle.id, principles=(principle.model_copy(update={"weight": 1.0}),))
 
 
+def require_votes(votes: ByPrinciple, reasons: Counter[str]) -> None:
+    """Raise `UsageError` where there is not a single vote, with the commonest reason."""
+    if any(vote is not None for vote in votes.values()):
+        return
+    why, count = reasons.most_common(1)[0] if reasons else ("no reason given", len(votes))
+    raise UsageError(
+        f"the judge gave no vote on any pair ({count} of {len(votes)}: {why}); try another --method, or see "
+        "`constitute judge --pairs`"
+    )
+
+
 def voting(constitution: Constitution) -> list[Principle]:
     """The principles that vote: those of weight 0 are switched off."""
     return [principle for principle in constitution.principles if principle.weight > 0]

@@ -10,7 +10,7 @@ from constitute.blocking import block
 from constitute.config import RunConfig
 from constitute.data.prompts import content_id
 from constitute.editing.recover.answers import matched, read_answers, sample
-from constitute.editing.recover.ask import Asking, ByPrinciple, voting
+from constitute.editing.recover.ask import Asking, ByPrinciple, require_votes, voting
 from constitute.editing.recover.cases import LEAST, clustered_mean, clustered_share, sides_by_prompt
 from constitute.editing.recover.figures import LEVEL, right
 from constitute.engines import named_model, use_engine
@@ -117,6 +117,7 @@ async def _movement(
         asking = Asking(config, engine, store, progress)
         asking.check()
         votes = await asking.votes(pairs, principles)
+        require_votes(votes, asking.reasons)
         name = engine.identity.name
     return MovedDone(
         figures_of(pairs, votes, [p.id for p in principles], left_out),

@@ -10,7 +10,7 @@ from constitute.blocking import block
 from constitute.config import RunConfig
 from constitute.constitution.identity import constitution_hash
 from constitute.editing.attribute.figures import MARGIN
-from constitute.editing.recover.ask import Asking, ByPrinciple, voting
+from constitute.editing.recover.ask import Asking, ByPrinciple, require_votes, voting
 from constitute.editing.recover.cases import Case, LeftOut, cases_of, split
 from constitute.editing.recover.figures import Alone, Unexplained, alone, unexplained, unexplained_cases
 from constitute.editing.recover.fit import Together, together, wrong
@@ -202,6 +202,7 @@ class _Work:
             asking.check()
             principles = voting(self.constitution)
             votes = await asking.votes([case.pair for case in self.cases], principles)
+            require_votes(votes, asking.reasons)
             done = self.result(votes)
             if self.wanted.propose:
                 rows, held_out = (self._voted(side, votes) for side in (self.train, self.held_out))
@@ -224,11 +225,7 @@ class _Work:
         return [with_votes(case, votes, voting(self.constitution)) for case in cases]
 
     def result(self, votes: ByPrinciple) -> Done:
-        """The figures from P(A) by pair and principle. Raises `UsageError` where there is no vote at all."""
-        if all(vote is None for vote in votes.values()):
-            raise UsageError(
-                "the judge gave no vote on any pair; try another --method, or see `constitute judge --pairs`"
-            )
+        """The figures from P(A) by pair and principle."""
         train, held_out = self._voted(self.train, votes), self._voted(self.held_out, votes)
         own = {principle.id: principle.weight for principle in voting(self.constitution)}
         by_principle = alone(held_out, list(own), self.wanted.margin)

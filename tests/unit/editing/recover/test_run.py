@@ -121,7 +121,10 @@ def test_a_judge_without_an_opinion_or_without_a_vote(config: RunConfig) -> None
     assert set(done.figures.together.weights.values()) == {0.0}
     judge.mass = 0.01
     other = config.model_copy(update={"run": config.run.with_name("other")})
-    with pytest.raises(UsageError, match="the judge gave no vote on any pair"):
+    with pytest.raises(
+        UsageError,
+        match=r"the judge gave no vote on any pair \(40 of 80: P\(A\) \+ P\(B\) = 0.02 is below 0.1",
+    ):
         recover(other, constitution("kind", "safe"), planted(40), engine=judge)
     judge.lacks = {"choose": "it answers in text alone"}
     with pytest.raises(UsageError, match="cannot choose: it answers in text alone; choose another --method"):
