@@ -73,6 +73,7 @@ def test_nothing_explained_is_exit_code_4_and_shows_pairs(run, judged) -> None:
     assert out.count("preferred: good ") == 2 and "\x1b" not in out
     row = next(line for line in out.splitlines() if line.startswith("kind"))
     assert "against" in row and row.split()[1] == "0.00"
+    assert "every fitted weight is 0: in training no principle goes with the preferences" in out
     assert "neither a principle nor all together" in out and "'shorter wins' (1.00)" in out
     assert out.splitlines()[-1].startswith("m: 160 questions asked, 0 answered from the store")
     code, out, _ = run(f"{LINE} --json")

@@ -75,6 +75,8 @@ def _together(figures: Recovered) -> list[str]:
     blocks = [table(("rule", "accuracy"), [(rule.name, rule.accuracy.text(2)) for rule in rules])]
     if weights:
         blocks.append(table(("fitted weight of", "share"), [(name, weight) for weight, name in weights[:10]]))
+    else:
+        blocks.append("every fitted weight is 0: in training no principle goes with the preferences")
     if fit.steps:
         steps = [
             (at, step.principle_id, step.training.value, step.held_out.text(2))
