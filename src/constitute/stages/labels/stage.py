@@ -104,8 +104,8 @@ def _check(cfg: LabelConfig) -> None:
     rule_named(cfg.rule)
     if cfg.rule != "mean" and cfg.principles in ("one", 1):
         raise UsageError(
-            f"label.rule: {cfg.rule} decides between principles, and label.principles={cfg.principles} has one "
-            "vote for each pair, which is the label under every rule; set label.principles=all, or "
+            f"label.rule: {cfg.rule} decides between principles, and label.principles={cfg.principles} has "
+            "one vote for each pair, which is the label under every rule; set label.principles=all, or "
             "label.rule=mean"
         )
     few_shot.check("label", cfg)

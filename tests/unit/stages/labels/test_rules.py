@@ -181,10 +181,10 @@ def test_settings_that_cannot_be_met_are_refused() -> None:
     check = stage_spec("label").check
     check(LabelConfig(principles="one"))
     for principles in ("one", 1):
-        with pytest.raises(UsageError, match=f"label.principles={principles} has one vote .* set label.princ"):
+        with pytest.raises(UsageError, match=f"principles={principles} has one vote .* set label.princ"):
             check(LabelConfig(rule="least", principles=principles))
     check(LabelConfig(rule="least", principles=2))
-    with pytest.raises(UsageError, match="no such label.rule: 'prioritty'; did you mean 'priority'"):
+    with pytest.raises(UsageError, match=r"no such label\.rule: 'prioritty'; did you mean 'priority'"):
         check(LabelConfig(rule="prioritty", principles="all"))
     for wrong in (-0.1, 0.6, float("nan")):
         with pytest.raises(ValidationError, match="threshold"):
