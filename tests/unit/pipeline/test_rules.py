@@ -11,6 +11,7 @@ from constitute.config import EngineConfig, ExportConfig, RunConfig, load_config
 from constitute.constitution.write import to_yaml
 from constitute.data.export import export_run
 from constitute.editing.attribute.run import attribute_run
+from constitute.editing.diff.run import diff_constitutions
 from constitute.engines.fake import FakeEngine
 from constitute.errors import RunMismatch
 from constitute.pipeline import run_stages
@@ -123,3 +124,26 @@ def test_a_run_keeps_its_rule_and_its_files_name_it(runs: dict[str, int], tmp_pa
     assert "- labels made by `the rule priority, level law`: " in text
     page = write_report(tmp_path / "priority", tmp_path / "page.html").read_text()
     assert "labels made by the rule priority, level law" in page
+
+
+def test_a_new_level_changes_labels_without_a_question(runs: dict[str, int], tmp_path: Path) -> None:
+    risen = tuple(p.model_copy(update={"priority": "law"}) if p.id == "one" else p for p in MADE.principles)
+    after = MADE.model_copy(update={"principles": risen})
+    done = diff_constitutions(config(tmp_path, "priority"), MADE, after)
+    assert (done.questions, done.asked, done.stored) == (0, 0, 30 * 3)
+    stored = labels(tmp_path / "priority")
+    assert {pair.comparison.id: pair.before for pair in done.pairs} == pytest.approx(
+        {name: row.label.p_a for name, row in stored.items()}
+    )
+    moved = 0
+    for pair in done.pairs:
+        p = {vote.principle_id: vote.p_a for vote in stored[pair.comparison.id].label.votes}
+        law = (p["one"] + p["two"]) / 2
+        wanted = [law, p["three"], sum(p.values()) / 3]
+        assert pair.after == pytest.approx(next(x for x in wanted if abs(x - 0.5) >= 0.1 or x is wanted[2]))
+        moved += abs(pair.change) > 1e-9
+    assert done.effect is not None and moved > 10
+    assert done.effect.all.moved.value == pytest.approx(sum(abs(p.change) for p in done.pairs) / 30)
+    # Under the mean a level changes nothing.
+    same = diff_constitutions(config(tmp_path, "mean"), MADE, after)
+    assert same.effect is not None and same.effect.all.moved.value == 0 and same.effect.by_principle == ()
