@@ -2,6 +2,7 @@
 
 After arXiv 2309.00267, section 2.3. Deviates from it in asking under one principle at a time, one drawn or
 all of them as `label.principles` says, and in refusing a judge whose answer is probably no rating at all.
+Ratings are averaged by weight whatever `label.rule` is, which decides between two answers.
 """
 
 from __future__ import annotations
