@@ -29,7 +29,7 @@ def pairs_in(folder: Path) -> list[Comparison]:
 
 
 def test_the_same_pairs_under_three_rules_are_asked_about_once(transformers_engine, tmp_path: Path) -> None:
-    found = load_constitution("harmless")
+    found = load_constitution("pocket/harmless")
     first, *rest = found.principles[:4]
     ranked = (first.model_copy(update={"priority": "root"}), *rest)
     file = tmp_path / "c.yaml"

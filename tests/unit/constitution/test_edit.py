@@ -8,14 +8,13 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from places import ROOT
 
 from constitute.cli.constitution.group import set_
 from constitute.constitution.edit import KEYS, append, set_name, set_value
 from constitute.constitution.new import GivenWording, from_aims, from_scratch
 from constitute.constitution.read import FORMS, fill_form, load_constitution, parse_constitution
 from constitute.errors import DataError, UsageError
-from constitute.packaged import find
+from constitute.packaged import find, packaged_files
 from constitute.types import Principle
 
 # One principle in each style that YAML has, with a comment wherever a comment may stand.
@@ -109,7 +108,7 @@ def test_a_form_that_is_not_written_follows_the_text():
 
 def sprinkled() -> bytes:
     """harmless.yaml with a numbered comment above every line and after every plain value."""
-    lines = find("harmless", "constitutions", ".yaml").read_text().splitlines()
+    lines = find("pocket/harmless", "constitutions", ".yaml").read_text().splitlines()
     out = []
     for number, line in enumerate(lines):
         out += [f"# above {number}", line if line.startswith("#") else f"{line} # after {number}"]
@@ -154,7 +153,9 @@ def test_comments_everywhere_in_a_packaged_file_survive():
         assert str(field(edited, ids[at], key)) == ("4.0" if key == "weight" else value)
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "constitutions").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted(packaged_files("constitutions", ".yaml").values()), ids=lambda path: path.stem
+)
 def test_a_packaged_file_comes_back_byte_for_byte(path):
     data = path.read_bytes()
     assert set_name(data, parse_constitution(data, path).name) == data
@@ -278,8 +279,8 @@ def test_set_command(tmp_path):
 
 
 def test_every_key_can_be_set_in_a_packaged_file():
-    data = find("harmless", "constitutions", ".yaml").read_bytes()
-    first = load_constitution("harmless").principles[0].id
+    data = find("pocket/harmless", "constitutions", ".yaml").read_bytes()
+    first = load_constitution("pocket/harmless").principles[0].id
     for key in KEYS:
         value = "user" if key == "priority" else "3"
         edited = set_value(data, first, key, value)

@@ -123,9 +123,11 @@ def test_a_packaged_constitution_keeps_its_name_and_other_files_are_named_in_ful
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("p.jsonl").write_text("")
-    config = load_config(None, ["constitution=harmless", "prompts=p.jsonl", "reuse=old", "model=pocket"])
+    config = load_config(
+        None, ["constitution=pocket/harmless", "prompts=p.jsonl", "reuse=old", "model=pocket"]
+    )
     saved = load_config(save_config(tmp_path / "run", config))
-    assert (saved.constitution, saved.model) == ("harmless", "pocket")
+    assert (saved.constitution, saved.model) == ("pocket/harmless", "pocket")
     assert (saved.prompts, saved.reuse) == (str(tmp_path / "p.jsonl"), tmp_path / "old")
 
 

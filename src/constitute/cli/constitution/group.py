@@ -33,7 +33,7 @@ def constitution() -> None:
 
     \b
     Examples:
-      constitute constitution show harmless
+      constitute constitution show assistant
       constitute constitution check my.yaml
     """
 
@@ -48,7 +48,7 @@ def check(file: str, as_json: bool) -> None:
     \b
     Examples:
       constitute constitution check my.yaml
-      constitute constitution check harmless --json
+      constitute constitution check assistant --json
     """
     from constitute.constitution.identity import constitution_hash
     from constitute.constitution.read import load_constitution
@@ -86,7 +86,7 @@ def show(
 
     \b
     Examples:
-      constitute constitution show harmless --model pocket
+      constitute constitution show assistant --model smollm2
       constitute constitution show my.yaml --principle no-insults --json
     """
     from constitute.constitution.read import parse_constitution, select
@@ -182,7 +182,7 @@ def export_(file: str, kind: str, output: Path | None, force: bool) -> None:
 
     \b
     Examples:
-      constitute constitution export harmless --format markdown
+      constitute constitution export assistant --format markdown
       constitute constitution export my.yaml --format cai-revise -o CritiqueRevisionInstructions.json
     """
     from constitute.constitution.formats.convert import export
