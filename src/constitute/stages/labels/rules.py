@@ -14,7 +14,7 @@ from constitute.config import LabelConfig
 from constitute.registry import registered
 from constitute.types import PreferenceLabel, PrincipleVote
 
-# Rounding must not move a mean of exactly 0.5 +- `label.threshold` to the other side of it.
+# What rounding may not decide: the side of a mean of exactly 0.5 +- `label.threshold`, or what 0 to 0 is.
 _ROUNDING = 1e-9
 # Each level's name and the ids of the principles on it, the highest first; see `constitution.priority`.
 Levels = Sequence[tuple[str, frozenset[str]]]
@@ -48,8 +48,8 @@ def mean(votes: Sequence[PrincipleVote], levels: Levels, threshold: float) -> Ru
 def priority(votes: Sequence[PrincipleVote], levels: Levels, threshold: float) -> Ruling:
     """The mean of the highest level whose mean is at least `threshold` away from 1/2; else that of all votes.
 
-    The order of levels is lexicographic, as the chain of command of the OpenAI Model Spec (2025) has it. P(A)
-    is that of one level, so it jumps where a level falls silent; the answer that it prefers never turns
+    After the chain of command of the OpenAI Model Spec (2025), where the higher authority prevails. P(A) is
+    that of one level, so it jumps where a level falls silent; the answer that it prefers never turns
     against a vote that rises.
     """
     for name, members in levels:
@@ -63,23 +63,24 @@ def priority(votes: Sequence[PrincipleVote], levels: Levels, threshold: float) -
 
 
 def least(votes: Sequence[PrincipleVote], levels: Levels, threshold: float) -> Ruling:
-    """P(A) = a / (a + b), where a is the least P(A) and b the least P(B) of any vote; 1/2 where both are 0.
+    """P(A) = a / (a + b), where a is the least P(A) and b the least P(B) of any vote.
 
     An answer is worth what it is to the principle that it satisfies least, whatever the others say and the
     weights are: the maximin rule (A. Sen, Collective Choice and Social Welfare, 1970, chapter 9), with the
     two worths as a choice by their ratio (R. D. Luce, Individual Choice Behavior, 1959). With one vote it is
-    the vote.
+    the vote. Both worths are raised by 1e-9: P(A) is 1/2 where both are 0, and does not hang on whether one
+    of them was rounded to 0.
     """
     low, high = (pick(vote.p_a for vote in votes) for pick in (min, max))
-    a, b = low, 1.0 - high
+    a, b = low + _ROUNDING, 1.0 - high + _ROUNDING
     total = a + b
     shares: dict[str, float] = {}
     # P(A) - 1/2 = ((a - 1/2) + (1/2 - b)) / 2 (a + b): the two ends share alike, and so do votes at one end.
     for end in (low, high):
         at = [vote.principle_id for vote in votes if vote.p_a == end]
         for name in at:
-            shares[name] = shares.get(name, 0.0) + 1 / (2 * (total or 1.0) * len(at))
-    return Ruling(a / total if total else 0.5, shares)
+            shares[name] = shares.get(name, 0.0) + 1 / (2 * total * len(at))
+    return Ruling(a / total, shares)
 
 
 # Name -> the rule, or "module:object" of it.
