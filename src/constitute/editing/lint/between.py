@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from statistics import NormalDist, pstdev
+from statistics import NormalDist
 
 from constitute.editing.lint.effects import (
     BOUNDS,
@@ -30,7 +30,8 @@ from constitute.types import Record
 class Between(Record):
     """How two principles vote: `opposite` of the `n` pairs both decide, and r of P(A) over `shared` pairs.
 
-    `correlation` is None where either never varies; `spread` is the smaller standard deviation of P(A).
+    Of the `leaning` pairs on which both lean, they lean apart on `apart`. `correlation` is None where either
+    never varies.
     """
 
     first: str
@@ -39,7 +40,8 @@ class Between(Record):
     opposite: int
     shared: int
     correlation: float | None
-    spread: float
+    leaning: int
+    apart: int
 
     @property
     def names(self) -> tuple[str, str]:
@@ -47,9 +49,9 @@ class Between(Record):
         return self.first, self.second
 
 
-def between(votes: Mapping[str, Column], margin: float) -> list[Between]:
+def between(votes: Mapping[str, Column], bounds: Bounds = BOUNDS) -> list[Between]:
     """Every two principles, in the order given."""
-    return [_between(a, b, votes[a], votes[b], margin) for a, b in combinations(votes, 2)]
+    return [_between(a, b, votes[a], votes[b], bounds) for a, b in combinations(votes, 2)]
 
 
 def mean_column(columns: Sequence[Column]) -> Column:
@@ -68,8 +70,9 @@ def contradictions(
 
     Either of at least `least` pairs that both decide they are opposite on a share of `contradiction` or more,
     and a sign test against 1/2 (exact, two-sided) is under `level`; or P(A) correlates at -`correlation` or
-    below over at least `shared` pairs, and a test against -`correlation_low` (Fisher's z, one-sided) is under
-    `level`. Each test is adjusted by Holm over all principles so compared.
+    below over at least `shared` pairs, a test against -`correlation_low` (Fisher's z, one-sided) is under
+    `level`, and the first condition holds, unadjusted, of the pairs on which both lean. Each test is adjusted
+    by Holm over all principles so compared.
 
     `reworded` has the mean votes under a principle's paraphrases. They count where the judge makes nothing of
     the principle's own words: where the correlation of those is nearer to 0 than `mute`.
@@ -88,9 +91,7 @@ def suspects(
     """
     known = _contradicting(votes, reworded, bounds)
     doubted = []
-    for own, other in zip(
-        between(votes, bounds.margin), between(_said(votes, reworded), bounds.margin), strict=True
-    ):
+    for own, other in zip(between(votes, bounds), between(_said(votes, reworded), bounds), strict=True):
         r = min((row.correlation for row in (own, other) if row.correlation is not None), default=0.0)
         few = 3 <= own.n < bounds.least and 2 * own.opposite > own.n
         if (r <= -bounds.suspect or few) and own.names not in known:
@@ -114,7 +115,7 @@ def redundancies(votes: Mapping[str, Column], bounds: Bounds = BOUNDS) -> list[F
     end of its interval exceeds `redundant_low`, and P(A) correlates by `correlation` or more. Groups are
     the connected sets: each member is like another, and the least alike two are named in figures.
     """
-    rows = between(votes, bounds.margin)
+    rows = between(votes, bounds)
     group = {name: name for name in votes}
     for row in rows:
         if _alike(row, bounds):
@@ -128,10 +129,12 @@ def redundancies(votes: Mapping[str, Column], bounds: Bounds = BOUNDS) -> list[F
     ]
 
 
-def _between(a: str, b: str, first: Column, second: Column, margin: float) -> Between:
+def _between(a: str, b: str, first: Column, second: Column, bounds: Bounds) -> Between:
     both = [(x, y) for x, y in zip(first, second, strict=True) if x is not None and y is not None]
-    sides = [(preferred(x, margin), preferred(y, margin)) for x, y in both]
-    clear = [s * t for s, t in sides if s and t]
+    clear, leaning = (
+        [s for x, y in both if (s := preferred(x, margin) * preferred(y, margin))]
+        for margin in (bounds.margin, bounds.lean)
+    )
     columns = [sum(x) / 2 for x, _ in both], [sum(y) / 2 for _, y in both]
     return Between(
         first=a,
@@ -140,7 +143,8 @@ def _between(a: str, b: str, first: Column, second: Column, margin: float) -> Be
         opposite=clear.count(-1),
         shared=len(both),
         correlation=correlation(*columns),
-        spread=min(map(pstdev, columns)) if both else 0.0,
+        leaning=len(leaning),
+        apart=leaning.count(-1),
     )
 
 
@@ -154,14 +158,14 @@ def _alike(row: Between, bounds: Bounds) -> bool:
 def _contradicting(
     votes: Mapping[str, Column], reworded: Mapping[str, Column], bounds: Bounds
 ) -> dict[tuple[str, str], Finding]:
-    own = between(votes, bounds.margin)
+    own = between(votes, bounds)
     found = {row.names: _by_sides(row, p) for row, p in _sides_tested(own, bounds)}
     for row, p in _correlations_tested(own, bounds):
         found.setdefault(row.names, _by_correlation(row, p, ""))
     if not reworded:
         return found
     mute = {row.names for row in own if row.correlation is None or abs(row.correlation) < bounds.mute}
-    again = [row for row in between(_said(votes, reworded), bounds.margin) if row.names in mute]
+    again = [row for row in between(_said(votes, reworded), bounds) if row.names in mute]
     for row, p in _correlations_tested(again, bounds):
         found.setdefault(row.names, _by_correlation(row, p, ", said in other words,"))
     return found
@@ -185,17 +189,19 @@ def _sides_tested(rows: Sequence[Between], bounds: Bounds) -> list[tuple[Between
 
 def _correlations_tested(rows: Sequence[Between], bounds: Bounds) -> list[tuple[Between, float]]:
     """The rows whose P(A) correlate so negatively that chance is no reason, with their adjusted p."""
-    tested = [
-        row
-        for row in rows
-        if row.shared >= bounds.shared and row.correlation is not None and row.spread >= bounds.spread
-    ]
+    tested = [row for row in rows if row.shared >= bounds.shared and row.correlation is not None]
     p_values = holm([_below(row, -bounds.correlation_low) for row in tested])
     return [
         (row, p)
         for row, p in zip(tested, p_values, strict=True)
-        if (row.correlation or 0.0) <= -bounds.correlation and p < bounds.level
+        if (row.correlation or 0.0) <= -bounds.correlation and p < bounds.level and _mostly_apart(row, bounds)
     ]
+
+
+def _mostly_apart(row: Between, bounds: Bounds) -> bool:
+    """Whether a correlation is the work of many pairs and not of a few far out."""
+    enough = row.leaning >= bounds.least and row.apart >= bounds.contradiction * row.leaning
+    return enough and mcnemar_exact(row.apart, row.leaning - row.apart) < bounds.level
 
 
 def _below(row: Between, bound: float) -> float:

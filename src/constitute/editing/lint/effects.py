@@ -26,10 +26,10 @@ class Bounds(Record):
 
     `contradiction`, `redundant` and `correlation` are what the figure itself must reach; `redundant_low`,
     `correlation_low`, `wording` and `order` are what the interval's end must exceed, `negation` what its
-    upper end must stay under. `least` is the number of pairs that two principles must both decide to be compared,
-    `shared` the number both must have a vote on, and `spread` the standard deviation that P(A) of both must
-    have, for their correlation to count. Below `mute`, a correlation
-    says that the judge makes nothing of a wording; from `suspect` on, two principles are asked on more pairs.
+    upper end must stay under. `least` is the number of pairs that two principles must both decide to be
+    compared, and `shared` the number both must have a vote on for their correlation to count; a principle
+    leans where |2 P(A) - 1| reaches `lean`. Below `mute`, a correlation says that the judge makes nothing of
+    a wording; from `suspect` on, two principles are asked on more pairs.
     """
 
     margin: float = 0.5
@@ -41,7 +41,7 @@ class Bounds(Record):
     correlation: float = 0.7
     correlation_low: float = 0.5
     shared: int = 16
-    spread: float = 0.05
+    lean: float = 0.1
     mute: float = 0.3
     suspect: float = 0.3
     wording: float = 0.1

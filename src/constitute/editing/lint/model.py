@@ -25,7 +25,9 @@ from constitute.editing.lint.asks import (
 from constitute.editing.lint.between import (
     apart,
     contradictions,
+    mean_column,
     redundancies,
+    suspects,
 )
 from constitute.editing.lint.effects import (
     BOUNDS,
@@ -33,6 +35,7 @@ from constitute.editing.lint.effects import (
     Bounds,
     Column,
     decided,
+    lean_most,
     negation,
     order_bias,
     preferred,
@@ -53,8 +56,10 @@ from constitute.templates import render
 from constitute.types import Comparison, Constitution, Principle, Prompt
 
 PAIRS = 64
-# The pairs on which paraphrases are asked beside those a principle decides; the pairs two in doubt are asked on.
-REWORDED = AGAIN = 32
+# Pairs on which paraphrases are asked beside those that a principle decides.
+REWORDED = 32
+# More pairs, on which two principles in doubt are asked.
+AGAIN = 32
 
 
 @dataclass(frozen=True)
