@@ -127,7 +127,8 @@ def _message(item: Any, where: str) -> Message:
     if not isinstance(item, dict) or "role" not in item or "content" not in item:
         raise Unusable(f"{where} must hold role and content, not {shorten(repr(item))}")
     role, content = item["role"], item["content"]
-    role = "system" if role == _DEVELOPER else role
+    if role == _DEVELOPER:
+        role = "system"
     if role not in ROLES:
         raise Unusable(f"{where} has the role {shorten(repr(role))}; known are {', '.join(ROLES)}")
     if loss_weight(item, where) == 1 and role != "assistant":

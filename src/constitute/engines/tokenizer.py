@@ -44,7 +44,7 @@ def load_tokenizer(path: str, revision: str | None = None) -> Any:
         ) from problem
 
 
-def _loaded(path: str, revision: str | None, **mended: bool) -> Any:
+def _loaded(path: str, revision: str | None, **mended: Any) -> Any:
     """The tokenizer as its own class, or by its tokenizer.json where that class, such as mistral-common's,
     has no form of the tokenizers library.
 

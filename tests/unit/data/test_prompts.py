@@ -137,7 +137,7 @@ BROKEN = [
     ('{"prompt": [{"role": "critic", "content": "x"}]}', "has the role 'critic'"),
     ('{"prompt": [{"role": "tool", "content": "x"}]}', r"prompt\[0\] calls a tool or is a tool's answer"),
     (
-        '{"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "tool_calls": [{"id": "1"}]}]}',
+        '{"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "tool_calls": [{}]}]}',
         r"messages\[1\] calls a tool",
     ),
     (
