@@ -141,6 +141,9 @@ class ExportConfig(Record):
     """Which answers SFT rows imitate: the last revision, every revision, the one of the response and
     the last revision that the run's labels prefer, or the response."""
 
+    preambles: Literal["leave_out", "keep"] = "leave_out"
+    """Revisions that open with talk about themselves, such as "Here is the revised reply:", in SFT rows."""
+
     @field_validator("format")
     @classmethod
     def _known_format(cls, name: str) -> str:

@@ -195,8 +195,8 @@ def export_(file: str, kind: str, output: Path | None, force: bool) -> None:
 
 def _counter(model: str | None, tokenizer: str | None) -> Callable[[str], int] | None:
     """How many tokens a text has for the model; only its tokenizer is loaded."""
-    from constitute.engines import is_url
     from constitute.errors import UsageError
+    from constitute.urls import is_url
 
     name = tokenizer or model
     if name is None:

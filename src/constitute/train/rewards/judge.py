@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from constitute.config import LabelConfig, RunConfig
 from constitute.constitution.identity import constitution_hash
 from constitute.constitution.read import load_constitution
-from constitute.engines import is_url, open_engine
+from constitute.engines import open_engine
 from constitute.engines.base import Engine
 from constitute.errors import Abstain, DataError, RowError, UsageError
 from constitute.packaged import model_path
@@ -30,6 +30,7 @@ from constitute.templates import template_hash
 from constitute.train.common.artefact import model_identity
 from constitute.train.rewards.parts import Opening, RewardFunction
 from constitute.types import Choice, Completion, Constitution, Principle, Prompt, Request, Score
+from constitute.urls import is_url
 
 _MIDDLE, _HALF = 5.5, 4.5
 
