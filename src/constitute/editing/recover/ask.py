@@ -42,11 +42,16 @@ class Asking:
     seconds: float = 0.0
     reasons: Counter[str] = field(default_factory=Counter)
 
+    @property
+    def cfg(self) -> LabelConfig:
+        """The settings of labels; a vote that stands alone is the label, whatever the rule."""
+        return self.config.label.model_copy(update={"principles": "all", "rule": "mean"})
+
     def check(self) -> None:
         """Raise `UsageError` for settings of labels that cannot be, or that the engine cannot meet."""
         spec = stage_spec("label")
-        spec.check(self.config.label)
-        for need in spec.needs(self.config.label):
+        spec.check(self.cfg)
+        for need in spec.needs(self.cfg):
             if need in self.engine.lacks:
                 raise UsageError(
                     f"{self.engine.identity.name} cannot {need}: {self.engine.lacks[need]}; choose another "
@@ -55,7 +60,7 @@ class Asking:
 
     async def votes(self, pairs: Sequence[Comparison], principles: Sequence[Principle]) -> ByPrinciple:
         """P(A) by pair and principle: all principles of a pair together, as they may share what they show."""
-        cfg = self.config.label.model_copy(update={"principles": "all"})
+        cfg = self.cfg
         alone = {p.id: _alone(p) for p in principles}
         run = StageRun(
             "label",
@@ -98,7 +103,8 @@ class Asking:
 
 
 def _alone(principle: Principle) -> Constitution:
-    return Constitution(name=principle.id, principles=(principle.model_copy(update={"weight": 1.0}),))
+    plain = principle.model_copy(update={"weight": 1.0, "priority": ""})
+    return Constitution(name=principle.id, principles=(plain,))
 
 
 def require_votes(votes: ByPrinciple, reasons: Counter[str]) -> None:

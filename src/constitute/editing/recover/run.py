@@ -170,7 +170,7 @@ class _Work:
             made = (store.meta("stage:label") or {}).get("constitution")
         if made == constitution_hash(self.constitution):
             progress.note(
-                f"{self.config.run} was labelled under this constitution: its labels are means of such "
+                f"{self.config.run} was labelled under this constitution: its labels are made of such "
                 "votes, and explained by them; --target human explains what people prefer"
             )
 

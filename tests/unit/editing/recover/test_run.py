@@ -267,6 +267,16 @@ def test_answers_of_a_run_by_stage(config: RunConfig, tmp_path: Path) -> None:
         read_answers(str(tmp_path / "nothing"))
 
 
+def test_levels_and_the_rule_of_labels_change_no_vote(config: RunConfig) -> None:
+    named = [principle(name).model_copy(update={"priority": "law"}) for name in ("kind", "safe")]
+    given = constitution("kind", "safe")
+    ranked = given.model_copy(update={"priorities": ("law", "taste"), "principles": tuple(named)})
+    by_rule = config.model_copy(update={"label": config.label.model_copy(update={"rule": "priority"})})
+    first = recover(config, given, planted(40), engine=Reader())
+    again = recover(by_rule, ranked, planted(40), engine=Reader())
+    assert (again.asked, again.figures) == (0, first.figures)
+
+
 def test_principles_of_weight_0_are_switched_off(config: RunConfig) -> None:
     given = constitution("kind").model_copy(
         update={"principles": (principle("kind"), principle("safe", weight=0.0))}
