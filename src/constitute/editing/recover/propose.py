@@ -36,7 +36,7 @@ _MARKED = re.compile(r"\s*(?:[-*\u2022]|\(?\d{1,2}[.):]|\**rule)", re.I)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
 # Speaks of the pairs that were shown and not of replies to come.
 _OF_THE_PAIRS = re.compile(
-    r"\b(?:pair \d|pairs|(?:preferred|chosen|rejected|other|first|second) (?:reply|response|answer)"
+    r"\b(?:prompt:|pair \d|pairs|(?:preferred|chosen|rejected|other|first|second) (?:reply|response|answer)"
     r"|(?:reply|response|answer) (?:A|B|1|2)\b|(?:reply|response|answer) was (?:preferred|chosen))",
     re.I,
 )

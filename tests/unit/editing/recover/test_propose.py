@@ -10,14 +10,14 @@ from constitute.editing.recover.propose import question_of, rules_of
 def test_rules_are_the_marked_lines() -> None:
     said = [
         "Here are rules.\nRule: say how sure it is.\n2. **Rule 2:** Name the risks of a drug.\n- too short",
-        'Rule 1: "Say how sure it is."\nRule: The preferred reply is longer.\nRules for them all:',
+        'Rule: The other prompt: not my mama.\nRule 1: "Say how sure it is."\nRule: The preferred reply is longer.\nRules for them all:',
     ]
     named, refused = rules_of(said, [])
     assert named == {"Say how sure it is.": 2, "Name the risks of a drug.": 1}
     assert refused == {
         "a line that is no item of a list": 1,
         "fewer than 3 words": 1,
-        "speaks of the pairs shown, not of replies to come": 1,
+        "speaks of the pairs shown, not of replies to come": 2,
         "asks or announces and demands nothing": 1,
     }
 
