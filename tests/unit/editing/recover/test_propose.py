@@ -10,7 +10,8 @@ from constitute.editing.recover.propose import question_of, rules_of
 def test_rules_are_the_marked_lines() -> None:
     said = [
         "Here are rules.\nRule: say how sure it is.\n2. **Rule 2:** Name the risks of a drug.\n- too short",
-        'Rule: The other prompt: not my mama.\nRule 1: "Say how sure it is."\nRule: The preferred reply is longer.\nRules for them all:',
+        "Rule: The other prompt: not my mama.\n"
+        'Rule 1: "Say how sure it is."\nRule: The preferred reply is longer.\nRules for them all:',
     ]
     named, refused = rules_of(said, [])
     assert named == {"Say how sure it is.": 2, "Name the risks of a drug.": 1}
