@@ -71,11 +71,12 @@ def append(data: bytes, principles: Sequence[Principle]) -> tuple[bytes, int, in
     taken = {p.id for p in before.principles}
     said = {_words(p) for p in before.principles}
     added: list[Principle] = []
+    numbers: dict[str, int] = {}
     for principle in principles:
         if _words(principle) in said:
             continue
         said.add(_words(principle))
-        added.append(principle.model_copy(update={"id": free_id(principle.id, taken)}))
+        added.append(principle.model_copy(update={"id": free_id(principle.id, taken, numbers)}))
         taken.add(added[-1].id)
     if not added:
         return data, 0, len(principles)

@@ -127,10 +127,12 @@ def quoted(text: str) -> str:
     return '"' + _UNPRINTABLE.sub(lambda m: f"\\U{ord(m[0]):08x}", out) + '"'
 
 
-def free_id(identity: str, taken: Collection[str]) -> str:
-    """`identity`, with a number where it is taken."""
-    at, candidate = 2, identity
+def free_id(identity: str, taken: Collection[str], numbers: dict[str, int] | None = None) -> str:
+    """`identity`, with a number where it is taken; `numbers` remembers the last number of each name."""
+    numbers = {} if numbers is None else numbers
+    candidate, at = identity, numbers.get(identity, 2)
     while candidate in taken:
         candidate = f"{identity[:58]}-{at}"
         at += 1
+    numbers[identity] = at
     return candidate
