@@ -98,7 +98,7 @@ def kinds(folder: Path) -> dict[str, str]:
         str(folder / "loop.yaml"): "",
         str(folder / "pipe.yaml"): "a pipe or a device",
         "/dev/null": "a pipe or a device",
-        str(folder / "large.yaml"): "larger than 1,000,000 bytes",
+        str(folder / "large.yaml"): "larger than 4,000,000 bytes",
         str(folder / "none.yaml"): "no such file",
         "x" * 5000: "",
         "": "",
