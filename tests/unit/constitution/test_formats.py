@@ -14,7 +14,9 @@ from registry_examples import add_module, example
 
 from constitute.cli.constitution.group import constitution as command
 from constitute.constitution.formats import FORMATS
+from constitute.constitution.formats.base import Source
 from constitute.constitution.formats.convert import export, import_constitution
+from constitute.constitution.formats.markdown import MARKDOWN as PAGE
 from constitute.constitution.priority import DEFAULT_LEVELS
 from constitute.constitution.read import fill_form, parse_constitution
 from constitute.constitution.write import to_yaml
@@ -125,6 +127,37 @@ def test_what_a_format_holds_comes_back_equal(tmp_path, data, kind, ids):
     loaded, _ = import_constitution([path])
     assert list(map(KEPT[kind], loaded.principles)) == list(map(KEPT[kind], made.principles))
     assert parse_constitution(to_yaml(loaded).encode(), "f.yaml") == loaded
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    TEXT,
+    TEXT | st.just(""),
+    st.lists(principles(), min_size=1, max_size=3),
+    st.lists(TEXT, min_size=1, max_size=3, unique=True),
+    st.data(),
+)
+def test_a_page_for_people_loses_nothing(name, description, drawn, levels, data) -> None:
+    own = data.draw(st.booleans())
+    if own:
+        drawn = [values | {"priority": data.draw(st.sampled_from(["", *levels]))} for values in drawn]
+    whole = Constitution(
+        name=name,
+        description=description,
+        priorities=tuple(levels) if own else (),
+        principles=tuple(Principle(id=f"p{i}", **values) for i, values in enumerate(drawn)),
+    )
+    text, notes = export(whole, "markdown")
+    assert notes == []
+    found = PAGE.read(Source(Path("f.md"), text.encode()))
+    assert (found.title, found.description, found.left_out) == (name, description, [])
+    assert found.priorities == whole.priorities
+    back = {draft.id: draft for draft in found.drafts}
+    assert len(back) == len(whole.principles)
+    for p in whole.principles:
+        draft = vars(back[p.id])
+        forms = {form: draft[form] or fill_form(form, p.text) for form in FORMS}
+        assert Principle.model_validate({**draft, **forms}) == p
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ import re
 
 NOTHING = "asks for nothing"
 QUESTION = "a question"
+LONGEST = 4000
+TOO_LONG = f"more than {LONGEST:,} characters without the end of a sentence"
 AUTHORS = "asks it of the authors, not of the model"
 ALLOWS = "allows, and asks for nothing"
 OTHERS = "asks it of people, not of the model"
@@ -43,8 +45,8 @@ _MODEL = (
 )
 _OTHER = r"(?:users?|developers?|operators?|people|readers?|customers?|employees?|researchers?)"
 _MODAL = re.compile(
-    r"(?P<before>[\w'’-]+ )?\b(?:(?:must|should)(?:n['’]t)?|shall|ought to|needs? to"
-    r"|(?:has|have) to|(?:is|are) to)\b"
+    r"(?P<before>[\w'’-]{1,30} )?\b(?:(?:must|should)(?:n['’]t)?|shall|ought to|needs? to"
+    r"|(?:has|have) to|(?:is|are)(?: not)? to)\b"
     r"(?P<after>(?: not| also| never| always)*(?: be| have)?(?: \w+)?)",
     re.IGNORECASE,
 )
@@ -65,7 +67,8 @@ _ALLOWED = re.compile(
 )
 _WISH = re.compile(
     r"\b(?:we|i)(?:['’]d| would)? (?:\w+ly |also )?(?:want|wish|expect|ask|like|prefer|hope|encourage|intend)"
-    rf" (?:that |for )?(?:{_MODEL}|it|them|you|its|your)\b",
+    rf" (?:that |for )?(?:{_MODEL}|it|them|you|its|your)\b"
+    rf"|\bwants? (?:{_MODEL}|it) to\b",
     re.IGNORECASE,
 )
 _SUBJECT = re.compile(
@@ -119,6 +122,8 @@ def why_not(sentence: str) -> str:
     requires; where it says what "we want Claude to" do or what "the assistant" does; or in the imperative.
     """
     flat = " ".join(sentence.split()).replace("**", "").replace("`", "")
+    if len(flat) > LONGEST:
+        return TOO_LONG
     if flat.rstrip("\"'”’)*_ ").endswith("?"):
         return QUESTION
     reason = NOTHING
@@ -142,7 +147,7 @@ def _asked(found: re.Match[str], text: str) -> str:
     if re.fullmatch(_OTHER, before) and not re.match(r"(?:not |never |always )*be\b", after):
         return OTHERS
     verb = found[0].lower()
-    if re.search(r"\b(?:is|are|has|have|needs?) to\b", verb):
+    if re.search(r"\b(?:is|are|has|have|needs?)(?: not)? to\b", verb):
         # "The aim is to …", "risks have to do with": these ask only of one that can do something.
         subject = text[max(0, found.start() - 30) : found.start()] + (found["before"] or "")
         return "" if re.search(rf"\b(?:{_MODEL}|it|you)\s*(?:\w+ly )?$", subject, re.IGNORECASE) else NOTHING

@@ -53,6 +53,7 @@ class _Reader:
         self.at = 0
         self.found: list[Block] = []
         self.open: Block | None = None
+        self.last: dict[str, int] = {}
 
     def read(self) -> list[Block]:
         if self.lines[0].strip() == "---":
@@ -191,12 +192,14 @@ class _Reader:
                 break
             if found:
                 closing = f"</{re.split(r'[ >]', found[0][1:])[0]}>"
-                start = end
-                while end < len(self.lines) and closing not in self.lines[end]:
-                    end += 1
-                if end == len(self.lines):
+                if closing not in self.last:
+                    ends = [n for n, each in enumerate(self.lines) if closing in each]
+                    self.last[closing] = ends[-1] if ends else -1
+                if end > self.last[closing]:
                     # Never closed: the tag alone is markup.
-                    return max(start, self.at + 1)
+                    return max(end, self.at + 1)
+                while closing not in self.lines[end]:
+                    end += 1
                 last = end + 1
             end += 1
         return last

@@ -133,14 +133,15 @@ def _labelled(text: str, section: str = "") -> Item:
 
 
 def is_list(text: str) -> bool:
-    """Whether a text is a list of principles: most of it in list items, or a sentence to each part of it.
+    """Whether a text is a list: most of it in items, every item labelled, or every part one sentence.
 
     Prose has a few lists, and paragraphs of several sentences.
     """
     found = [block for block in blocks(text) if block.kind != "heading"]
     in_items = sum(len(block.text) for block in found if block.kind == "item")
     if in_items:
-        return 2 * in_items >= sum(len(block.text) for block in found)
+        labelled = all(_LABEL.match(block.text) for block in found if block.kind == "item")
+        return labelled or 2 * in_items >= sum(len(block.text) for block in found)
     if any(block.kind not in ("paragraph", "table") for block in found):
         return False
     parts = [part for block in found for part in (block.parts if len(found) == 1 else [block.text])]

@@ -32,7 +32,7 @@ _UNFINISHED = re.compile(r"(?:should|must|shall|to|not|never|always)[\s*_]*$", r
 _EXPLAINS = re.compile(
     r"(?:this|that|these|it)\b(?: \w+){0,2} (?:includes?|means|appl(?:y|ies)|covers?|extends?)\b"
     r"|no exceptions\b"
-    r"|it (?!is\b|was\b|has\b)\w+(?:s|n['’]t) ",
+    r"|it (?:never|always) |it (?!is\b|was\b|has\b)\w+(?:s|n['’]t) ",
     re.IGNORECASE,
 )
 _EXCEPTS = re.compile(r"(?:however|but|that said|still|nevertheless|except)\b", re.IGNORECASE)

@@ -33,7 +33,7 @@ def sentences(text: str) -> list[tuple[int, int]]:
     found: list[tuple[int, int]] = []
     start, remark = 0, 0
     for end in _END.finditer(text):
-        while remark < len(inside) and inside[remark][1] < end.start():
+        while remark < len(inside) and inside[remark][1] < end.end():
             remark += 1
         if remark < len(inside) and inside[remark][0] < end.start() < inside[remark][1]:
             continue
