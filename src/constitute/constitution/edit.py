@@ -1,8 +1,8 @@
-"""Edit a constitution file: one change, with its comments, order and layout as they were.
+"""Edit a constitution file: one change, and every byte outside it as it was.
 
-The file is read and written by ruamel.yaml's round trip. What may change besides the edit: a text that
-goes over several lines without `|` or `>` comes back on one line, nested lists take the indentation of the
-list of principles, and mixed line ends become those of most lines. Each edit is read back before it is
+A value is spliced into the text of the file. Principles are appended by ruamel.yaml's round trip, after which
+a text that goes over several lines without `|` or `>` stands on one line, nested lists take the indentation
+of the list of principles, and mixed line ends become those of most lines. Each edit is read back before it is
 returned: it holds exactly the change asked for and every comment, or it is refused.
 """
 
@@ -20,10 +20,11 @@ from typing import Any, NamedTuple
 
 from constitute.constitution.priority import level_names
 from constitute.constitution.read import FORMS, MAX_WEIGHT, fill_form, parse_constitution, read_constitution
-from constitute.constitution.write import entry, free_id, number, quoted, scalar
+from constitute.constitution.splice import spliced
+from constitute.constitution.write import entry, free_id, number
 from constitute.errors import DataError, UsageError
 from constitute.files import atomic
-from constitute.strict_yaml import CONTROL, MAX_BYTES, read_bytes, resolve, shorten
+from constitute.strict_yaml import CONTROL, MAX_BYTES, Node, read_bytes, resolve, shorten
 from constitute.types import Constitution, Principle
 
 KEYS = ("text", *FORMS, "weight")
@@ -42,23 +43,40 @@ def set_value(data: bytes, principle_id: str, key: str, value: str) -> bytes:
     _known(principle_id, ids, "principle")
     _known(key, KEYS, "key")
     value = _checked(key, value)
-    file, at = _File(data), ids.index(principle_id)
-    written = file.root["principles"][at]
-    gone = str(written.get(key, ""))
-    wanted = _changed(before.principles[at], set(written) & set(FORMS), key, value)
-    _put(written, key, value)
+    at = ids.index(principle_id)
+    written = set(_at(read_constitution(data)[1], at))
+    wanted = _changed(before.principles[at], written & set(FORMS), key, value)
     principles = (*before.principles[:at], wanted, *before.principles[at + 1 :])
-    return file.bytes(before.model_copy(update={"principles": principles}), gone)
+    after = ("id", *KEYS[: KEYS.index(key)])
+    return _put(
+        data, ("principles", at), key, value, after, before.model_copy(update={"principles": principles})
+    )
 
 
 def set_name(data: bytes, name: str) -> bytes:
     """The file's bytes under another name."""
     before = parse_constitution(data, "the file")
     name = _checked("name", name)
-    file = _File(data)
-    gone = str(file.root["name"])
-    _put(file.root, "name", name)
-    return file.bytes(before.model_copy(update={"name": name}), gone)
+    return _put(data, (), "name", name, (), before.model_copy(update={"name": name}))
+
+
+def _at(root: Node | None, at: int) -> list[str]:
+    """The keys of a principle in the file."""
+    return list(root.at(("principles", at)).entries) if root else []
+
+
+def _put(
+    data: bytes, path: Sequence[int | str], key: str, value: str, after: Sequence[str], wanted: Constitution
+) -> bytes:
+    """The first way to put in the value that reads back as `wanted`; `DataError` where there is none."""
+    text = data.decode()
+    mark = _BOM if text.startswith(_BOM) else ""
+    text = text.removeprefix(_BOM)
+    for edited in spliced(text, path, key, value, after):
+        made = (mark + edited).encode()
+        if read_constitution(made)[0] == wanted:
+            return made
+    raise DataError(_BY_HAND)
 
 
 def append(data: bytes, principles: Sequence[Principle]) -> tuple[bytes, int, int]:
@@ -200,8 +218,8 @@ class _File:
         self._text = text.removeprefix(_BOM).replace("\r\n", "\n").replace("\r", "\n")
         self.root = _yaml().load(self._text)
 
-    def bytes(self, wanted: Constitution, gone: str = "") -> bytes:
-        """The changed file; `DataError` where it is not `wanted`, or lacks a comment not in `gone`."""
+    def bytes(self, wanted: Constitution) -> bytes:
+        """The changed file; `DataError` where it is not `wanted`, or lacks a comment."""
         listed, yaml, out = self.root["principles"], _yaml(), StringIO()
         if not listed.fa.flow_style():
             # Where the dash of a principle stands, and where its keys do.
@@ -212,7 +230,7 @@ class _File:
         text = out.getvalue()
         if not self._text.endswith("\n"):
             text = text.rstrip("\n")
-        kept = all(text.count(c) + gone.count(c) >= n for c, n in Counter(_hashes(self._text)).items())
+        kept = all(text.count(c) >= n for c, n in Counter(_hashes(self._text)).items())
         data = (self._mark + text.replace("\n", self._end)).encode()
         if not kept or read_constitution(data)[0] != wanted:
             raise DataError(_BY_HAND)
@@ -236,27 +254,6 @@ def _hashes(text: str) -> list[str]:
 def _loaded(text: str) -> Any:
     """The value of the only key of a YAML mapping, as the round trip holds it."""
     return next(iter(_yaml().load(text + "\n").values()))
-
-
-def _put(mapping: Any, key: str, value: str) -> None:
-    """Set `key`, or insert it below the last of the keys that stand before it in the usual order."""
-    said = value if key == "weight" else quoted(value) if mapping.fa.flow_style() else None
-    node = _loaded(f"k: {said or scalar(value, mapping.lc.col + 2)}")
-    names = list(mapping)
-    if key in mapping:
-        tail = _Place(mapping, key).tail()
-        # Assigning would keep the style of the old text.
-        del mapping[key]
-        mapping.insert(names.index(key), key, node)
-        _Place(mapping, key).set_tail(*tail)
-        return
-    above = max(names.index(name) for name in ("id", *KEYS[: KEYS.index(key)]) if name in names)
-    last = _Place(mapping, names[above])
-    beside, below = last.tail()
-    mapping.insert(above + 1, key, node)
-    if not mapping.fa.flow_style():
-        last.set_tail(beside, "")
-        _Place(mapping, key).set_tail("", below)
 
 
 class _Place(NamedTuple):

@@ -76,13 +76,15 @@ def import_(
     if output is not None and output.exists() and not force:
         # Said before a model is asked.
         raise UsageError(f"{output} exists already; give another name, or --force to replace it")
-    config = options.configured(cache_dir, config_file, sets, {"model": model}) if model else None
+    config = None
+    if model or config_file or sets:
+        config = options.configured(cache_dir, config_file, sets, {"model": model})
     loaded, notes, left_out = import_files(files, name, kind)
     for note in notes:
         say(f"note: {note}")
     _tell_left_out(left_out, None if show_left_out else SHOWN)
     failed = 0
-    if config is not None:
+    if config is not None and config.model is not None:
         loadable(loaded)
         loaded, failed = _drafted(loaded, config)
     if into is not None:
