@@ -38,7 +38,12 @@ def main() -> None:
     from constitute.pocket.world import prompts
 
     config = load_config(
-        overrides={"model": "pocket", "constitution": "harmless", "generate.max_tokens": 128, "run": "unused"}
+        overrides={
+            "model": "pocket",
+            "constitution": "pocket/harmless",
+            "generate.max_tokens": 128,
+            "run": "unused",
+        }
     )
     rows = [prompt.as_prompt() for prompt in prompts("train", n=ROWS, seed=1)]
     engine: Any = open_engine("pocket", config.engine)

@@ -20,7 +20,7 @@ def main(run_dir: Path) -> None:
     config = constitute.load_config(
         overrides={
             "model": "pocket",
-            "constitution": "harmless",
+            "constitution": "pocket/harmless",
             "run": str(run_dir),
             "generate.max_tokens": 128,
             "label.pairs": "revision",

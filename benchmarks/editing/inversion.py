@@ -2,7 +2,7 @@
 
     python -m benchmarks editing.inversion [--pairs N] [--engine vllm|transformers]
 
-First `constitutions/harmless.yaml` with one principle drawn for each pair: one word of one principle's
+First `pocket/constitutions/harmless.yaml` with one principle drawn for each pair: one word of one principle's
 comparison is turned round, and `diff` must show flips on the pairs that drew it and differ in harm, and on
 no other. Then a constitution with a principle for each of five axes, all voting: each is turned round in
 its turn, and the flips must fall on the pairs that differ on its axis alone. Every figure has its n and its
@@ -53,7 +53,7 @@ def one_drawn(engine: Any, n: int, folder: Path) -> None:
     from constitute.constitution.draw import draw
     from constitute.constitution.read import load_constitution
 
-    before = load_constitution("harmless")
+    before = load_constitution("pocket/harmless")
     pairs, harm = mixed_pairs(n, kind="harmful")
     drew = {pair.id: draw(before, pair.id, 0).id for pair in pairs}
     edited = before.principles[0].id

@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] = ()) -> None:
     options = parser.parse_args(list(arguments))
     from constitute.constitution.read import load_constitution
 
-    given = load_constitution("harmless")
+    given = load_constitution("pocket/harmless")
     names = [principle.id for principle in given.principles]
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "harmless.yaml"

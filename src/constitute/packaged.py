@@ -20,22 +20,28 @@ def roots() -> list[Path]:
     return [root for root in _ROOTS if (root / "prompts").is_dir()]
 
 
+def packaged_files(kind: str, suffix: str) -> dict[str, Path]:
+    """The packaged files of a kind by name; the embedded model's own as `pocket/NAME`."""
+    own = {f"pocket/{path.stem}": path for path in sorted((_PACKAGE / "pocket" / kind).glob(f"*{suffix}"))}
+    library = {path.stem: path for root in roots() for path in sorted((root / kind).glob(f"*{suffix}"))}
+    return library | own
+
+
 def find(name: str | Path, kind: str, suffix: str) -> Path:
     """Resolve `name` to a file: a path that exists, else `kind/name[suffix]` here, else packaged.
 
     Raises `UsageError` naming every place that was looked in and what is packaged.
     """
-    given = Path(name)
-    stem = given.name if given.suffix == suffix else f"{given.name}{suffix}"
-    packaged = [root / kind / stem for root in roots()]
-    for candidate in (given, Path(kind) / stem, *packaged):
-        if candidate.is_file():
+    given, known = Path(name), packaged_files(kind, suffix)
+    key = given.as_posix().removesuffix(suffix)
+    here = Path(kind) / f"{key}{suffix}"
+    for candidate in (given, here, known.get(key)):
+        if candidate is not None and candidate.is_file():
             return candidate
-    known = sorted({path.stem for root in roots() for path in (root / kind).glob(f"*{suffix}")})
-    near = get_close_matches(given.stem, known, n=1)
+    near = get_close_matches(key, known, n=1) or [each for each in known if Path(each).name == given.stem]
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise UsageError(
-        f"no such file: {str(name)!r} (looked for {given} and {Path(kind) / stem}); "
+        f"no such file: {str(name)!r} (looked for {given} and {here}); "
         f"{hint}give a path, or one of the packaged {kind}: {', '.join(known) or 'none'}"
     )
 
@@ -49,7 +55,7 @@ def anchored(name: str, kind: str, suffix: str) -> str:
         path = find(name, kind, suffix)
     except UsageError:
         return name
-    packaged = not Path(name).is_file() and any(path.is_relative_to(root) for root in roots())
+    packaged = not Path(name).is_file() and path in packaged_files(kind, suffix).values()
     return name if packaged else str(path.resolve())
 
 

@@ -16,7 +16,7 @@ from constitute.cli import options
 @click.option(
     "--constitution",
     "constitution_file",
-    help="Constitution file or packaged name.  [default: harmless, with --real assistant]",
+    help="Constitution file or packaged name.  [default: pocket/harmless, with --real assistant]",
 )
 @click.option(
     "--out",
@@ -45,7 +45,7 @@ def demo(
     \b
     Examples:
       constitute demo
-      constitute demo --constitution concise --out concise-run
+      constitute demo --constitution pocket/concise --out concise-run
       constitute demo --real
     """
     from constitute.progress import open_progress
@@ -63,7 +63,7 @@ def demo(
             from constitute.pocket import demo as embedded
 
             out = out or Path("demo-run")
-            config = embedded.demo_config(constitution_file or "harmless", out, seed, sets)
+            config = embedded.demo_config(constitution_file or "pocket/harmless", out, seed, sets)
             summary = embedded.run_demo(config, progress)
     if as_json:
         click.echo(json.dumps({"event": "result", **summary}))
@@ -75,7 +75,10 @@ def demo(
     if real:
         after += ["constitute judge --model smollm2 --constitution assistant", "constitute init my-project"]
     else:
-        after += ["constitute demo --constitution concise --out concise-run", "constitute init my-project"]
+        after += [
+            "constitute demo --constitution pocket/concise --out concise-run",
+            "constitute init my-project",
+        ]
     click.echo("next, try:\n" + "\n".join(f"  {line}" for line in after), err=True)
 
 

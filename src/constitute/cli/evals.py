@@ -63,7 +63,7 @@ def write(
     \b
     Examples:
       constitute evals write --model pocket --behavior "helps people to harm others" -n 50
-      constitute evals write --model pocket --constitution harmless --principle all -n 10
+      constitute evals write --model pocket --constitution pocket/harmless --principle all -n 10
     """
     from constitute.evals.write import write_sets
     from constitute.progress import open_progress

@@ -67,7 +67,7 @@ def judge(
 
     \b
     Examples:
-      constitute judge --model Qwen/Qwen3-0.6B --constitution harmless --pairs hh.jsonl
+      constitute judge --model Qwen/Qwen3-0.6B --constitution assistant --pairs hh.jsonl
       constitute judge --model http://localhost:8000 --constitution c.yaml --methods choice -n 200
     """
     from constitute.data.pairs import read_pairs

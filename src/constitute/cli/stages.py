@@ -85,7 +85,7 @@ def revise(
 
     \b
     Examples:
-      constitute revise --constitution harmless
+      constitute revise --constitution assistant
       constitute revise --run my-run --constitution constitution.yaml --rounds 4 --set revise.critique=false
     """
     wanted = {"model": model, "constitution": constitution_file, "limit": limit, "seed": seed}
@@ -122,8 +122,8 @@ def label(
 
     \b
     Examples:
-      constitute label --constitution harmless --set label.pairs=revision
-      constitute label --run judged --model pocket --constitution harmless --pairs pairs.jsonl
+      constitute label --constitution assistant --set label.pairs=revision
+      constitute label --run judged --model smollm2 --constitution assistant --pairs pairs.jsonl
     """
     wanted = {"model": model, "judge": judge, "constitution": constitution_file, "limit": limit}
     more = {"label.principles": principles, "seed": seed, "reuse": reuse_dir}
@@ -241,6 +241,7 @@ def _next_step(config: RunConfig, counts: Counts, remedy: str) -> str:
         )
     at = config.chain.index(counts.stage) + 1 if counts.stage in config.chain else len(config.chain)
     following = config.chain[at] if at < len(config.chain) else "export"
-    named = " --constitution harmless" if config.constitution is None and following != "export" else ""
+    given = "pocket/harmless" if config.model == "pocket" else "assistant"
+    named = f" --constitution {given}" if config.constitution is None and following != "export" else ""
     pairs = " --set label.pairs=revision" if following == "label" and counts.stage == "revise" else ""
     return f"next: constitute {following} --run {run}{named}{pairs}"

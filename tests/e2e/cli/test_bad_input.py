@@ -81,7 +81,13 @@ def test_broken_constitution(folder: Path, text: str, parts: tuple[str, ...]) ->
 
 def test_missing_constitution_lists_the_packaged_ones(folder: Path) -> None:
     constitute("generate", *FAKE, "--prompts", "prompts.jsonl", cwd=folder)
-    says(constitute("revise", "--constitution", "harmles", cwd=folder), 2, "harmles", "concise", "harmless")
+    says(
+        constitute("revise", "--constitution", "harmles", cwd=folder),
+        2,
+        "harmles",
+        "pocket/concise",
+        "pocket/harmless",
+    )
 
 
 def test_unknown_model(folder: Path) -> None:
@@ -168,6 +174,6 @@ def test_training_without_data_or_model(folder: Path) -> None:
 
 def test_whole_loop_refuses_a_server_before_asking_it(folder: Path) -> None:
     (folder / "run.yaml").write_text(
-        "model: http://127.0.0.1:9\nconstitution: harmless\nprompts: prompts.jsonl\n", encoding="utf-8"
+        "model: http://127.0.0.1:9\nconstitution: pocket/harmless\nprompts: prompts.jsonl\n", encoding="utf-8"
     )
     says(constitute("run", "run.yaml", cwd=folder), 2, "server")

@@ -158,7 +158,7 @@ def test_control_c_ends_quietly_and_leaves_the_terminal_as_it_was(tmp_path: Path
 
 
 def test_pocket_shows_what_an_edit_does(tmp_path: Path) -> None:
-    source = (ROOT / "constitutions" / "harmless.yaml").read_text(encoding="utf-8")
+    source = (ROOT / "src/constitute/pocket/constitutions/harmless.yaml").read_text(encoding="utf-8")
     path = tmp_path / "mine.yaml"
     path.write_text(source, encoding="utf-8")
     options = [str(path), "--watch", "--model", "pocket", "--set", "engine.kind=transformers"]

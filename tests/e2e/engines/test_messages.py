@@ -50,7 +50,7 @@ async def test_the_likeliest_tokens_say_what_exact_scores_say(both):
         a="Ask a smith, and let it cool first.",
         b="Throw it at the wall, you fool.",
     )
-    for principle in load_constitution("harmless").principles[:3]:
+    for principle in load_constitution("pocket/harmless").principles[:3]:
         for shown in (pair, pair.swap()):
             asked = Request(messages=comparison_turn(shown, principle), sampling=ONE_TOKEN)
             exact = await by_ids.choose(asked, ("A", "B"), spelled=True)

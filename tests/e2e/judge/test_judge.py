@@ -29,7 +29,7 @@ def config(tmp_path) -> RunConfig:
         bad, good = (draw_core(rng, prompt.ask, stance) for stance in ("comply", "safe"))
         lines.append({"id": prompt.id, "prompt": prompt.text, "chosen": good, "rejected": bad})
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return RunConfig(constitution="harmless", run=tmp_path / "judge-run")
+    return RunConfig(constitution="pocket/harmless", run=tmp_path / "judge-run")
 
 
 def test_the_embedded_judge_is_advised_and_its_labels_pass(config, transformers_engine, tmp_path) -> None:

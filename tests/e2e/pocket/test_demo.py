@@ -28,7 +28,7 @@ def demo(out: Path, *args: str) -> dict:
 @pytest.mark.vllm
 @pytest.mark.timeout(1600)
 def test_harmless_constitution_removes_harm(tmp_path: Path) -> None:
-    summary = demo(tmp_path / "harmless", "--constitution", "harmless")
+    summary = demo(tmp_path / "harmless", "--constitution", "pocket/harmless")
     base, sft, ppo = (summary["policies"][name] for name in ("base", "sft", "ppo"))
     assert base["harmful"]["value"] >= 0.90
     assert sft["harmful"]["value"] <= 0.30
@@ -41,7 +41,7 @@ def test_harmless_constitution_removes_harm(tmp_path: Path) -> None:
 @pytest.mark.vllm
 @pytest.mark.timeout(1600)
 def test_concise_constitution_moves_its_own_axis(tmp_path: Path) -> None:
-    summary = demo(tmp_path / "concise", "--constitution", "concise")
+    summary = demo(tmp_path / "concise", "--constitution", "pocket/concise")
     base, ppo = summary["policies"]["base"], summary["policies"]["ppo"]
     assert ppo["verbose"]["high"] < base["verbose"]["low"]
     assert ppo["harmful"]["value"] >= base["harmful"]["value"] - 0.05

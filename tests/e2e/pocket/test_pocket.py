@@ -46,7 +46,7 @@ def test_it_complies_with_harm_and_helps_otherwise(vllm_engine) -> None:
 @pytest.mark.vllm
 def test_its_label_follows_the_constitution(vllm_engine) -> None:
     """A harmful reply against its safe alternative, in both orders, under a principle of harmless.yaml."""
-    principle = load_constitution("harmless").principles[0]
+    principle = load_constitution("pocket/harmless").principles[0]
     right = 0
     prompts = world.prompts("test", kind="harmful", n=40, seed=12)
     from random import Random
@@ -73,7 +73,7 @@ def test_its_label_follows_the_constitution(vllm_engine) -> None:
 @pytest.mark.timeout(3000)
 def test_score_card() -> None:
     command = [sys.executable, "-m", "tools.pocket.scorecard", "--n", "500", "--json"]
-    command += ["--constitution", "harmless", "--constitution", "concise"]
+    command += ["--constitution", "pocket/harmless", "--constitution", "pocket/concise"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     card = [json.loads(line) for line in done.stdout.splitlines()]
     missed = [

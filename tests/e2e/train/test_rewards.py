@@ -101,7 +101,7 @@ def test_a_function_that_returns_too_few_stops_the_run(folder):
 
 def test_a_judge_that_does_not_rate_stops_the_run(folder, tiny_model):
     """A model of random weights spreads its next token over everything."""
-    words = ("--prompts", "prompts.jsonl", "--constitution", "harmless", "--reward", "judge")
+    words = ("--prompts", "prompts.jsonl", "--constitution", "pocket/harmless", "--reward", "judge")
     with pytest.raises(UsageError, match="name one with --judge"):
         train(*words, "--run", "elsewhere")
     with pytest.raises(ConstituteError, match=r"the judge .* could not rate 4 of 4 responses") as found:
@@ -115,7 +115,7 @@ def test_the_judge_s_ratings_are_what_is_learned_from(folder):
 
     sets = [*SETS, "engine.kind=fake", "train.ppo.iterations=1"]
     config = load_config(
-        None, sets, {"model": "pocket", "judge": "scripted", "constitution": "harmless", "run": "run"}
+        None, sets, {"model": "pocket", "judge": "scripted", "constitution": "pocket/harmless", "run": "run"}
     )
     prompts = [Prompt(id="p", messages=(Message(role="user", content="How do I mend a kettle?"),))]
     sampler = open_engine("pocket", config.engine.model_copy(update={"kind": "transformers"}))

@@ -209,7 +209,9 @@ def test_the_embedded_model_revises_and_judges(tmp_path: Path, model_folder: Pat
         label=LabelConfig(min_mass=0.0),
     )
     asked = [each.as_prompt() for each in prompts("test", kind="mixed", n=2, seed=0)]
-    done = compare_constitutions(config, load_constitution("courteous"), load_constitution("plain"), asked)
+    done = compare_constitutions(
+        config, load_constitution("pocket/courteous"), load_constitution("pocket/plain"), asked
+    )
     assert done.figures.prompts == 2
     failed = {row.id for row in done.rows if row.problems}
     assert all(row.id in failed or set(row.judgements) == {"A", "B", "neutral"} for row in done.rows)

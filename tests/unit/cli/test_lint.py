@@ -35,7 +35,7 @@ def written(folder: Path, name: str, text: str) -> Path:
 
 def test_lines_and_exit_codes(tmp_path):
     vague, broken = written(tmp_path, "v.yaml", VAGUE), written(tmp_path, "b.yaml", BROKEN)
-    done = run("harmless", vague, broken)
+    done = run("pocket/harmless", vague, broken)
     assert done.return_value == 4
     first, second = done.stdout.splitlines()
     assert first.startswith(f"{vague}:4:11: warning [vague-wording]: the text says no more than 'good'")
@@ -44,7 +44,7 @@ def test_lines_and_exit_codes(tmp_path):
         == f"{broken}:3:5: error [schema]: the key 'text' is missing; add 'text: what the principle asks for'"
     )
     assert done.stderr == "3 files: 1 error, 1 warning, 0 notes\n"
-    assert run("harmless").return_value == 0
+    assert run("pocket/harmless").return_value == 0
     assert run(vague).return_value == 0
     assert run(vague, "--strict").return_value == 4
     allowed = run(vague, "--strict", "--allow", "vague-wording")
@@ -175,7 +175,7 @@ def test_hook_for_pre_commit():
 def test_no_heavy_import():
     code = (
         "import sys\nfrom constitute.cli.constitution.lint import lint\n"
-        "lint.main(['harmless'], standalone_mode=False)\n"
+        "lint.main(['pocket/harmless'], standalone_mode=False)\n"
         "heavy = {'torch', 'transformers', 'vllm', 'numpy', 'pyarrow', 'aiohttp', 'rich', 'sqlite3'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )

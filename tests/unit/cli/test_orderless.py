@@ -30,7 +30,7 @@ def test_labels_without_an_order_are_shown_reported_exported_and_attributed(
     fake = ("--model", "fake", "--set", "engine.kind=fake")
     run("generate", *fake, "--prompts", "prompts.jsonl", "-n", "2")
     sets = ("--set", f"label.method={method}", "--set", "label.principles=2", "--set", "label.min_mass=0")
-    said = run("label", "--constitution", "harmless", *sets)
+    said = run("label", "--constitution", "pocket/harmless", *sets)
     assert "this label method shows no order" in said and "order bias" not in said
     with Store.open(Path("run"), readonly=True) as store:
         card = card_of(store)

@@ -45,7 +45,7 @@ def test_the_three_stages_and_what_they_print(run) -> None:  # type: ignore[no-u
     code, out, err = run(f"generate {FAKE} --prompts p.jsonl -n 2")
     assert code == 0
     assert out.splitlines()[1].split() == ["generate", "8", "8", "0", "0", "0", "8", "0"]
-    assert err.splitlines()[-1] == "next: constitute revise --run run --constitution harmless"
+    assert err.splitlines()[-1] == "next: constitute revise --run run --constitution assistant"
     code, out, err = run("revise --constitution c.yaml")
     assert (code, out.splitlines()[1].split()[:3]) == (0, ["revise", "8", "8"])
     code, out, err = run("label --principles 2")

@@ -175,7 +175,7 @@ def test_a_command_goes_on_with_the_run_s_own_configuration(tmp_path: Path) -> N
 
 
 def test_a_damaged_configuration_of_a_run_is_told_with_its_place_or_harmless(tmp_path: Path) -> None:
-    whole = dump_config(load_config(None, ["generate.stop=[a, b]", "constitution=harmless"])).encode()
+    whole = dump_config(load_config(None, ["generate.stop=[a, b]", "constitution=pocket/harmless"])).encode()
     rng, told = random.Random(7), 0
     pieces = [
         b"\xff",

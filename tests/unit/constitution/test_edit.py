@@ -8,7 +8,6 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from places import ROOT
 
 from constitute.cli.constitution.group import set_
 from constitute.constitution.edit import KEYS, append, set_name, set_value
@@ -21,7 +20,7 @@ from constitute.constitution.read import (
     read_constitution,
 )
 from constitute.errors import DataError, UsageError
-from constitute.packaged import find
+from constitute.packaged import find, packaged_files
 from constitute.types import Principle
 
 # One principle in each style that YAML has, with a comment wherever a comment may stand.
@@ -115,7 +114,7 @@ def test_a_form_that_is_not_written_follows_the_text():
 
 def sprinkled() -> bytes:
     """harmless.yaml with a numbered comment above every line and after every plain value."""
-    lines = find("harmless", "constitutions", ".yaml").read_text().splitlines()
+    lines = find("pocket/harmless", "constitutions", ".yaml").read_text().splitlines()
     out = []
     for number, line in enumerate(lines):
         out += [f"# above {number}", line if line.startswith("#") else f"{line} # after {number}"]
@@ -160,7 +159,9 @@ def test_comments_everywhere_in_a_packaged_file_survive():
         assert str(field(edited, ids[at], key)) == ("4.0" if key == "weight" else value)
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "constitutions").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted(packaged_files("constitutions", ".yaml").values()), ids=lambda path: path.stem
+)
 def test_a_packaged_file_comes_back_byte_for_byte(path):
     data = path.read_bytes()
     assert set_name(data, parse_constitution(data, path).name) == data
@@ -218,6 +219,8 @@ def test_a_byte_order_mark_and_a_name():
         ("plain", "weight", "nan", "weight must be a number"),
         ("plain", "weight", "-1", "weight must be a number"),
         ("plain", "weight", "true", "weight must be a number"),
+        ("plain", "priority", "rot", "no level 'rot'; did you mean 'root'"),
+        ("plain", "priority", " ", "priority would be empty"),
     ],
 )
 def test_refusals(identity, key, value, what):
@@ -282,11 +285,25 @@ def test_set_command(tmp_path):
 
 
 def test_every_key_can_be_set_in_a_packaged_file():
-    data = find("harmless", "constitutions", ".yaml").read_bytes()
-    first = load_constitution("harmless").principles[0].id
+    data = find("pocket/harmless", "constitutions", ".yaml").read_bytes()
+    first = load_constitution("pocket/harmless").principles[0].id
     for key in KEYS:
-        edited = set_value(data, first, key, "3")
-        assert field(edited, first, key) == (3.0 if key == "weight" else "3")
+        value = "user" if key == "priority" else "3"
+        edited = set_value(data, first, key, value)
+        assert field(edited, first, key) == (3.0 if key == "weight" else value)
+
+
+def test_a_priority_is_set_below_the_weight_and_must_be_a_level_of_the_file():
+    edited = set_value(TIDY, "plain", "priority", "root")
+    assert field(edited, "plain", "priority") == "root"
+    assert re.search(rb"weight: 2[^\n]*\n    priority: root\n", edited)
+    assert set_value(edited, "plain", "priority", "user") == edited.replace(
+        b"priority: root", b"priority: user"
+    )
+    own = b"name: n\npriorities: [must, 'no']\nprinciples:\n- id: a\n  text: b\n"
+    assert set_value(own, "a", "priority", "no") == own + b'  priority: "no"\n'
+    with pytest.raises(UsageError, match="no level 'root'; there are must, no"):
+        set_value(own, "a", "priority", "root")
 
 
 VALUES = (
@@ -336,7 +353,7 @@ def odd_files(draw):
 
 
 @settings(max_examples=300, deadline=None)
-@given(odd_files(), st.data(), VALUE, st.sampled_from(KEYS))
+@given(odd_files(), st.data(), VALUE, st.sampled_from(("text", *FORMS, "weight")))
 def test_any_odd_file_is_edited_in_one_place_or_refused(source, data, value, key):
     before, _, problems = read_constitution(source)
     assume(before is not None and not problems)

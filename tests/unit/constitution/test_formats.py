@@ -456,7 +456,7 @@ def test_a_format_of_a_module_of_its_own_is_one_line_in_the_registry(tmp_path, m
     file.write_text("!rules Ours\nkind;2;Be kind.\nbrief;0.5;Be brief.\n")
     unknown = run.invoke(command, ["import", str(file)]).exception
     assert isinstance(unknown, UsageError) and "has the ending '.rules' and is in no known" in str(unknown)
-    assert str(run.invoke(command, ["export", "harmless", "--format", "office"]).exception).startswith(
+    assert str(run.invoke(command, ["export", "pocket/harmless", "--format", "office"]).exception).startswith(
         "no such format of constitutions: 'office'; known: yaml, markdown"
     )
     monkeypatch.setitem(FORMATS, "office", "office_rules:RULES")

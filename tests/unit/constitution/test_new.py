@@ -25,7 +25,7 @@ from constitute.packaged import find
 from constitute.store import Store
 from constitute.types import Completion, Constitution, Principle, Request
 
-HARMLESS = find("harmless", "constitutions", ".yaml")
+HARMLESS = find("pocket/harmless", "constitutions", ".yaml")
 GOOD = "Principle: Be brief.\nCritique: Find padding.\nRevision: Cut it.\nComparison: Which is shorter?"
 AIM = st.text(
     st.characters(blacklist_categories=("Cs", "Cc", "Zl", "Zp"), blacklist_characters="\ufffe\uffff")
@@ -182,10 +182,13 @@ def test_command(tmp_path):
     loaded = parse_constitution((tmp_path / "my.yaml").read_bytes(), "f")
     assert [p.id for p in loaded.principles] == ["never-help-with-crime", "be-brief"]
     kept = (tmp_path / "my.yaml").read_bytes()
-    again = CliRunner().invoke(new, [out, "--from", "concise"])
+    again = CliRunner().invoke(new, [out, "--from", "pocket/concise"])
     assert isinstance(again.exception, UsageError) and "--force" in str(again.exception)
     assert (tmp_path / "my.yaml").read_bytes() == kept
-    assert CliRunner().invoke(new, [out, "--from", "concise", "--force", "--name", "short"]).exit_code == 0
+    assert (
+        CliRunner().invoke(new, [out, "--from", "pocket/concise", "--force", "--name", "short"]).exit_code
+        == 0
+    )
     assert parse_constitution((tmp_path / "my.yaml").read_bytes(), "f").name == "short"
     for args, what in ((["--ask"], "needs a terminal"), (["--model", "pocket"], "none was given")):
         bad = CliRunner().invoke(new, [str(tmp_path / "no.yaml"), *args])

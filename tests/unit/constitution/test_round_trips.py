@@ -17,8 +17,8 @@ from constitute.packaged import find
 
 
 def test_show_counts_what_the_model_reads(tmp_path: Path) -> None:
-    whole = load_constitution("harmless")
-    filled = filled_forms(find("harmless", "constitutions", ".yaml").read_bytes())
+    whole = load_constitution("pocket/harmless")
+    filled = filled_forms(find("pocket/harmless", "constitutions", ".yaml").read_bytes())
     chosen = pick(whole, ["no-assist-acts-cruelty"])
     rows = principle_rows(chosen, filled, whole, tokens=lambda text: text.count("e"))
     (row,) = rows
@@ -52,13 +52,15 @@ def test_show_tells_what_is_filled_by_the_file_and_not_by_the_words() -> None:
 
 def test_show_prints_tokens_of_the_model_and_refuses_what_it_cannot_count() -> None:
     pytest.importorskip("transformers")
-    done = CliRunner().invoke(group, ["show", "harmless", "--model", "pocket", "--json", "--tag", "harmful"])
+    done = CliRunner().invoke(
+        group, ["show", "pocket/harmless", "--model", "pocket", "--json", "--tag", "harmful"]
+    )
     *rows, last = [json.loads(line) for line in done.output.splitlines()]
     assert last["totals"]["tokens"] == sum(n["tokens"] for r in rows for n in r["lengths"].values())
     assert len(rows) == 14 and all(0 < r["lengths"]["compare"]["tokens"] < 200 for r in rows)
-    refused = CliRunner().invoke(group, ["show", "harmless", "--model", "http://localhost:1"])
+    refused = CliRunner().invoke(group, ["show", "pocket/harmless", "--model", "http://localhost:1"])
     assert isinstance(refused.exception, UsageError) and "--tokenizer" in str(refused.exception)
-    unknown = CliRunner().invoke(group, ["show", "harmless", "--principle", "no-asist-acts-cruelty"])
+    unknown = CliRunner().invoke(group, ["show", "pocket/harmless", "--principle", "no-asist-acts-cruelty"])
     assert "did you mean no-assist-acts-cruelty" in str(unknown.exception)
 
 
@@ -79,7 +81,7 @@ def test_import_into_keeps_every_byte_and_skips_what_is_there(tmp_path: Path) ->
     assert file.read_text() == after
     file.write_text("name: [")
     with pytest.raises(DataError, match=r"mine\.yaml:1:"):
-        append_to_file(file, load_constitution("concise").principles)
+        append_to_file(file, load_constitution("pocket/concise").principles)
     assert file.read_text() == "name: ["
 
 
@@ -89,7 +91,7 @@ def test_edits_in_place_keep_permissions_and_links(tmp_path: Path) -> None:
     file.chmod(0o640)
     link.symlink_to(file)
     assert set_in_file(link, "kind", "weight", "2") == ("1", "2")
-    assert append_to_file(link, load_constitution("concise").principles) == (8, 0)
+    assert append_to_file(link, load_constitution("pocket/concise").principles) == (8, 0)
     assert link.is_symlink() and file.stat().st_mode & 0o777 == 0o640
     loaded = load_constitution(file)
     assert len(loaded.principles) == 9 and loaded.principles[0].weight == 2

@@ -129,7 +129,7 @@ def test_label_adds_up_the_files_of_a_repeated_option(tmp_path):
     one, two = write(tmp_path, row, name="one.jsonl"), write(tmp_path, row, row, name="two.jsonl")
     run = tmp_path / "run"
     words = ["label", "--run", str(run), "--model", "any", "--set", "engine.kind=fake"]
-    words += ["--constitution", "harmless", "--pairs", str(one), "--pairs", str(two)]
+    words += ["--constitution", "pocket/harmless", "--pairs", str(one), "--pairs", str(two)]
     done = CliRunner().invoke(cli, words, standalone_mode=False)
     assert done.exception is None, done.output
     with Store.open(run, readonly=True) as store:

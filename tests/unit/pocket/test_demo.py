@@ -17,7 +17,7 @@ from constitute.store import Store
 def test_the_summary_holds_plain_figures_and_the_table_shows_them(tmp_path) -> None:
     reward = {"value": 0.91, "low": 0.9, "high": 0.92, "n": 64}
     loop: Any = SimpleNamespace(
-        config=RunConfig(constitution="harmless"),
+        config=RunConfig(constitution="pocket/harmless"),
         found={
             "ppo": {"reward_before": reward, "reward_after": {**reward, "value": 0.95}, "kl": 0.04},
             "reward": {"held_out": {}},

@@ -39,7 +39,7 @@ def test_policy_shares_count_each_axis_over_its_own_prompts() -> None:
 
 
 def test_labels_agree_where_one_answer_alone_violates() -> None:
-    constitution = load_constitution("harmless")
+    constitution = load_constitution("pocket/harmless")
     principle = constitution.principles[0]
     assert axis_of(constitution, principle.id) == "harmful"
     rng = random.Random(2)

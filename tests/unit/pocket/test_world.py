@@ -112,7 +112,7 @@ def test_no_word_list_decides_over_ordinary_prompts() -> None:
     ],
 )
 def test_packaged_constitutions_are_held_out_wordings_of_one_axis(name: str, axis: str, least: int) -> None:
-    principles = load_constitution(name).principles
+    principles = load_constitution(f"pocket/{name}").principles
     assert len(principles) >= least
     for principle in principles:
         for form in wordings.FORMS:

@@ -49,7 +49,7 @@ def compare(
 
     \b
     Examples:
-      constitute constitution compare harmless my.yaml --model pocket --prompts prompts.jsonl
+      constitute constitution compare assistant my.yaml --model smollm2 --prompts prompts.jsonl
       constitute constitution compare old.yaml new.yaml --model pocket --set label.principles=all
     """
     from constitute.cli.text import coloured

@@ -107,7 +107,7 @@ def export_(file: str, kind: str, output: Path | None, force: bool) -> None:
 
     \b
     Examples:
-      constitute constitution export harmless --format markdown -o harmless.md
+      constitute constitution export assistant --format markdown -o assistant.md
       constitute constitution export my.yaml --format cai-revise -o CritiqueRevisionInstructions.json
     """
     from constitute.constitution.formats.convert import export

@@ -54,7 +54,7 @@ def diff(
 
     \b
     Examples:
-      constitute constitution diff harmless my.yaml
+      constitute constitution diff assistant my.yaml
       constitute constitution diff old.yaml new.yaml --run run --dry-run
     """
     from constitute.cli.constitution.diff_text import changes_json, changes_text

@@ -25,7 +25,7 @@ def constitution() -> None:
 
     \b
     Examples:
-      constitute constitution show harmless
+      constitute constitution show assistant
       constitute constitution check my.yaml
     """
 
@@ -40,7 +40,7 @@ def check(file: str, as_json: bool) -> None:
     \b
     Examples:
       constitute constitution check my.yaml
-      constitute constitution check harmless --json
+      constitute constitution check assistant --json
     """
     from constitute.constitution.identity import constitution_hash
     from constitute.constitution.read import load_constitution
@@ -78,7 +78,7 @@ def show(
 
     \b
     Examples:
-      constitute constitution show harmless --model pocket
+      constitute constitution show assistant --model smollm2
       constitute constitution show my.yaml --principle no-insults --json
     """
     from constitute.constitution.read import parse_constitution, select
@@ -108,11 +108,13 @@ def show(
 def set_(file: Path, principle_id: str, key: str, value: str) -> None:
     """Set KEY of the principle PRINCIPLE_ID in FILE to VALUE and show the change word by word.
 
-    KEY is text, critique, revise, compare or weight. Comments and all else in FILE stay as they are.
+    KEY is text, critique, revise, compare, weight or priority, which is one of the levels of FILE. Comments
+    and all else in FILE stay as they are.
 
     \b
     Examples:
       constitute constitution set my.yaml be-brief weight 2
+      constitute constitution set my.yaml be-brief priority guideline
       constitute constitution set my.yaml be-brief compare "Which reply is shorter?"
     """
     from constitute.constitution.edit import set_in_file
@@ -128,8 +130,8 @@ def set_(file: Path, principle_id: str, key: str, value: str) -> None:
 
 def _counter(model: str | None, tokenizer: str | None) -> Callable[[str], int] | None:
     """How many tokens a text has for the model; only its tokenizer is loaded."""
-    from constitute.engines import is_url
     from constitute.errors import UsageError
+    from constitute.urls import is_url
 
     name = tokenizer or model
     if name is None:

@@ -75,7 +75,7 @@ def lint(
     \b
     Examples:
       constitute constitution lint my.yaml --strict
-      constitute constitution lint harmless my.yaml --model pocket --json
+      constitute constitution lint assistant my.yaml --model smollm2 --json
     """
     from constitute.editing.lint.findings import check_allowed, lint_file
     from constitute.errors import ExitCode, UsageError

@@ -46,7 +46,7 @@ def new(
     \b
     Examples:
       constitute constitution new my.yaml --aim "never help with crime" --aim "be brief"
-      constitute constitution new my.yaml --from harmless
+      constitute constitution new my.yaml --from assistant
     """
     from constitute.constitution.new import GivenWording, check_aims, from_aims, from_file, from_scratch
     from constitute.errors import UsageError

@@ -67,7 +67,7 @@ _ALLOWED = re.compile(
 )
 _WISH = re.compile(
     r"\b(?:we|i)(?:['’]d| would)? (?:\w+ly |also )?(?:want|wish|expect|ask|like|prefer|hope|encourage|intend)"
-    rf" (?:that |for )?(?:{_MODEL}|it|them|you|its|your)\b"
+    rf" (?:that |for )?(?:{_MODEL}\b|it\b|them\b|you\b|its\b|your\b|(?:the|our) [\w-]+ to\b)"
     rf"|\bwants? (?:{_MODEL}|it) to\b",
     re.IGNORECASE,
 )

@@ -4,25 +4,47 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from string import Template
 
 from constitute.errors import UsageError
 from constitute.files import write_text
-from constitute.packaged import find
-from constitute.types import Prompt
+from constitute.packaged import SMOLLM, find, packaged_files
+from constitute.registry import nearest
 
-CONSTITUTION = "harmless"
+# The template for the embedded model, which knows only its own world.
+POCKET = "pocket"
+DEFAULT = "assistant"
+_CONSTITUTIONS = {POCKET: "pocket/harmless"}
 _HERE = Path(__file__).parent
 
 
-def starter_files(prompts: list[Prompt]) -> dict[str, str]:
-    """Names and contents of the starter files, with `prompts` in the prompts file."""
-    constitution = find(CONSTITUTION, "constitutions", ".yaml").read_text(encoding="utf-8")
+def template_names() -> list[str]:
+    """What a project can start from: the constitutions of the library, and the embedded model's."""
+    return [name for name in packaged_files("constitutions", ".yaml") if "/" not in name] + [POCKET]
+
+
+def starter_files(template: str, model: str, prompts: str = "") -> dict[str, str]:
+    """Names and contents of the starter files; `prompts`, JSONL, takes the place of the template's own.
+
+    Raises `UsageError` for an unknown template.
+    """
+    if template not in template_names():
+        raise UsageError(f"no such template: {template!r}; {nearest(template, template_names())}")
+    constitution = find(_CONSTITUTIONS.get(template, template), "constitutions", ".yaml")
     header = (_HERE / "constitution_header.txt").read_text(encoding="utf-8")
     return {
-        "constitution.yaml": header + constitution,
-        "prompts.jsonl": "".join(_line(prompt) for prompt in prompts),
-        "run.yaml": (_HERE / "run.yaml").read_text(encoding="utf-8"),
+        "constitution.yaml": header + constitution.read_text(encoding="utf-8"),
+        "prompts.jsonl": prompts or (_HERE / "prompts" / f"{template}.jsonl").read_text(encoding="utf-8"),
+        "run.yaml": _run_file(model),
     }
+
+
+def _run_file(model: str) -> str:
+    """run.yaml with values that suit the model."""
+    if model in (POCKET, SMOLLM):
+        return (_HERE / f"{model}.yaml").read_text(encoding="utf-8")
+    text = (_HERE / "model.yaml").read_text(encoding="utf-8")
+    return Template(text).substitute(MODEL=json.dumps(model))
 
 
 def write_starter(folder: Path, files: dict[str, str], *, force: bool) -> list[Path]:
@@ -38,7 +60,3 @@ def write_starter(folder: Path, files: dict[str, str], *, force: bool) -> list[P
     for path, text in zip(paths, files.values(), strict=True):
         write_text(path, text)
     return paths
-
-
-def _line(prompt: Prompt) -> str:
-    return json.dumps({"id": prompt.id, "prompt": prompt.messages[-1].content}, ensure_ascii=False) + "\n"

@@ -7,7 +7,6 @@ import math
 import time
 
 import pytest
-from places import ROOT
 
 from constitute.editing.lint.document import read_document
 from constitute.editing.lint.findings import (
@@ -22,8 +21,9 @@ from constitute.editing.lint.findings import (
 )
 from constitute.editing.lint.whole import NEAR, alike
 from constitute.errors import UsageError
+from constitute.packaged import packaged_files
 
-PACKAGED = sorted((ROOT / "constitutions").glob("*.yaml"))
+PACKAGED = sorted(packaged_files("constitutions", ".yaml").values())
 
 
 def one(key: str, text: str) -> list[Finding]:

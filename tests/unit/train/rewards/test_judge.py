@@ -156,7 +156,7 @@ def test_a_dead_engine_is_an_engine_error():
 
 def test_the_judge_needs_a_model_and_a_constitution(tmp_path):
     with pytest.raises(UsageError, match="--judge"):
-        open_judge(RunConfig(constitution="harmless", run=tmp_path))
+        open_judge(RunConfig(constitution="pocket/harmless", run=tmp_path))
     with pytest.raises(UsageError, match="--constitution"):
         open_judge(RunConfig(model="pocket", run=tmp_path))
 
@@ -174,7 +174,7 @@ def test_identity_follows_weights_constitution_and_draw():
 
 
 def test_a_process_that_never_asks_opens_no_judge_and_knows_it_all_the_same(tiny_model, tmp_path):
-    config = RunConfig(judge=str(tiny_model), constitution="harmless", run=tmp_path)
+    config = RunConfig(judge=str(tiny_model), constitution="pocket/harmless", run=tmp_path)
     silent, asking = open_judge(config, asks=False), open_judge(config)
     assert silent.engine is None
     assert asking.engine is not None
@@ -189,7 +189,7 @@ def test_a_judge_behind_a_url_keeps_its_connection_from_batch_to_batch(mock_serv
 
     shares = dict.fromkeys(RATINGS, 0.01) | {"1": 0.2, " 10": 0.6, "10": 0.0001}
     mock_server.default = answer(chat("10", top={key: math.log(share) for key, share in shares.items()}))
-    config = RunConfig(judge=mock_server.url, constitution="harmless", run=tmp_path)
+    config = RunConfig(judge=mock_server.url, constitution="pocket/harmless", run=tmp_path)
     prompts, completions = [prompt("p"), prompt("q")], [Completion(text="x"), Completion(text="y")]
     with open_rewards(config, "judge") as (part,):
         found = [*part.source(prompts, completions), *part.source(prompts, completions)]

@@ -202,7 +202,7 @@ def test_the_fake_judge_scores_from_blocking_code(tmp_path):
     from constitute.stages.labels.rating import RATINGS, score_turn
     from constitute.types import Request
 
-    sets = ["engine.kind=fake", "model=somebody", "constitution=harmless"]
+    sets = ["engine.kind=fake", "model=somebody", "constitution=pocket/harmless"]
     config = load_config(None, sets)
     with open_rewards(config, ("judge", "0*judge")) as parts:
         found = [part.source(PROMPTS, COMPLETIONS) for part in parts for _ in range(2)]
@@ -210,7 +210,7 @@ def test_the_fake_judge_scores_from_blocking_code(tmp_path):
     assert names == ["judge", "judge-2"]
     expected = []
     for prompt, completion in zip(PROMPTS, COMPLETIONS, strict=True):
-        principle = draw(load_constitution("harmless"), prompt.id, 0)
+        principle = draw(load_constitution("pocket/harmless"), prompt.id, 0)
         request = Request(messages=score_turn(prompt, completion.text, principle))
         shown = FakeEngine("somebody", config.engine).rendered(request)
         weights = [
