@@ -16,6 +16,7 @@ from constitute.cli.constitution.diff import diff
 from constitute.cli.constitution.lint import lint
 from constitute.cli.constitution.new import new
 from constitute.cli.constitution.preview import preview
+from constitute.cli.constitution.trial import trial
 from constitute.cli.text import counted, harmless, say
 from constitute.constitution.formats import FORMATS
 
@@ -235,5 +236,5 @@ def _notes(notes: list[str]) -> None:
         say(f"note: {note}")
 
 
-for command in (new, lint, preview, diff, attribute, compare):
+for command in (new, lint, preview, trial, diff, attribute, compare):
     constitution.add_command(command)
