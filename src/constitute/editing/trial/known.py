@@ -123,9 +123,15 @@ def compared(folder: Path, label: LabelConfig, a: Constitution, b: Constitution)
                 each, _ = after.get(place) or before[place]
                 p = [side[place][1] if place in side else None for side in (before, after)]
                 if p != [None, None]:
-                    prompt = each.example.prompt
-                    values = {"principle": each.principle.id, "number": each.number, "prompt": prompt}
-                    found.append(Before(**values, method=method, before=p[0], after=p[1]))
+                    row = Before(
+                        principle=each.principle.id,
+                        number=each.number,
+                        method=method,
+                        prompt=each.example.prompt,
+                        before=p[0],
+                        after=p[1],
+                    )
+                    found.append(row)
     return found
 
 
