@@ -39,6 +39,7 @@ principles:
     draft: true
 # the end
 """
+BOTH = {"a": [DRAFT], "b": [DRAFT]}
 NEW = """\
       - prompt: "What: now?"
         better: Good.
@@ -53,19 +54,13 @@ NEW = """\
 def test_examples_are_added_and_nothing_else_moves() -> None:
     found = add_examples(FILE.encode(), {"kind": [DRAFT], "brief": [DRAFT]}).decode()
     wanted = FILE.replace("    tags: [warm]\n", "    tags: [warm]\n    examples:\n" + NEW)
-    wanted = wanted.replace("    weight: 2", NEW + "    weight: 2").replace(
-        ">-\n      Be\n      brief.", ">-\n      Be\n      brief."
-    )
-    assert found == wanted
+    assert found == wanted.replace("    weight: 2", NEW + "    weight: 2")
 
 
 def test_marks_are_taken_away_and_nothing_else_moves() -> None:
     found, kept = keep_drafts(FILE.encode())
-    wanted = (
-        FILE.replace("        draft: true\n", "")
-        .replace(", draft: true}", "}")
-        .replace("    draft: true\n", "")
-    )
+    wanted = FILE.replace("        draft: true\n", "").replace(", draft: true}", "}")
+    wanted = wanted.replace("    draft: true\n", "")
     assert (found.decode(), kept) == (wanted, Kept(1, 2))
     assert keep_drafts(found) == (found, Kept(0, 0))
     assert keep_drafts(FILE.encode(), ["kind"]) == (FILE.encode(), Kept(0, 0))
@@ -74,7 +69,7 @@ def test_marks_are_taken_away_and_nothing_else_moves() -> None:
 def test_a_mark_with_a_comment_or_at_the_head_becomes_false() -> None:
     text = FILE.replace("    draft: true\n# the end", "    draft: true  # by a model\n# the end")
     found, kept = keep_drafts(text.encode(), ["brief"])
-    assert "    draft: false  # by a model\n# the end" in found.decode() and kept.principles == 1
+    assert "    draft: false # by a model\n# the end" in found.decode() and kept.principles == 1
     head = "name: n\nprinciples:\n  - draft: true\n    id: a\n    text: T.\n"
     assert keep_drafts(head.encode())[0].decode() == head.replace("true", "false")
 
@@ -108,23 +103,22 @@ def test_unknown_ids_and_files(tmp_path) -> None:
 
 _COMMENTS = st.sampled_from(["", "  # c", "  # c: 'd'"])
 _LINES = st.sampled_from(["", "\n", "    # own\n", "# far left\n", "\n    # a\n\n"])
-_TEXTS = st.sampled_from(
-    ["Plain.", "'quoted'", '"double: #"', "|-\n      lit\n      eral", ">\n      fol\n      ded\n"]
-)
+_MARKS = st.sampled_from(["true", "false"])
+_TEXTS = ["Plain.", "'quoted'", '"double: x"', "|-\n      lit\n      eral", ">\n      fol\n      ded\n"]
+# A # within a text may look like a comment, and then a file is refused where only white space would move.
+_HASHED = '"double: #"'
 
 
 @st.composite
-def files(draw) -> str:
+def files(draw, texts: list[str]) -> str:
     """Principles in odd layouts, with comments wherever there may be some."""
     lines = ["name: n" + draw(_COMMENTS) + "\nprinciples:" + draw(_COMMENTS) + "\n"]
     for name in ("a", "b"):
         lines.append(f"  - id: {name}{draw(_COMMENTS)}\n{draw(_LINES)}")
-        text = draw(_TEXTS)
+        text = draw(st.sampled_from(texts))
         lines.append(f"    text: {text}{'' if text[0] in '|>' else draw(_COMMENTS)}\n{draw(_LINES)}")
         if draw(st.booleans()):
-            lines.append(
-                f"    draft: {draw(st.sampled_from(['true', 'false']))}{draw(_COMMENTS)}\n{draw(_LINES)}"
-            )
+            lines.append(f"    draft: {draw(_MARKS)}{draw(_COMMENTS)}\n{draw(_LINES)}")
         if draw(st.booleans()):
             lines.append(f"    examples:{draw(_COMMENTS)}\n{draw(_LINES)}")
             for n in range(draw(st.integers(1, 2))):
@@ -139,16 +133,13 @@ def files(draw) -> str:
 
 
 @settings(max_examples=300, deadline=None)
-@given(files())
+@given(files([*_TEXTS, _HASHED]))
 def test_odd_layouts_are_edited_or_refused_and_never_corrupted(text: str) -> None:
     """Every comment is there as often as before, and the file says what was asked for."""
     before = parse_constitution(text.encode(), "f")
-    for edit in (
-        lambda data: add_examples(data, {"a": [DRAFT], "b": [DRAFT]}),
-        lambda data: keep_drafts(data)[0],
-    ):
+    for keeps in (False, True):
         try:
-            found = edit(text.encode())
+            found = keep_drafts(text.encode())[0] if keeps else add_examples(text.encode(), BOTH)
         except DataError:
             continue
         after = parse_constitution(found, "f")
@@ -157,7 +148,7 @@ def test_odd_layouts_are_edited_or_refused_and_never_corrupted(text: str) -> Non
 
 
 @settings(max_examples=100, deadline=None)
-@given(files())
+@given(files(_TEXTS))
 def test_most_layouts_are_not_refused(text: str) -> None:
-    add_examples(text.encode(), {"a": [DRAFT], "b": [DRAFT]})
+    add_examples(text.encode(), BOTH)
     keep_drafts(text.encode())
