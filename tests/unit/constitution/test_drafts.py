@@ -132,7 +132,7 @@ def files(draw, texts: list[str]) -> str:
     return text.replace("\n", "\r\n") if draw(st.booleans()) else text
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(files([*_TEXTS, _HASHED]))
 def test_odd_layouts_are_edited_or_refused_and_never_corrupted(text: str) -> None:
     """Every comment is there as often as before, and the file says what was asked for."""
@@ -147,7 +147,7 @@ def test_odd_layouts_are_edited_or_refused_and_never_corrupted(text: str) -> Non
         assert found.decode().count("# ") >= text.count("# ")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(files(_TEXTS))
 def test_most_layouts_are_not_refused(text: str) -> None:
     add_examples(text.encode(), BOTH)

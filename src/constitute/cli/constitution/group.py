@@ -13,6 +13,7 @@ from constitute.cli import options
 from constitute.cli.constitution.attribute import attribute
 from constitute.cli.constitution.compare import compare
 from constitute.cli.constitution.diff import diff
+from constitute.cli.constitution.examples import examples, keep
 from constitute.cli.constitution.lint import lint
 from constitute.cli.constitution.new import new
 from constitute.cli.constitution.preview import preview
@@ -236,5 +237,5 @@ def _notes(notes: list[str]) -> None:
         say(f"note: {note}")
 
 
-for command in (new, lint, preview, trial, diff, attribute, compare):
+for command in (new, lint, preview, trial, examples, keep, diff, attribute, compare):
     constitution.add_command(command)
