@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from constitute.cli.text import counted, harmless, table
+from constitute.editing.trial.figures import prefers
 from constitute.editing.trial.junit import outcome
 from constitute.strict_yaml import shorten
 
@@ -12,8 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from constitute.editing.trial.figures import Cost, ExampleTest, Tally, TrialResult
+    from constitute.editing.trial.known import Before
 
 _SHOWN = 100
+# Examples of a diff, listed one a line.
+_MOST = 20
 
 
 def trial_text(result: TrialResult) -> str:
@@ -67,6 +71,32 @@ def cost_text(cost: Cost) -> str:
         "prompt tokens unknown" if cost.prompt_tokens is None else f"{cost.prompt_tokens:,} prompt tokens"
     )
     return f"{counted(cost.asked, 'request')} asked, {cost.cached} cached; {tokens}; {cost.seconds:.1f} s"
+
+
+def tests_text(rows: Sequence[Before]) -> str:
+    """How the examples of two constitutions came out; those that turned or are known on one side."""
+    passed = [
+        sum(p is not None and prefers(p) for p in side) for side in zip(*map(_sides, rows), strict=True)
+    ]
+    known = [sum(p is not None for p in side) for side in zip(*map(_sides, rows), strict=True)]
+    lines = [
+        f"tests that pass (as `constitution test` found them): {passed[0]} of {known[0]} under A, "
+        f"{passed[1]} of {known[1]} under B"
+    ]
+    shown = [row for row in rows if row.turned or None in _sides(row)]
+    for row in shown[:_MOST]:
+        was, now = ("not known" if p is None else f"{p:.3f}" for p in _sides(row))
+        turned = f", {'passes' if prefers(row.after or 0) else 'fails'} now" if row.turned else ""
+        lines.append(
+            f"  {row.principle}, example {row.number}, {row.method}: P(better) {was} -> {now}{turned}"
+        )
+    if len(shown) > _MOST:
+        lines.append(f"  and {len(shown) - _MOST} more")
+    return harmless("\n".join(lines))
+
+
+def _sides(row: Before) -> tuple[float | None, float | None]:
+    return row.before, row.after
 
 
 def _test(test: ExampleTest) -> str:
