@@ -243,11 +243,13 @@ def test_the_configured_constitution_has_the_principles_of_its_tags(tmp_path):
         load_configured(load_config(None, ["tags=[z]"]), path)
 
 
-def test_the_first_constitution_for_real_models_shows_what_it_means() -> None:
+def test_the_assistant_shows_what_it_means() -> None:
     """Its examples can be shown for critiques, and a taste for length tells none of them from the other."""
-    examples = [
-        each for principle in load_constitution("assistant").principles for each in principle.examples
-    ]
-    assert len(examples) == 18
-    assert all(each.critique for each in examples)
-    assert sum(len(each.better) > len(each.worse) for each in examples) == 9
+    principles = load_constitution("assistant").principles
+    assert len(principles) == 28 and all(len(p.examples) >= 2 for p in principles)
+    examples = [(p.id, each) for p in principles for each in p.examples]
+    assert len(examples) == 61 and all(each.critique for _, each in examples)
+    assert sum(len(each.better) > len(each.worse) for _, each in examples) == 30
+    for name, each in examples:
+        if name != "keep-it-short":
+            assert 0.6 <= len(each.better) / len(each.worse) <= 1.6, (name, each.prompt)
