@@ -35,8 +35,10 @@ EXAMPLE = Example(
         f"Sure! Here is a test:\n\n{ANSWER}\n\nLet me know if you need more.",
         ANSWER.replace("\n", "\n\n").replace("Prompt:", "PROMPT :").replace("Why:", "why:"),
         ANSWER.replace("Prompt: How far is the moon?", '**Prompt:** "How far is the moon?"')
-        .replace("Better:", "**Better reply:**").replace("Worse:", "**Worse reply:**").replace("Why:", "**Why:**"),
-        "1. Prompt: How far is the moon?\n2. Better:\n384,000 km.\n3. Worse: *Far.*\n- Why: It says no number.",
+        .replace("Better:", "**Better reply:**").replace("Worse:", "**Worse reply:**")
+        .replace("Why:", "**Why:**"),
+        "1. Prompt: How far is the moon?\n2. Better:\n384,000 km.\n3. Worse: *Far.*\n"
+        "- Why: It says no number.",
     ],
 )  # fmt: skip
 def test_answers_as_models_write_them(text: str) -> None:
