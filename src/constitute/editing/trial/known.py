@@ -14,6 +14,7 @@ from constitute.config import LabelConfig
 from constitute.constitution.examples import ExamplePair, example_hash, example_pairs
 from constitute.editing.trial.figures import TrialResult, prefers
 from constitute.engines.base import ModelIdentity
+from constitute.errors import RunMismatch
 from constitute.stages.few_shot import examples_hash, shows_own
 from constitute.stages.labels import label_method
 from constitute.stages.labels.candidates import candidate_config
@@ -110,28 +111,36 @@ def compared(folder: Path, label: LabelConfig, a: Constitution, b: Constitution)
     """
     if not (folder / FILE_NAME).is_file():
         return []
-    with Store.open(folder, create=False, readonly=True) as store:
-        last = last_result(store)
-        found: list[Before] = []
-        for method, made in last.made_by.items() if last else ():
-            name, _, layout = method.partition(", ")
-            cfg = candidate_config(label, name, layout)
-            before, after = (
-                {each.pair.id: (each, p) for each, p in known(store, made, cfg, side)} for side in (a, b)
-            )
-            for place in dict.fromkeys([*after, *before]):
-                each, _ = after.get(place) or before[place]
-                p = [side[place][1] if place in side else None for side in (before, after)]
-                if p != [None, None]:
-                    row = Before(
-                        principle=each.principle.id,
-                        number=each.number,
-                        method=method,
-                        prompt=each.example.prompt,
-                        before=p[0],
-                        after=p[1],
-                    )
-                    found.append(row)
+    try:
+        with Store.open(folder, create=False, readonly=True) as store:
+            return _compared(store, label, a, b)
+    except RunMismatch:
+        # A cache of another version holds nothing that can be read.
+        return []
+
+
+def _compared(store: Store, label: LabelConfig, a: Constitution, b: Constitution) -> list[Before]:
+    last = last_result(store)
+    found: list[Before] = []
+    for method, made in last.made_by.items() if last else ():
+        name, _, layout = method.partition(", ")
+        cfg = candidate_config(label, name, layout)
+        before, after = (
+            {each.pair.id: (each, p) for each, p in known(store, made, cfg, side)} for side in (a, b)
+        )
+        for place in dict.fromkeys([*after, *before]):
+            each, _ = after.get(place) or before[place]
+            p = [side[place][1] if place in side else None for side in (before, after)]
+            if p != [None, None]:
+                row = Before(
+                    principle=each.principle.id,
+                    number=each.number,
+                    method=method,
+                    prompt=each.example.prompt,
+                    before=p[0],
+                    after=p[1],
+                )
+                found.append(row)
     return found
 
 

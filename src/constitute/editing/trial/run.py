@@ -66,7 +66,8 @@ def try_constitution(
     if engine is None:
         named_model(judge)
     progress = progress or Silent()
-    with open_store(config, progress) as store:
+    # The answers of another run were copied when this one was made.
+    with open_store(config.model_copy(update={"reuse": None}), progress) as store:
         work = _Work(config, pick(constitution, ids), asked, tried, min_margin, store, progress)
         return block(work.run(judge, engine))
 

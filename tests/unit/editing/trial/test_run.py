@@ -116,6 +116,11 @@ def test_an_edit_asks_only_what_changed(config: RunConfig) -> None:
         assert judge.answered == asked, edited
 
 
+def test_a_run_that_reused_another_is_tested_without_it(config: RunConfig) -> None:
+    begun = config.model_copy(update={"reuse": config.run.with_name("gone")})
+    assert try_constitution(begun, given((GOOD,)), engine=Judge()).cost.asked == 2
+
+
 def test_methods_and_principles_that_are_named(config: RunConfig) -> None:
     both = given((GOOD,), (OTHER,))
     result = try_constitution(config, both, methods=["choice"], layouts=["shared", "paper"], engine=Judge())
