@@ -42,11 +42,19 @@ class Before(Record):
         return None not in known and prefers(known[0] or 0.0) != prefers(known[1] or 0.0)
 
 
+def one_vote(cfg: LabelConfig) -> LabelConfig:
+    """The settings for a pair on which one principle votes: no rule among principles has a part in it."""
+    usual = {
+        name: LabelConfig.model_fields[name].default for name in ("principles", "rule", "threshold", "pairs")
+    }
+    return cfg.model_copy(update=usual)
+
+
 def made_by(identity: ModelIdentity, cfg: LabelConfig, seed: int) -> str:
     """16 hex digits of what decides a test besides the principle and the example."""
     settings = [
         identity.model_dump(mode="json"),
-        cfg.model_dump(mode="json", exclude={"pairs", "principles"}),
+        one_vote(cfg).model_dump(mode="json"),
         {name: template_hash(name) for name in label_method(cfg.method).templates(cfg)},
         seed,
     ]

@@ -113,7 +113,7 @@ class _Work:
         async with use_engine(judge, dated(config).engine, given) as engine:
             counted = _Counted(engine)
             configs = {
-                named(method, layout): candidate_config(config.label, method, layout)
+                named(method, layout): known.one_vote(candidate_config(config.label, method, layout))
                 for method, layout in self._tried
             }
             for cfg in configs.values():
