@@ -44,7 +44,7 @@ class DraftRow(NamedTuple):
 
 
 def read_draft(text: str, question: str = "", taken: Collection[str] = ()) -> Example:
-    """The example in an answer: four labels, each once and with a text. What stands before them is left out.
+    """The first example in an answer: four labels, each once and with a text. What stands around is left out.
 
     Raises `RowError` for anything else: equal answers, control characters, and a text that stands in the
     `question` or is one of `taken` (texts of other examples, as `plain` writes them).
@@ -54,6 +54,8 @@ def read_draft(text: str, question: str = "", taken: Collection[str] = ()) -> Ex
     ends = [*(head.start() for head in heads), len(text)][1:]
     for head, end in zip(heads, ends, strict=True):
         key = LABELS[head[1].lower()]
+        if len(found) == len(LABELS) and all(found.values()):
+            break  # a whole example stands there; models go on with another, or say the last part again
         if key in found:
             raise RowError(f"its answer has the label {head[1]!r} twice")
         found[key] = _bare(text[head.end() : end])

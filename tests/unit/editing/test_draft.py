@@ -33,6 +33,7 @@ EXAMPLE = Example(
     [
         ANSWER,
         f"Sure! Here is a test:\n\n{ANSWER}\n\nLet me know if you need more.",
+        f"{ANSWER}\nWhy: Because.\nPrompt: another",
         ANSWER.replace("\n", "\n\n").replace("Prompt:", "PROMPT :").replace("Why:", "why:"),
         ANSWER.replace("Prompt: How far is the moon?", '**Prompt:** "How far is the moon?"')
         .replace("Better:", "**Better reply:**").replace("Worse:", "**Worse reply:**")
@@ -57,7 +58,7 @@ def test_a_part_may_have_several_lines() -> None:
         ("I cannot do that.", "nothing under Prompt, Better, Worse, Why"),
         ("Prompt: a\nBetter: b\nWhy: c", "nothing under Worse"),
         ("Prompt: a\nBetter:\nWorse: w\nWhy: c", "nothing under Better"),
-        (f"{ANSWER}\nPrompt: again", "the label 'Prompt' twice"),
+        (f"Prompt: again\n{ANSWER}", "the label 'Prompt' twice"),
         (ANSWER.replace("Far.", "384,000 KM"), "its better and its worse answer are the same"),
         (ANSWER.replace("Far.", "Far\x07."), "its worse holds a control character"),
         (
