@@ -13,9 +13,11 @@ from constitute.cli.constitution.attribute import attribute
 from constitute.cli.constitution.compare import compare
 from constitute.cli.constitution.convert import export_, import_
 from constitute.cli.constitution.diff import diff
+from constitute.cli.constitution.examples import examples, keep
 from constitute.cli.constitution.lint import lint
 from constitute.cli.constitution.new import new
 from constitute.cli.constitution.preview import preview
+from constitute.cli.constitution.trial import trial
 from constitute.cli.text import harmless, say
 
 
@@ -147,5 +149,5 @@ def _counter(model: str | None, tokenizer: str | None) -> Callable[[str], int] |
     return lambda text: len(loaded.encode(text, add_special_tokens=False))
 
 
-for command in (new, import_, export_, lint, preview, diff, attribute, compare):
+for command in (new, import_, export_, lint, preview, trial, examples, keep, diff, attribute, compare):
     constitution.add_command(command)
