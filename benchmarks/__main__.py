@@ -18,6 +18,7 @@ BENCHMARKS = {
     "editing.preview": "benchmarks.editing.preview",
     "editing.lint_model": "benchmarks.editing.lint_model",
     "editing.attribution": "benchmarks.editing.attribution",
+    "editing.prose": "benchmarks.editing.prose",
     "neighbour": "benchmarks.neighbour",
     "real.effect": "benchmarks.real.effect",
     "real.recover": "benchmarks.real.recover",

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 from constitute.errors import DataError
 
-MAX_BYTES = 1_000_000
+MAX_BYTES = 4_000_000
 MAX_DEPTH = 20
 MAX_PROBLEMS = 200
 

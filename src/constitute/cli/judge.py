@@ -71,9 +71,10 @@ def judge(
       constitute judge --model http://localhost:8000 --constitution c.yaml --methods choice -n 200
     """
     from constitute.data.pairs import read_pairs
-    from constitute.judge.run import candidates, compare_methods, questions, require_advice
+    from constitute.judge.run import compare_methods, questions, require_advice
     from constitute.progress import open_progress
     from constitute.stages.labels import LABEL_METHODS
+    from constitute.stages.labels.candidates import candidates
 
     wanted = {"model": model, "constitution": constitution_file, "seed": seed, "run": run_dir}
     config = options.settled(run_dir, config_file, sets, wanted)

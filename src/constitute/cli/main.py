@@ -18,7 +18,7 @@ COMMANDS = {
     "serve": ("constitute.cli.serve:serve", "Serve a model with vLLM's OpenAI-compatible server."),
     "constitution": (
         "constitute.cli.constitution.group:constitution",
-        "Write, check, lint, preview, diff, compare, attribute: what an edit of a constitution changes.",
+        "Write, lint, test, preview, diff, compare, attribute: what an edit of a constitution changes.",
     ),
     "generate": ("constitute.cli.stages:generate", "Sample n responses for each prompt."),
     "revise": ("constitute.cli.stages:revise", "Critique and revise responses under the constitution."),

@@ -1,8 +1,8 @@
-"""Edit a constitution file: one change, with its comments, order and layout as they were.
+"""Edit a constitution file: one change, and every byte outside it as it was.
 
-The file is read and written by ruamel.yaml's round trip. What may change besides the edit: a text that
-goes over several lines without `|` or `>` comes back on one line, nested lists take the indentation of the
-list of principles, and mixed line ends become those of most lines. Each edit is read back before it is
+A value is spliced into the text of the file. Principles are appended by ruamel.yaml's round trip, after which
+a text that goes over several lines without `|` or `>` stands on one line, nested lists take the indentation
+of the list of principles, and mixed line ends become those of most lines. Each edit is read back before it is
 returned: it holds exactly the change asked for and every comment, or it is refused.
 """
 
@@ -20,10 +20,11 @@ from typing import Any, NamedTuple
 
 from constitute.constitution.priority import level_names
 from constitute.constitution.read import FORMS, MAX_WEIGHT, fill_form, parse_constitution, read_constitution
-from constitute.constitution.write import entry, free_id, number, quoted, scalar
+from constitute.constitution.splice import spliced
+from constitute.constitution.write import entry, free_id, number
 from constitute.errors import DataError, UsageError
 from constitute.files import atomic
-from constitute.strict_yaml import CONTROL, MAX_BYTES, read_bytes, resolve, shorten
+from constitute.strict_yaml import CONTROL, MAX_BYTES, Node, read_bytes, resolve, shorten
 from constitute.types import Constitution, Principle
 
 KEYS = ("text", *FORMS, "weight", "priority")
@@ -39,28 +40,45 @@ def set_value(data: bytes, principle_id: str, key: str, value: str) -> bytes:
     """
     before = parse_constitution(data, "the file")
     ids = [principle.id for principle in before.principles]
-    _known(principle_id, ids, "principle")
-    _known(key, KEYS, "key")
+    check_known(principle_id, ids, "principle")
+    check_known(key, KEYS, "key")
     value = _checked(key, value)
     if key == "priority":
-        _known(value, level_names(before), "level")
-    file, at = _File(data), ids.index(principle_id)
-    written = file.root["principles"][at]
-    gone = str(written.get(key, ""))
-    wanted = _changed(before.principles[at], set(written) & set(FORMS), key, value)
-    _put(written, key, value)
+        check_known(value, level_names(before), "level")
+    at = ids.index(principle_id)
+    written = set(_at(read_constitution(data)[1], at))
+    wanted = _changed(before.principles[at], written & set(FORMS), key, value)
     principles = (*before.principles[:at], wanted, *before.principles[at + 1 :])
-    return file.bytes(before.model_copy(update={"principles": principles}), gone)
+    after = ("id", *KEYS[: KEYS.index(key)])
+    return _put(
+        data, ("principles", at), key, value, after, before.model_copy(update={"principles": principles})
+    )
 
 
 def set_name(data: bytes, name: str) -> bytes:
     """The file's bytes under another name."""
     before = parse_constitution(data, "the file")
     name = _checked("name", name)
-    file = _File(data)
-    gone = str(file.root["name"])
-    _put(file.root, "name", name)
-    return file.bytes(before.model_copy(update={"name": name}), gone)
+    return _put(data, (), "name", name, (), before.model_copy(update={"name": name}))
+
+
+def _at(root: Node | None, at: int) -> list[str]:
+    """The keys of a principle in the file."""
+    return list(root.at(("principles", at)).entries) if root else []
+
+
+def _put(
+    data: bytes, path: Sequence[int | str], key: str, value: str, after: Sequence[str], wanted: Constitution
+) -> bytes:
+    """The first way to put in the value that reads back as `wanted`; `DataError` where there is none."""
+    text = data.decode()
+    mark = _BOM if text.startswith(_BOM) else ""
+    text = text.removeprefix(_BOM)
+    for edited in spliced(text, path, key, value, after):
+        made = (mark + edited).encode()
+        if read_constitution(made)[0] == wanted:
+            return made
+    raise DataError(_BY_HAND)
 
 
 def append(data: bytes, principles: Sequence[Principle]) -> tuple[bytes, int, int]:
@@ -73,11 +91,12 @@ def append(data: bytes, principles: Sequence[Principle]) -> tuple[bytes, int, in
     taken = {p.id for p in before.principles}
     said = {_words(p) for p in before.principles}
     added: list[Principle] = []
+    numbers: dict[str, int] = {}
     for principle in principles:
         if _words(principle) in said:
             continue
         said.add(_words(principle))
-        added.append(principle.model_copy(update={"id": free_id(principle.id, taken)}))
+        added.append(principle.model_copy(update={"id": free_id(principle.id, taken, numbers)}))
         taken.add(added[-1].id)
     if not added:
         return data, 0, len(principles)
@@ -87,7 +106,7 @@ def append(data: bytes, principles: Sequence[Principle]) -> tuple[bytes, int, in
                 f"the principle {principle.id!r} has the priority {shorten(principle.priority)!r}, which is "
                 f"no level of the file ({', '.join(level_names(before))}); add it to the file's priorities"
             )
-    file = _File(data)
+    file = File(data)
     listed = file.root["principles"]
     if listed.fa.flow_style():
         raise DataError(
@@ -97,26 +116,26 @@ def append(data: bytes, principles: Sequence[Principle]) -> tuple[bytes, int, in
     # What stands below the list belongs to the key that follows it, or is the end of the file.
     follows = next(reversed(file.root)) != "principles"
     for principle in added:
-        last = _Place.last(listed)
+        last = Place.last(listed)
         beside, below = last.tail()
-        listed.append(_loaded("\n".join(["k:", *entry(principle)]))[0])
+        listed.append(loaded("\n".join(["k:", *entry(principle)]))[0])
         last.set_tail(beside, _with_blank_line(last, "" if follows else below))
         if follows:
-            _Place.last(listed).set_tail("", below if below.startswith("\n") else f"\n{below}")
+            Place.last(listed).set_tail("", below if below.startswith("\n") else f"\n{below}")
     wanted = before.model_copy(update={"principles": (*before.principles, *added)})
     return file.bytes(wanted), len(added), len(principles) - len(added)
 
 
 def set_in_file(path: Path, principle_id: str, key: str, value: str) -> tuple[str, str] | None:
     """Set one value in a file, whole or not at all; the old and the new, None where they are the same."""
-    data = _read(path)
+    data = read_mine(path)
     old = parse_constitution(data, path)
     edited = set_value(data, principle_id, key, value)
     new = parse_constitution(edited, path)
     before, after = (next(getattr(p, key) for p in c.principles if p.id == principle_id) for c in (old, new))
     if before == after:
         return None
-    _write(path, edited)
+    replace_file(path, edited)
     return (number(before), number(after)) if key == "weight" else (before, after)
 
 
@@ -125,24 +144,25 @@ def append_to_file(path: Path, principles: Sequence[Principle]) -> tuple[int, in
 
     Raises as `append` does, and `UsageError` where there is no such file.
     """
-    data = _read(path)
+    data = read_mine(path)
     parse_constitution(data, path)
     try:
         edited, added, skipped = append(data, principles)
     except DataError as problem:
         raise DataError(f"{path}: {problem}") from None
     if added:
-        _write(path, edited)
+        replace_file(path, edited)
     return added, skipped
 
 
-def _read(path: Path) -> bytes:
+def read_mine(path: Path) -> bytes:
+    """The bytes of a file of one's own; a packaged one cannot be edited."""
     if not path.is_file():
         raise UsageError(f"no such file: {path}; give one of yours, or make one with constitution new")
     return read_bytes(path)
 
 
-def _write(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes) -> None:
     """Replace a file whole or not at all; its permissions stay, and a link to it stays a link."""
     if len(data) > MAX_BYTES:
         raise DataError(f"{path} would be larger than {MAX_BYTES:,} bytes; nothing was changed")
@@ -153,7 +173,8 @@ def _write(path: Path, data: bytes) -> None:
         stream.write(data)
 
 
-def _known(given: str, known: Sequence[str], what: str) -> None:
+def check_known(given: str, known: Sequence[str], what: str) -> None:
+    """Raise `UsageError` for a name that is none of `known`."""
     if given in known:
         return
     near = get_close_matches(given.lower(), known, n=1)
@@ -190,7 +211,7 @@ def _words(principle: Principle) -> tuple[str, ...]:
     return (principle.text, principle.critique, principle.revise, principle.compare)
 
 
-class _File:
+class File:
     """A file as ruamel's round trip reads it; `root` may be changed."""
 
     def __init__(self, data: bytes) -> None:
@@ -201,8 +222,8 @@ class _File:
         self._text = text.removeprefix(_BOM).replace("\r\n", "\n").replace("\r", "\n")
         self.root = _yaml().load(self._text)
 
-    def bytes(self, wanted: Constitution, gone: str = "") -> bytes:
-        """The changed file; `DataError` where it is not `wanted`, or lacks a comment not in `gone`."""
+    def bytes(self, wanted: Constitution) -> bytes:
+        """The changed file; `DataError` where it is not `wanted`, or lacks a comment."""
         listed, yaml, out = self.root["principles"], _yaml(), StringIO()
         if not listed.fa.flow_style():
             # Where the dash of a principle stands, and where its keys do.
@@ -213,7 +234,7 @@ class _File:
         text = out.getvalue()
         if not self._text.endswith("\n"):
             text = text.rstrip("\n")
-        kept = all(text.count(c) + gone.count(c) >= n for c, n in Counter(_hashes(self._text)).items())
+        kept = all(text.count(c) >= n for c, n in Counter(_hashes(self._text)).items())
         data = (self._mark + text.replace("\n", self._end)).encode()
         if not kept or read_constitution(data)[0] != wanted:
             raise DataError(_BY_HAND)
@@ -234,40 +255,19 @@ def _hashes(text: str) -> list[str]:
     return [found[1].rstrip() for found in re.finditer(r"(?:^|(?<=\s))(#.*)", text, re.MULTILINE)]
 
 
-def _loaded(text: str) -> Any:
+def loaded(text: str) -> Any:
     """The value of the only key of a YAML mapping, as the round trip holds it."""
     return next(iter(_yaml().load(text + "\n").values()))
 
 
-def _put(mapping: Any, key: str, value: str) -> None:
-    """Set `key`, or insert it below the last of the keys that stand before it in the usual order."""
-    said = value if key == "weight" else quoted(value) if mapping.fa.flow_style() else None
-    node = _loaded(f"k: {said or scalar(value, mapping.lc.col + 2)}")
-    names = list(mapping)
-    if key in mapping:
-        tail = _Place(mapping, key).tail()
-        # Assigning would keep the style of the old text.
-        del mapping[key]
-        mapping.insert(names.index(key), key, node)
-        _Place(mapping, key).set_tail(*tail)
-        return
-    above = max(names.index(name) for name in ("id", *KEYS[: KEYS.index(key)]) if name in names)
-    last = _Place(mapping, names[above])
-    beside, below = last.tail()
-    mapping.insert(above + 1, key, node)
-    if not mapping.fa.flow_style():
-        last.set_tail(beside, "")
-        _Place(mapping, key).set_tail("", below)
-
-
-class _Place(NamedTuple):
+class Place(NamedTuple):
     """A value in a mapping or a list of the round trip, which hold the comments after each value."""
 
     container: Any
     key: Any
 
     @classmethod
-    def last(cls, container: Any) -> _Place:
+    def last(cls, container: Any) -> Place:
         """The last value of a list or mapping, as deep as it goes: there stand the comments below it."""
         key = len(container) - 1 if isinstance(container, list) else next(reversed(container))
         value: Any = container[key]
@@ -320,7 +320,7 @@ class _Place(NamedTuple):
         return isinstance(self.value, (FoldedScalarString, LiteralScalarString))
 
 
-def _with_blank_line(place: _Place, below: str) -> str:
+def _with_blank_line(place: Place, below: str) -> str:
     """What stands below a value, with a blank line at its end; a block under |+ may end in one of its own."""
     own = not below and str(place.value).endswith("\n\n")
     return below if own or below.endswith("\n\n") or below == "\n" else below + "\n"

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from constitute.blocking import block
 from constitute.config import RunConfig
 from constitute.constitution.new import GivenWording
+from constitute.constitution.read import FORMS
+from constitute.constitution.write import own_forms
 from constitute.engines import named_model, use_engine
 from constitute.engines.base import Engine
 from constitute.errors import RowError
@@ -18,7 +20,7 @@ from constitute.progress import Progress, Silent
 from constitute.store import Store
 from constitute.strict_yaml import shorten
 from constitute.templates import render
-from constitute.types import Message, Request, SamplingParams
+from constitute.types import Constitution, Message, Principle, Request, SamplingParams
 
 LABELS = {"Principle": "text", "Critique": "critique", "Revision": "revise", "Comparison": "compare"}
 SAID = SamplingParams(max_tokens=512, temperature=0.0)
@@ -85,3 +87,32 @@ def run_describe(
 
     with open_store(config, progress) as store:
         return block(opened(store))
+
+
+def draft_forms(
+    constitution: Constitution,
+    config: RunConfig,
+    progress: Progress | None = None,
+    *,
+    engine: Engine | None = None,
+) -> tuple[Constitution, dict[str, str]]:
+    """The constitution with the model's forms, as drafts, for each principle that has none of its own.
+
+    The texts stay as they are. Returns as well, by id, why a principle keeps the templates' forms. Raises
+    as `run_describe` does.
+    """
+    bare = [p for p in constitution.principles if not own_forms(p)]
+    texts = list(dict.fromkeys(p.text for p in bare))
+    words = dict(zip(texts, run_describe(texts, config, progress, engine=engine), strict=True))
+    failed = {p.id: words[p.text].failed for p in bare if words[p.text].failed}
+    written = {p.id: words[p.text] for p in bare if p.id not in failed}
+
+    def drafted(principle: Principle) -> Principle:
+        wording = written.get(principle.id)
+        if wording is None:
+            return principle
+        forms = {form: getattr(wording, form) for form in FORMS}
+        return Principle.model_validate(principle.model_dump() | forms | {"draft": True})
+
+    principles = tuple(map(drafted, constitution.principles))
+    return constitution.model_copy(update={"principles": principles}), failed

@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from constitute.stages.card import Agreement, LabelCard, label_card
+from constitute.stages.labels.candidates import named
 from constitute.stages.verdict import LabelVerdict, verdict
 from constitute.stats import Estimate, calibration_error, mean_of, share_of
 from constitute.types import LabelledPair, Record
 
 # By how much P(A) may differ between two askings that ask the same, before a judge is called unsteady.
 STEADY = 0.1
-
-
-def named(method: str, layout: str) -> str:
-    """Such as `choice, shared`, or the method alone where a layout makes no difference."""
-    return f"{method}, {layout}" if layout else method
 
 
 class Copied(Record):

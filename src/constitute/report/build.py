@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from constitute.editing.trial.figures import TrialResult
+from constitute.editing.trial.junit import outcome
+from constitute.editing.trial.known import last_result
 from constitute.editing.words import word_diff
 from constitute.evals.run import SetResult
 from constitute.files import write_text
@@ -50,6 +53,7 @@ class Report:
     constitution: str
     principles: list[PrincipleWork]
     principles_note: str
+    trial: TrialResult | None
     labels: Labels | None
     chains: list[Chain]
     chains_of: int
@@ -85,6 +89,7 @@ def render_report(report: Report) -> str:
         "interval": show_interval,
         "changes_to": _changes,
         "number": _number,
+        "outcome": outcome,
     }
     return render_page("report.html.j2", ["report.css"], filters, report=report)
 
@@ -107,6 +112,7 @@ def build(store: Store, files: RunFiles, rows: int = 24) -> Report:
         constitution=(files.manifest.constitution or MadeUnder()).name,
         principles=principles,
         principles_note=" ".join(part for part in (files.constitution_note, principles_note) if part),
+        trial=last_result(store),
         labels=labels_of(store),
         chains=shown,
         chains_of=total,

@@ -271,7 +271,7 @@ def test_many_problems_are_cut_off_with_their_number():
 def test_a_large_file_is_refused(tmp_path):
     path = tmp_path / "large.yaml"
     path.write_bytes(GOOD + b"# " + b"x" * 10_000_000)
-    with pytest.raises(DataError, match=r"large\.yaml:1:1: the file is larger than 1,000,000 bytes; split"):
+    with pytest.raises(DataError, match=r"large\.yaml:1:1: the file is larger than 4,000,000 bytes; split"):
         load_constitution(path)
 
 

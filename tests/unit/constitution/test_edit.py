@@ -6,13 +6,19 @@ import re
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from constitute.cli.constitution.group import set_
 from constitute.constitution.edit import KEYS, append, set_name, set_value
 from constitute.constitution.new import GivenWording, from_aims, from_scratch
-from constitute.constitution.read import FORMS, fill_form, load_constitution, parse_constitution
+from constitute.constitution.read import (
+    FORMS,
+    fill_form,
+    load_constitution,
+    parse_constitution,
+    read_constitution,
+)
 from constitute.errors import DataError, UsageError
 from constitute.packaged import find, packaged_files
 from constitute.types import Principle
@@ -95,9 +101,9 @@ def test_an_absent_value_is_inserted_below_what_stands_before_it():
     assert set_value(unended, "a", "weight", "7") == unended + b"\n  weight: 7"
 
 
-def test_an_odd_layout_changes_in_the_lines_that_are_odd_and_nowhere_else():
-    edited = set_value(STYLES, "plain", "weight", "3")
-    assert edited == TIDY.replace(b"weight: 2", b"weight: 3") != STYLES.replace(b"weight: 2", b"weight: 3")
+def test_an_odd_layout_stays_odd():
+    assert set_value(STYLES, "plain", "weight", "3") == STYLES.replace(b"weight: 2", b"weight: 3")
+    assert set_value(STYLES, "below", "text", "Up") == STYLES.replace(b"Be on the line\n      below.", b"Up")
 
 
 def test_a_form_that_is_not_written_follows_the_text():
@@ -298,3 +304,75 @@ def test_a_priority_is_set_below_the_weight_and_must_be_a_level_of_the_file():
     assert set_value(own, "a", "priority", "no") == own + b'  priority: "no"\n'
     with pytest.raises(UsageError, match="no level 'root'; there are must, no"):
         set_value(own, "a", "priority", "root")
+
+
+VALUES = (
+    *("Be {n}", "'Be {n}'", '"Be {n}: ☂"', "Be {n}\n      and kind", '"Be {n}\n\n      and\tkind"'),
+    *(
+        "|-  #@ header\n      Be {n}\n\n        # no comment",
+        "|2\n      Be {n}\n       more",
+        "|+\n      Be {n}\n\n",
+    ),
+    *(">\n        Be {n}\n      #@ under\n", ">-\n      Be {n}\n      folded\n"),
+)
+SHOWN = (
+    "examples: #@ list\n     - prompt: p #@\n       better: |\n         b #b\n       #@ in\n       worse: w"
+)
+EXTRAS = (
+    *(
+        "weight: 2",
+        "draft: true",
+        "priority: root",
+        "tags: [a,  b]",
+        "tags:\n    - a #@ tag\n    -  b",
+        SHOWN,
+    ),
+    *("source: 'x''y'", "probes: [{prompt: p,   expect: e}]"),
+)
+
+
+@st.composite
+def odd_files(draw):
+    """A file of one principle a style, comments `#@ …` wherever one may stand, and odd blanks."""
+    comment = st.sampled_from(["", " #@ c", "  #@ ☂ c:", "\t#@ tab"])
+    rows = [f"name: n{draw(comment)}", "principles:"]
+    for n in range(draw(st.integers(1, 3))):
+        if draw(st.integers(0, 4)) == 0:
+            rows.append(f"  - {{id: p{n},   text: 'Be {n}', draft: true}}{draw(comment)}")
+            continue
+        value = draw(st.sampled_from(VALUES)).format(n=n)
+        rows.append(f"  - id: p{n}{draw(comment)}")
+        beside = "" if value[0] in "|>" else draw(comment)
+        keys = [f"text:  {value}{beside}"]
+        keys += draw(st.lists(st.sampled_from(EXTRAS), max_size=3, unique_by=lambda row: row.split(":")[0]))
+        for key in draw(st.permutations(keys)):
+            rows += [f"    {key}", *draw(st.sampled_from([[], [""], ["    #@ below"], ["#@ margin", ""]]))]
+    text = "\n".join(rows) + draw(st.sampled_from(["", "\n", "\n\n#@ last", "\n...\n"]))
+    end = draw(st.sampled_from(["\n", "\r\n"]))
+    return draw(st.sampled_from([b"", b"\xef\xbb\xbf"])) + text.replace("\n", end).encode()
+
+
+@settings(max_examples=300, deadline=None)
+@given(odd_files(), st.data(), VALUE, st.sampled_from(("text", *FORMS, "weight")))
+def test_any_odd_file_is_edited_in_one_place_or_refused(source, data, value, key):
+    before, _, problems = read_constitution(source)
+    assume(before is not None and not problems)
+    chosen = data.draw(st.sampled_from(before.principles))
+    value = "7" if key == "weight" else value
+    edited = set_value(source, chosen.id, key, value)
+    after = parse_constitution(edited, "f")
+    assert field(edited, chosen.id, key) == (7.0 if key == "weight" else value)
+    others = [[p for p in c.principles if p.id != chosen.id] for c in (before, after)]
+    assert others[0] == others[1]
+    mark = re.compile(rb"#@[^\r\n]*")
+    assert mark.findall(edited) == mark.findall(source)
+    # What differs is one stretch, and of the file it takes no more than the value.
+    begin = _shared(source, edited)
+    back = _shared(source[begin:][::-1], edited[begin:][::-1])
+    gone = source[begin : len(source) - back]
+    assert b"id:" not in gone and (key == "text" or len(gone) <= 1), (gone, edited)
+
+
+def _shared(a: bytes, b: bytes) -> int:
+    """How many bytes both begin with."""
+    return next((n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

@@ -14,7 +14,9 @@ from registry_examples import add_module, example
 
 from constitute.cli.constitution.group import constitution as command
 from constitute.constitution.formats import FORMATS
+from constitute.constitution.formats.base import Source
 from constitute.constitution.formats.convert import export, import_constitution
+from constitute.constitution.formats.markdown import MARKDOWN as PAGE
 from constitute.constitution.priority import DEFAULT_LEVELS
 from constitute.constitution.read import fill_form, parse_constitution
 from constitute.constitution.write import to_yaml
@@ -78,7 +80,8 @@ KEPT = {
     "cai-revise": lambda p: (p.id, p.critique, p.revise),
     "cai-compare": lambda p: p.compare,
     "hf": lambda p: (p.critique, p.revise),
-    "markdown": lambda p: (p.id, flat(p.text.replace("**", ""))),
+    "list": lambda p: (p.id, flat(p.text.replace("**", ""))),
+    "markdown": lambda p: p,
     "salmon": lambda p: (p.id, p.text, p.weight),
     "icai": lambda p: flat(p.text),
 }
@@ -118,12 +121,43 @@ def test_what_a_format_holds_comes_back_equal(tmp_path, data, kind, ids):
             for at, i in enumerate(ids)
         ),
     )
-    assume(kind != "markdown" or all(flat(p.text.replace("**", "")) for p in made.principles))
-    path = tmp_path / ("f.md" if kind == "markdown" else "f.json")
+    assume(kind != "list" or all(flat(p.text.replace("**", "")) for p in made.principles))
+    path = tmp_path / ("f.md" if kind in ("list", "markdown") else "f.json")
     path.write_text(export(made, kind)[0], encoding="utf-8", newline="")
     loaded, _ = import_constitution([path])
     assert list(map(KEPT[kind], loaded.principles)) == list(map(KEPT[kind], made.principles))
     assert parse_constitution(to_yaml(loaded).encode(), "f.yaml") == loaded
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    TEXT,
+    TEXT | st.just(""),
+    st.lists(principles(), min_size=1, max_size=3),
+    st.lists(TEXT, min_size=1, max_size=3, unique=True),
+    st.data(),
+)
+def test_a_page_for_people_loses_nothing(name, description, drawn, levels, data) -> None:
+    own = data.draw(st.booleans())
+    if own:
+        drawn = [values | {"priority": data.draw(st.sampled_from(["", *levels]))} for values in drawn]
+    whole = Constitution(
+        name=name,
+        description=description,
+        priorities=tuple(levels) if own else (),
+        principles=tuple(Principle(id=f"p{i}", **values) for i, values in enumerate(drawn)),
+    )
+    text, notes = export(whole, "markdown")
+    assert notes == []
+    found = PAGE.read(Source(Path("f.md"), text.encode()))
+    assert (found.title, found.description, found.left_out) == (name, description, [])
+    assert found.priorities == whole.priorities
+    back = {draft.id: draft for draft in found.drafts}
+    assert len(back) == len(whole.principles)
+    for p in whole.principles:
+        draft = vars(back[p.id])
+        forms = {form: draft[form] or fill_form(form, p.text) for form in FORMS}
+        assert Principle.model_validate({**draft, **forms}) == p
 
 
 @pytest.mark.parametrize(
@@ -134,6 +168,7 @@ def test_what_a_format_holds_comes_back_equal(tmp_path, data, kind, ids):
         ("cai-compare", "compare", "CritiqueRequest: which?"),
         ("cai-revise", "critique", "Critique: why? Critique:"),
         ("cai-revise", "id", "ends-"),
+        ("list", "id", "two--hyphens_"),
         ("markdown", "id", "two--hyphens_"),
         ("salmon", "id", "two--hyphens_"),
         ("icai", "text", "**label**: 2. **said**"),
@@ -142,7 +177,7 @@ def test_what_a_format_holds_comes_back_equal(tmp_path, data, kind, ids):
 def test_what_looks_like_marks_is_text(tmp_path, kind, field, value):
     made = small().principles[0].model_copy(update={field: value})
     text, _ = export(small().model_copy(update={"principles": (made,)}), kind)
-    path = tmp_path / ("f.md" if kind == "markdown" else "f.json")
+    path = tmp_path / ("f.md" if kind in ("list", "markdown") else "f.json")
     path.write_text(text, encoding="utf-8")
     (back,) = import_constitution([path])[0].principles
     assert getattr(back, field) == value
@@ -153,7 +188,7 @@ def test_what_looks_like_marks_is_text(tmp_path, kind, field, value):
 )
 def test_a_description_never_becomes_a_principle(tmp_path, description):
     made = small().model_copy(update={"name": "two\nlines", "description": description})
-    text, _ = export(made, "markdown")
+    text, _ = export(made, "list")
     loaded, _ = read(tmp_path, "f.md", text)
     assert ("\\" in text) == (description not in ("-1 is bad", "#1 rule"))
     assert (loaded.name, [p.id for p in loaded.principles]) == ("two lines", ["kind", "true"])
@@ -317,8 +352,8 @@ def test_markdown_list(tmp_path):
     assert notes == [f"{tmp_path / 'rules.md'}: 1 line(s) outside the list left out (line 16)"]
 
 
-def test_markdown_round_trip(tmp_path):
-    text, notes = export(small(), "markdown")
+def test_list_round_trip(tmp_path):
+    text, notes = export(small(), "list")
     assert text == "# small\n\nTwo of them.\n\n- **kind**: Be kind.\n- **true**: Be true.\n"
     assert len(notes) == 3
     again, _ = read(tmp_path, "again.md", text)
@@ -437,8 +472,9 @@ def test_a_format_of_a_module_of_its_own_is_one_line_in_the_registry(tmp_path, m
     odd.write_bytes(b"\x00\xff")
     refused = str(run.invoke(command, ["import", str(odd)]).exception)
     assert refused == (
-        f"{odd} has the ending '.bin' and is in no known format; known are constitution YAML, lists in "
-        "Markdown or plain text (.md, .txt), the Constitutional AI paper's "
+        f"{odd} has the ending '.bin' and is in no known format; known are constitution YAML, a "
+        "constitution's own page in Markdown (.md), the OpenAI Model Spec's Markdown, lists in Markdown or "
+        "plain text (.md, .txt), prose in Markdown or plain text (.md, .txt), the Constitutional AI paper's "
         "CritiqueRevisionInstructions.json, its RLMadisonInstructions.json, llm-swarm JSON, SALMON JSON, "
         "ICAI JSON, the rules of our office (.rules)"
     )

@@ -13,16 +13,17 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from constitute.cli.constitution.group import constitution as group
 from constitute.cli.constitution.new import QUESTION, new
 from constitute.config import RunConfig
 from constitute.constitution.new import GivenWording, check_aims, from_aims, from_file, from_scratch
 from constitute.constitution.read import FORMS, fill_form, parse_constitution
-from constitute.editing.describe import describe, read_wording
+from constitute.editing.describe import describe, draft_forms, read_wording
 from constitute.engines.base import ModelIdentity
 from constitute.errors import RowError, UsageError
 from constitute.packaged import find
 from constitute.store import Store
-from constitute.types import Completion, Request
+from constitute.types import Completion, Constitution, Principle, Request
 
 HARMLESS = find("pocket/harmless", "constitutions", ".yaml")
 GOOD = "Principle: Be brief.\nCritique: Find padding.\nRevision: Cut it.\nComparison: Which is shorter?"
@@ -143,6 +144,35 @@ async def test_a_model_words_aims_and_what_it_does_not_word_is_told_of(tmp_path)
     assert text.count("# not written") == 1
     first, second = parse_constitution(text.encode(), "f").principles
     assert (first.id, first.critique, second.text) == ("be-brief", "Find padding.", "bad {{ one }}")
+
+
+def test_a_model_drafts_the_forms_that_an_import_does_not_bring(tmp_path):
+    engine = Writer()
+    texts = {"a": "Be short.", "b": "bad {{ two }}", "c": "Be short.", "d": "Be true."}
+    given = [
+        Principle(id=i, text=t, **{form: fill_form(form, t) for form in FORMS}) for i, t in texts.items()
+    ]
+    given[3] = given[3].model_copy(update={"critique": "Find the lie."})
+    whole = Constitution(name="n", principles=tuple(given))
+    config = RunConfig(run=tmp_path / "cache", model="m")
+    drafted, failed = draft_forms(whole, config, engine=engine)
+    assert list(failed) == ["b"] and "no known label" in failed["b"]
+    first, second, third, fourth = drafted.principles
+    assert (first.text, first.critique, first.draft) == ("Be short.", "Find padding.", True)
+    assert third == first.model_copy(update={"id": "c"})
+    assert (second, fourth) == (given[1], given[3])
+    assert len(engine.asked) == 2
+
+
+def test_import_with_a_model_counts_what_it_did_not_write(tmp_path):
+    source, out = tmp_path / "rules.txt", tmp_path / "out.yaml"
+    source.write_text("Be good.\nBe brief.\n")
+    args = ["import", str(source), "-o", str(out), "--model", "fake", "--set", "engine.kind=fake"]
+    done = CliRunner().invoke(group, [*args, "--cache", str(tmp_path / "c")], standalone_mode=False)
+    assert done.return_value == 3, done.output
+    assert "0 principles with forms that the model wrote" in done.stderr
+    assert "2 keep the templates' forms" in done.stderr
+    assert len(parse_constitution(out.read_bytes(), out).principles) == 2
 
 
 def test_command(tmp_path):

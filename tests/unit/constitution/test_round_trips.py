@@ -102,8 +102,8 @@ def test_edits_in_place_keep_permissions_and_links(tmp_path: Path) -> None:
 
 
 def test_an_import_that_no_file_can_hold_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "long.json").write_text(json.dumps(["x" * 600_000, "y" * 600_000]))
+    (tmp_path / "long.json").write_text(json.dumps(["x" * 2_100_000, "y" * 2_100_000]))
     out = tmp_path / "out.yaml"
     done = CliRunner().invoke(group, ["import", str(tmp_path / "long.json"), "-o", str(out)])
-    assert isinstance(done.exception, DataError) and "larger than 1,000,000 bytes" in str(done.exception)
+    assert isinstance(done.exception, DataError) and "larger than 4,000,000 bytes" in str(done.exception)
     assert not out.exists()

@@ -17,10 +17,11 @@ from constitute.constitution.write import to_yaml
 from constitute.data.pairs import read_pairs
 from constitute.errors import EngineError, GateFailed, UsageError
 from constitute.judge.copies import neutral_copies, swapped_copies
-from constitute.judge.run import candidates, compare_methods, questions, require_advice
+from constitute.judge.run import compare_methods, questions, require_advice
 from constitute.pipeline import run_stages
 from constitute.stages.labels import LABEL_METHODS
 from constitute.stages.labels.base import LabelMethod
+from constitute.stages.labels.candidates import candidates
 from constitute.types import Choice, Comparison, Example, PrincipleVote, Request
 
 

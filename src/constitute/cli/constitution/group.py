@@ -1,31 +1,25 @@
-"""`constitute constitution`: the group, and its commands show, check, set, import and export."""
+"""`constitute constitution`: the group, and its commands show, check and set."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from constitute.cli import options
 from constitute.cli.constitution.attribute import attribute
 from constitute.cli.constitution.compare import compare
+from constitute.cli.constitution.convert import export_, import_
 from constitute.cli.constitution.diff import diff
+from constitute.cli.constitution.examples import examples, keep
 from constitute.cli.constitution.lint import lint
 from constitute.cli.constitution.new import new
 from constitute.cli.constitution.preview import preview
 from constitute.cli.constitution.recover import recover
-from constitute.cli.text import counted, harmless, say
-from constitute.constitution.formats import FORMATS
-
-if TYPE_CHECKING:
-    from constitute.types import Constitution
-
-output = click.option(
-    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="File to write; stdout if absent."
-)
+from constitute.cli.constitution.trial import trial
+from constitute.cli.text import harmless, say
 
 
 @options.group()
@@ -137,63 +131,6 @@ def set_(file: Path, principle_id: str, key: str, value: str) -> None:
     click.echo(harmless(f"{principle_id} {key}: {plain(runs)}".replace("\n", " ")))
 
 
-@constitution.command(name="import")
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@output
-@click.option("--name", default="", help="Name of the constitution; from the file if absent.")
-@click.option(
-    "--into",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Constitution to append to, comments kept.",
-)
-@options.force
-@options.debug
-def import_(files: tuple[Path, ...], output: Path | None, name: str, into: Path | None, force: bool) -> None:
-    """Read FILES in a public format and write one constitution as YAML.
-
-    A file of critique and revision instructions and a file of comparisons may be given together. With
-    --into the principles are appended to a constitution, of which every byte is kept; one that it says
-    already, in text and forms, is skipped, and an id that is taken gets a number.
-
-    \b
-    Examples:
-      constitute constitution import CritiqueRevisionInstructions.json RLMadisonInstructions.json -o cai.yaml
-      constitute constitution import principles.md --into mine.yaml
-    """
-    from constitute.constitution.formats.convert import import_constitution
-    from constitute.constitution.write import loadable
-
-    if into is not None and (output is not None or name or force):
-        raise click.UsageError("--into writes the file it names; leave out --output, --name and --force")
-    loaded, notes = import_constitution(files, name)
-    if into is not None:
-        _append(into, loaded, notes)
-        return
-    _write(loadable(loaded), output, force, notes, counted(len(loaded.principles), "principle"))
-
-
-@constitution.command(name="export")
-@click.argument("file")
-@click.option("--format", "kind", required=True, help=f"Format to write: {', '.join(FORMATS)}.")
-@output
-@options.force
-@options.debug
-def export_(file: str, kind: str, output: Path | None, force: bool) -> None:
-    """Write the constitution FILE in a public format.
-
-    \b
-    Examples:
-      constitute constitution export assistant --format markdown
-      constitute constitution export my.yaml --format cai-revise -o CritiqueRevisionInstructions.json
-    """
-    from constitute.constitution.formats.convert import export
-    from constitute.constitution.read import load_constitution
-
-    loaded = load_constitution(file)
-    text, notes = export(loaded, kind)
-    _write(text, output, force, notes, counted(len(loaded.principles), "principle"))
-
-
 def _counter(model: str | None, tokenizer: str | None) -> Callable[[str], int] | None:
     """How many tokens a text has for the model; only its tokenizer is loaded."""
     from constitute.errors import UsageError
@@ -213,30 +150,18 @@ def _counter(model: str | None, tokenizer: str | None) -> Callable[[str], int] |
     return lambda text: len(loaded.encode(text, add_special_tokens=False))
 
 
-def _append(into: Path, loaded: Constitution, notes: list[str]) -> None:
-    from constitute.constitution.edit import append_to_file
-
-    added, skipped = append_to_file(into, loaded.principles)
-    _notes(notes)
-    there = f", {skipped} there already" if skipped else ""
-    say(f"{into}: {counted(added, 'principle')} added{there}")
-
-
-def _write(text: str, output: Path | None, force: bool, notes: list[str], what: str) -> None:
-    from constitute.files import write_new
-
-    _notes(notes)
-    if output is None:
-        click.echo(text, nl=False)
-        return
-    write_new(output, text, force=force)
-    say(f"{output}: {what}")
-
-
-def _notes(notes: list[str]) -> None:
-    for note in notes:
-        say(f"note: {note}")
-
-
-for command in (new, lint, preview, diff, attribute, recover, compare):
+for command in (
+    new,
+    import_,
+    export_,
+    lint,
+    preview,
+    trial,
+    examples,
+    keep,
+    diff,
+    attribute,
+    recover,
+    compare,
+):
     constitution.add_command(command)

@@ -7,6 +7,9 @@ Start at `convert`; a new format is a module with a `base.Format` and a line her
 FORMATS = {
     "yaml": "constitute.constitution.formats.yaml:YAML",
     "markdown": "constitute.constitution.formats.markdown:MARKDOWN",
+    "model-spec": "constitute.constitution.formats.model_spec:MODEL_SPEC",
+    "list": "constitute.constitution.formats.lists:LIST",
+    "prose": "constitute.constitution.formats.prose:PROSE",
     "cai-revise": "constitute.constitution.formats.cai:REVISING",
     "cai-compare": "constitute.constitution.formats.cai:COMPARING",
     "hf": "constitute.constitution.formats.llm_swarm:LLM_SWARM",

@@ -58,15 +58,30 @@ class Draft:
     examples: tuple[Example, ...] = ()
 
 
+@dataclass(frozen=True, order=True)
+class LeftOut:
+    """A part of a text that belongs to no principle: its line, why, and its words."""
+
+    line: int
+    reason: str
+    text: str
+
+
 @dataclass(frozen=True)
 class Found:
-    """What a file holds; `notes` has a sentence for each thing that is not carried over."""
+    """What a file holds; `notes` has a sentence for each thing that is not carried over.
+
+    A reader of prose fills `left_out`, and `length`: the characters of the whole text, white space and marks
+    of its markup aside.
+    """
 
     drafts: list[Draft]
     title: str = ""
     description: str = ""
     notes: list[str] = field(default_factory=list)
     priorities: tuple[str, ...] = ()
+    left_out: list[LeftOut] = field(default_factory=list)
+    length: int = 0
 
 
 @dataclass(frozen=True)
@@ -76,6 +91,7 @@ class Format:
     `about` names it in a list of known formats. `detect` says whether a file is in it, without raising;
     `read` raises `DataError` for broken content. `holds` are the parts of a principle, besides id and text,
     that `write` keeps: critique, revise, compare, weight, tags (with priority, probes and examples).
+    A format of `any_text` can be asked for by name, whatever the file's ending.
     """
 
     about: str
@@ -83,6 +99,7 @@ class Format:
     read: Callable[[Source], Found]
     write: Callable[[Constitution], str]
     holds: frozenset[str] = frozenset()
+    any_text: bool = False
 
 
 def clean(value: Any, source: Source, where: str, marks: tuple[str, str] = ("", "")) -> str:

@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
+from typing import NamedTuple
 
 from constitute.constitution.formats import FORMATS
-from constitute.constitution.formats.base import Draft, Format, Found, Source
+from constitute.constitution.formats.base import Draft, Format, Found, LeftOut, Source
+from constitute.constitution.formats.foreign import foreign
+from constitute.constitution.formats.sections import size
 from constitute.constitution.priority import DEFAULT_LEVELS, merge_levels
 from constitute.constitution.read import FORMS, fill_form, slug
 from constitute.constitution.write import free_id, own_forms
@@ -21,8 +24,21 @@ from constitute.types import Constitution, Principle
 MAX_BYTES = 20_000_000
 
 
+class Imported(NamedTuple):
+    """A constitution from files, a sentence for each thing not carried over, and by file what is left out."""
+
+    constitution: Constitution
+    notes: list[str]
+    left_out: dict[Path, list[LeftOut]]
+
+
 def import_constitution(paths: Sequence[Path], name: str = "") -> tuple[Constitution, list[str]]:
-    """One constitution from one or more files, and a sentence for each thing that was not carried over.
+    """`import_files` without the parts of texts that are left out; the notes count them."""
+    return import_files(paths, name)[:2]
+
+
+def import_files(paths: Sequence[Path], name: str = "", kind: str = "") -> Imported:
+    """One constitution from one or more files, in the format `kind` or in the one that each is in.
 
     A file of critiques and revisions given with a file of comparisons is paired by position: each
     principle then has all three forms and every form is drawn as often as in its own file. (The
@@ -32,15 +48,33 @@ def import_constitution(paths: Sequence[Path], name: str = "") -> tuple[Constitu
     for path in paths:
         if not path.is_file():
             raise UsageError(f"no such file: {path}; give the files of a constitution; {_known()}")
-    found = [_read(Source(path, read_bytes(path, MAX_BYTES))) for path in paths]
-    notes = [note for each in found for note in each.notes]
+    found = [_read(Source(path, read_bytes(path, MAX_BYTES)), kind) for path in paths]
+    notes = [
+        note for path, each in zip(paths, found, strict=True) for note in (*each.notes, *_share(path, each))
+    ]
     drafts = _merge([each.drafts for each in found], notes)
-    return Constitution(
+    constitution = Constitution(
         name=name or found[0].title or paths[0].stem,
         description="\n\n".join(filter(None, (each.description for each in found))),
         priorities=_priorities(found),
         principles=tuple(_finish(drafts)),
-    ), notes
+    )
+    left_out = {
+        path: sorted(each.left_out, key=lambda part: part.line)
+        for path, each in zip(paths, found, strict=True)
+    }
+    return Imported(constitution, notes, left_out)
+
+
+def _share(path: Path, found: Found) -> list[str]:
+    """How much of a text stands in its principles, where its reader tells."""
+    count = len(found.left_out)
+    parts = f"{count} part{'s' * (count != 1)} left out"
+    if not found.length:
+        return [f"{path}: {parts}"] if count else []
+    taken = found.length - sum(size(part.text) for part in found.left_out)
+    share = f"{taken:,} of {found.length:,} characters ({taken / found.length:.0%})"
+    return [f"{path}: {share} stand in principles and examples; {parts}"]
 
 
 def _priorities(found: Sequence[Found]) -> tuple[str, ...]:
@@ -83,13 +117,21 @@ def _known() -> str:
     return f"known are {', '.join(_format(kind).about for kind in FORMATS)}"
 
 
-def _read(source: Source) -> Found:
-    chosen = next((f for f in map(_format, FORMATS) if f.detect(source)), None)
+def _read(source: Source, kind: str) -> Found:
+    if what := foreign(source):
+        raise DataError(f"{source.path}: {what}")
+    chosen = _format(kind) if kind else next((f for f in map(_format, FORMATS) if f.detect(source)), None)
     if chosen is None:
         raise _unknown(source)
+    if kind and not chosen.any_text and not chosen.detect(source):
+        raise DataError(
+            f"{source.path} is not in the format {kind} ({chosen.about}); leave out --format to find its own"
+        )
     found = chosen.read(source)
     if not found.drafts:
-        raise DataError(f"{source.path}: no principle was found; {_known()}")
+        lost = sorted(found.left_out)[:1]
+        why = f" (line {lost[0].line}: {lost[0].reason})" if lost else ""
+        raise DataError(f"{source.path}: no principle was found{why}; {_known()}")
     return found
 
 
@@ -126,10 +168,11 @@ def _merge(groups: list[list[Draft]], notes: list[str]) -> list[Draft]:
 def _finish(drafts: list[Draft]) -> list[Principle]:
     """The drafts with distinct ids, and with every missing form filled from its template."""
     taken: set[str] = set()
+    numbers: dict[str, int] = {}
     principles = []
     for number, draft in enumerate(drafts, 1):
         words = " ".join(draft.text.split()[:6])
-        identity = free_id(draft.id or slug(words, 48) or f"principle-{number}", taken)
+        identity = free_id(draft.id or slug(words, 48) or f"principle-{number}", taken, numbers)
         taken.add(identity)
         forms = {form: getattr(draft, form) or fill_form(form, draft.text) for form in FORMS}
         principles.append(Principle.model_validate({**vars(draft), **forms, "id": identity}))

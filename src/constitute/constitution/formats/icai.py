@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from constitute.constitution.formats.base import Draft, Format, Found, Source, clean, instruction
-from constitute.constitution.formats.markdown import read_text
+from constitute.constitution.formats.lists import read_text
 from constitute.hh import is_hh
 from constitute.types import Constitution
 

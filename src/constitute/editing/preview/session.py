@@ -24,6 +24,7 @@ from constitute.editing.preview.run import (
     run_round,
 )
 from constitute.editing.preview.watch import Event, Work, watch
+from constitute.editing.trial import known as trial
 from constitute.engines import named_model, use_engine
 from constitute.engines.base import Engine
 from constitute.errors import DataError, UsageError
@@ -185,6 +186,14 @@ class _Session:
         keep_preview(self._store, self._path, found.preview)
         self._before = found.preview
         screen.end(edit, plan, found, time.monotonic() - since)
+        if said := self._tests(constitution):
+            screen.note(said)
+
+    def _tests(self, constitution: Constitution) -> str:
+        """What the store knows of the constitution's own tests under these words; nothing is asked."""
+        cfg = self._config.label
+        made = trial.made_by((self._judge or self._engine).identity, cfg, self._config.seed)
+        return trial.known_text(trial.known(self._store, made, cfg, constitution))
 
 
 class _Notes(Silent):

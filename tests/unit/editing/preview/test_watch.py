@@ -62,8 +62,8 @@ async def test_a_save_is_heard_once_however_an_editor_makes_it(tmp_path: Path) -
         found = await file.next()
         assert found.kind == "unreadable" and "directory" in found.reason
         path.rmdir()
-        path.write_bytes(b"x" * 1_000_001)
-        assert "larger than 1,000,000 bytes" in (await file.next()).reason
+        path.write_bytes(b"x" * 4_000_001)
+        assert "larger than 4,000,000 bytes" in (await file.next()).reason
         path.write_bytes(b"six")
         assert (await file.next()).data == b"six"
         assert file.heard.empty() and not task.done()
