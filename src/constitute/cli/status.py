@@ -20,16 +20,18 @@ def status(run_dir: Path, as_json: bool) -> None:
       constitute status --run run
       constitute status --run my-run --json
     """
-    from constitute.cli.text import card_text, grouped_reasons, say, table
+    from constitute.cli.text import card_text, say, table
     from constitute.stages.card import card_of
-    from constitute.stages.verdict import verdict
+    from constitute.stages.verdict import label_warnings, verdict
     from constitute.store import Store
+    from constitute.text import grouped_reasons
 
     with Store.open(run_dir, readonly=True) as store:
         counts = {stage: store.counts(stage) for stage in store.stages()}
         reasons = {stage: grouped_reasons(store.reasons(stage)) for stage in counts}
         card = card_of(store) if "label" in counts else None
     found = None if card is None else verdict(card)
+    warned = [] if card is None else label_warnings(card)
     if as_json:
         for stage, ended in counts.items():
             why = [{"status": s, "rows": rows, "reason": reason} for s, rows, reason in reasons[stage]]
@@ -37,6 +39,7 @@ def status(run_dir: Path, as_json: bool) -> None:
             if stage == "label" and card is not None:
                 line["label_card"] = card.model_dump(mode="json")
                 line["verdict"] = None if found is None else found.model_dump(mode="json")
+                line["warnings"] = warned
             click.echo(json.dumps(line))
         return
     rows = [
@@ -49,6 +52,8 @@ def status(run_dir: Path, as_json: bool) -> None:
         click.echo("\n" + table(("stage", "status", "rows", "reason, for example"), listed))
     if card is not None and card.pairs:
         click.echo("\n" + card_text(card))
+    for sentence in warned:
+        say(f"warning: {sentence}")
     if found is not None:
         say(found.sentence, red=True)
 

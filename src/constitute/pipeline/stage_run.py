@@ -19,6 +19,7 @@ from pydantic import BaseModel
 
 from constitute.engines.base import Engine, ModelIdentity
 from constitute.errors import Abstain, Filtered, RowError, RunMismatch, Unanswered
+from constitute.pipeline.cut import why_cut
 from constitute.progress import Progress
 from constitute.stages.base import Sample
 from constitute.store import Store
@@ -206,7 +207,7 @@ class Sampler:
             return completion.model_dump(mode="json"), refused(completion)
 
         def refused(completion: Completion) -> str:
-            return _cut(run, step, request, completion)
+            return why_cut(run.stage, step, request, completion, keep=run.keep_truncated)
 
         completion = Completion.model_validate(await self._answer(question, request, ask))
         if why := refused(completion):
@@ -338,23 +339,6 @@ def _finite(answer: dict[str, Any]) -> dict[str, Any]:
     """The answer with null for each log-probability of -inf: JSON has no such number."""
     values = answer.get("logprobs") or ()
     return {**answer, "logprobs": [None if value == -math.inf else value for value in values]}
-
-
-def _cut(run: StageRun, step: str, request: Request, completion: Completion) -> str:
-    """Why a completion is no whole answer; empty where it is one, or where the stage keeps a part."""
-    if completion.reasoning and not completion.text.strip():
-        # Neither is a part of an answer: all of it was thought.
-        if completion.finish_reason != "length":
-            return f"{step}: the model thought and gave no answer"
-        if request.thinking:
-            return f"thinking was cut at {request.thinking} tokens; raise {run.stage}.thinking_tokens"
-        return (
-            f"{step}: the model thought for all of its {request.sampling.max_tokens} tokens although "
-            f"thinking is off; give {run.stage}.thinking_tokens"
-        )
-    if completion.finish_reason == "length" and not run.keep_truncated:
-        return f"{step} was cut at {request.sampling.max_tokens} tokens"
-    return ""
 
 
 def _note(question: Question, request: Request) -> dict[str, Any]:

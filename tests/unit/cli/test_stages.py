@@ -12,10 +12,10 @@ from scripted import ScriptedEngine, constitution
 
 from constitute.cli.errors import run_and_exit
 from constitute.cli.main import cli
-from constitute.cli.text import grouped_reasons, table
+from constitute.cli.text import table
 from constitute.constitution.write import to_yaml
 from constitute.engines import ENGINES
-from constitute.text import harmless
+from constitute.text import grouped_reasons, harmless
 from constitute.types import Choice
 
 
@@ -97,7 +97,18 @@ def test_failed_rows_are_counted_explained_and_give_3(run) -> None:  # type: ign
     assert code == 3
     assert out.splitlines()[1].split()[:5] == ["generate", "4", "0", "0", "4"]
     assert "response was cut at 4 tokens" in out
-    assert "4 rows failed" in err and "--retry-failed" in err
+    said = "4 rows were cut at 4 tokens, as they would be again; begin a run NEW that asks again only what"
+    assert err.splitlines()[-1].startswith(said) and "--retry-failed" not in err
+    assert err.splitlines()[-1].endswith(
+        "this command with --run NEW --reuse run --set generate.max_tokens=8, or --set "
+        "generate.keep_truncated=true to keep cut answers"
+    )
+    for remedy in ("generate.max_tokens=64", "generate.keep_truncated=true"):
+        code, out, _ = run(
+            f"generate {FAKE} --prompts p.jsonl --run new-{remedy} --reuse run --set generate.max_tokens=4 "
+            f"--set {remedy}"
+        )
+        assert (code, out.splitlines()[1].split()[:3]) == (0, ["generate", "4", "4"])
 
 
 def test_a_prompt_longer_than_the_context_fails_with_its_length_and_the_limit(run) -> None:  # type: ignore[no-untyped-def]
@@ -155,6 +166,30 @@ def test_labels_that_say_nothing_end_with_4_when_all_is_saved(run, monkeypatch) 
     assert code == 0 and "these labels say nothing" in err
     code, _, err = run("train reward --model m")
     assert code == 4 and "give --force to train on them" in err
+
+
+def test_ten_flips_of_ten_are_warned_of_where_no_verdict_is_given(run, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    module = type(sys)("last_shown")
+    module.LastShown = LastShown
+    monkeypatch.setitem(sys.modules, "last_shown", module)
+    monkeypatch.setitem(ENGINES, "last", "last_shown:LastShown")
+    # The last shown is right wherever it stands, so P(A) is 0.5 and no label decides: agreement has n = 0.
+    lines = [{"prompt": f"Q{n}?", "chosen": f"yes {n}", "rejected": "no"} for n in range(10)]
+    Path("pairs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    line = "label --model m --set engine.kind=last --constitution c.yaml --pairs pairs.jsonl"
+    said = "warning: 10 of 10 pairs flip with the order; too few pairs for a verdict: `constitute judge`"
+    code, _, err = run(line)
+    assert code == 0 and err.splitlines()[-2].startswith(said) and err.splitlines()[-1].startswith("next: ")
+    _, out, _ = run(f"{line} --json")
+    assert json.loads(out.splitlines()[-1])["warnings"][0].startswith(said[9:])
+    _, _, err = run("status")
+    assert err.startswith(said)
+    _, out, _ = run("status --json")
+    assert len(json.loads(out)["warnings"]) == 1
+    run("export")
+    assert "**Warning:** ``10 of 10 pairs flip with the order" in Path("run/export/README.md").read_text()
+    run("report")
+    assert "Warning: 10 of 10 pairs flip with the order" in Path("run/report.html").read_text()
 
 
 def test_agreement_with_people_is_told(run) -> None:  # type: ignore[no-untyped-def]
