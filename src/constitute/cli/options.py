@@ -52,6 +52,11 @@ def refuse_repeats(command: click.Command, ctx: click.Context, args: list[str]) 
             raise click.UsageError(f"{name} was given {times} times and takes one value; give it once", ctx)
 
 
+def names(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> list[str]:
+    """The names in `--option a,b --option c`, each once: a callback of an option that may be repeated."""
+    return list(dict.fromkeys(name.strip() for text in given for name in text.split(",")))
+
+
 run_dir = click.option(
     "--run",
     "run_dir",

@@ -21,7 +21,16 @@ from constitute.engines.base import Engine
 from constitute.errors import Abstain, GateFailed, RowError, UsageError
 from constitute.files import write_json
 from constitute.judge.copies import NEUTRAL, SWAPPED, example_pairs, neutral_copies, swapped_copies
-from constitute.judge.figures import Advice, Copied, Ended, JudgeFigures, advise, figures_of, named
+from constitute.judge.figures import (
+    PREFERENCE,
+    Advice,
+    Copied,
+    Ended,
+    JudgeFigures,
+    advise,
+    figures_of,
+    named,
+)
 from constitute.pipeline.drive import run_jobs
 from constitute.pipeline.session import open_store
 from constitute.pipeline.stage_run import Sampler, StageRun
@@ -120,6 +129,11 @@ def compare_methods(
     if engine is None:
         named_model(config.model)
     progress = progress or Silent()
+    if asked.pairs and all(pair.human is None for pair in asked.pairs):
+        progress.note(
+            f"warning: none of the {len(asked.pairs)} pairs says which answer people prefer, so nothing will "
+            f"say how good the judge is; {PREFERENCE}"
+        )
     with open_store(config, progress) as store:
         found = block(_compare(config, asked, tried, store, engine, progress))
         write_manifest(store, config, asked.constitution)
@@ -145,7 +159,6 @@ async def _compare(
             try:
                 stage_spec("label").check(cfg)
                 _check_abilities(cfg, engine)
-                progress.note(f"asking by {name}")
                 ended = await _Candidate(config, asked, cfg, layout, store, engine, progress).ended()
             except UsageError as problem:
                 unable.append(f"{name}: {problem}")
@@ -192,14 +205,14 @@ class _Candidate:
         )
         start = time.monotonic()
         pairs = list(self.asked.pairs)
-        labels = await self._label(run, pairs)
+        labels = await self._label(run, pairs, "pairs")
         # What the pairs cost, not their copies: that is what labelling more of them will.
         requests, seconds = run.asked + run.reused, self._seconds(run.asked, time.monotonic() - start)
         problems, self.reasons = self.reasons, []
         different = [pair for pair in pairs if pair.a != pair.b][:COPIES]
         neutral = list(neutral_copies(different))
-        of_neutral = await self._label(run, neutral)
-        of_swapped = await self._label(run, list(swapped_copies(different)))
+        of_neutral = await self._label(run, neutral, "neutral copies")
+        of_swapped = await self._label(run, list(swapped_copies(different)), "pairs in the other order")
         copies = [Copied(kind=NEUTRAL, p_a=row.label.p_a, expected=0.5) for row in of_neutral.values()]
         copies += [
             Copied(kind=SWAPPED, p_a=row.label.p_a, expected=1.0 - labels[name].label.p_a)
@@ -222,11 +235,12 @@ class _Candidate:
             seconds=seconds,
         )
 
-    async def _label(self, run: StageRun, pairs: Sequence[Comparison]) -> dict[str, LabelledPair]:
-        """Labels by pair, in the order given; why a pair has none goes to `reasons`."""
+    async def _label(self, run: StageRun, pairs: Sequence[Comparison], what: str) -> dict[str, LabelledPair]:
+        """Labels by pair, in the order given, shown as `what`; why a pair has none goes to `reasons`."""
+        run.shown = f"{named(self.cfg.method, self.layout)}: {what}"
         work = stage_spec("label").work
         found: dict[str, LabelledPair] = {}
-        self.progress.start("label", len(pairs), 0)
+        self.progress.start(run.shown, len(pairs), 0)
 
         async def one(pair: Comparison) -> None:
             try:
@@ -237,10 +251,10 @@ class _Candidate:
             except (Abstain, RowError) as problem:
                 status = "abstain" if isinstance(problem, Abstain) else "failed"
                 self.reasons.append((status, str(problem)))
-            self.progress.advance("label", status)
+            self.progress.advance(run.shown, status)
 
         await run_jobs(pairs, one, max(1, self.config.engine.in_flight // 2))
-        self.progress.finish("label")
+        self.progress.finish(run.shown)
         return {pair.id: found[pair.id] for pair in pairs if pair.id in found}
 
     def _seconds(self, asked: int, seconds: float) -> float:

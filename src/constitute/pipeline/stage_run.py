@@ -104,7 +104,7 @@ class StageRun:
     """One stage at work: its engine and store, the questions on their way, and how its rows ended so far.
 
     `resumed` rows had ended before; `asked` and `reused` count questions. With `retry`, failed rows are
-    tried again.
+    tried again. `shown` is the name under which tokens are counted where progress does not show the stage's.
     """
 
     stage: str
@@ -115,6 +115,7 @@ class StageRun:
     keep_truncated: bool = False
     retry: bool = False
     version: int = 1
+    shown: str = ""
     asked: int = 0
     reused: int = 0
     ended: Counter[str] = field(default_factory=Counter)
@@ -203,7 +204,7 @@ class Sampler:
         async def ask() -> tuple[dict[str, Any], str]:
             completion = await run.engine.generate(request)
             _sound(logprob_flaw(completion.logprobs))
-            run.progress.tokens(run.stage, len(completion.token_ids))
+            run.progress.tokens(run.shown or run.stage, len(completion.token_ids))
             return completion.model_dump(mode="json"), refused(completion)
 
         def refused(completion: Completion) -> str:
