@@ -322,7 +322,8 @@ def test_pairs_without_a_preference_are_told_of_before_anything_is_asked(run, go
     assert first == {
         "event": "note",
         "text": "warning: none of the 5 pairs says which answer people prefer, so nothing will say how good "
-        "the judge is; give --pairs whose rows hold chosen and rejected, or a, b and human (a, b, tie or P(a))",
+        "the judge is; give --pairs whose rows hold chosen and rejected, or a, b and human (a, b, tie or "
+        "P(a))",
     }
     _, out, _ = run(f"{good} --pairs pairs.jsonl --methods choice --layouts shared --json --run other")
     assert "nothing will say" not in out
