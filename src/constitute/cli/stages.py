@@ -187,12 +187,21 @@ def _run(
                 config, [stage], prompts=prompts, pairs=pairs, progress=progress, retry=retry
             )[stage]
         except EngineError as problem:
-            again = shlex.join(["constitute", *sys.argv[1:]])
-            raise EngineError(f"{problem}; every answer so far is kept, continue with: {again}") from problem
+            raise EngineError(f"{problem}{_going_on(config)}") from problem
     found = _print_result(config, counts, as_json)
     if found is not None:
         raise GateFailed(found.sentence)
     return ExitCode.ROWS_FAILED if counts.failed else ExitCode.OK
+
+
+def _going_on(config: RunConfig) -> str:
+    """How to go on where the model is gone; nothing where no answer was kept yet."""
+    from constitute.store import Store
+
+    with Store.open(config.run, readonly=True) as store:
+        if store.empty():
+            return ""
+    return f"; every answer so far is kept, continue with: {shlex.join(['constitute', *sys.argv[1:]])}"
 
 
 def _note_bad(progress: Progress, bad: list[Any], name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import click
@@ -59,21 +60,26 @@ def status(run_dir: Path, as_json: bool) -> None:
 
 
 @options.command()
-@click.argument("row_id", metavar="ID")
+@click.argument("row_id", metavar="[ID]", required=False)
 @options.compose(options.run_dir, options.as_json, options.debug)
-def show(row_id: str, run_dir: Path, as_json: bool) -> None:
+def show(row_id: str | None, run_dir: Path, as_json: bool) -> None:
     """Print one row's whole chain: prompt, response, critiques, revisions, label.
 
-    ID is a prompt's, a response's or a pair's id, or the beginning of one.
+    ID is a prompt's, a response's or a pair's id, or the beginning of one; without it, the first ids are
+    listed by stage and by how their rows ended.
 
     \b
     Examples:
+      constitute show
       constitute show p1
       constitute show p1/0 --run my-run --json
     """
     from constitute.cli.text import chain_text
     from constitute.store import Store, chain_of
 
+    if row_id is None:
+        _list_ids(run_dir, as_json)
+        return
     with Store.open(run_dir, readonly=True) as store:
         rows = chain_of(store, row_id)
         if as_json:
@@ -83,3 +89,19 @@ def show(row_id: str, run_dir: Path, as_json: bool) -> None:
                 click.echo(json.dumps(line))
             return
     click.echo(chain_text(rows))
+
+
+def _list_ids(run_dir: Path, as_json: bool) -> None:
+    """Print the first ids of each stage and outcome."""
+    from constitute.cli.text import say, table
+    from constitute.store import Store, first_ids
+
+    with Store.open(run_dir, readonly=True) as store:
+        found = first_ids(store)
+    if as_json:
+        for stage, status, rows, ids in found:
+            click.echo(json.dumps({"stage": stage, "status": status, "rows": rows, "first": ids}))
+        return
+    listed = [(stage, status, rows, ", ".join(ids)) for stage, status, rows, ids in found]
+    click.echo(table(("stage", "status", "rows", "first ids"), listed))
+    say(f"next: constitute show ID --run {shlex.quote(str(run_dir))}")

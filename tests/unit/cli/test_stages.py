@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
+import random
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,7 @@ from constitute.cli.main import cli
 from constitute.cli.text import table
 from constitute.constitution.write import to_yaml
 from constitute.engines import ENGINES
+from constitute.errors import EngineError
 from constitute.text import grouped_reasons, harmless
 from constitute.types import Choice
 
@@ -210,6 +214,52 @@ def test_agreement_with_people_is_told(run) -> None:  # type: ignore[no-untyped-
     assert "agrees with people" in Path("run/report.html").read_text()
 
 
+def test_show_without_an_id_lists_the_first_of_each_stage_and_outcome(run) -> None:  # type: ignore[no-untyped-def]
+    run(f"generate {FAKE} --prompts p.jsonl -n 2")
+    run("revise --constitution c.yaml --limit 3")
+    code, out, err = run("show")
+    assert code == 0 and err == "next: constitute show ID --run run\n"
+    assert [line.split() for line in out.splitlines()] == [
+        ["stage", "status", "rows", "first", "ids"],
+        ["generate", "ok", "8", "p0/0,", "p0/1,", "p1/0,", "p1/1,", "p2/0"],
+        ["revise", "ok", "6", "p0/0,", "p0/1,", "p1/0,", "p1/1,", "p2/0"],
+    ]
+    _, out, _ = run("show --json")
+    assert json.loads(out.splitlines()[-1]) == {
+        "stage": "revise",
+        "status": "ok",
+        "rows": 6,
+        "first": ["p0/0", "p0/1", "p1/0", "p1/1", "p2/0"],
+    }
+    for shown in json.loads(out.splitlines()[0])["first"]:
+        assert run(f"show {shown}")[0] == 0
+
+
+def test_a_report_makes_no_folder_from_a_slip_of_the_pen(run) -> None:  # type: ignore[no-untyped-def]
+    run(f"generate {FAKE} --prompts p.jsonl")
+    code, _, err = run("report -o nowhere/r.html")
+    assert (code, Path("nowhere").exists()) == (2, False)
+    assert "no such folder: nowhere; make it, or give --output another file" in err
+    assert run("report -o r.html")[0] == 0 and Path("r.html").is_file()
+    page = Path("r.html").read_text()
+    assert "Why is under" not in page
+
+
+def test_a_stopped_server_has_nothing_to_continue(run, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    @contextmanager
+    def running(wanted, say):  # type: ignore[no-untyped-def]
+        yield None
+
+    def wait(child, log):  # type: ignore[no-untyped-def]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("constitute.engines.server.running", running)
+    monkeypatch.setattr("constitute.engines.server.wait", wait)
+    code, out, err = run("serve m --port 8123")
+    assert (code, out) == (130, "http://127.0.0.1:8123\n")
+    assert err.splitlines()[-1] == "constitute: the server at http://127.0.0.1:8123 is stopped"
+
+
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
@@ -223,7 +273,13 @@ def test_agreement_with_people_is_told(run) -> None:  # type: ignore[no-untyped-
             "no such configuration file: absent.yaml",
         ),
         (f"generate {FAKE} --prompts p.jsonl --set generate.m=1", "unknown key 'm' in generate"),
-        (f"generate {FAKE} --prompts p.jsonl --run c.yaml", "c.yaml"),
+        (f"generate {FAKE} --prompts p.jsonl --run c.yaml", "c.yaml is a file; give a folder"),
+        (f"generate {FAKE} --prompts p.jsonl --run /dev/null/x", "/dev/null is a file; give a folder"),
+        (f"judge {FAKE} --constitution assistant --run c.yaml", "c.yaml is a file; give a folder"),
+        ("status --run c.yaml/x", "c.yaml is a file; give a folder"),
+        (f"generate {FAKE} --prompts binary.jsonl", "binary.jsonl is not a text file; give JSON lines"),
+        (f"label {FAKE} --constitution c.yaml --pairs binary.txt.gz", "binary.txt.gz is not a text file"),
+        ("evals run --model m binary.jsonl", "binary.jsonl is not a text file"),
         (f"revise {FAKE} --constitution c.yaml", "no run in run"),
         (f"revise {FAKE} --constitution absent.yaml", "absent.yaml"),
         ("status", "no run in run"),
@@ -231,6 +287,9 @@ def test_agreement_with_people_is_told(run) -> None:  # type: ignore[no-untyped-
     ],
 )
 def test_bad_input_is_one_sentence_and_2(run, line: str, sentence: str) -> None:  # type: ignore[no-untyped-def]
+    noise = random.Random(0).randbytes(3000)
+    Path("binary.jsonl").write_bytes(noise)
+    Path("binary.txt.gz").write_bytes(gzip.compress(noise))
     Path("empty.jsonl").write_text("")
     Path("broken.jsonl").write_text('{"prompt": "a"}\n{"prompt": \n')
     code, out, err = run(line)
@@ -251,11 +310,35 @@ def test_another_configuration_is_refused_with_what_differs(run) -> None:  # typ
     assert code == 2 and "seed was 0, now 3" in err and "--run NEW" in err
 
 
-def test_a_dead_engine_gives_5_and_the_command_to_go_on(run) -> None:  # type: ignore[no-untyped-def]
+class Dying(ScriptedEngine):
+    """Answers twice."""
+
+    def __init__(self, model, config) -> None:  # type: ignore[no-untyped-def]
+        super().__init__(model)
+        self.left = 2
+
+    async def generate(self, request):  # type: ignore[no-untyped-def]
+        if not self.left:
+            raise EngineError("gone")
+        self.left -= 1
+        return await super().generate(request)
+
+
+def test_a_dead_engine_gives_5_and_the_command_to_go_on(run, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     line = "generate --model http://127.0.0.1:9 --prompts p.jsonl"
     code, _, err = run(f"{line} --set engine.retries=0")
     assert code == 5 and "127.0.0.1:9" in err
-    assert f"continue with: constitute {line} --set engine.retries=0" in err.splitlines()[-1]
+    # Nothing was answered yet, so nothing is kept.
+    assert err.splitlines()[-1].endswith("start one with `constitute serve` or check the URL")
+    module = type(sys)("dying")
+    module.Dying = Dying
+    monkeypatch.setitem(sys.modules, "dying", module)
+    monkeypatch.setitem(ENGINES, "dying", "dying:Dying")
+    line = "generate --model m --set engine.kind=dying --set engine.in_flight=1 --prompts p.jsonl"
+    code, _, err = run(f"{line} --run half")
+    assert code == 5
+    said = f"constitute: gone; every answer so far is kept, continue with: constitute {line} --run half"
+    assert err.splitlines()[-1] == said
 
 
 def test_nothing_a_terminal_acts_on_is_shown() -> None:
