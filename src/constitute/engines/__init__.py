@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from constitute.errors import UsageError
 from constitute.registry import nearest
+from constitute.urls import is_url
 
 if TYPE_CHECKING:
     from constitute.config import EngineConfig
@@ -26,11 +27,6 @@ ENGINES: dict[str, str] = {
     "transformers": "constitute.engines.transformers:TransformersEngine",
     "fake": "constitute.engines.fake:FakeEngine",
 }
-
-
-def is_url(model: str) -> bool:
-    """Whether `model` names a server rather than weights."""
-    return model.startswith(("http://", "https://"))
 
 
 def check_kind(kind: str) -> None:

@@ -20,6 +20,7 @@ from constitute.progress import Progress, first_process
 from constitute.stages.generate import conversation
 from constitute.store.manifest import CONFIG_FILE, save_config
 from constitute.types import Prompt, Request
+from constitute.urls import is_url
 
 # What a training folder keeps of rendering beside its recipe.
 _RENDERING = "rendering.json"
@@ -28,7 +29,7 @@ _RENDERING = "rendering.json"
 def trainable_model(config: RunConfig) -> str:
     """The model of the configuration as a folder or Hub name; raises `UsageError` for a server or none."""
     model = named_model(config.model)
-    if model.startswith(("http://", "https://")):
+    if is_url(model):
         raise UsageError(f"{model} is a server; training needs weights: a local folder or a Hub name")
     return model_path(model)
 
