@@ -137,7 +137,7 @@ async def _compare(
 ) -> Comparing:
     measured: list[JudgeFigures] = []
     unable: list[str] = []
-    async with use_engine(config.model, config.engine, given) as engine:
+    async with use_engine(config.model, config.engine, progress, given) as engine:
         save_config(config.run, config)
         for method, layout in tried:
             cfg = config.label.model_copy(update={"method": method, **({"layout": layout} if layout else {})})
