@@ -95,8 +95,8 @@ def test_the_bound_address_is_answered():
             "Loading weights took 1.38 seconds",
         ),
         (
-            "(EngineCore pid=7) INFO 11-26 14:11:49 [core.py:129] Initializing a V1 LLM engine (v0.31.0) with "
-            "config: model='m'",
+            "(EngineCore pid=7) INFO 11-26 14:11:49 [core.py:129] Initializing a V1 LLM engine "
+            "(v0.31.0) with config: model='m'",
             "Initializing a V1 LLM engine (v0.31.0)",
         ),
         (
