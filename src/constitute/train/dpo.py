@@ -121,9 +121,9 @@ def train_dpo(
     # Each of several processes is given its device here, before a model is placed.
     team = gather_team()
     start = time.perf_counter()
-    tokenizer = load_tokenizer(model)
-    check_trainable(tokenizer, model)
     with progress.waiting(f"loading {model}"):
+        tokenizer = load_tokenizer(model)
+        check_trainable(tokenizer, model)
         actor = _actor(model, config, seed, team)
     renderer = Renderer(tokenizer, model, turn_ends(model, tokenizer), rendering)
     with progress.waiting(f"tokenising {len(pairs)} pairs"):

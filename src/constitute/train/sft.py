@@ -101,11 +101,12 @@ def train_sft(
     done = finished(out, made_by)
     if done is not None:
         return done
-    _compat.quiet()
     start = time.perf_counter()
-    tokenizer = load_tokenizer(model)
-    check_trainable(tokenizer, model)
-    renderer = Renderer(tokenizer, model, turn_ends(model, tokenizer), rendering)
+    with progress.waiting("loading the tokenizer"):
+        _compat.quiet()
+        tokenizer = load_tokenizer(model)
+        check_trainable(tokenizer, model)
+        renderer = Renderer(tokenizer, model, turn_ends(model, tokenizer), rendering)
     with progress.waiting(f"tokenising {len(conversations)} conversations"):
         own, too_long = _fitting(conversations, None, renderer, config.max_length)
     if not own:

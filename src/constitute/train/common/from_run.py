@@ -47,8 +47,9 @@ def policy_of(config: RunConfig, given: str | None) -> str:
         return str(tuned)
     if unfinished(tuned):
         raise UsageError(
-            f"the fine-tuning in {tuned} is not finished (checkpoints, no model); finish it with `constitute "
-            f"train sft --run {shlex.quote(str(config.run))}`, or name the model to start from with --model"
+            f"the fine-tuning in {tuned} is not finished (checkpoints, no model); finish it with the "
+            f"command that began it, `constitute train sft --run {shlex.quote(str(config.run))}` with its "
+            "options, or name the model to start from with --model"
             + (f", such as --model {config.model}" if config.model else "")
         )
     return trainable_model(config)

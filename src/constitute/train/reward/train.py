@@ -136,10 +136,10 @@ def train_reward(
     # Each of several processes is given its device here, before a model is placed.
     team = gather_team()
     start = time.perf_counter()
-    tokenizer = load_tokenizer(model)
-    check_trainable(tokenizer, model)
-    pad_id = pad_of(tokenizer, model)
     with progress.waiting(f"loading {model}"):
+        tokenizer = load_tokenizer(model)
+        check_trainable(tokenizer, model)
+        pad_id = pad_of(tokenizer, model)
         network, head = _network(model, tokenizer, config.heads, seed)
         _place(team, network, head)
     renderer = Renderer(tokenizer, model, turn_ends(model, tokenizer), rendering)

@@ -164,7 +164,8 @@ def _own(config: RunConfig) -> RewardPart:
         raise UsageError(f"no reward model in {folder}; run `constitute train reward` first or give --reward")
     if unfinished(Path(folder)):
         raise UsageError(
-            f"the training in {folder} is not finished (checkpoints, no model); finish it with `constitute "
-            f"train reward --run {shlex.quote(str(config.run))}`, or name another reward with --reward"
+            f"the training in {folder} is not finished (checkpoints, no model); finish it with the "
+            f"command that began it, `constitute train reward --run {shlex.quote(str(config.run))}` with its "
+            "options, or name another reward with --reward"
         )
     return RewardPart("reward", folder, identity=model_identity(folder))

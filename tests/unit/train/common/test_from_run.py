@@ -94,8 +94,8 @@ def test_a_fine_tuning_that_stopped_is_refused_with_both_ways_on(tmp_path):
     (tuned / "checkpoints").mkdir(parents=True)
     with pytest.raises(
         UsageError,
-        match=r"sft is not finished .* `constitute train sft --run '.*my run'`, or name the model to start "
-        r"from with --model, such as --model pocket$",
+        match=r"sft is not finished .* `constitute train sft --run '.*my run'` with its options, or name "
+        r"the model to start from with --model, such as --model pocket$",
     ):
         policy_of(config, None)
     assert policy_of(config, "other") == "other"
