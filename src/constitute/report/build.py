@@ -61,6 +61,12 @@ class Report:
         """What was measured of the policies."""
         return list(dict.fromkeys(axis for figures in self.policies.values() for axis in figures))
 
+    @property
+    def verdicts(self) -> list[str]:
+        """What the run found wrong with its labels and trainings, to be read before any figure."""
+        labels = [self.labels.verdict.sentence] if self.labels and self.labels.verdict else []
+        return labels + [one.verdict for one, _, _ in self.training if one.verdict]
+
 
 def write_report(run_dir: Path, out: Path | None = None, rows: int = 24) -> Path:
     """Write the report of a run, to `run_dir/report.html` unless `out` is given; returns its path.

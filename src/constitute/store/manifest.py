@@ -40,6 +40,7 @@ def claim(store: Store, stage: str, settings: Mapping[str, Any]) -> None:
     """
     if not goes_on(store, stage, settings):
         store.put_meta(_noted(stage), dict(settings))
+    _created(store)
 
 
 def goes_on(store: Store, stage: str, settings: Mapping[str, Any]) -> bool:
@@ -105,14 +106,10 @@ def write_manifest(store: Store, config: RunConfig, constitution: Constitution |
 
     The manifest holds the constitution itself, so that no reader depends on its file.
     """
-    created = store.meta("created")
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    if created is None:
-        created = now
-        store.put_meta("created", created)
     manifest = {
         "constitute": __version__,
-        "created": created,
+        "created": _created(store),
         "updated": now,
         "seed": config.seed,
         "config": _anchored(config, store.folder).model_dump(mode="json"),
@@ -124,6 +121,16 @@ def write_manifest(store: Store, config: RunConfig, constitution: Constitution |
         "versions": versions(),
     }
     return write_json(store.folder / MANIFEST_FILE, manifest)
+
+
+def _created(store: Store) -> str:
+    """When the run began: noted once, at its first stage."""
+    found = store.meta("created")
+    if isinstance(found, str):
+        return found
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    store.put_meta("created", now)
+    return now
 
 
 def kept_constitution(manifest: Mapping[str, Any]) -> Constitution | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from difflib import SequenceMatcher
+
 import pytest
 from click.testing import CliRunner
 
@@ -54,6 +56,10 @@ def test_nothing_is_overwritten(project):
     assert (project / "run.yaml").read_text() == "mine" and not (project / "prompts.jsonl").exists()
 
 
+def nearness(a, b):
+    return SequenceMatcher(None, a.lower(), b.lower(), autojunk=False).ratio()
+
+
 @pytest.mark.parametrize("template", template_names())
 def test_every_template_starts_a_project_that_reads_whole(template, tmp_path):
     done = CliRunner().invoke(init, [str(tmp_path / "p"), "--template", template])
@@ -65,7 +71,10 @@ def test_every_template_starts_a_project_that_reads_whole(template, tmp_path):
     asked = {prompt.messages[-1].content for prompt in prompts}
     assert (len(asked), bad) == (len(prompts), [])
     assert len(asked) >= 24
-    assert not asked & {example.prompt for p in constitution.principles for example in p.examples}
+    shown = {example.prompt for p in constitution.principles for example in p.examples}
+    assert not asked & shown
+    if template != "pocket":  # whose world is too small for prompts that differ much
+        assert [(a, b) for a in asked for b in shown if nearness(a, b) > 0.7] == []
 
 
 def test_another_model_gets_the_values_of_a_gpu_and_its_name_as_it_is(tmp_path):

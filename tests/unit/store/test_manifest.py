@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import shlex
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ from constitute.report.read import read_run
 from constitute.store import Store
 from constitute.store.manifest import claim, kept_constitution, save_config, versions, write_manifest
 from constitute.templates import template_hash
-from constitute.types import Outcome
+from constitute.types import Completion, Outcome, Request
 
 
 @pytest.fixture
@@ -52,6 +53,24 @@ def test_the_manifest_says_what_made_the_rows(tmp_path: Path, sets: list[str]) -
     assert saved.engine.date == date.today().isoformat()
     undated = saved.engine.model_copy(update={"date": None})
     assert saved.model_copy(update={"engine": undated}) == config
+
+
+def test_a_run_is_as_old_as_its_first_stage(tmp_path: Path, sets: list[str]) -> None:
+    class Slow(ScriptedEngine):
+        """Notes when it is first asked."""
+
+        first = ""
+
+        async def generate(self, request: Request) -> Completion:
+            self.first = self.first or datetime.now(UTC).isoformat(timespec="seconds")
+            await asyncio.sleep(0.6)
+            return await super().generate(request)
+
+    engine = Slow()
+    config = load_config(None, [*sets, "engine.in_flight=1"])
+    run_stages(config, ["generate"], prompts=[prompt("a"), prompt("b")], engine=engine)
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert manifest["created"] <= engine.first < manifest["updated"]
 
 
 def test_a_refused_configuration_leaves_the_run_as_it_was(tmp_path: Path, sets: list[str]) -> None:
