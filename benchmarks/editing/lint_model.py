@@ -1,6 +1,6 @@
 """Whether the model's lint finds planted faults of a constitution, and nothing else.
 
-    python -m benchmarks.editing.lint_model [--model pocket] [--kind auto] [--seeds N] [--pairs N]
+    python -m benchmarks.editing.lint_model [--model pocket] [--kind auto] [--seeds N] [--first N] [--pairs N]
     python -m benchmarks.editing.lint_model --model reader
 
 `reader` is no model: it reads every wording by pocket's grammar and votes with noise, so that what is left
@@ -41,6 +41,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--model", default="pocket")
     parser.add_argument("--kind", default="auto", help="engine.kind")
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--pairs", type=int, default=32)
     given = parser.parse_args(arguments)
     from benchmarks.editing.reader import Reader
@@ -50,19 +51,19 @@ def main(arguments: Sequence[str]) -> None:
     if given.model != "reader":
         engine = open_engine(given.model, EngineConfig(kind=given.kind))
     try:
-        asyncio.run(measure(engine, given.seeds, given.pairs))
+        asyncio.run(measure(engine, range(given.first, given.first + given.seeds), given.pairs))
     finally:
         asyncio.run(engine.close())
 
 
-async def measure(engine: Any, seeds: int, n: int) -> None:
+async def measure(engine: Any, seeds: range, n: int) -> None:
     """Lint a planted and a plain constitution a seed with an open engine, and print the counts."""
     from constitute.editing.lint.model import lint_model
     from constitute.store import Store
 
     counts: Counter[str] = Counter()
     config = RunConfig(limit=n, label=LabelConfig(principles="all"))
-    for seed in range(seeds):
+    for seed in seeds:
         rng = random.Random(f"lint/{seed}")
         pairs, truth = draw_pairs(rng, n)
         if hasattr(engine, "learn"):
@@ -74,7 +75,7 @@ async def measure(engine: Any, seeds: int, n: int) -> None:
                 counts += tally(kind, constitution, linted.findings, meanings, truth)
                 counts[f"{kind} asked"] += linted.asked
         print(f"seed {seed} done", file=sys.stderr, flush=True)
-    show(counts, seeds, n)
+    show(counts, len(seeds), n)
 
 
 def tally(

@@ -32,6 +32,7 @@ from constitute.train.ppo.start import run_ppo
 from constitute.train.reward.train import run_reward
 from constitute.train.sft import run_sft
 from constitute.types import Prompt
+from constitute.urls import is_url
 
 Figures = dict[str, Any]
 
@@ -134,7 +135,7 @@ def _check(config: RunConfig, prompts_given: bool) -> None:
     for key, value in wanted.items():
         if value is None:
             raise UsageError(f"the configuration names no {key}; add a line `{key}: ...` or give --{key}")
-    if str(config.model).startswith(("http://", "https://")):
+    if is_url(str(config.model)):
         raise UsageError(
             f"the loop trains {config.model}, which is a server; set model to a local folder or Hub name, "
             "or run the data stages against the server one by one"

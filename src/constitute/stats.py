@@ -190,6 +190,15 @@ def share_of(count: int, n: int) -> Estimate:
     return Estimate(value=count / n, low=low, high=high, n=n)
 
 
+def correlation_of(r: float, n: int, level: float = 0.95) -> Estimate:
+    """A correlation r of n points with its interval by Fisher's z (Fisher 1921); -1 to 1 below 4 points."""
+    if n < 4:
+        return Estimate(value=r, low=-1.0, high=1.0, n=n)
+    centre = math.atanh(max(-1 + 1e-12, min(1 - 1e-12, r)))
+    half = NormalDist().inv_cdf((1 + level) / 2) / math.sqrt(n - 3)
+    return Estimate(value=r, low=math.tanh(centre - half), high=math.tanh(centre + half), n=n)
+
+
 def mean_of(values: Sequence[float], seed: int | str = 0, resamples: int = 2000) -> Estimate:
     """The mean with its bootstrap interval, the same for the same values and `seed`."""
     if not values:

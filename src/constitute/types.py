@@ -295,10 +295,17 @@ class PrincipleVote(Record):
 
 
 class PreferenceLabel(Record):
-    """A soft preference: P(A) over all votes, weighted by the principles' weights."""
+    """A soft preference: P(A), made of the votes by `rule`.
+
+    `decided_by` are the principles whose votes P(A) was made of, empty in rows written before there were
+    rules, where all of them were. `level` is the level that decided, "" where no level did.
+    """
 
     p_a: float = Field(ge=0.0, le=1.0)
     votes: tuple[PrincipleVote, ...] = Field(min_length=1)
+    rule: str = "mean"
+    level: str = ""
+    decided_by: tuple[str, ...] = ()
 
     @property
     def mass(self) -> float | None:

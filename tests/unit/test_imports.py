@@ -22,6 +22,7 @@ GROUND = {
     "packaged",
     "templates",
     "strict_yaml",
+    "urls",
     "hh",
     "blocking",
     "registry",

@@ -13,7 +13,7 @@ import click
 
 from constitute.stages.card import LabelCard
 from constitute.text import harmless
-from constitute.types import LabelledPair, Outcome, Response
+from constitute.types import LabelledPair, Outcome, PreferenceLabel, Response
 
 _FIGURES = ("p_a", "margin", "flip_rate", "p_first", "mass", "least_mass")
 
@@ -78,6 +78,7 @@ def card_text(card: LabelCard) -> str:
         ("P(A), mean", f"{figure['p_a']} over {card.pairs} pairs"),
         ("|2 P(A) - 1|, mean", f"{figure['margin']}"),
         *_order(card, figure),
+        *((f"made by {each.by}", each.share.text()) for each in card.decided),
         ("no label", f"{card.abstained} abstained, {card.failed} failed"),
         ("the longer answer wins", _longer(card)),
         *_agreement(card),
@@ -158,7 +159,15 @@ def _label(row: LabelledPair) -> list[str]:
     votes: list[tuple[Any, ...]] = [
         (v.principle_id, v.weight, v.p_ab, v.p_ba, v.p_a, v.mass_ab, v.mass_ba) for v in row.label.votes
     ]
-    return [*parts, table(head, votes), f"P(A) = {row.label.p_a:.3f}"]
+    return [*parts, table(head, votes), f"P(A) = {row.label.p_a:.3f}{_ruled(row.label)}"]
+
+
+def _ruled(label: PreferenceLabel) -> str:
+    """What decided, where it was not the mean of all votes."""
+    if label.rule == "mean":
+        return ""
+    level = f", level {label.level}" if label.level else ""
+    return f" by the rule {label.rule}{level}: {', '.join(label.decided_by)}"
 
 
 def _turn(name: str, text: str) -> str:

@@ -83,6 +83,11 @@ class LabelConfig(Record):
     pairs: Literal["samples", "revision", "both"] = "samples"
     principles: Literal["one", "all"] | Annotated[int, Field(ge=1)] = "one"
     layout: Literal["shared", "paper"] = "shared"
+    rule: str = Field(default="mean", description="how votes become a label, a name in RULES")
+    # The margin from which `constitution attribute` calls a vote confident: |2 P(A) - 1| of 0.2.
+    threshold: float = Field(
+        default=0.1, ge=0, le=0.5, description="priority: how far from 0.5 the mean of a level decides"
+    )
     method: str = Field(default="choice", description="how a vote is taken, a name in LABEL_METHODS")
     votes: Literal["logprobs", "sampled"] = Field(
         default="logprobs", description="sampled counts answers, for a judge without log-probabilities"
@@ -135,6 +140,9 @@ class ExportConfig(Record):
     revisions: Literal["last", "all", "best", "none"] = "last"
     """Which answers SFT rows imitate: the last revision, every revision, the one of the response and
     the last revision that the run's labels prefer, or the response."""
+
+    preambles: Literal["leave_out", "keep"] = "leave_out"
+    """Revisions that open with talk about themselves, such as "Here is the revised reply:", in SFT rows."""
 
     @field_validator("format")
     @classmethod

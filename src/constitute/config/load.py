@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from constitute.config.run import RunConfig
 from constitute.errors import UsageError
 from constitute.strict_yaml import MAX_DEPTH, Node, parse_yaml, read_bytes, read_yaml, shorten
+from constitute.urls import is_url, usable
 
 # Names of files and models that mean something relative to the file they are written in.
 _BESIDE_THE_FILE = ("model", "judge", "constitution", "prompts")
@@ -42,9 +43,14 @@ def load_config(
         places[keys] = f"--set {shorten(text)}"
         _assign(data, keys, value, places[keys])
     try:
-        return RunConfig.model_validate(data)
+        config = RunConfig.model_validate(data)
     except ValidationError as problem:
         raise UsageError(_explain(problem, places, path)) from None
+    # It is written into the run directory, whichever of its servers a command asks.
+    for name in (config.model, config.judge, config.engine.rollout_url, *config.engine.endpoints):
+        if name is not None and is_url(name):
+            usable(name)
+    return config
 
 
 def load_for_run(

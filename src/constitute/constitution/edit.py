@@ -26,7 +26,7 @@ from constitute.files import atomic
 from constitute.strict_yaml import CONTROL, MAX_BYTES, read_bytes, resolve, shorten
 from constitute.types import Constitution, Principle
 
-KEYS = ("text", *FORMS, "weight")
+KEYS = ("text", *FORMS, "weight", "priority")
 _BOM = "\ufeff"
 _BY_HAND = "this file is laid out in a way that cannot be edited safely; edit it by hand"
 
@@ -42,6 +42,8 @@ def set_value(data: bytes, principle_id: str, key: str, value: str) -> bytes:
     _known(principle_id, ids, "principle")
     _known(key, KEYS, "key")
     value = _checked(key, value)
+    if key == "priority":
+        _known(value, level_names(before), "level")
     file, at = _File(data), ids.index(principle_id)
     written = file.root["principles"][at]
     gone = str(written.get(key, ""))

@@ -23,6 +23,15 @@ def levels(constitution: Constitution) -> dict[str, int]:
     return {p.id: names.index(p.priority) if p.priority else len(names) - 1 for p in constitution.principles}
 
 
+def by_level(constitution: Constitution) -> tuple[tuple[str, frozenset[str]], ...]:
+    """Each level's name with the ids of the principles on it, the highest first; a level may be empty."""
+    level = levels(constitution)
+    return tuple(
+        (name, frozenset(each for each, at in level.items() if at == place))
+        for place, name in enumerate(level_names(constitution))
+    )
+
+
 def merge_levels(lists: Sequence[Sequence[str]]) -> tuple[str, ...]:
     """One order of levels that keeps the order of every list; `DataError` where two contradict each other."""
     graph: TopologicalSorter[str] = TopologicalSorter()

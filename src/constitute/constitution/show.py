@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from constitute.constitution.identity import constitution_hash, principle_hash
+from constitute.constitution.priority import by_level
 from constitute.constitution.read import FORMS, read_constitution, read_forms
 from constitute.errors import UsageError
 from constitute.templates import render
@@ -69,6 +70,9 @@ def as_text(constitution: Constitution, rows: Sequence[dict[str, Any]]) -> str:
     blocks = [f"{constitution.name}: {of}, hash {constitution_hash(constitution)[:16]}"]
     if constitution.description:
         blocks.append(constitution.description)
+    if any(principle.priority for principle in constitution.principles):
+        names = [f"{name} ({len(members)})" for name, members in by_level(constitution)]
+        blocks.append(f"levels, the highest first, and how many principles stand on each: {', '.join(names)}")
     blocks += [_block(row) for row in rows]
     return "\n\n".join([*blocks, _totals(rows)])
 
@@ -93,6 +97,7 @@ def _totals(rows: Sequence[dict[str, Any]]) -> str:
 
 def _block(row: dict[str, Any]) -> str:
     about = [f"weight {row['weight']:g}", f"drawn {row['drawn']:.1%}", *(f"tag {tag}" for tag in row["tags"])]
+    about += [f"priority {row['priority']}"] if row["priority"] else []
     about += [f"{len(row['examples'])} examples"] if row["examples"] else []
     lines = [f"{row['id']} ({', '.join(about)})", f"  {_indent(row['text'], 2)}"]
     for form, message in row["reads"].items():

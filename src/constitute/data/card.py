@@ -78,7 +78,9 @@ def _labels(labels: LabelCard | None) -> list[str]:
     found = verdict(labels)
     lines = [] if found is None else ["", f"**Do not train on these labels:** {_code(found.sentence)}"]
     flips = share_of(labels.flips, labels.ordered).text()
-    lines += ["", "## Labels", "", f"- votes that change with the order: {flips}"]
+    lines += ["", "## Labels", ""]
+    lines += [f"- labels made by {_code(each.by)}: {each.share.text()}" for each in labels.decided]
+    lines += [f"- votes that change with the order: {flips}"]
     mass = _ABSENT if labels.mass is None else f"{labels.mass:.3f}"
     lines.append(f"- probability of the two labels together, mean: {mass}")
     lines.append(f"- the longer answer is preferred: {labels.longer.text()}")

@@ -20,6 +20,7 @@ from constitute.data.formats import (
     best_of,
     export_format,
     preference_row,
+    refuse_preambles,
     sft_rows,
 )
 from constitute.errors import DataError, UsageError
@@ -136,10 +137,14 @@ def _rows(store: Store, kind: Kind, config: ExportConfig, outcome: Outcome) -> t
     if kind == "preferences":
         return [preference_row(LabelledPair.model_validate(outcome.data))], None
     response = Response.model_validate(outcome.data)
-    if config.revisions != "best":
-        return sft_rows(response, config.revisions), None
-    which, problem = best_of(response, _label(store, response.id))
-    return sft_rows(response, which), problem
+    which: str = config.revisions
+    problem: str | None = None
+    if which == "best":
+        which, problem = best_of(response, _label(store, response.id))
+    rows = sft_rows(response, which)
+    if config.preambles == "leave_out" and which != "none":
+        refuse_preambles(response, rows)
+    return rows, problem
 
 
 def _label(store: Store, response_id: str) -> LabelledPair | None:

@@ -14,6 +14,7 @@ from itertools import islice
 from typing import IO, Any, Literal
 
 from constitute.config.data import EXPORT_FORMATS
+from constitute.data.preamble import preamble
 from constitute.hh import format_hh
 from constitute.types import LabelledPair, Message, Response
 
@@ -58,6 +59,16 @@ def sft_rows(response: Response, revisions: str) -> list[Row]:
         }
         for identity, text, principles in answers
     ]
+
+
+def refuse_preambles(response: Response, rows: Sequence[Row]) -> None:
+    """Raise `NotExportable` where an SFT row imitates a revision that announces itself.
+
+    Where the response opens in such words as well, the prompt asked for a text that is revised.
+    """
+    said = any(preamble(row["messages"][-1]["content"]) for row in rows)
+    if said and not preamble(response.response):
+        raise NotExportable("a revision that announces itself (export.preambles=keep keeps it)")
 
 
 def best_of(response: Response, label: LabelledPair | None) -> tuple[str, str | None]:

@@ -14,6 +14,9 @@ from constitute.strict_yaml import shorten
 from constitute.types import Message, Prompt
 
 ROLES = ("system", "user", "assistant")
+# OpenAI's name, since its o1, for what other models call a system message.
+_DEVELOPER = "developer"
+_TOOLS = ("tool", "function")
 KEYS = ("prompt", "messages", "chosen")
 
 
@@ -119,9 +122,13 @@ def _messages(value: Any, key: str) -> tuple[Message, ...]:
 
 
 def _message(item: Any, where: str) -> Message:
+    if _is_of_a_tool(item):
+        raise Unusable(f"{where} calls a tool or is a tool's answer; only conversations in text can be used")
     if not isinstance(item, dict) or "role" not in item or "content" not in item:
         raise Unusable(f"{where} must hold role and content, not {shorten(repr(item))}")
     role, content = item["role"], item["content"]
+    if role == _DEVELOPER:
+        role = "system"
     if role not in ROLES:
         raise Unusable(f"{where} has the role {shorten(repr(role))}; known are {', '.join(ROLES)}")
     if loss_weight(item, where) == 1 and role != "assistant":
@@ -143,6 +150,13 @@ def loss_weight(item: dict[str, Any], where: str) -> int | None:
     if isinstance(weight, bool) or weight not in (0, 1):
         raise Unusable(f"{where} has the weight {shorten(repr(weight))}; known are 0 and 1")
     return int(weight)
+
+
+def _is_of_a_tool(item: Any) -> bool:
+    """Whether a message in OpenAI's form calls a tool, in which its content is often missing, or answers."""
+    if not isinstance(item, dict):
+        return False
+    return item.get("role") in _TOOLS or bool(item.get("tool_calls") or item.get("function_call"))
 
 
 def _is_text(part: Any) -> bool:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from constitute.errors import UsageError
 from constitute.progress import Progress, Silent
 from constitute.registry import nearest
+from constitute.urls import is_url
 
 if TYPE_CHECKING:
     from constitute.config import EngineConfig
@@ -30,15 +31,10 @@ ENGINES: dict[str, str] = {
 
 # Kind -> what opening `{model}` does, said before it is done; another kind is just opened.
 OPENING: dict[str, str] = {
-    "vllm": "loading {model} into vLLM (the first answers take half a minute, on a busy machine longer)",
+    "vllm": "loading {model} into vLLM (first answers in half a minute, on a busy machine longer)",
     "openai": "asking {model} what it can do",
-    "transformers": "loading {model} (the first answers take about ten seconds, of a large model longer)",
+    "transformers": "loading {model} (about ten seconds, a large model longer)",
 }
-
-
-def is_url(model: str) -> bool:
-    """Whether `model` names a server rather than weights."""
-    return model.startswith(("http://", "https://"))
 
 
 def check_kind(kind: str) -> None:

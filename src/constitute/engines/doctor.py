@@ -14,11 +14,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from constitute.engines import is_url
 from constitute.engines.tokenizer import pad_lack, unused_token
 from constitute.errors import ConstituteError, UsageError
 from constitute.packaged import model_path
 from constitute.types import Message, Record
+from constitute.urls import is_url
 
 if TYPE_CHECKING:
     from constitute.engines.render import Renderer

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import re
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from constitute.engines.locate import reason_of, require
@@ -16,6 +17,8 @@ log = logging.getLogger(__name__)
 
 # What the Hub calls a repository's newest state.
 _REVISION = "main"
+# Kinds of models whose tokenizers, where they hold more than 100,000 tokens, are Mistral's Tekken.
+_MISTRAL = frozenset({"mistral", "mistral3", "mistral4", "ministral", "ministral3", "pixtral", "voxtral"})
 # Names of tokens that a vocabulary keeps free, the fittest first; any other unused special token comes last.
 _FREE_NAMES = (re.compile(r"pad", re.I), re.compile(r"reserved|unused|extra|control|dummy", re.I))
 # Names of tokens that may end a text, whatever the configuration says.
@@ -28,12 +31,11 @@ def load_tokenizer(path: str, revision: str | None = None) -> Any:
     Raises `UsageError` where there is none or where its files are broken.
     """
     require(path)
-    from transformers import AutoTokenizer
-
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
-        if getattr(tokenizer, "backend_tokenizer", None) is None:
-            tokenizer = _from_tokenizer_json(path, revision)
+        with _unsaid():
+            tokenizer = _loaded(path, revision)
+            if _splits_wrongly(tokenizer, path, revision):
+                tokenizer = _loaded(path, revision, fix_mistral_regex=True)
         return tokenizer
     except Exception as problem:  # the tokenizers library raises a bare Exception for a broken file
         raise UsageError(
@@ -42,14 +44,44 @@ def load_tokenizer(path: str, revision: str | None = None) -> Any:
         ) from problem
 
 
-def _from_tokenizer_json(path: str, revision: str | None) -> Any:
-    """The tokenizer by its tokenizer.json, where its own class, such as mistral-common's, has no such form.
+def _loaded(path: str, revision: str | None, **mended: Any) -> Any:
+    """The tokenizer as its own class, or by its tokenizer.json where that class, such as mistral-common's,
+    has no form of the tokenizers library.
 
-    Raises `OSError` where there is no tokenizer.json.
+    Raises `OSError` where there is no tokenizer.json either.
     """
-    from transformers import PreTrainedTokenizerFast
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    return PreTrainedTokenizerFast.from_pretrained(path, revision=revision or _REVISION)
+    tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False, **mended)
+    if getattr(tokenizer, "backend_tokenizer", None) is not None:
+        return tokenizer
+    return PreTrainedTokenizerFast.from_pretrained(path, revision=revision or _REVISION, **mended)
+
+
+def _splits_wrongly(tokenizer: Any, path: str, revision: str | None) -> bool:
+    """Whether a Mistral tokenizer has the wrong pattern that older versions of transformers wrote.
+
+    transformers finds it in every folder that does not say which version wrote it, so the kind of the model
+    has to be looked at as well (`_patch_mistral_regex` in tokenization_utils_tokenizers.py of 5.17).
+    """
+    if getattr(tokenizer.backend_tokenizer, "fix_mistral_regex", None) is not False:
+        return False
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(path, revision=revision or _REVISION, trust_remote_code=False)
+    return config.model_type in _MISTRAL
+
+
+@contextmanager
+def _unsaid() -> Iterator[None]:
+    """Keep transformers from telling a user to set a flag that is set here."""
+    said = logging.getLogger("transformers.tokenization_utils_tokenizers")
+    before = said.level
+    said.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        said.setLevel(before)
 
 
 def eos_ids(tokenizer: Any, *configs: Any) -> frozenset[int]:

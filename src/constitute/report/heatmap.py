@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from constitute.editing.attribute.figures import Attribution
+from constitute.editing.attribute.figures import LEVELLED, Attribution
 from constitute.files import write_text
 from constitute.report.page import render_page
 from constitute.stats import Estimate
@@ -123,6 +124,7 @@ def sentences(figures: Attribution) -> list[str]:
     nobody = sum(not column.confident for column in figures.columns)
     conflicts = sum(column.conflict for column in figures.columns)
     said.append(f"no confident vote on {nobody} pairs, confident votes both ways on {conflicts}")
+    said += _ruled(figures)
     if figures.undecided:
         said.append(f"no principle decides {figures.undecided} of {pairs} pairs")
     if (subset := figures.subset) is not None:
@@ -132,4 +134,22 @@ def sentences(figures: Attribution) -> list[str]:
             f"{len(subset.members)} of {width} principles ({members}) keep {subset.kept} of {subset.n} "
             f"decisions, a share of {subset.share.text(2)}; {how}"
         )
+    return said
+
+
+def _ruled(figures: Attribution) -> list[str]:
+    """How votes became labels, and what the other rules cannot say."""
+    pairs = len(figures.columns)
+    counts = Counter(column.level for column in figures.columns if column.level)
+    said = [f"labels by the rule {figures.rule}"]
+    if counts:
+        levels = [f"{name} decides {count}" for name, count in counts.most_common()]
+        rest = pairs - sum(counts.values())
+        said[0] += f": of {pairs} pairs {', '.join(levels)}, no level {rest} (the mean of all votes)"
+    if figures.alone == pairs:
+        said.append("each pair has one vote, which is the label under every rule")
+    elif figures.rule != LEVELLED and all(other.rule != LEVELLED for other in figures.others):
+        said.append("the levels of the principles are not known, so the rule priority is not compared")
+    if figures.rule != "mean":
+        said.append("the fewest principles that keep the decisions are found for the rule mean alone")
     return said

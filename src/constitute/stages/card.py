@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from statistics import median
 from typing import TYPE_CHECKING
@@ -38,6 +39,21 @@ class Agreement(Record):
     label_ties: int
 
 
+class Decided(Record):
+    """The labels that a rule and, under `priority`, a level made; `level` is "" where no level decided."""
+
+    rule: str
+    level: str
+    share: Estimate
+
+    @property
+    def by(self) -> str:
+        """Such as `the rule priority, level root`."""
+        if self.level:
+            return f"the rule {self.rule}, level {self.level}"
+        return f"the rule {self.rule}" + (", no level (the mean)" if self.rule == "priority" else "")
+
+
 class LabelCard(Record):
     """Figures over labelled pairs; those over none are None.
 
@@ -51,6 +67,7 @@ class LabelCard(Record):
     flip; `silent` pairs abstained although their answers differ; `thin` ones have a mean mass under
     THIN_MASS; `alike` have the median P(A), `p_median`, up to NOISE. `longer` and
     `longer_human`: how often the longer answer is preferred where lengths differ, by labels and by people.
+    `decided` says by what the labels were made, the most first; its shares add up to 1.
     """
 
     pairs: int
@@ -77,6 +94,7 @@ class LabelCard(Record):
     longer: Estimate
     longer_human: Estimate
     agreement: Agreement | None
+    decided: tuple[Decided, ...] = ()
 
 
 def card_of(store: Store) -> LabelCard:
@@ -101,7 +119,9 @@ def label_card(labelled: Iterable[LabelledPair], abstained: int, failed: int, *,
     longer: list[tuple[bool, float]] = []
     longer_human: list[tuple[bool, float]] = []
     both: list[tuple[float, float]] = []
+    decided: Counter[tuple[str, str]] = Counter()
     for row in labelled:
+        decided[row.label.rule, row.label.level] += 1
         pair, human = row.comparison, row.comparison.human
         if len(pair.a) != len(pair.b):
             longer.append((len(pair.a) > len(pair.b), row.label.p_a))
@@ -147,6 +167,10 @@ def label_card(labelled: Iterable[LabelledPair], abstained: int, failed: int, *,
         p_median=middle,
         longer=same_side(longer),
         longer_human=same_side(longer_human),
+        decided=tuple(
+            Decided(rule=rule, level=level, share=share_of(count, len(p_a)))
+            for (rule, level), count in sorted(decided.items(), key=lambda each: (-each[1], each[0]))
+        ),
         agreement=agreement_of(both) if both else None,
     )
 

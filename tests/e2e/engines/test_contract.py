@@ -298,6 +298,17 @@ async def test_new_weights_answer_at_once_and_exactly(rollout, renderer, model_f
     assert (await rollout.choose(request, LABELS)).logprobs == pytest.approx(before.logprobs, **LOGPROB)
 
 
+def test_the_same_weights_again_and_again_change_no_digit(rollout, model_folder):
+    """What an engine derives from its weights does not drift, push after push."""
+    model = _reference(model_folder)
+    completions = [[20, 21, 22, 23, 24], [25, 26], [27]]
+    rollout.update_weights(_yield_and_spoil(model))
+    first = rollout.score_ids(PROMPTS, completions)
+    for _ in range(20):
+        rollout.update_weights(_yield_and_spoil(model))
+    assert rollout.score_ids(PROMPTS, completions) == first
+
+
 async def test_weights_are_refused_while_requests_are_in_flight(rollout):
     task = asyncio.ensure_future(rollout.generate(ask(temperature=0.0)))
     await asyncio.sleep(0)

@@ -213,6 +213,8 @@ def test_a_byte_order_mark_and_a_name():
         ("plain", "weight", "nan", "weight must be a number"),
         ("plain", "weight", "-1", "weight must be a number"),
         ("plain", "weight", "true", "weight must be a number"),
+        ("plain", "priority", "rot", "no level 'rot'; did you mean 'root'"),
+        ("plain", "priority", " ", "priority would be empty"),
     ],
 )
 def test_refusals(identity, key, value, what):
@@ -280,5 +282,19 @@ def test_every_key_can_be_set_in_a_packaged_file():
     data = find("pocket/harmless", "constitutions", ".yaml").read_bytes()
     first = load_constitution("pocket/harmless").principles[0].id
     for key in KEYS:
-        edited = set_value(data, first, key, "3")
-        assert field(edited, first, key) == (3.0 if key == "weight" else "3")
+        value = "user" if key == "priority" else "3"
+        edited = set_value(data, first, key, value)
+        assert field(edited, first, key) == (3.0 if key == "weight" else value)
+
+
+def test_a_priority_is_set_below_the_weight_and_must_be_a_level_of_the_file():
+    edited = set_value(TIDY, "plain", "priority", "root")
+    assert field(edited, "plain", "priority") == "root"
+    assert re.search(rb"weight: 2[^\n]*\n    priority: root\n", edited)
+    assert set_value(edited, "plain", "priority", "user") == edited.replace(
+        b"priority: root", b"priority: user"
+    )
+    own = b"name: n\npriorities: [must, 'no']\nprinciples:\n- id: a\n  text: b\n"
+    assert set_value(own, "a", "priority", "no") == own + b'  priority: "no"\n'
+    with pytest.raises(UsageError, match="no level 'root'; there are must, no"):
+        set_value(own, "a", "priority", "root")

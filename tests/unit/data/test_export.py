@@ -75,6 +75,36 @@ def test_sft_rows():
         sft_rows(response("p/0", " "), "last")
 
 
+def test_a_revision_that_announces_itself_is_left_out_and_counted(tmp_path):
+    rows = [
+        response("p/0", "Hello."),
+        response("p/1", "Here is the revised reply:\n\nHello."),
+        # The last revision is what is imitated.
+        response("p/2", "Revised reply: Hello.", "Hello!"),
+        # Its first response opens so as well: the prompt asked for a revised text.
+        response("p/3", "Here is a better version:\nOne.").model_copy(
+            update={"response": "Here is a new version:\nTwo."}
+        ),
+    ]
+    with Store.open(tmp_path, create=True) as store:
+        for at, row in enumerate(rows):
+            store.put_outcome(
+                "revise", Outcome(row_id=row.id, position=at, status="ok", data=row.model_dump())
+            )
+    reason = "a revision that announces itself (export.preambles=keep keeps it)"
+    for settings, ids, left_out in (
+        ({}, ["p/0", "p/2", "p/3"], {reason: 1}),
+        ({"revisions": "all"}, ["p/0/r1", "p/3/r1"], {reason: 2}),
+        ({"preambles": "keep"}, ["p/0", "p/1", "p/2", "p/3"], {}),
+    ):
+        (written,) = export_run(tmp_path, ExportConfig(**settings), kinds=["sft"])
+        assert [json.loads(line)["id"] for line in written.path.read_text().splitlines()] == ids
+        assert written.left_out == left_out
+    export_run(tmp_path, ExportConfig(), kinds=["sft"])
+    card = (tmp_path / "export" / "README.md").read_text()
+    assert f"- not exported, ok but {reason}: 1" in card
+
+
 @pytest.mark.parametrize(
     ("p_a", "chosen", "prob", "source"),
     [

@@ -13,6 +13,7 @@ import pytest
 from constitute.engines.doctor import (
     Check,
     can_run,
+    check_bf16,
     check_disk,
     check_engines,
     check_memory,
@@ -72,6 +73,15 @@ def test_the_bf16_probe_survives_illegal_instructions(code, stdout, state, found
     check = judge_bf16(code, stdout, "")
     assert check.state == state
     assert found in check.found
+
+
+def test_nothing_in_the_working_directory_is_run(tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    (tmp_path / "torch.py").write_text("open('ran', 'w').close()")
+    monkeypatch.chdir(tmp_path)
+    check = check_bf16("2.13")
+    assert not (tmp_path / "ran").exists()
+    assert check.name == "bf16" and "AttributeError" not in check.found
 
 
 def test_engines_follow_from_packages():

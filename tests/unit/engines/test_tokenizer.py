@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -93,3 +94,47 @@ def test_a_broken_tokenizer_file_is_one_sentence(tmp_path, content):
         UsageError, match=r"^cannot load the tokenizer of model .*; give a folder with a whole"
     ):
         load_tokenizer(str(tmp_path))
+
+
+# Tekken's pattern as transformers before 5 wrote it, which is that of cl100k.
+WRONG = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+    r"|\s+(?!\S)|\s+"
+)
+
+
+def save_tekken(folder):
+    """More than 100,000 tokens, and merges of "aB" and "12", which Tekken's own pattern keeps apart."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    names = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "aB", "12"]
+    names += [f"unused{number}" for number in range(100_000)]
+    vocab = {name: place for place, name in enumerate(names)}
+    backend = Tokenizer(models.BPE(vocab=vocab, merges=[("a", "B"), ("1", "2")]))
+    split = pre_tokenizers.Split(Regex(WRONG), "isolated")
+    level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.pre_tokenizer = pre_tokenizers.Sequence([split, level])
+    backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens(["<|im_start|>", "<|im_end|>"])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|im_end|>")
+    tokenizer.chat_template = CHATML
+    tokenizer.save_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("config", "pieces"),
+    [
+        ({"model_type": "mistral3", "transformers_version": "4.50.0"}, ["a", "B", "1", "2"]),
+        ({"model_type": "mistral"}, ["a", "B", "1", "2"]),
+        # Written by a version that knows better, and a model of another kind: as the file says.
+        ({"model_type": "mistral3", "transformers_version": "5.1.0"}, ["aB", "12"]),
+        ({"model_type": "llama"}, ["aB", "12"]),
+        ({"model_type": "llama", "transformers_version": "4.50.0"}, ["aB", "12"]),
+    ],
+)
+def test_the_wrong_pattern_of_mistral_tokenizers_is_mended(tmp_path, config, pieces):
+    save_tekken(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    tokenizer = load_tokenizer(str(tmp_path))
+    assert [tokenizer.decode([token]) for token in tokenizer.encode("aB12")] == pieces

@@ -11,8 +11,11 @@ import click
 from constitute.cli import options
 
 if TYPE_CHECKING:
+    from constitute.editing.attribute.figures import Attribution
     from constitute.editing.attribute.run import Attributed
 
+# Conflicts that the terminal shows.
+MOST = 8
 file_out = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -39,13 +42,16 @@ def attribute(
 ) -> int:
     """Show which principle decides which of the labelled pairs of RUN.
 
-    A principle decides a pair when its vote is confident and pushes hardest towards the label. Best on
-    labels by every principle (label.principles=all); votes that were not cast are missing.
+    A principle decides a pair when its vote is confident and pushes hardest towards the label. Where two
+    principles conflict, how often the label went with each, and what another label.rule would have changed;
+    --set label.rule=priority shows everything as that rule would have it, and asks nothing. Best on labels
+    by every principle (label.principles=all); votes that were not cast are missing.
 
     \b
     Examples:
       constitute constitution attribute run --out attribution.html
       constitute constitution attribute run --fill --model pocket --csv votes.csv
+      constitute constitution attribute run --set label.rule=priority --set label.threshold=0.2
     """
     from constitute.cli.text import say
     from constitute.editing.attribute.figures import MARGIN
@@ -110,9 +116,7 @@ def _text(done: Attributed) -> str:
         lines.append(f"{done.without_label} rows of the run have no label and are left out")
     lines.append("shares and means with their 95 % intervals:")
     blocks = ["\n".join(map(harmless, lines)), table((*head, *more), rows)]
-    if figures.conflicts:
-        conflicts = [(c.first, c.second, c.against.text(2)) for c in figures.conflicts[:8]]
-        blocks.append(table(("principle", "against", "confident both ways"), conflicts))
+    blocks += _conflicts(figures)
     nobody = [c for c in figures.columns if not c.confident]
     if nobody:
         shown = [(c.id, c.p_a, " ".join(c.prompt.split())[:60]) for c in nobody[:10]]
@@ -121,3 +125,22 @@ def _text(done: Attributed) -> str:
         unfilled = [(row.row_id, row.status, row.reason) for row in done.unfilled[:10]]
         blocks.append(table(("not filled", "status", "reason"), unfilled))
     return "\n\n".join(blocks)
+
+
+def _conflicts(figures: Attribution) -> list[str]:
+    """How conflicts were decided, and what another rule would have changed."""
+    from constitute.cli.text import table
+
+    blocks = []
+    if figures.conflicts:
+        rows = [
+            (c.first, c.second, c.against.text(2), c.with_first.text(2), c.with_second.text(2))
+            for c in figures.conflicts[:MOST]
+        ]
+        kinds = ("confident both ways", "label with the first", "label with the second")
+        blocks.append(table(("principle", "against", *kinds), rows))
+        if len(figures.conflicts) > MOST:
+            blocks[-1] += f"\nand {len(figures.conflicts) - MOST} more; --json has all"
+    others = [(o.rule, o.turned, o.turns.text(2), o.change.text(3)) for o in figures.others]
+    head = ("under another rule", "labels that turn", "share", "|change of P(A)|, mean")
+    return [*blocks, table(head, others)]

@@ -21,6 +21,7 @@ def changes_text(changes: Changes, colour: bool) -> str:
         f"{side}: {name}, {count} principles, hash {digest[:16]}"
         for side, name, count, digest in zip("AB", changes.names, changes.counts, changes.hashes, strict=True)
     ]
+    sides += _levels(changes)
     if not changes.changes:
         return harmless("\n".join([*sides, "no principle differs"]))
     counted = [
@@ -31,6 +32,17 @@ def changes_text(changes: Changes, colour: bool) -> str:
     blocks = ["\n".join([*map(harmless, sides), f"{', '.join(counted)}, {size}"])]
     blocks += [_change(change, colour) for change in changes.changes]
     return "\n\n".join([*blocks, _anew(changes)])
+
+
+def _levels(changes: Changes) -> list[str]:
+    """What differs in the order of the levels, and which principles stand on another one for it."""
+    before, after = changes.levels
+    if before == after:
+        return []
+    lines = [f"priorities {' > '.join(before)} -> {' > '.join(after)}"]
+    if changes.moved:
+        lines.append(f"on another level than before: {', '.join(changes.moved)}")
+    return lines
 
 
 def _anew(changes: Changes) -> str:
@@ -82,13 +94,15 @@ def _words(change: PrincipleChange) -> list[str]:
         if name in ("probes", "examples"):
             words.append(f"{name} {len(old)} -> {len(new)}" if len(old) != len(new) else f"other {name}")
         else:
-            words.append(f"{name.replace('_', ' ')} {_value(old)} -> {_value(new)}")
+            words.append(f"{name} {_value(old)} -> {_value(new)}")
     return words
 
 
 def _value(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return ", ".join(value) or "none" if isinstance(value, tuple) else value or "none"
 
 
@@ -145,6 +159,8 @@ def changes_json(changes: Changes) -> dict[str, Any]:
         "names": changes.names,
         "hashes": changes.hashes,
         "principles": changes.counts,
+        "levels": changes.levels,
+        "moved": changes.moved,
         "changes": [_change_json(change) for change in changes.changes],
         "asked_anew": changes.anew.model_dump(),
     }

@@ -116,11 +116,13 @@ def show(
 def set_(file: Path, principle_id: str, key: str, value: str) -> None:
     """Set KEY of the principle PRINCIPLE_ID in FILE to VALUE and show the change word by word.
 
-    KEY is text, critique, revise, compare or weight. Comments and all else in FILE stay as they are.
+    KEY is text, critique, revise, compare, weight or priority, which is one of the levels of FILE. Comments
+    and all else in FILE stay as they are.
 
     \b
     Examples:
       constitute constitution set my.yaml be-brief weight 2
+      constitute constitution set my.yaml be-brief priority guideline
       constitute constitution set my.yaml be-brief compare "Which reply is shorter?"
     """
     from constitute.constitution.edit import set_in_file
@@ -193,8 +195,8 @@ def export_(file: str, kind: str, output: Path | None, force: bool) -> None:
 
 def _counter(model: str | None, tokenizer: str | None) -> Callable[[str], int] | None:
     """How many tokens a text has for the model; only its tokenizer is loaded."""
-    from constitute.engines import is_url
     from constitute.errors import UsageError
+    from constitute.urls import is_url
 
     name = tokenizer or model
     if name is None:

@@ -221,7 +221,7 @@ def _named(edits: Edits) -> str:
         ("", edits.edited),
         ("new ", edits.added),
         ("gone ", edits.removed),
-        ("weight ", edits.reweighted),
+        ("weight or level ", edits.reweighted),
     )
     names = [f"{kind}{name}" for kind, found in kinds for name in found]
     more = f" and {len(names) - 8} more" if len(names) > 8 else ""

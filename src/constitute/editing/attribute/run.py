@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from constitute.blocking import block
 from constitute.config import RunConfig
 from constitute.constitution.identity import constitution_hash
+from constitute.constitution.priority import by_level
 from constitute.constitution.read import load_configured
-from constitute.editing.attribute.figures import MARGIN, Attribution, attribute
+from constitute.editing.attribute.figures import LEVELLED, MARGIN, Attribution, attribute
 from constitute.editing.votes import Votes, other_model, vote
 from constitute.engines import named_model, use_engine
 from constitute.engines.base import Engine
 from constitute.errors import UsageError
+from constitute.files import read_json
 from constitute.pipeline.session import dated, open_store
 from constitute.progress import Progress, Silent
 from constitute.stages.few_shot import digests
+from constitute.stages.labels.rules import Levels
 from constitute.store import Store
+from constitute.store.manifest import MANIFEST_FILE, kept_constitution
 from constitute.types import Constitution, LabelledPair, Outcome
 
 
@@ -66,16 +70,21 @@ def attribute_run(
                 "that differ"
             )
         rows = rows[:limit]
+        rules = sorted({row.label.rule for row in rows} - {config.label.rule})
+        if rules:
+            made = ", ".join(rules)
+            progress.note(f"{config.run} was labelled by {made}; label.rule={config.label.rule} is shown")
         left_out = counts["abstain"] + counts["failed"]
         if not fill:
-            return Attributed(attribute(rows, margin=margin), left_out)
+            levels = _levels(config, rows)
+            return Attributed(attribute(rows, (), margin, config.label, levels), left_out)
         if engine is None:
             named_model(config.judge or config.model)
         constitution = load_configured(config)
         done = block(_fill(config, constitution, rows, store, engine, progress))
     new = {row.id: row for row in done.labelled}
     full = [new.get(row.id, row) for row in rows]
-    figures = attribute(full, _active(constitution), margin)
+    figures = attribute(full, _active(constitution), margin, config.label, by_level(constitution))
     return Attributed(figures, left_out, done.asked, done.reused, done.without)
 
 
@@ -88,6 +97,28 @@ def _store_of(config: RunConfig, progress: Progress, *, writes: bool) -> Iterato
     else:
         with Store.open(config.run, create=False, readonly=True) as store:
             yield store
+
+
+def _levels(config: RunConfig, rows: Sequence[LabelledPair]) -> Levels | None:
+    """The levels of the constitution that the run was labelled with; None where it is not to be had.
+
+    Raises `UsageError` where the rule is decided by them.
+    """
+    path = config.run / MANIFEST_FILE
+    manifest = read_json(path) if path.is_file() else None
+    found = kept_constitution(manifest) if isinstance(manifest, Mapping) else None
+    if found is None and config.constitution is not None:
+        found = load_configured(config)
+    voted = {vote.principle_id for row in rows for vote in row.label.votes}
+    if found is not None and voted <= {principle.id for principle in found.principles}:
+        return by_level(found)
+    if config.label.rule == LEVELLED:
+        raise UsageError(
+            f"{config.run} does not hold the constitution it was labelled with, so the levels of its "
+            "principles are not known; give --set label.rule=mean, or label again with "
+            f"--run NEW --reuse {config.run}"
+        )
+    return None
 
 
 def _active(constitution: Constitution) -> list[str]:

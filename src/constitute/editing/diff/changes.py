@@ -7,6 +7,7 @@ from difflib import SequenceMatcher
 from typing import Literal
 
 from constitute.constitution.identity import constitution_hash, principle_hash
+from constitute.constitution.priority import level_names, levels
 from constitute.constitution.read import FORMS
 from constitute.types import Constitution, Principle, Record
 
@@ -77,11 +78,17 @@ class AskedAnew(Record):
 
 
 class Changes(Record):
-    """All differences of two constitutions, in the order of the second, removed principles last."""
+    """All differences of two constitutions, in the order of the second, removed principles last.
+
+    `levels` are the names of each one's levels, the highest first. `moved` are the ids in the second of
+    principles that stand on another level than before, counted from the highest.
+    """
 
     names: tuple[str, str]
     hashes: tuple[str, str]
     counts: tuple[int, int]
+    levels: tuple[tuple[str, ...], tuple[str, ...]]
+    moved: tuple[str, ...]
     changes: tuple[PrincipleChange, ...]
     anew: AskedAnew
 
@@ -113,10 +120,13 @@ def changes_between(a: Constitution, b: Constitution) -> Changes:
     ]
     listed += [PrincipleChange(before=p, after=None, near=_nearest(p, added)) for p in removed]
     changes = tuple(change for change in listed if change.kind != "changed" or change.fields)
+    at_a, at_b = levels(a), levels(b)
     return Changes(
         names=(a.name, b.name),
         hashes=(constitution_hash(a), constitution_hash(b)),
         counts=(len(a.principles), len(b.principles)),
+        levels=(level_names(a), level_names(b)),
+        moved=tuple(p.id for p in b.principles if p.id in pairs and at_a[pairs[p.id].id] != at_b[p.id]),
         changes=changes,
         anew=_anew(a, b),
     )

@@ -6,15 +6,22 @@ every interval is over pairs (paired).
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
+from constitute.stages.labels.rules import Ruling, mean
 from constitute.stats import Estimate, mean_of, share_of
 from constitute.types import Comparison, PrincipleVote, Record
 
 MOVERS = 10
 Side = tuple[PrincipleVote, ...] | str
+# Makes a label of votes, as `label.rule` and the levels of a constitution have it.
+Settle = Callable[[Sequence[PrincipleVote]], Ruling]
+
+
+def by_mean(votes: Sequence[PrincipleVote]) -> Ruling:
+    """The mean of the votes by their weights."""
+    return mean(votes, (), 0.0)
 
 
 class Part(Record):
@@ -82,20 +89,31 @@ class Effect(Record):
     movers: tuple[PairEffect, ...]
 
 
-def pair_effect(comparison: Comparison, before: Side, after: Side, renamed: Mapping[str, str]) -> PairEffect:
-    """A pair's labels under both sides, each its votes or why there are none.
+def pair_effect(
+    comparison: Comparison,
+    before: Side,
+    after: Side,
+    renamed: Mapping[str, str],
+    settle: tuple[Settle, Settle] = (by_mean, by_mean),
+) -> PairEffect:
+    """A pair's labels under both sides, each its votes or why there are none; `settle` makes the labels.
 
-    `renamed` maps first to second ids. A principle's part is its share of the weight times (P(A) - 1/2)
-    after, less the same before: shares add up to 1, so parts add up to the change, and a principle
-    without an opinion has no part.
+    `renamed` maps first to second ids. A principle's part is its share in the ruling times (P(A) - 1/2)
+    after, less the same before, so parts add up to the change, and a principle without an opinion has no
+    part.
     """
     why = (before if isinstance(before, str) else "", after if isinstance(after, str) else "")
-    p = tuple(None if isinstance(side, str) else weighted(side) for side in (before, after))
+    ruled = tuple(
+        None if isinstance(side, str) else rule(side)
+        for side, rule in zip((before, after), settle, strict=True)
+    )
+    p = tuple(None if found is None else found.p_a for found in ruled)
     parts: tuple[Part, ...] = ()
     if not isinstance(before, str) and not isinstance(after, str):
         old = {renamed.get(v.principle_id, v.principle_id): v for v in before}
         new = {v.principle_id: v for v in after}
-        old_push, new_push = _pushes(old), _pushes(new)
+        old_push = {renamed.get(name, name): push for name, push in _pushes(before, ruled[0]).items()}
+        new_push = _pushes(after, ruled[1])
         parts = tuple(
             Part(
                 principle_id=name,
@@ -106,11 +124,6 @@ def pair_effect(comparison: Comparison, before: Side, after: Side, renamed: Mapp
             for name in sorted(old.keys() | new.keys())
         )
     return PairEffect(comparison=comparison, before=p[0], after=p[1], why=why, parts=parts)
-
-
-def weighted(votes: Sequence[PrincipleVote]) -> float:
-    """P(A) as `stages.labels` has it: the mean of the votes by their weights."""
-    return math.fsum(v.weight * v.p_a for v in votes) / math.fsum(v.weight for v in votes)
 
 
 def effect_of(pairs: Sequence[PairEffect], changed: Mapping[str, Sequence[str]], *, seed: int = 0) -> Effect:
@@ -167,9 +180,9 @@ def _own(pair: PairEffect, name: str) -> list[tuple[float, bool]]:
     ]
 
 
-def _pushes(votes: Mapping[str, PrincipleVote]) -> dict[str, float]:
-    total = math.fsum(vote.weight for vote in votes.values())
-    return {name: vote.weight / total * (vote.p_a - 0.5) for name, vote in votes.items()}
+def _pushes(votes: Sequence[PrincipleVote], ruled: Ruling | None) -> dict[str, float]:
+    shares = {} if ruled is None else ruled.shares
+    return {v.principle_id: shares.get(v.principle_id, 0.0) * (v.p_a - 0.5) for v in votes}
 
 
 def _crosses(before: float, after: float) -> bool:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from constitute.blocking import block
 from constitute.config import LabelConfig, RunConfig
+from constitute.constitution.priority import by_level
 from constitute.editing.diff.changes import Changes, changes_between
 from constitute.editing.diff.effect import Effect, PairEffect, Side, effect_of, pair_effect
 from constitute.editing.votes import ByWording, Stored, other_model, read_stored, vote, wording_of, wordings
@@ -16,6 +18,7 @@ from constitute.engines.base import Engine
 from constitute.pipeline.session import dated, open_store
 from constitute.progress import Progress, Silent
 from constitute.stages.few_shot import shows_own
+from constitute.stages.labels.rules import settle
 from constitute.stages.labels.stage import voters
 from constitute.store import Store
 from constitute.types import Comparison, Constitution, Principle, PrincipleVote
@@ -112,11 +115,10 @@ class _Work:
 
     def result(self, model: str | None, questions: int, *, done: bool = True) -> Diff:
         pairs = tuple(self._pairs()) if done else ()
+        changed = _changed(self.changes, self.sides, self.config.label)
         return Diff(
             changes=self.changes,
-            effect=effect_of(pairs, _changed(self.changes, self.config.label), seed=self.config.seed)
-            if done
-            else None,
+            effect=effect_of(pairs, changed, seed=self.config.seed) if done else None,
             pairs=pairs,
             questions=questions,
             asked=self.asked,
@@ -128,9 +130,10 @@ class _Work:
         )
 
     def _pairs(self) -> Iterator[PairEffect]:
+        a, b = (partial(settle, cfg=self.config.label, levels=by_level(side)) for side in self.sides)
         for row in self.stored.pairs:
             before, after = (self._side(row, side) for side in self.sides)
-            yield pair_effect(row, before, after, self.changes.renamed)
+            yield pair_effect(row, before, after, self.changes.renamed, (a, b))
 
     def _side(self, row: Comparison, constitution: Constitution) -> Side:
         """The pair's votes under a constitution; like the stage label, all of them or none."""
@@ -210,11 +213,18 @@ def _questions(missing: Missing) -> int:
     return sum(2 * len(rows) for _, rows in missing.values())
 
 
-def _changed(changes: Changes, cfg: LabelConfig) -> dict[str, tuple[str, ...]]:
-    """Second ids of the changed principles with the tags of both versions."""
-    silent = {"source", "probes"} if shows_own(cfg) else {"source", "probes", "examples"}
-    return {
+def _changed(
+    changes: Changes, sides: tuple[Constitution, Constitution], cfg: LabelConfig
+) -> dict[str, tuple[str, ...]]:
+    """Second ids of the changed principles with the tags of both versions.
+
+    Of a priority the level counts, where `label.rule` decides by it: its place, whatever its name.
+    """
+    silent = {"source", "probes", "draft", "priority"} | (set() if shows_own(cfg) else {"examples"})
+    moved = set(changes.moved) if cfg.rule == "priority" else set()
+    found = {
         change.id: tuple(sorted({tag for p in (change.before, change.after) if p for tag in p.tags}))
         for change in changes.changes
         if change.kind != "changed" or set(change.fields) - silent
     }
+    return found | {p.id: p.tags for p in sides[1].principles if p.id in moved and p.id not in found}

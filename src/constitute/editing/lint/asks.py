@@ -14,6 +14,7 @@ from constitute.pipeline.drive import run_jobs
 from constitute.pipeline.stage_run import Sampler, StageRun
 from constitute.progress import Progress
 from constitute.stages.generate import generate, response_id
+from constitute.stages.labels import label_method
 from constitute.stages.labels.stage import label, pair_of_samples
 from constitute.store import Store
 from constitute.templates import render
@@ -68,8 +69,7 @@ async def ask_votes(
     """
     columns: dict[str, list[Vote | None]] = {name: [None] * len(pairs) for name, _, _ in jobs}
     reasons: dict[tuple[str, int], str] = {}
-    # The lint is about the compare form, which other methods do not show.
-    cfg = config.label.model_copy(update={"principles": "all", "method": "choice"})
+    cfg = config.label.model_copy(update={"principles": "all"})
     progress = runs.label.progress
 
     async def vote_one(job: tuple[str, Principle, int]) -> None:
@@ -96,13 +96,14 @@ async def ask_votes(
 
 
 async def ask_paraphrases(
-    principles: Sequence[Principle], runs: StageRuns
+    principles: Sequence[Principle], method: str, runs: StageRuns
 ) -> dict[str, tuple[list[str], int]]:
-    """By principle: up to `PARAPHRASES` other wordings of its compare form, and the answers not usable."""
+    """By principle: up to `PARAPHRASES` other wordings of what a judge reads, and the answers not usable."""
     said: dict[str, tuple[list[str], int]] = {}
 
     async def reword(principle: Principle) -> None:
-        messages = (Message(role="user", content=render("paraphrase", text=principle.compare)),)
+        text = read_text(principle, method)
+        messages = (Message(role="user", content=render("paraphrase", text=text)),)
         kept: list[str] = []
         failed = 0
         for index in range(TRIES):
@@ -114,7 +115,7 @@ async def ask_paraphrases(
             except RowError:
                 failed += 1
                 continue
-            if usable(answer, principle.compare, kept):
+            if usable(answer, text, kept):
                 kept.append(answer.text.strip())
             else:
                 failed += 1
@@ -134,12 +135,48 @@ def usable(answer: Completion, original: str, earlier: Sequence[str]) -> bool:
     return whole and len(answer.text.strip()) <= LONGEST * len(original)
 
 
+def read_text(principle: Principle, method: str) -> str:
+    """The words of a principle that a judge reads under a label method."""
+    return str(getattr(principle, label_method(method).form))
+
+
+def reworded(principle: Principle, method: str, text: str) -> Principle:
+    """The principle with other words in the place of those that a judge reads."""
+    return principle.model_copy(update={label_method(method).form: text})
+
+
+def example_pairs(constitution: Constitution, most: int) -> tuple[list[Comparison], list[str]]:
+    """At most `most` of the principles' examples as pairs with the better answer's side, and whose each is.
+
+    The first of each principle come first, then the second ones; every second has the better answer as A.
+    """
+    listed = [
+        (at, principle.id, example)
+        for principle in constitution.principles
+        for at, example in enumerate(each for each in principle.examples if not each.draft)
+    ]
+    pairs, owners = [], []
+    for number, (at, name, each) in enumerate(sorted(listed, key=lambda row: row[0])[:most]):
+        prompt = Prompt(id=f"{name}-{at + 1}", messages=(Message(role="user", content=each.prompt),))
+        pair = Comparison(id=f"example-{prompt.id}", prompt=prompt, a=each.better, b=each.worse, human=1.0)
+        pairs.append(pair if number % 2 else pair.swap())
+        owners.append(name)
+    return pairs, owners
+
+
 async def make_pairs(
     constitution: Constitution, config: RunConfig, runs: StageRuns, probes: Sequence[Prompt], most: int
 ) -> tuple[list[Comparison], int]:
     """Two responses to each of at most `most` probes, as pairs; and the probes that could not be answered."""
     chosen, _ = choose_probes(constitution, probes, most)
-    if not chosen:
+    return await answer_pairs([probe.prompt for probe in chosen], (0, 1), config, runs)
+
+
+async def answer_pairs(
+    prompts: Sequence[Prompt], samples: tuple[int, int], config: RunConfig, runs: StageRuns
+) -> tuple[list[Comparison], int]:
+    """The two responses to each prompt that have these sample numbers, as pairs; and how many failed."""
+    if not prompts:
         raise UsageError(
             "there is nothing to compare: no principle has probes and no prompts were given; "
             "add probes to the principles, or give --prompts FILE"
@@ -153,18 +190,18 @@ async def make_pairs(
                 await generate(
                     prompt, Sampler(runs.generate, response_id(prompt.id, at)), config.generate, at
                 )
-                for at in (0, 1)
+                for at in samples
             ]
             made[prompt.id] = pair_of_samples(first, second)
         except RowError:
             pass  # counted by the caller's difference
         progress.advance("generate", "ok" if prompt.id in made else "failed")
 
-    progress.start("generate", len(chosen))
-    await run_jobs([probe.prompt for probe in chosen], answer_twice, runs.width)
+    progress.start("generate", len(prompts))
+    await run_jobs(prompts, answer_twice, runs.width)
     progress.finish("generate")
-    pairs = [made[probe.prompt.id] for probe in chosen if probe.prompt.id in made]
-    return pairs, len(chosen) - len(pairs)
+    pairs = [made[prompt.id] for prompt in prompts if prompt.id in made]
+    return pairs, len(prompts) - len(pairs)
 
 
 def _flat(text: str) -> str:

@@ -10,11 +10,10 @@ warning needs evidence beyond the share: the interval, or a test.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 
 from constitute.editing.attribute.alike import side
 from constitute.editing.lint.findings import Finding, Severity
-from constitute.stats import correlation, holm, mcnemar_exact, mean, mean_of, share_of, wilson
+from constitute.stats import mean, mean_of, share_of, wilson
 from constitute.types import Record
 
 Vote = tuple[float, float]
@@ -26,8 +25,11 @@ class Bounds(Record):
     """Where a figure becomes a finding; all but `margin` and `level` are shares of pairs.
 
     `contradiction`, `redundant` and `correlation` are what the figure itself must reach; `redundant_low`,
-    `wording` and `order` are what the interval's lower end must exceed, `negation` what its upper end must
-    stay under. `least` is the number of pairs that two principles must both decide to be compared.
+    `correlation_low`, `wording` and `order` are what the interval's end must exceed, `negation` what its
+    upper end must stay under. `least` is the number of pairs that two principles must both decide to be
+    compared, and `shared` the number both must have a vote on for their correlation to count; a principle
+    leans where |2 P(A) - 1| reaches `lean`. Below `mute`, a correlation says that the judge makes nothing of
+    a wording; from `suspect` on, two principles are asked on more pairs.
     """
 
     margin: float = 0.5
@@ -37,25 +39,17 @@ class Bounds(Record):
     redundant: float = 0.95
     redundant_low: float = 0.7
     correlation: float = 0.7
+    correlation_low: float = 0.5
+    shared: int = 16
+    lean: float = 0.1
+    mute: float = 0.3
+    suspect: float = 0.3
     wording: float = 0.1
     negation: float = 0.8
     order: float = 0.25
 
 
 BOUNDS = Bounds()
-
-
-class Between(Record):
-    """How two principles vote: `opposite` of the `n` pairs both decide, and r of P(A) over all they share.
-
-    `correlation` is None where either never varies.
-    """
-
-    first: str
-    second: str
-    n: int
-    opposite: int
-    correlation: float | None
 
 
 def preferred(vote: Vote, margin: float = 0.0) -> int:
@@ -70,45 +64,57 @@ def decided(column: Column, margin: float) -> list[int]:
     return [at for at, vote in enumerate(column) if vote is not None and preferred(vote, margin)]
 
 
-def between(votes: Mapping[str, Column], margin: float) -> list[Between]:
-    """Every two principles, in the order given."""
-    return [_between(a, b, votes[a], votes[b], margin) for a, b in combinations(votes, 2)]
-
-
-def contradictions(votes: Mapping[str, Column], bounds: Bounds = BOUNDS) -> list[Finding]:
-    """Two principles that pull the same pairs opposite ways: a warning for each such two.
-
-    Of at least `least` pairs that both decide they are opposite on a share of `contradiction` or more, and
-    a sign test against 1/2 (exact, two-sided; Holm over all principles so compared) is under `level`.
-    """
-    tested = [row for row in between(votes, bounds.margin) if row.n >= bounds.least]
-    p_values = holm([mcnemar_exact(row.opposite, row.n - row.opposite) for row in tested])
-    return [
-        _contradiction(row, p)
-        for row, p in zip(tested, p_values, strict=True)
-        if row.opposite >= bounds.contradiction * row.n and p < bounds.level
+def lean_most(columns: Sequence[Column], n: int) -> list[int]:
+    """The places of the `n` pairs on which principles lean most, added up over all of them."""
+    leans = [
+        sum(abs(sum(vote) - 1.0) for vote in votes if vote is not None)
+        for votes in zip(*columns, strict=True)
     ]
+    return sorted(sorted(range(len(leans)), key=lambda at: (-leans[at], at))[:n])
 
 
-def redundancies(votes: Mapping[str, Column], bounds: Bounds = BOUNDS) -> list[Finding]:
-    """Principles that cast the same votes: one warning a group.
+def weak_judge(
+    votes: Mapping[str, Column], own: Mapping[str, Sequence[bool]], bounds: Bounds = BOUNDS
+) -> tuple[list[Finding], set[str]]:
+    """Warnings of what the judge does not understand, and the principles of which it says nothing.
 
-    Two are alike where they agree on a share of `redundant` or more of the pairs both decide, the lower
-    end of its interval exceeds `redundant_low`, and P(A) correlates by `correlation` or more. Groups are
-    the connected sets: each member is like another, and the least alike two are named in figures.
+    `own` says of each principle's examples whether its vote on it prefers the better answer. Where chance
+    would do as well over all of them (the interval's lower end is 0.5 or less), or fewer than half of the
+    principles decide `least` pairs, one warning is about the judge. Otherwise each principle that fails half
+    or more of at least two examples has one.
     """
-    rows = between(votes, bounds.margin)
-    group = {name: name for name in votes}
-    for row in rows:
-        if _alike(row, bounds):
-            kept, gone = group[row.first], group[row.second]
-            group = {name: kept if root == gone else root for name, root in group.items()}
-    members = {root: [name for name in votes if group[name] == root] for root in votes}
-    return [
-        _redundancy(names, [row for row in rows if row.first in names and row.second in names])
-        for names in members.values()
-        if len(names) > 1
-    ]
+    right, n = sum(map(sum, own.values())), sum(map(len, own.values()))
+    if n >= bounds.least and wilson(right, n)[0] <= 0.5:
+        said = (
+            f"this judge prefers the better answer on {share(right, n, 'examples of the principles')} which "
+            "chance does too: it is too weak to tell whether principles contradict or repeat each other"
+        )
+        return [finding("warning", "judge-too-weak", "", said, _STRONGER, counted(right, n))], set(votes)
+    failing = {name: each for name, each in own.items() if len(each) >= 2 and 2 * sum(each) <= len(each)}
+    found = [_fails(name, each) for name, each in failing.items()]
+    loud = sum(len(decided(column, bounds.margin)) >= bounds.least for column in votes.values())
+    if len(votes) > 1 and 2 * loud < len(votes):
+        said = (
+            f"{loud} of {len(votes)} principles decide {bounds.least} pairs or more: this judge, or these "
+            "pairs, are too weak to tell whether the others contradict or repeat each other"
+        )
+        found.append(finding("warning", "judge-too-weak", "", said, _STRONGER, counted(loud, len(votes))))
+    return found, set(failing)
+
+
+_STRONGER = (
+    "use a stronger model, or another label.method (constitute judge compares them), or give examples and "
+    "pairs on which the principles have something to say"
+)
+
+
+def _fails(name: str, own: Sequence[bool]) -> Finding:
+    said = (
+        f"the judge prefers the better answer on {share(sum(own), len(own), 'of its own examples')} so what "
+        "it says of this principle is left out of the comparisons"
+    )
+    fix = "make the compare form say what the examples show, or use a stronger model"
+    return finding("warning", "fails-examples", name, said, fix, counted(sum(own), len(own)))
 
 
 def silence(name: str, column: Column, why: str = "", bounds: Bounds = BOUNDS) -> Finding | None:
@@ -117,16 +123,16 @@ def silence(name: str, column: Column, why: str = "", bounds: Bounds = BOUNDS) -
     if not voted:
         said = f"no pair could be labelled under it: {why or 'there are no pairs'}"
         fix = "see what the model answers, and lower label.min_mass only if A and B are what it says"
-        return _finding("warning", "never-decides", name, said, fix, {"n": 0, "decided": 0})
+        return finding("warning", "never-decides", name, said, fix, {"n": 0, "decided": 0})
     if decided(column, bounds.margin):
         return None
     high = max(abs(sum(vote) - 1.0) for vote in voted)
-    said = f"it decides none of {_pairs(len(voted))}: |2 P(A) - 1| is at most {high:.2f}"
+    said = f"it decides none of {pairs_text(len(voted))}: |2 P(A) - 1| is at most {high:.2f}"
     fix = (
         "give pairs on which it has something to say, as probes of its own, or make its compare form concrete"
     )
     figure = {"n": len(voted), "decided": 0, "most": high, "margin": bounds.margin}
-    return _finding("note", "never-decides", name, said, fix, figure)
+    return finding("note", "never-decides", name, said, fix, figure)
 
 
 def order_bias(name: str, column: Column, bounds: Bounds = BOUNDS, seed: int = 0) -> Finding | None:
@@ -142,7 +148,7 @@ def order_bias(name: str, column: Column, bounds: Bounds = BOUNDS, seed: int = 0
     differ = sum(preferred((p, p)) != preferred((q, q)) for p, q in clear)
     first = mean_of([(p_ab + 1.0 - p_ba) / 2 for p_ab, p_ba in voted], seed)
     said = (
-        f"the two orders disagree on {_share(differ, len(clear), 'pairs that either decides')} and "
+        f"the two orders disagree on {share(differ, len(clear), 'pairs that either decides')} and "
         f"P(what is shown first) is {first.text(2)} on average"
     )
     bad = wilson(differ, len(clear))[0] > bounds.order
@@ -152,14 +158,14 @@ def order_bias(name: str, column: Column, bounds: Bounds = BOUNDS, seed: int = 0
         if bad
         else ""
     )
-    figure = _figure(differ, len(clear)) | {
+    figure = counted(differ, len(clear)) | {
         "differ": differ,
         "first": first.value or 0.0,
         "first_low": first.low or 0.0,
         "first_high": first.high or 0.0,
         "first_n": first.n,
     }
-    return _finding("warning" if bad else "note", "order-bias", name, said, fix, figure)
+    return finding("warning" if bad else "note", "order-bias", name, said, fix, figure)
 
 
 def wording(
@@ -177,22 +183,22 @@ def wording(
             f"only {len(others)} of {PARAPHRASES} other wordings could be made{lost}: stability is not known"
         )
         fix = "name a model that can say a sentence in other words"
-        return _finding("note", "wording-unstable", name, said, fix, counts | {"n": 0})
+        return finding("note", "wording-unstable", name, said, fix, counts | {"n": 0})
     shown = [at for at in decided(column, bounds.margin) if all(other[at] is not None for other in others)]
     kept = [[_known(column[at]), *(_known(other[at]) for other in others)] for at in shown]
     flipped = sum(len({preferred(vote) for vote in row}) > 1 for row in kept)
     moved = [abs(sum(vote) - sum(row[0])) / 2 for row in kept for vote in row[1:]]
     change = mean(moved) if moved else 0.0
     said = (
-        f"{_share(flipped, len(kept), 'decided pairs')} change their label under {len(others)} other "
+        f"{share(flipped, len(kept), 'decided pairs')} change their label under {len(others)} other "
         f"wordings, P(A) moves by {change:.2f} on average{lost}"
     )
     bad = wilson(flipped, len(kept))[0] > bounds.wording
     fix = (
         "the words decide, not what they mean: make the compare form shorter and more concrete" if bad else ""
     )
-    figure = counts | _figure(flipped, len(kept)) | {"mean_change": change}
-    return _finding("warning" if bad else "note", "wording-unstable", name, said, fix, figure)
+    figure = counts | counted(flipped, len(kept)) | {"mean_change": change}
+    return finding("warning" if bad else "note", "wording-unstable", name, said, fix, figure)
 
 
 def negation(name: str, column: Column, negated: Column, bounds: Bounds = BOUNDS) -> Finding:
@@ -202,7 +208,7 @@ def negation(name: str, column: Column, negated: Column, bounds: Bounds = BOUNDS
     """
     kept = [at for at in decided(column, bounds.margin) if negated[at] is not None]
     turned = sum(preferred(_known(negated[at])) == -preferred(_known(column[at])) for at in kept)
-    said = f"{_share(turned, len(kept), 'decided pairs')} turn round when the principle is negated"
+    said = f"{share(turned, len(kept), 'decided pairs')} turn round when the principle is negated"
     bad = wilson(turned, len(kept))[1] < bounds.negation
     fix = (
         "the model answers by something else than what the principle says: put the thing to look for "
@@ -211,65 +217,27 @@ def negation(name: str, column: Column, negated: Column, bounds: Bounds = BOUNDS
         else ""
     )
     severity: Severity = "warning" if bad else "note"
-    return _finding(severity, "negation-blind", name, said, fix, _figure(turned, len(kept)))
+    return finding(severity, "negation-blind", name, said, fix, counted(turned, len(kept)))
 
 
-def _between(a: str, b: str, first: Column, second: Column, margin: float) -> Between:
-    both = [(x, y) for x, y in zip(first, second, strict=True) if x is not None and y is not None]
-    sides = [(preferred(x, margin), preferred(y, margin)) for x, y in both]
-    clear = [s * t for s, t in sides if s and t]
-    r = correlation([sum(x) / 2 for x, _ in both], [sum(y) / 2 for _, y in both])
-    return Between(first=a, second=b, n=len(clear), opposite=clear.count(-1), correlation=r)
-
-
-def _alike(row: Between, bounds: Bounds) -> bool:
-    same = row.n - row.opposite
-    if not row.n or row.correlation is None or row.correlation < bounds.correlation:
-        return False
-    return same >= bounds.redundant * row.n and wilson(same, row.n)[0] > bounds.redundant_low
-
-
-def _contradiction(row: Between, p: float) -> Finding:
-    said = (
-        f"{row.first} and {row.second} pull opposite ways on "
-        f"{_share(row.opposite, row.n, 'pairs that both decide')} Holm-adjusted p {p:.2g}"
-    )
-    fix = "say in one of them when it yields to the other, or remove one"
-    figure = _figure(row.opposite, row.n) | {"p": p}
-    return _finding("warning", "contradiction", row.first, said, fix, figure)
-
-
-def _redundancy(names: Sequence[str], rows: Sequence[Between]) -> Finding:
-    weakest = min(rows, key=lambda row: (1 - row.opposite / row.n if row.n else 0.0, row.n))
-    same = weakest.n - weakest.opposite
-    least = min(row.correlation if row.correlation is not None else 0.0 for row in rows)
-    said = (
-        f"{', '.join(names[:-1])} and {names[-1]} cast the same votes: the least alike two agree on "
-        f"{_share(same, weakest.n, 'pairs that both decide')} lowest correlation {least:.2f}"
-    )
-    fix = f"keep the clearest, or let their weights add up to one's: together they count {len(names)} times"
-    figure = _figure(same, weakest.n) | {"correlation": least, "size": len(names)}
-    return _finding("warning", "redundant", names[0], said, fix, figure)
-
-
-def _finding(
+def finding(
     severity: Severity, rule: str, principle: str, message: str, fix: str, figure: dict[str, float]
 ) -> Finding:
     """A finding without its place, which is for those who know the file."""
     return Finding(severity=severity, rule=rule, principle=principle, message=message, fix=fix, figure=figure)
 
 
-def _figure(count: int, n: int) -> dict[str, float]:
+def counted(count: int, n: int) -> dict[str, float]:
     low, high = wilson(count, n)
     return {"n": n, "count": count, "low": low, "high": high} | ({"share": count / n} if n else {})
 
 
-def _share(count: int, n: int, what: str) -> str:
+def share(count: int, n: int, what: str) -> str:
     """`24 of 26 pairs that both decide, a share of 0.92 (0.76 to 0.98, n = 26),`."""
     return f"{count} of {n} {what}, a share of {share_of(count, n).text(2)}," if n else f"0 of 0 {what}"
 
 
-def _pairs(n: int) -> str:
+def pairs_text(n: int) -> str:
     return "the 1 pair" if n == 1 else f"the {n} pairs"
 
 

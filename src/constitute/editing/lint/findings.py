@@ -100,6 +100,8 @@ MODEL_RULES = {
     "negation-blind": "The principle's votes stay as they are when its compare form is turned round.",
     "order-bias": "The principle's votes follow the order in which the replies are shown.",
     "never-decides": "The principle decides none of the pairs.",
+    "fails-examples": "The judge prefers the worse answer of the principle's own examples.",
+    "judge-too-weak": "The judge tells too little for principles to be compared.",
 }
 
 

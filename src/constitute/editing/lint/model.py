@@ -6,29 +6,41 @@ only about pairs that a principle decides, as no other pair has a label that cou
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from constitute.blocking import block
-from constitute.config import RunConfig
+from constitute.config import LabelConfig, RunConfig
 from constitute.editing.lint.asks import (
     TRIES,
     StageRuns,
+    answer_pairs,
     ask_paraphrases,
     ask_votes,
+    example_pairs,
     make_pairs,
     open_runs,
+    reworded,
+)
+from constitute.editing.lint.between import (
+    apart,
+    contradictions,
+    mean_column,
+    redundancies,
+    suspects,
 )
 from constitute.editing.lint.effects import (
     BOUNDS,
     PARAPHRASES,
     Bounds,
-    contradictions,
+    Column,
     decided,
+    lean_most,
     negation,
     order_bias,
-    redundancies,
+    preferred,
     silence,
+    weak_judge,
     wording,
 )
 from constitute.editing.lint.findings import Finding, Linted, place_findings
@@ -37,11 +49,17 @@ from constitute.engines.base import Engine
 from constitute.errors import UsageError
 from constitute.pipeline.session import dated, open_store
 from constitute.progress import Progress, Silent
+from constitute.stages import stage_spec
+from constitute.stages.labels import label_method
 from constitute.store import Store
 from constitute.templates import render
 from constitute.types import Comparison, Constitution, Principle, Prompt
 
 PAIRS = 64
+# Pairs on which paraphrases are asked beside those that a principle decides.
+REWORDED = 32
+# More pairs, on which two principles in doubt are asked.
+AGAIN = 32
 
 
 @dataclass(frozen=True)
@@ -107,27 +125,45 @@ async def lint_model(
 ) -> ModelLint:
     """Every check with an open engine; `config.limit` (64 where it is None) is the most pairs compared.
 
-    Pairs are those given, else two responses to each probe: the principles' own, then `probes`. A
-    principle of weight 0 labels nothing and is left out. Raises `UsageError` where there is no pair.
+    Up to half of them are the principles' own examples. The others are those given, else two responses to
+    each probe: the principles' own, then the examples' prompts, then `probes`. Two principles that pull apart
+    on some pairs are asked about more. A principle of weight 0 labels nothing and is left out. Raises
+    `UsageError` where there is no pair, or the judge cannot do what `config.label` needs.
     """
     progress = progress or Silent()
+    check_judge(config.label, engine)
     runs = open_runs(config, engine, store, progress)
     active = [p for p in constitution.principles if p.weight > 0]
     off = len(constitution.principles) - len(active)
     if off:
         progress.note(f"left out: {_count(off, 'principle')} of weight 0")
     most = config.limit or PAIRS
+    shown, owners = example_pairs(constitution.model_copy(update={"principles": tuple(active)}), most // 2)
+    spare: Sequence[Comparison] = ()
     failed = 0
     if pairs is None:
-        pairs, failed = await make_pairs(constitution, config, runs, probes or (), most)
-    kept = [pair for pair in pairs[:most] if pair.a != pair.b]
-    equal = len(pairs[:most]) - len(kept)
-    _announce(len(kept), equal, failed, len(pairs) - len(pairs[:most]), len(active), progress)
-    findings = await _check(active, kept, config, runs, bounds)
+        asked_of = [*(pair.prompt for pair in shown), *(probes or ())]
+        pairs, failed = await make_pairs(constitution, config, runs, asked_of, most - len(shown))
+    else:
+        pairs, spare = pairs[: most - len(shown)], [p for p in pairs[most - len(shown) :] if p.a != p.b]
+    kept = [pair for pair in pairs if pair.a != pair.b]
+    equal = len(pairs) - len(kept)
+    _announce(len(shown), len(kept), equal, failed, len(spare), len(active), progress)
+    asked_about = Asked(active, (*shown, *kept), owners, spare)
+    findings = await _check(asked_about, config, runs, bounds)
     asked = sum(run.asked for run in (runs.generate, runs.label, runs.say))
     reused = sum(run.reused for run in (runs.generate, runs.label, runs.say))
     progress.note(f"{asked} questions asked, {reused} answered from {store.folder}")
-    return ModelLint(tuple(findings), len(kept), equal, failed, asked, reused)
+    return ModelLint(tuple(findings), len(shown) + len(kept), equal, failed, asked, reused)
+
+
+def check_judge(cfg: LabelConfig, engine: Engine) -> None:
+    """Raise `UsageError` where the judge cannot do what the label method needs."""
+    spec = stage_spec("label")
+    spec.check(cfg)
+    for need in spec.needs(cfg):
+        if need in engine.lacks:
+            raise UsageError(f"{engine.identity.name} cannot {need}: {engine.lacks[need]}")
 
 
 def questions(principles: int, pairs: int) -> int:
@@ -135,43 +171,139 @@ def questions(principles: int, pairs: int) -> int:
     return principles * (pairs * 2 * (1 + PARAPHRASES + 1) + TRIES)
 
 
-async def _check(
-    principles: Sequence[Principle],
-    pairs: Sequence[Comparison],
-    config: RunConfig,
-    runs: StageRuns,
-    bounds: Bounds,
-) -> list[Finding]:
+@dataclass(frozen=True)
+class Asked:
+    """The principles that vote and the pairs they vote on: the first are examples, whose `owners` are named.
+
+    `spare` pairs were given beyond the limit; two principles in doubt are asked about them too.
+    """
+
+    principles: Sequence[Principle]
+    pairs: Sequence[Comparison]
+    owners: Sequence[str]
+    spare: Sequence[Comparison]
+
+
+async def _check(asked: Asked, config: RunConfig, runs: StageRuns, bounds: Bounds) -> list[Finding]:
     """Ask the base votes, then other wordings, then the votes under those; every finding, check by check."""
+    principles, pairs, method = asked.principles, asked.pairs, config.label.method
     everywhere = list(range(len(pairs)))
     base, why = await ask_votes([(p.id, p, everywhere) for p in principles], pairs, config, runs)
     clear = {p.id: decided(base[p.id], bounds.margin) for p in principles}
     loud = [p for p in principles if clear[p.id]]
-    said = await ask_paraphrases(loud, runs)
+    heard = [p for p in principles if any(base[p.id])] if len(principles) > 1 else loud
+    # Where principles lean most, a wording that the judge reads better than the principle's own can show.
+    where = lean_most([base[p.id] for p in heard], REWORDED) if len(principles) > 1 else []
+    said = await ask_paraphrases(heard, method, runs)
     jobs = []
-    for p in loud:
+    for p in heard:
         texts = {f"{p.id} {at}": text for at, text in enumerate(said[p.id][0])}
-        texts[f"{p.id} negated"] = render("opposite", compare=p.compare)
-        jobs += [(key, p.model_copy(update={"compare": text}), clear[p.id]) for key, text in texts.items()]
+        places = sorted({*clear[p.id], *where})
+        jobs += [(key, reworded(p, method, text), places) for key, text in texts.items()]
+    if label_method(method).form == "compare":
+        for p in loud:
+            text = render("opposite", compare=p.compare)
+            jobs.append((f"{p.id} negated", reworded(p, method, text), clear[p.id]))
     other, lost = await ask_votes(jobs, pairs, config, runs)
-    missing = [*why.values(), *lost.values()]
+    _tell_missing([*why.values(), *lost.values()], runs)
+    wordings = {p.id: [other[f"{p.id} {at}"] for at in range(len(said[p.id][0]))] for p in heard}
+    found: list[Finding | None] = [*await _compare(asked, base, wordings, said, config, runs, bounds)]
+    for p in loud:
+        found.append(wording(p.id, base[p.id], wordings[p.id], said[p.id][1], bounds))
+    found += [
+        negation(p.id, base[p.id], other[f"{p.id} negated"], bounds)
+        for p in loud
+        if f"{p.id} negated" in other
+    ]
+    if label_method(method).ordered:
+        found += [order_bias(p.id, base[p.id], bounds, config.seed) for p in principles]
+    found += [silence(p.id, base[p.id], why.get(p.id, ("", 0))[0], bounds) for p in principles]
+    return [finding for finding in found if finding is not None]
+
+
+async def _compare(
+    asked: Asked,
+    base: Mapping[str, Column],
+    wordings: Mapping[str, Sequence[Column]],
+    said: Mapping[str, tuple[list[str], int]],
+    config: RunConfig,
+    runs: StageRuns,
+    bounds: Bounds,
+) -> list[Finding]:
+    """What the principles' votes show of each other, those left out that the judge does not understand."""
+    # Every second example has the better answer as A.
+    own: dict[str, list[bool]] = {p.id: [] for p in asked.principles}
+    for at, name in enumerate(asked.owners):
+        vote = base[name][at]
+        if vote is not None:
+            own[name].append(preferred(vote) == (1 if at % 2 else -1))
+    weak, unheard = weak_judge(base, own, bounds)
+    votes = {name: column for name, column in base.items() if name not in unheard}
+    means = {name: mean_column(each) for name, each in wordings.items() if each and name in votes}
+    found = contradictions(votes, means, bounds)
+    doubted = suspects(votes, means, bounds)
+    if doubted:
+        found += await _ask_again(asked, doubted, votes, said, config, runs, bounds)
+    return [*weak, *found, *redundancies(votes, bounds)]
+
+
+async def _ask_again(
+    asked: Asked,
+    doubted: Sequence[tuple[str, str]],
+    votes: Mapping[str, Column],
+    said: Mapping[str, tuple[list[str], int]],
+    config: RunConfig,
+    runs: StageRuns,
+    bounds: Bounds,
+) -> list[Finding]:
+    """Which principles in doubt contradict each other, by their votes on pairs that they have not seen.
+
+    These are `spare` pairs, or two new responses each to the prompts on which they pulled apart most. The
+    level is shared among all in doubt, as the first votes chose them.
+    """
+    runs.label.progress.note(
+        f"{_count(len(doubted), 'comparison')} of two principles in doubt: asking both on up to {AGAIN} more "
+        f"pairs, at most {len(doubted) * AGAIN * 4 * (1 + PARAPHRASES)} questions"
+    )
+    strict = bounds.model_copy(update={"level": bounds.level / len(doubted)})
+    by_id = {p.id: p for p in asked.principles}
+    found: list[Finding] = []
+    for first, second in doubted:
+        fresh = list(asked.spare[:AGAIN])
+        if not fresh:
+            prompts = [asked.pairs[at].prompt for at in apart(votes, first, second)[: AGAIN // 2]]
+            for samples in ((2, 3), (4, 5)):
+                made, _ = await answer_pairs(list(dict.fromkeys(prompts)), samples, config, runs)
+                fresh += [pair for pair in made if pair.a != pair.b]
+        everywhere = list(range(len(fresh)))
+        jobs = []
+        for name in (first, second):
+            texts = {name: by_id[name]} | {
+                f"{name} {at}": reworded(by_id[name], config.label.method, text)
+                for at, text in enumerate(said[name][0] if name in said else ())
+            }
+            jobs += [(key, principle, everywhere) for key, principle in texts.items()]
+        columns, _ = await ask_votes(jobs, fresh, config, runs)
+        own = {name: columns[name] for name in (first, second)}
+        others = {name: [c for key, c in columns.items() if key.startswith(f"{name} ")] for name in own}
+        means = {name: mean_column(each) for name, each in others.items() if each}
+        found += contradictions(own, means, strict)
+    return found
+
+
+def _tell_missing(missing: Sequence[tuple[str, int]], runs: StageRuns) -> None:
     if missing:
         count = sum(number for _, number in missing)
         runs.label.progress.note(
             f"{count} votes could not be had and are left out; the first: {missing[0][0]}"
         )
-    found: list[Finding | None] = [*contradictions(base, bounds), *redundancies(base, bounds)]
-    for p in loud:
-        wordings = [other[f"{p.id} {at}"] for at in range(len(said[p.id][0]))]
-        found.append(wording(p.id, base[p.id], wordings, said[p.id][1], bounds))
-    found += [negation(p.id, base[p.id], other[f"{p.id} negated"], bounds) for p in loud]
-    found += [order_bias(p.id, base[p.id], bounds, config.seed) for p in principles]
-    found += [silence(p.id, base[p.id], why.get(p.id, ("", 0))[0], bounds) for p in principles]
-    return [finding for finding in found if finding is not None]
 
 
-def _announce(n: int, equal: int, failed: int, beyond: int, principles: int, progress: Progress) -> None:
+def _announce(
+    examples: int, made: int, equal: int, failed: int, beyond: int, principles: int, progress: Progress
+) -> None:
     """Say what is compared, what is not, and the cost, before anything is asked about it."""
+    n = examples + made
     left = {"of equal answers": equal, "that could not be sampled": failed, "beyond --limit": beyond}
     dropped = ", ".join(f"{count} {what}" for what, count in left.items() if count)
     if not n:
@@ -179,7 +311,8 @@ def _announce(n: int, equal: int, failed: int, beyond: int, principles: int, pro
             f"there is no pair to compare ({dropped or 'none was given'}); give more prompts, or raise "
             "generate.temperature so that two responses differ"
         )
-    aside = f" (left out: {dropped})" if dropped else ""
+    aside = f", {_count(examples, 'example')} of principles among them" if examples else ""
+    aside += f" (left out: {dropped})" if dropped else ""
     progress.note(
         f"{_count(principles, 'principle')} on {_count(n, 'pair')}{aside}: at most "
         f"{questions(principles, n)} questions, of them {principles * n * 2} for the first votes; "

@@ -10,6 +10,7 @@ from itertools import zip_longest
 
 from constitute.constitution.draw import draw
 from constitute.constitution.identity import principle_hash
+from constitute.constitution.priority import levels
 from constitute.stages.few_shot import examples_hash
 from constitute.types import Constitution, CritiqueRevision, Message, Principle, Prompt, Record
 
@@ -65,10 +66,11 @@ class ShownProbe(Record):
 
 
 class WordingHash(Record):
-    """What a preview remembers of a principle."""
+    """What a preview remembers of a principle; `level` is its place, None in previews that did not say."""
 
     sha256: str
     weight: float
+    level: int | None = None
 
 
 class Preview(Record):
@@ -94,7 +96,8 @@ class Moved(Record):
 class Edits(Record):
     """Ids of the principles that differ between two files, each sorted.
 
-    `reweighted` holds those that kept their wording; order, comments, tags and sources count as nothing.
+    `reweighted` holds those that kept their wording and changed in weight or level; order, comments, tags
+    and sources count as nothing.
     """
 
     edited: tuple[str, ...] = ()
@@ -110,20 +113,29 @@ class Edits(Record):
 
 def wordings(constitution: Constitution) -> dict[str, WordingHash]:
     """What a preview remembers of each principle, by id."""
-    return {p.id: WordingHash(sha256=principle_hash(p), weight=p.weight) for p in constitution.principles}
+    level = levels(constitution)
+    return {
+        p.id: WordingHash(sha256=principle_hash(p), weight=p.weight, level=level[p.id])
+        for p in constitution.principles
+    }
 
 
 def edits_between(before: Mapping[str, WordingHash], after: Mapping[str, WordingHash]) -> Edits:
     """Which principles an edit touched, and how."""
     both = sorted(before.keys() & after.keys())
     edited = [name for name in both if before[name].sha256 != after[name].sha256]
-    moved = [name for name in both if name not in edited and before[name].weight != after[name].weight]
+    moved = [name for name in both if name not in edited and _reweighted(before[name], after[name])]
     return Edits(
         edited=tuple(edited),
         added=tuple(sorted(after.keys() - before.keys())),
         removed=tuple(sorted(before.keys() - after.keys())),
         reweighted=tuple(moved),
     )
+
+
+def _reweighted(before: WordingHash, after: WordingHash) -> bool:
+    same_level = None in (before.level, after.level) or before.level == after.level
+    return before.weight != after.weight or not same_level
 
 
 def choose_probes(
@@ -164,17 +176,23 @@ def assign(
 
 
 def fingerprint(
-    assigned: Assigned, voters: Sequence[tuple[Principle, float]], *, examples: bool = False
+    assigned: Assigned,
+    voters: Sequence[tuple[Principle, float]],
+    *,
+    examples: bool = False,
+    ranks: Mapping[str, int] | None = None,
 ) -> str:
     """A digest of what a probe's result depends on: prompt, principle, and who votes with which weight.
 
-    With `examples`, those of the principles too, as they are shown.
+    With `examples`, those of the principles too, as they are shown; with `ranks`, by principle id, the
+    voters' levels, where they decide.
     """
     turns = [[message.role, message.content] for message in assigned.probe.prompt.messages]
     votes = [[principle.id, principle_hash(principle), weight] for principle, weight in voters]
     own = assigned.principle
     shown = [examples_hash(p) for p in (own, *(p for p, _ in voters))] if examples else []
-    return _digest(assigned.probe.prompt.id, turns, own.id, principle_hash(own), votes, *shown)
+    ranked = [] if ranks is None else [[ranks[principle.id] for principle, _ in voters]]
+    return _digest(assigned.probe.prompt.id, turns, own.id, principle_hash(own), votes, *shown, *ranked)
 
 
 def split_touched(

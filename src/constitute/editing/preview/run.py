@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from constitute.config import RunConfig
+from constitute.constitution.priority import levels
 from constitute.data.prompts import read_prompts
 from constitute.editing.preview.plan import (
     Assigned,
@@ -98,12 +99,14 @@ def plan_round(
     """Choose the probes, give each its principle, and find which an edit since `before` touched."""
     probes, left_out = choose_probes(constitution, others, n)
     shown = shows_own(config.revise) or shows_own(config.label)
-    assigned = [
-        each.model_copy(
-            update={"fingerprint": fingerprint(each, _voters(each, config, constitution), examples=shown)}
-        )
-        for each in assign(constitution, probes, _row_id)
-    ]
+    level = levels(constitution) if config.label.rule == "priority" else None
+
+    def marked(each: Assigned) -> Assigned:
+        voting = _voters(each, config, constitution)
+        digest = fingerprint(each, voting, examples=shown, ranks=level)
+        return each.model_copy(update={"fingerprint": digest})
+
+    assigned = [marked(each) for each in assign(constitution, probes, _row_id)]
     touched, kept = split_touched(assigned, before, retry_failed=retry_failed)
     now = wordings(constitution)
     return RoundPlan(

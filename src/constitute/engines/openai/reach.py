@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from constitute.engines.openai.limits import retry_after
 from constitute.engines.openai.wire_in import parsed
 from constitute.errors import UsageError
+from constitute.urls import usable
 
 _CAP = 4 << 20
 # A shorter key may be an ordinary word, such as EMPTY.
@@ -55,25 +56,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 def base_url(url: str) -> str:
     """`url` without a trailing slash or /v1. Raises `UsageError` for one that cannot be used."""
-    if any(character.isspace() or not character.isprintable() for character in url):
-        raise UsageError(f"{url!r} holds a space or a control character; give a URL without them")
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError as problem:
-        raise UsageError(f"{url} is not a URL ({problem}); give one like http://127.0.0.1:8000") from problem
-    if parts.username or parts.password:
-        raise UsageError(
-            "the URL holds a password; put the key into the variable named by engine.api_key_env"
-        )
-    # Neither is shown: what stands there is mostly a key.
-    if parts.query or parts.fragment:
-        raise UsageError(
-            f"the URL of {parts.hostname} goes on after {'?' if parts.query else '#'}, which is not sent; "
-            "leave that out and put a key into the variable named by engine.api_key_env"
-        )
-    if not parts.hostname:
-        raise UsageError(f"{url} names no host; give a URL like http://127.0.0.1:8000")
+    parts = usable(url)
     path = parts.path.rstrip("/").removesuffix("/v1")
     return f"{parts.scheme}://{parts.netloc}{path}"
 

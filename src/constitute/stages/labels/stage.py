@@ -1,24 +1,24 @@
-"""Label a pair with a soft preference: the weighted mean of the votes of its principles."""
+"""Label a pair with a soft preference, made of the votes of its principles by `label.rule`."""
 
 from __future__ import annotations
 
-import math
 from functools import partial
 
 from constitute.config import LabelConfig
 from constitute.constitution.draw import draw
+from constitute.constitution.priority import by_level
 from constitute.errors import Abstain, UsageError
 from constitute.stages import few_shot
 from constitute.stages.base import Sample, StageSpec
 from constitute.stages.card import EQUAL_ANSWERS
 from constitute.stages.labels import label_method
 from constitute.stages.labels.base import together
+from constitute.stages.labels.rules import label_of, rule_named
 from constitute.types import (
     Ability,
     Comparison,
     Constitution,
     LabelledPair,
-    PreferenceLabel,
     Principle,
     Response,
 )
@@ -27,7 +27,7 @@ from constitute.types import (
 async def label(
     row: Comparison, sample: Sample, cfg: LabelConfig, constitution: Constitution
 ) -> LabelledPair:
-    """The pair with P(A) as the weighted mean of its votes, one vote a principle.
+    """The pair with P(A) as `cfg.rule` makes it of its votes, one vote a principle.
 
     Raises `Abstain` for equal answers and where a method does, such as for mass under `cfg.min_mass`: a pair
     is labelled by every principle asked, or not at all.
@@ -36,9 +36,7 @@ async def label(
         raise Abstain(EQUAL_ANSWERS)
     vote = label_method(cfg.method).vote
     votes = await together([vote(row, p, w, sample, cfg) for p, w in voters(row.id, cfg, constitution)])
-    total = math.fsum(vote.weight for vote in votes)
-    p_a = math.fsum(vote.weight * vote.p_a for vote in votes) / total
-    return LabelledPair(id=row.id, comparison=row, label=PreferenceLabel(p_a=p_a, votes=tuple(votes)))
+    return LabelledPair(id=row.id, comparison=row, label=label_of(votes, cfg, by_level(constitution)))
 
 
 def voters(row_id: str, cfg: LabelConfig, constitution: Constitution) -> list[tuple[Principle, float]]:
@@ -102,6 +100,13 @@ def _check(cfg: LabelConfig) -> None:
     if cfg.few_shot and not method.few_shot:
         raise UsageError(
             f"label.method: {cfg.method} shows no examples; set label.few_shot=0, or label.method=choice"
+        )
+    rule_named(cfg.rule)
+    if cfg.rule != "mean" and cfg.principles in ("one", 1):
+        raise UsageError(
+            f"label.rule: {cfg.rule} decides between principles, and label.principles={cfg.principles} has "
+            "one vote for each pair, which is the label under every rule; set label.principles=all, or "
+            "label.rule=mean"
         )
     few_shot.check("label", cfg)
 

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -113,11 +114,23 @@ def _versions() -> dict[str, str]:
     return {"constitute": __version__, **versions()}
 
 
-def save_into(network: Any, tokenizer: Any, losses: Sequence[float]) -> Callable[[Path], None]:
-    """What writes a model, its tokenizer and the loss of each step (metrics.jsonl) into a folder."""
+def save_into(
+    network: Any, tokenizer: Any, losses: Sequence[float], *, ends_of: str | None = None
+) -> Callable[[Path], None]:
+    """What writes a model, its tokenizer and the loss of each step (metrics.jsonl) into a folder.
+
+    With `ends_of`, the generation configuration of that model too: a reward model has none of its own, and
+    what is trained from it or scored by it must end where the model's answers do.
+    """
 
     def save(folder: Path) -> None:
+        from transformers import GenerationConfig
+
         network.save_pretrained(folder)
+        if ends_of is not None:
+            # A model need not say how it generates.
+            with suppress(OSError, ValueError):
+                GenerationConfig.from_pretrained(ends_of).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         lines = [json.dumps({"step": step, "loss": loss}) for step, loss in enumerate(losses, start=1)]
         write_text(folder / "metrics.jsonl", "\n".join(lines) + "\n")

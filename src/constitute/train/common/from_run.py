@@ -22,6 +22,7 @@ from constitute.stages.generate import conversation
 from constitute.store.manifest import CONFIG_FILE, save_config
 from constitute.train.common.artefact import unfinished
 from constitute.types import Prompt, Request
+from constitute.urls import is_url
 
 # What a training folder keeps of rendering beside its recipe.
 _RENDERING = "rendering.json"
@@ -30,7 +31,7 @@ _RENDERING = "rendering.json"
 def trainable_model(config: RunConfig) -> str:
     """The model of the configuration as a folder or Hub name; raises `UsageError` for a server or none."""
     model = named_model(config.model)
-    if model.startswith(("http://", "https://")):
+    if is_url(model):
         raise UsageError(f"{model} is a server; training needs weights: a local folder or a Hub name")
     return model_path(model)
 

@@ -179,7 +179,8 @@ def train_reward(
     with team.phase("save"):
         tuned = sharding.whole_model(network) if team.saves else None
     if team.main:
-        publish(out, save_into(tuned, tokenizer, losses), made_by=made_by, summary=summary, base=model)
+        save = save_into(tuned, tokenizer, losses, ends_of=model)
+        publish(out, save, made_by=made_by, summary=summary, base=model)
         drop_checkpoints(out)
     return summary
 

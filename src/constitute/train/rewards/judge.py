@@ -2,6 +2,7 @@
 
 After arXiv 2309.00267, section 2.3. Deviates from it in asking under one principle at a time, one drawn or
 all of them as `label.principles` says, and in refusing a judge whose answer is probably no rating at all.
+Ratings are averaged by weight whatever `label.rule` is, which decides between two answers.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from constitute.config import LabelConfig, RunConfig
 from constitute.constitution.identity import constitution_hash
 from constitute.constitution.read import load_constitution
-from constitute.engines import is_url, open_engine
+from constitute.engines import open_engine
 from constitute.engines.base import Engine
 from constitute.errors import Abstain, DataError, RowError, UsageError
 from constitute.packaged import model_path
@@ -29,6 +30,7 @@ from constitute.templates import template_hash
 from constitute.train.common.artefact import model_identity
 from constitute.train.rewards.parts import Opening, RewardFunction
 from constitute.types import Choice, Completion, Constitution, Principle, Prompt, Request, Score
+from constitute.urls import is_url
 
 _MIDDLE, _HALF = 5.5, 4.5
 

@@ -15,13 +15,13 @@ from typing import Any
 
 from constitute.config import RunConfig
 from constitute.config.ppo import RewardSource
-from constitute.engines import is_url
 from constitute.engines.locate import require
 from constitute.errors import UsageError
 from constitute.packaged import model_path
 from constitute.train.common.artefact import model_identity, unfinished
 from constitute.train.rewards import function, judge, service
 from constitute.train.rewards.parts import Opening, RewardFunction, RewardPart, SourceKind
+from constitute.urls import is_url
 
 # A text is `SOURCE` or `WEIGHT*SOURCE`, as on the command line.
 GivenReward = str | RewardSource | RewardFunction

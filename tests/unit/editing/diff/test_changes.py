@@ -8,7 +8,9 @@ from itertools import pairwise
 import pytest
 from scripted import constitution, principle
 
+from constitute.cli.constitution.diff_text import changes_json, changes_text
 from constitute.constitution.draw import draw
+from constitute.constitution.priority import DEFAULT_LEVELS
 from constitute.editing.diff.changes import changes_between
 from constitute.editing.words import Stretch, ansi, brief, plain, word_diff
 from constitute.types import Constitution, Example, Probe
@@ -155,3 +157,21 @@ def test_a_diff_spells_both_texts(before, after):
     runs = word_diff(before, after)
     assert "".join(run.text for run in runs if run.kind != "new") == before
     assert "".join(run.text for run in runs if run.kind != "gone") == after
+
+
+def test_levels_are_compared_by_their_names_and_by_who_moves() -> None:
+    high, low = principle("high").model_copy(update={"priority": "root"}), principle("low")
+    a = of(high, low)
+    assert changes_between(a, a).levels == (DEFAULT_LEVELS, DEFAULT_LEVELS)
+    raised = changes_between(a, of(high, low.model_copy(update={"priority": "system"})))
+    assert [(c.id, c.fields) for c in raised.changes] == [("low", ("priority",))]
+    assert raised.moved == ("low",) and raised.hashes[0] != raised.hashes[1]
+    assert "low: priority none -> system" in changes_text(raised, False)
+    assert raised.anew.label == 0 and raised.anew.redrawn == 0.0
+    # The levels in another order: no principle differs, and one without a priority stands last in both.
+    first = a.model_copy(update={"priorities": ("root", "user")})
+    turned = changes_between(first, a.model_copy(update={"priorities": ("user", "root")}))
+    assert turned.changes == () and turned.moved == ("high",)
+    said = changes_text(turned, False)
+    assert "priorities root > user -> user > root\non another level than before: high" in said
+    assert changes_json(turned)["levels"] == (("root", "user"), ("user", "root"))

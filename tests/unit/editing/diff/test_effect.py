@@ -5,13 +5,16 @@ from __future__ import annotations
 import itertools
 import math
 import random
+from functools import partial
 from statistics import NormalDist
 
 import pytest
 from scripted import prompt
 
+from constitute.config import LabelConfig
 from constitute.editing.compare.figures import Contest, Judgement, contests_of, judgement_of
-from constitute.editing.diff.effect import effect_of, largest_part, pair_effect, weighted
+from constitute.editing.diff.effect import effect_of, largest_part, pair_effect
+from constitute.stages.labels.rules import settle
 from constitute.types import Comparison, PrincipleVote
 
 
@@ -120,8 +123,26 @@ def test_tags_and_sources_hold_only_their_pairs() -> None:
     assert [(g.name, g.flips.n) for g in effect.by_principle] == [("a", 1), ("b", 1)]
 
 
-def test_weighted_is_the_stage_s_mean() -> None:
-    assert weighted([vote("a", 1.0, 2.0), vote("b", 0.25, 1.0)]) == pytest.approx(0.75)
+def test_the_labels_are_the_mean_unless_a_rule_is_given() -> None:
+    votes = (vote("a", 1.0, 2.0), vote("b", 0.25, 1.0))
+    assert pair_effect(row("p"), votes, votes, {}).before == pytest.approx(0.75)
+
+
+def test_a_principle_that_rises_to_another_level_moves_the_label_by_hand() -> None:
+    # Both on one level: (0.9 + 0.2) / 2 = 0.55 is silent, and so is all. Then a stands above b: 0.9.
+    cfg, votes = LabelConfig(rule="priority"), (vote("a", 0.9), vote("b", 0.2))
+    one = (("user", frozenset("ab")),)
+    two = (("root", frozenset("a")), ("user", frozenset("b")))
+    before, after = (partial(settle, cfg=cfg, levels=levels) for levels in (one, two))
+    pair = pair_effect(row("p"), votes, votes, {}, (before, after))
+    assert (pair.before, pair.after) == (pytest.approx(0.55), pytest.approx(0.9))
+    # a: 0.4 - 0.4 / 2; b: 0 - (-0.3 / 2), as it is no longer heard.
+    assert {p.principle_id: p.change for p in pair.parts} == pytest.approx({"a": 0.2, "b": 0.15})
+    renamed = (vote("new", 0.9), vote("b", 0.2))
+    level = (("root", frozenset({"new"})), ("user", frozenset("b")))
+    after = partial(settle, cfg=cfg, levels=level)
+    again = pair_effect(row("p"), votes, renamed, {"a": "new"}, (before, after))
+    assert {p.principle_id: p.change for p in again.parts} == pytest.approx({"new": 0.2, "b": 0.15})
 
 
 def contest(name: str, p: float | None, a: str = "x y", b: str = "z") -> Contest:

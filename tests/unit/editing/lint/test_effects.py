@@ -2,32 +2,47 @@
 
 from __future__ import annotations
 
+import math
 import random
+from statistics import NormalDist
 
 import pytest
 
-from constitute.editing.lint.effects import (
-    Column,
+from constitute.editing.lint.between import (
+    apart,
     between,
     contradictions,
+    mean_column,
+    redundancies,
+    suspects,
+)
+from constitute.editing.lint.effects import (
+    Bounds,
+    Column,
     decided,
+    lean_most,
     negation,
     order_bias,
     preferred,
-    redundancies,
     silence,
+    weak_judge,
     wording,
 )
 from constitute.stats import correlation, wilson
 
 
 def column(text: str) -> list[tuple[float, float] | None]:
-    """One vote a sign: A and B by 0.9, `a` and `b` by 0.55, `.` none, `=` undecided, < and > by place."""
+    """One vote a sign: A and B by 0.9, `a` and `b` by 0.55, `c` and `d` by 0.52, < and > by place.
+
+    `.` is no vote, `=` an undecided one.
+    """
     shown = {
         "A": (0.9, 0.9),
         "B": (0.1, 0.1),
         "a": (0.55, 0.55),
         "b": (0.45, 0.45),
+        "c": (0.52, 0.52),
+        "d": (0.48, 0.48),
         "=": (0.5, 0.5),
         "<": (0.9, 0.1),  # what is shown first, in both orders
         ">": (0.1, 0.9),
@@ -55,7 +70,7 @@ def test_a_side_needs_the_margin_and_reaches_it_exactly() -> None:
 
 
 def test_two_principles_are_counted_where_both_decide() -> None:
-    rows = between({"x": column("AABB.a="), "y": column("ABAA" + "AAA")}, 0.2)
+    rows = between({"x": column("AABB.a="), "y": column("ABAA" + "AAA")}, Bounds(margin=0.2))
     assert [(r.first, r.second, r.n, r.opposite) for r in rows] == [("x", "y", 4, 3)]
 
 
@@ -99,8 +114,96 @@ def test_what_is_no_contradiction() -> None:
     for opposite, expected in ((22, 0), (23, 0), (24, 1), (32, 1)):
         y = turned(HALF[:opposite]) + HALF[opposite:]
         assert len(contradictions({"x": column(HALF), "y": column(y)})) == expected, opposite
-    # Pairs that either leaves open are no disagreement.
-    assert contradictions({"x": column(HALF), "y": column(turned(HALF).lower())}) == []
+    # Votes that hardly differ from a coin's are no disagreement.
+    assert contradictions({"x": column(HALF), "y": column("dc" * 16)}) == []
+
+
+def test_a_principle_that_decides_nothing_contradicts_by_its_leaning() -> None:
+    (found,) = contradictions({"x": column(HALF), "y": column(turned(HALF).lower())})
+    assert (found.figure["n"], found.figure["shared"]) == (0, 32)
+    assert found.figure["correlation"] == pytest.approx(-1.0)
+    assert "correlate at -1.00" in found.message
+
+
+def leaning(r: float, n: int) -> list[tuple[float, float] | None]:
+    """Votes of n pairs (a multiple of 4) that correlate with HALF at `r`: of both signs, by what is alike."""
+    # x = +-1 in turn, z = +-1 in twos: uncorrelated. y = r x + sqrt(1 - r^2) z has the correlation r.
+    x, z = [1, -1] * (n // 2), [1, 1, -1, -1] * (n // 4)
+    y = [r * a + math.sqrt(1 - r * r) * b for a, b in zip(x, z, strict=True)]
+    return [(0.5 + 0.1 * v, 0.5 + 0.1 * v) for v in y]
+
+
+@pytest.mark.parametrize(
+    ("r", "n", "expected"),
+    [
+        (-0.69, 400, 0),  # under the bound, however many pairs
+        (-0.71, 400, 1),
+        # Against -0.5: z = (atanh(-0.71) + atanh(0.5)) sqrt(n - 3), p = 0.055 for 24 pairs, 0.046 for 28.
+        (-0.71, 24, 0),
+        (-0.71, 28, 1),
+        (-0.95, 16, 1),
+        (-0.95, 12, 0),  # too few pairs
+    ],
+)
+def test_leanings_need_the_correlation_and_the_pairs(r: float, n: int, expected: int) -> None:
+    votes = {"x": column("AB" * (n // 2)), "y": leaning(r, n)}
+    found = contradictions(votes)
+    assert len(found) == expected
+    if found:
+        assert found[0].figure["correlation"] == pytest.approx(r)
+        p = NormalDist().cdf((math.atanh(r) + math.atanh(0.5)) * math.sqrt(n - 3))
+        assert found[0].figure["p"] == pytest.approx(p)
+
+
+def test_other_words_count_only_where_its_own_are_mute() -> None:
+    votes = {"x": column(HALF), "y": column("AABB" * 8)}
+    assert contradictions(votes) == []
+    (found,) = contradictions(votes, {"y": column(turned(HALF))})
+    assert "said in other words" in found.message
+    # Read as it stands, y agrees with x: a paraphrase that says the contrary is the paraphrase's fault.
+    assert contradictions({**votes, "y": leaning(0.4, 32)}, {"y": column(turned(HALF))}) == []
+
+
+def test_who_is_asked_again() -> None:
+    lean = {"x": column(HALF), "y": leaning(-0.4, 32), "z": leaning(-0.2, 32)}
+    assert suspects(lean, {}) == [("x", "y")]
+    # Three pairs make a correlation of -1, and no contradiction.
+    three = {"x": column("ABA" + "=" * 29), "y": column("BAB" + "=" * 29)}
+    assert (contradictions(three), suspects(three, {})) == ([], [("x", "y")])
+    few = {"x": column("ABAB" + "=" * 8), "y": column("BABB" + "=" * 8)}
+    assert suspects(few, {}) == [("x", "y")]
+    assert apart({"x": column("ABABA"), "y": column("baBAA")}, "x", "y")[:2] == [2, 3]
+
+
+def test_the_mean_of_columns_is_over_those_that_voted() -> None:
+    assert mean_column([column("A.."), column("Ba.")]) == [(0.5, 0.5), (0.55, 0.55), None]
+
+
+def test_pairs_on_which_principles_lean_most() -> None:
+    assert lean_most([column("aA=B"), column("aaBB")], 2) == [1, 3]
+
+
+# A judge that is too weak
+
+
+def test_examples_tell_what_a_judge_understands() -> None:
+    votes = {"x": column(HALF), "y": column("AABB" * 8)}
+    assert weak_judge(votes, {"x": [True, True], "y": [True, True]}) == ([], set())
+    (found,), unheard = weak_judge(votes, {"x": [True, True], "y": [True, False]})
+    assert (found.rule, found.principle, unheard) == ("fails-examples", "y", {"y"})
+    assert (found.figure["count"], found.figure["n"]) == (1, 2)
+    # 6 of 8 have a lower end of 0.41: chance would do. 8 of 8 have 0.68.
+    (about,), unheard = weak_judge(votes, {"x": [True] * 4, "y": [True, True, False, False]})
+    assert (about.rule, about.principle, unheard) == ("judge-too-weak", "", {"x", "y"})
+    assert weak_judge(votes, {"x": [True] * 4, "y": [True] * 4}) == ([], set())
+
+
+def test_a_judge_that_decides_little_is_said_to_be_weak() -> None:
+    loud, quiet = column(HALF), column("=" * 32)
+    assert weak_judge({"x": loud, "y": quiet}, {}) == ([], set())
+    (found,), unheard = weak_judge({"x": loud, "y": quiet, "z": quiet}, {})
+    assert (found.rule, unheard) == ("judge-too-weak", set())
+    assert "1 of 3 principles decide 8 pairs or more" in found.message
 
 
 # Redundancy

@@ -10,14 +10,24 @@ from pathlib import Path
 import pytest
 from scripted import ScriptedEngine, prompt
 
-from constitute.config import RunConfig, load_config
-from constitute.editing.lint.asks import usable
+from constitute.config import LabelConfig, RunConfig, load_config
+from constitute.editing.lint.asks import example_pairs, usable
 from constitute.editing.lint.findings import Finding, Linted, lint_file
 from constitute.editing.lint.model import ModelLint, lint_model, lint_with_model, questions
 from constitute.errors import UsageError
 from constitute.progress import Silent
 from constitute.store import Store
-from constitute.types import Choice, Comparison, Completion, Constitution, Principle, Probe, Request
+from constitute.types import (
+    Choice,
+    Comparison,
+    Completion,
+    Constitution,
+    Example,
+    Principle,
+    Probe,
+    Request,
+    Score,
+)
 
 N = 32
 
@@ -307,6 +317,126 @@ async def test_nothing_to_compare_says_what_to_do(store: Store) -> None:
     same = [pair.model_copy(update={"b": pair.a}) for pair in PAIRS]
     with pytest.raises(UsageError, match=r"no pair to compare \(32 of equal answers\)"):
         await lint(given, Judge(), store, same)
+
+
+# Examples, pairs in doubt, other methods
+
+
+def shown(name: str, compare: str, *answers: tuple[str, str]) -> Principle:
+    """A rule with an example for each (better, worse)."""
+    examples = [
+        Example(prompt=f"{name} {at}?", better=better, worse=worse)
+        for at, (better, worse) in enumerate(answers)
+    ]
+    return rule(name, compare).model_copy(update={"examples": tuple(examples)})
+
+
+async def test_examples_are_pairs_too_and_their_prompts_are_answered(store: Store) -> None:
+    given = of(
+        shown(
+            "kind",
+            "more kind",
+            ("kind=1 brief=0 a", "kind=0 brief=0 b"),
+            ("kind=2 brief=0", "kind=1 brief=0"),
+        ),
+        shown("brief", "more brief", ("kind=0 brief=1", "kind=0 brief=0")),
+    )
+    assert example_pairs(given, 2)[1] == ["kind", "brief"]
+    pairs, owners = example_pairs(given, 8)
+    assert owners == ["kind", "brief", "kind"]
+    assert [pair.a for pair in pairs] == ["kind=0 brief=0 b", "kind=0 brief=1", "kind=1 brief=0"]
+    engine = Judge()
+    linted = await lint_model(given, RunConfig(), engine, store)
+    # Three examples, and two new answers to the prompt of each.
+    assert linted.pairs == 6
+    assert not [f for f in linted.findings if f.rule == "fails-examples"]
+
+
+async def test_a_judge_that_fails_the_examples_is_not_believed(store: Store) -> None:
+    right, wrong = ("kind=1 brief=0", "kind=0 brief=0"), ("kind=0 brief=0", "kind=1 brief=0")
+    linted = await lint(
+        of(
+            shown("kind", "more kind", *[right] * 12),
+            shown("kinder", "more kind", wrong, wrong),
+            rule("unkind", "less kind"),
+        ),
+        Judge(),
+        store,
+    )
+    (failing,) = [f for f in linted.findings if f.rule == "fails-examples"]
+    assert (failing.principle, failing.figure["count"], failing.figure["n"]) == ("kinder", 0, 2)
+    # kinder would repeat kind and contradict unkind, were it believed.
+    assert [f.principle for f in linted.findings if f.rule in ("contradiction", "redundant")] == ["kind"]
+    second = Store.open(store.folder.parent / "second")
+    with second:
+        weak = await lint(
+            of(shown("kind", "more kind", *[wrong] * 8), rule("rude", "less kind")), Judge(), second
+        )
+    (about,) = [f for f in weak.findings if f.rule == "judge-too-weak"]
+    assert (about.principle, about.figure["count"], about.figure["n"]) == ("", 0, 8)
+    assert not [f for f in weak.findings if f.rule == "contradiction"]
+
+
+async def test_two_in_doubt_are_asked_on_spare_pairs(store: Store) -> None:
+    # Both decide 4 of the first 12 pairs and pull apart on them: too few. The spare ones settle it.
+    quiet = [p.model_copy(update={"a": "kind=0 even=0", "b": "kind=0 even=0 "}) for p in PAIRS[:8]]
+    pairs = [*quiet, *PAIRS[8:]]
+    given = of(rule("kind", "more kind"), rule("unkind", "less kind"))
+    notes = Notes(Judge())
+    found = await lint_model(given, RunConfig(limit=12), notes.engine, store, pairs=pairs, progress=notes)
+    (finding,) = [f for f in found.findings if f.rule == "contradiction"]
+    assert (finding.figure["count"], finding.figure["n"]) == (20, 20)
+    assert "1 comparison of two principles in doubt" in notes.told[1][1]
+    # Where the spare pairs say nothing, nothing is found.
+    alike = [p.model_copy(update={"id": f"alike{at}"}) for at, p in enumerate(quiet)]
+    again = await lint_model(given, RunConfig(limit=12), Judge(), store, pairs=[*pairs[:12], *alike])
+    assert not [f for f in again.findings if f.rule == "contradiction"]
+
+
+async def test_two_in_doubt_are_asked_on_new_answers(store: Store) -> None:
+    class Same(Judge):
+        """Says the same of every prompt but two, of which its answers differ in kindness."""
+
+        async def generate(self, request: Request) -> Completion:
+            text = request.messages[-1].content
+            if text.startswith(("Say the", "speaks")):
+                return await super().generate(request)
+            self.spoken += 1
+            return Completion(text=f"kind=0 brief=0 {self.spoken}")
+
+    given = of(rule("kind", "more kind"), rule("unkind", "less kind"))
+    asked = [prompt(f"p{at}", f"{'speaks' if at < 4 else 'mute'} {at}?") for at in range(12)]
+    found = await lint_model(given, RunConfig(), Same(), store, probes=asked)
+    assert [f.rule for f in found.findings if f.severity == "warning"][:1] == ["judge-too-weak"]
+    (finding,) = [f for f in found.findings if f.rule == "contradiction"]
+    # Two pairs of new answers to each of the four prompts.
+    assert (finding.figure["count"], finding.figure["n"]) == (8, 8)
+
+
+async def test_a_method_without_a_compare_form_finds_the_same(store: Store) -> None:
+    class Scorer(Judge):
+        async def score(self, request: Request, text: str) -> Score:
+            told = request.messages[0].content if request.messages[0].role == "system" else ""
+            found = re.findall(r"(more|less) (\w+)", told)
+            value = -10.0
+            for way, trait in found:
+                given = float(re.findall(rf"{trait}=(\S+)", text)[0])
+                value += (1 if way == "more" else -1) * given
+            return Score(token_ids=(1,), logprobs=(value,))
+
+    config = RunConfig(label=LabelConfig(method="likelihood", principles="all"))
+    linted = await lint_model(PLANTED, config, Scorer(), store, pairs=PAIRS)
+    assert warnings(linted) == [("contradiction", "brief"), ("redundant", "kind")]
+    rules = {f.rule for f in linted.findings}
+    # What is about the order and the compare form is not asked.
+    assert "wording-unstable" in rules and not rules & {"order-bias", "negation-blind"}
+
+
+async def test_a_judge_without_what_the_method_needs_is_refused(store: Store) -> None:
+    engine = Judge()
+    engine.lacks = {"choose": "it lists no log-probabilities"}
+    with pytest.raises(UsageError, match="cannot choose: it lists no log-probabilities"):
+        await lint(PLANTED, engine, store)
 
 
 # From a file

@@ -136,6 +136,26 @@ def test_edits_are_found_by_wording_and_weight_alone() -> None:
     )
 
 
+def test_a_new_level_touches_every_probe_where_levels_decide_and_none_elsewhere() -> None:
+    before = constitution("kind", "brief", "safe")
+    after = with_principle(before, "safe", priority="root")
+    assert edits_between(wordings(before), wordings(after)).reweighted == ("safe",)
+    old = wordings(before)["safe"].model_copy(update={"level": None})
+    assert edits_between({"safe": old}, {"safe": wordings(after)["safe"]}).reweighted == ()
+
+    def fingerprints(rule: str, given: Constitution) -> dict[str, str]:
+        cfg = CONFIG.label.model_copy(update={"principles": "all", "rule": rule})
+        config = CONFIG.model_copy(update={"label": cfg})
+        return {
+            each.probe.id: each.fingerprint
+            for each in plan_round(given, PROMPTS, 6, config, "x", None).touched
+        }
+
+    assert fingerprints("mean", before) == fingerprints("mean", after)
+    first, second = (fingerprints("priority", each) for each in (before, after))
+    assert len(first) == 6 and all(first[name] != second[name] for name in first)
+
+
 def test_packaged_probes_are_enough_for_the_largest_preview() -> None:
     found = default_prompts()
     assert len({p.messages for p in found}) == len({p.id for p in found}) == 32

@@ -253,6 +253,15 @@ async def test_reasoning_written_out_in_a_message_is_kept_apart(mock_server, eng
     assert mock_server.requests[0]["max_tokens"] == 25 and "stop" not in mock_server.requests[0]
 
 
+async def test_a_thought_cut_at_a_line_end_is_no_answer(mock_server, engine):
+    """A model that thinks unasked, where a stop string ends its answer: a line of thought is none."""
+    sampling = SamplingParams(max_tokens=5, stop=("\n",))
+    for said, thought in (("<think>", ""), ("<think>Well, ", "Well,"), ("[THINK]I wonder", "I wonder")):
+        mock_server.script = [answer(chat(said))]
+        found = await engine.generate(GREETING.model_copy(update={"sampling": sampling}))
+        assert (found.text, found.reasoning) == ("", thought)
+
+
 async def test_reasoning_among_token_ids_is_kept_apart(mock_server, tmp_path):
     tokenizer = trl_tokenizer(TEMPLATES["qwen3"])
     tokenizer.save_pretrained(tmp_path)

@@ -45,6 +45,23 @@ def test_forms(tmp_path, row):
     ]
 
 
+def test_openais_own_form_is_read_and_a_call_of_a_tool_is_named(tmp_path):
+    """A developer turn is a system turn; fields that say nothing are none."""
+    answer = {**SAID, "refusal": None, "tool_calls": None, "annotations": []}
+    told = {"role": "developer", "content": "Be brief."}
+    (found,) = read_conversations(write(tmp_path, {"messages": [told, USER, answer], "tools": []}), "last")
+    system = Message(role="system", content="Be brief.")
+    assert found.turns == (system, *map(Message.model_validate, TURNS))
+    call = {"role": "assistant", "content": None, "tool_calls": [{"id": "1", "type": "function"}]}
+    result = {"role": "tool", "tool_call_id": "1", "content": "7"}
+    with pytest.raises(
+        DataError, match=r"sft\.jsonl:2: messages\[1\] calls a tool .*mend or remove the line"
+    ):
+        read_conversations(
+            write(tmp_path, {"messages": TURNS}, {"messages": [USER, call, result, SAID]}), "last"
+        )
+
+
 def weighted(*weights):
     """A conversation of as many answers, each with a weight; None leaves it out."""
     rows = []
