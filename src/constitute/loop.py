@@ -100,7 +100,7 @@ def open_loop(
         prompts, bad = read_prompts(str(config.prompts), limit=config.limit, skip_bad=skip_bad)
         if bad:
             progress.note(f"{config.prompts}: skipped {len(bad)} bad lines, the first at {bad[0].where}")
-    loop = Loop(config, prompts, _opened(config), progress, force)
+    loop = Loop(config, prompts, _opened(config, progress), progress, force)
     try:
         yield loop
     finally:
@@ -151,8 +151,8 @@ def _dated(config: RunConfig) -> RunConfig:
     return config.model_copy(update={"engine": config.engine.model_copy(update={"date": day})})
 
 
-def _opened(config: RunConfig) -> Engine:
-    engine = open_sampler(str(config.model), config.engine)
+def _opened(config: RunConfig, progress: Progress) -> Engine:
+    engine = open_sampler(str(config.model), config.engine, progress)
     rollout_engine(engine)
     return engine
 

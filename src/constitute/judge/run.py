@@ -119,7 +119,7 @@ async def _compare(
 ) -> Comparing:
     measured: list[JudgeFigures] = []
     unable: list[str] = []
-    async with use_engine(config.model, config.engine, given) as engine:
+    async with use_engine(config.model, config.engine, progress, given) as engine:
         save_config(config.run, config)
         for method, layout in tried:
             cfg = candidate_config(config.label, method, layout)

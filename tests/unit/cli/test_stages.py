@@ -71,8 +71,8 @@ def test_json_is_one_object_a_line_on_stdout(run) -> None:  # type: ignore[no-un
     code, out, err = run(f"generate {FAKE} --prompts p.jsonl -n 2 --json")
     events = [json.loads(line) for line in out.splitlines()]
     assert (code, err) == (0, "")
-    assert [event["event"] for event in events] == ["start", "finish", "result"]
-    assert events[0]["total"] == 8
+    assert [event["event"] for event in events] == ["wait", "waited", "start", "finish", "result"]
+    assert (events[0]["text"], events[2]["total"]) == ("opening m", 8)
     assert {key: events[-1][key] for key in ("stage", "ok", "abstain", "failed", "asked")} == {
         "stage": "generate",
         "ok": 8,
