@@ -108,7 +108,7 @@ def draft_examples(
         named_model(config.model)
 
     async def opened(store: Store) -> list[DraftRow]:
-        async with use_engine(config.model, dated(config).engine, engine) as used:
+        async with use_engine(config.model, dated(config).engine, progress, engine) as used:
             run = StageRun("draft", used, store, config.seed, progress)
             return await _draft(run, constitution, lacking, n, config.engine.in_flight)
 

@@ -12,6 +12,7 @@ from constitute.types import LabelledPair, Record
 
 # By how much P(A) may differ between two askings that ask the same, before a judge is called unsteady.
 STEADY = 0.1
+PREFERENCE = "give --pairs whose rows hold chosen and rejected, or a, b and human (a, b, tie or P(a))"
 
 
 class Copied(Record):
@@ -153,7 +154,7 @@ def advise(measured: Sequence[JudgeFigures], unable: Sequence[str] = ()) -> Advi
     best = max(passed, key=lambda each: (each.steady.low or 0.0, -each.requests))
     text = (
         f"{best.name} passes and is the steadiest, {best.steady.text()}; no pair has a person's preference, "
-        "so nothing here says how good its judgement is: give --pairs with chosen and rejected"
+        f"so nothing here says how good its judgement is: {PREFERENCE}"
     )
     return Advice(method=best.method, layout=best.layout, sentence=text)
 

@@ -21,7 +21,7 @@ from constitute.engines.base import Engine
 from constitute.errors import GateFailed, UsageError
 from constitute.files import write_json
 from constitute.judge.copies import NEUTRAL, SWAPPED, example_questions, neutral_copies, swapped_copies
-from constitute.judge.figures import Advice, Copied, Ended, JudgeFigures, advise, figures_of
+from constitute.judge.figures import PREFERENCE, Advice, Copied, Ended, JudgeFigures, advise, figures_of
 from constitute.pipeline.labelling import check_judge, label_pairs
 from constitute.pipeline.session import open_store
 from constitute.pipeline.stage_run import StageRun
@@ -97,6 +97,11 @@ def compare_methods(
     if engine is None:
         named_model(config.model)
     progress = progress or Silent()
+    if asked.pairs and all(pair.human is None for pair in asked.pairs):
+        progress.note(
+            f"warning: none of the {len(asked.pairs)} pairs says which answer people prefer, so nothing will "
+            f"say how good the judge is; {PREFERENCE}"
+        )
     with open_store(config, progress) as store:
         found = block(_compare(config, asked, tried, store, engine, progress))
         write_manifest(store, config, asked.constitution)
@@ -114,14 +119,13 @@ async def _compare(
 ) -> Comparing:
     measured: list[JudgeFigures] = []
     unable: list[str] = []
-    async with use_engine(config.model, config.engine, given) as engine:
+    async with use_engine(config.model, config.engine, progress, given) as engine:
         save_config(config.run, config)
         for method, layout in tried:
             cfg = candidate_config(config.label, method, layout)
             name = named(method, layout)
             try:
                 check_judge(cfg, engine)
-                progress.note(f"asking by {name}")
                 ended = await _Candidate(config, asked, cfg, layout, store, engine, progress).ended()
             except UsageError as problem:
                 unable.append(f"{name}: {problem}")
@@ -161,14 +165,14 @@ class _Candidate:
         )
         start = time.monotonic()
         pairs = list(self.asked.pairs)
-        labels = await self._label(run, pairs)
+        labels = await self._label(run, pairs, "pairs")
         # What the pairs cost, not their copies: that is what labelling more of them will.
         requests, seconds = run.asked + run.reused, self._seconds(run.asked, time.monotonic() - start)
         problems, self.reasons = self.reasons, []
         different = [pair for pair in pairs if pair.a != pair.b][:COPIES]
         neutral = list(neutral_copies(different))
-        of_neutral = await self._label(run, neutral)
-        of_swapped = await self._label(run, list(swapped_copies(different)))
+        of_neutral = await self._label(run, neutral, "neutral copies")
+        of_swapped = await self._label(run, list(swapped_copies(different)), "pairs in the other order")
         copies = [Copied(kind=NEUTRAL, p_a=row.label.p_a, expected=0.5) for row in of_neutral.values()]
         copies += [
             Copied(kind=SWAPPED, p_a=row.label.p_a, expected=1.0 - labels[name].label.p_a)
@@ -191,8 +195,9 @@ class _Candidate:
             seconds=seconds,
         )
 
-    async def _label(self, run: StageRun, pairs: Sequence[Comparison]) -> dict[str, LabelledPair]:
-        """Labels by pair, in the order given; why a pair has none goes to `reasons`."""
+    async def _label(self, run: StageRun, pairs: Sequence[Comparison], what: str) -> dict[str, LabelledPair]:
+        """Labels by pair, in the order given, shown as `what`; why a pair has none goes to `reasons`."""
+        run.shown = f"{named(self.cfg.method, self.layout)}: {what}"
         width = self.config.engine.in_flight // 2
         ended = await label_pairs(run, pairs, self.cfg, lambda pair: self.asked.voting(pair.id), width)
         self.reasons += [(row.status, row.reason or "") for row in ended if isinstance(row, Outcome)]

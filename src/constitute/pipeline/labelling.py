@@ -39,7 +39,8 @@ async def label_pairs(
     `voting` says which constitution votes on a pair. Raises `EngineError`, `StorageError`.
     """
     ended: dict[int, LabelledPair | Outcome] = {}
-    run.progress.start("label", len(pairs), 0)
+    shown = run.shown or run.stage
+    run.progress.start(shown, len(pairs), 0)
 
     async def one(place: int) -> None:
         pair = pairs[place]
@@ -49,8 +50,8 @@ async def label_pairs(
         except (Abstain, RowError) as problem:
             status = "abstain" if isinstance(problem, Abstain) else "failed"
             ended[place] = Outcome(row_id=pair.id, position=place, status=status, reason=str(problem))
-        run.progress.advance("label", status)
+        run.progress.advance(shown, status)
 
     await run_jobs(range(len(pairs)), one, max(1, width))
-    run.progress.finish("label")
+    run.progress.finish(shown)
     return [ended[place] for place in range(len(pairs))]

@@ -28,7 +28,12 @@ if TYPE_CHECKING:
 @click.option("--pairs", "pairs_file", help="Pairs to use in place of the run's: JSONL or Parquet.")
 @options.compose(options.model, options.limit)
 @click.option("--dry-run", is_flag=True, help="Say how many questions would be asked, and ask none.")
-@click.option("--out", type=click.Path(path_type=Path), help="JSONL file to write, a row a pair.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    callback=options.in_a_folder,
+    help="JSONL file to write, a row a pair.",
+)
 @options.force
 @options.compose(options.config_file, options.sets, options.seed, options.as_json, options.debug)
 def diff(

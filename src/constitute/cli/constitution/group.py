@@ -59,7 +59,8 @@ def check(file: str, as_json: bool) -> None:
 
 @constitution.command()
 @click.argument("file")
-@click.option("--principle", "ids", multiple=True, metavar="ID", help="Only this principle; may be repeated.")
+@click.option("--principle", "ids", multiple=True, callback=options.names, metavar="ID[,ID]",
+              help="Only this principle; may be repeated.")  # fmt: skip
 @click.option("--tag", "tags", multiple=True, help="Only principles with this tag; may be repeated.")
 @click.option("--model", help="Count tokens as this model does: folder, Hub name or 'pocket'.")
 @click.option("--tokenizer", help="Count tokens with this tokenizer folder or Hub name.")
@@ -67,7 +68,7 @@ def check(file: str, as_json: bool) -> None:
 @options.debug
 def show(
     file: str,
-    ids: tuple[str, ...],
+    ids: list[str],
     tags: tuple[str, ...],
     model: str | None,
     tokenizer: str | None,

@@ -110,7 +110,7 @@ class _Work:
         names: dict[str, str] = {}
         verdicts: dict[str, str] = {}
         count = [0, 0]
-        async with use_engine(judge, dated(config).engine, given) as engine:
+        async with use_engine(judge, dated(config).engine, self._progress, given) as engine:
             counted = _Counted(engine)
             configs = {
                 named(method, layout): known.one_vote(candidate_config(config.label, method, layout))
