@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from constitute.cli.text import counted, grouped_reasons, harmless, table
+from constitute.cli.text import counted, harmless, table
 from constitute.editing.recover.cases import Case, LeftOut
 from constitute.editing.recover.moved import MovedDone
 from constitute.editing.recover.propose import Proposed
 from constitute.editing.recover.run import Done, Recovered
 from constitute.strict_yaml import shorten
+from constitute.text import grouped_reasons
 
 SHOWN = 200
 

@@ -91,7 +91,7 @@ async def sample(
     found: dict[str, Response] = {}
     cfg = config.generate
     places = [slot(prompt, index) for prompt in prompts for index in range(cfg.n)]
-    async with use_engine(model, dated(config).engine) as engine:
+    async with use_engine(model, dated(config).engine, progress) as engine:
         run = StageRun("answer", engine, store, config.seed, progress, cfg.keep_truncated)
 
         async def one(row: Prompt) -> None:

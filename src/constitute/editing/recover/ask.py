@@ -12,6 +12,7 @@ from constitute.editing.votes import ByWording, wording_of
 from constitute.engines.base import Engine
 from constitute.errors import Abstain, RowError, UsageError
 from constitute.pipeline.drive import run_jobs
+from constitute.pipeline.labelling import check_judge
 from constitute.pipeline.stage_run import Sampler, StageRun
 from constitute.progress import Progress
 from constitute.stages import stage_spec
@@ -49,14 +50,7 @@ class Asking:
 
     def check(self) -> None:
         """Raise `UsageError` for settings of labels that cannot be, or that the engine cannot meet."""
-        spec = stage_spec("label")
-        spec.check(self.cfg)
-        for need in spec.needs(self.cfg):
-            if need in self.engine.lacks:
-                raise UsageError(
-                    f"{self.engine.identity.name} cannot {need}: {self.engine.lacks[need]}; choose another "
-                    "--method"
-                )
+        check_judge(self.cfg, self.engine)
 
     async def votes(self, pairs: Sequence[Comparison], principles: Sequence[Principle]) -> ByPrinciple:
         """P(A) by pair and principle: all principles of a pair together, as they may share what they show."""

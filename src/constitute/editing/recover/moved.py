@@ -113,7 +113,7 @@ async def _movement(
     progress: Progress,
 ) -> MovedDone:
     principles = voting(constitution)
-    async with use_engine(config.judge or config.model, dated(config).engine, given) as engine:
+    async with use_engine(config.judge or config.model, dated(config).engine, progress, given) as engine:
         asking = Asking(config, engine, store, progress)
         asking.check()
         votes = await asking.votes(pairs, principles)

@@ -194,7 +194,7 @@ class _Work:
     async def ask(self, store: Store, given: Engine | None) -> Done:
         """Ask for what is missing, and for rules where wanted."""
         name = self.config.judge or self.config.model
-        async with use_engine(name, dated(self.config).engine, given) as engine:
+        async with use_engine(name, dated(self.config).engine, self.progress, given) as engine:
             if self.known and (other := other_model(self.model, engine, self.config.run)):
                 self.progress.note(f"{other}: every vote is asked anew")
                 self.known = {}
