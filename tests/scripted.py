@@ -85,6 +85,9 @@ class ScriptedEngine:
         self._delay_s = delay_s
         self._log = None if log is None else os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
+    def prompt_ids(self, request: Request) -> None:
+        """It has no tokens."""
+
     def rendered(self, request: Request) -> bytes:
         return json.dumps([[m.role, m.content] for m in request.messages]).encode()
 

@@ -8,6 +8,7 @@ lines a killed writer left incomplete.
 from __future__ import annotations
 
 import bz2
+import codecs
 import contextlib
 import fcntl
 import glob
@@ -15,6 +16,7 @@ import gzip
 import json
 import lzma
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -32,6 +34,11 @@ _BROKEN = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, OSError)
 # A longer line is no row of text; reading it whole would fill the memory.
 LONGEST_LINE = 64 * 2**20
 _PRIVATE = os.O_NOFOLLOW | os.O_CLOEXEC
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+# Of random bytes 11 % are control characters; of text none are, or single ones in lines that cannot be used.
+_HEAD = 8192
+_CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")
+_MOST_CONTROLS = 0.1
 _CUT_OFF = "; the file's last line is cut off"
 
 
@@ -131,7 +138,7 @@ def read_text(path: Path) -> str:
             data = stream.read()
         except _BROKEN as problem:
             raise DataError(f"{path} cannot be read ({problem}); write it anew") from None
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+    if data.startswith(_UTF_16):
         raise DataError(f"{path}:1: the file is UTF-16; save it as UTF-8")
     try:
         return str(data.decode("utf-8-sig"))
@@ -230,6 +237,31 @@ def append_log(path: Path, lines: Sequence[str]) -> None:
                 os.fsync(stream.fileno())
 
 
+def refuse_binary(path: Path) -> None:
+    """Raise `DataError` for a file whose beginning is no text: control characters, and no UTF-8."""
+    with _open(path) as stream:
+        try:
+            head = stream.read(_HEAD)
+        except _BROKEN:
+            # Its reader says where it is broken.
+            return
+    if head.startswith(_UTF_16):
+        return
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)
+        most = _MOST_CONTROLS
+    except UnicodeDecodeError:
+        most = _MOST_CONTROLS / 10
+    if len(_CONTROL.findall(head)) > most * len(head):
+        raise DataError(f"{path} is not a text file; give JSON lines or other text in UTF-8")
+
+
+def file_in_the_way(folder: Path) -> Path | None:
+    """The file that stands where `folder`, or a folder above it, has to be."""
+    first = next((each for each in (folder, *folder.parents) if each.exists()), None)
+    return None if first is None or first.is_dir() else first
+
+
 def opens_with(path: Path) -> bytes:
     """The first byte of a file that is neither white space nor part of a byte-order mark."""
     for _, line in _lines(path):
@@ -260,7 +292,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes | BadLine]]:
         try:
             while line := stream.readline(LONGEST_LINE + 1):
                 number += 1
-                if number == 1 and line.startswith((b"\xff\xfe", b"\xfe\xff")):
+                if number == 1 and line.startswith(_UTF_16):
                     raise DataError(f"{path}:1: the file is UTF-16; save it as UTF-8")
                 if len(line) <= LONGEST_LINE:
                     yield number, line
@@ -281,6 +313,8 @@ def _storage(path: Path) -> Iterator[None]:
     except StorageError:
         raise
     except OSError as problem:
+        if (file := file_in_the_way(path.parent)) is not None:
+            raise StorageError(f"cannot write {path}: {file} is a file; give a folder") from problem
         reason = problem.strerror or str(problem)
         raise StorageError(
             f"cannot write {path}: {reason}; nothing was changed, free the disk or choose another place"

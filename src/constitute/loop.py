@@ -25,7 +25,7 @@ from constitute.pipeline.session import dated
 from constitute.progress import Progress, Silent
 from constitute.report.build import write_report
 from constitute.stages.card import card_of
-from constitute.stages.verdict import verdict
+from constitute.stages.verdict import label_warnings, verdict
 from constitute.stats import Estimate
 from constitute.store import Store
 from constitute.train.ppo.start import run_ppo
@@ -100,7 +100,7 @@ def open_loop(
         prompts, bad = read_prompts(str(config.prompts), limit=config.limit, skip_bad=skip_bad)
         if bad:
             progress.note(f"{config.prompts}: skipped {len(bad)} bad lines, the first at {bad[0].where}")
-    loop = Loop(config, prompts, _opened(config), progress, force)
+    loop = Loop(config, prompts, _opened(config, progress), progress, force)
     try:
         yield loop
     finally:
@@ -151,8 +151,8 @@ def _dated(config: RunConfig) -> RunConfig:
     return config.model_copy(update={"engine": config.engine.model_copy(update={"date": day})})
 
 
-def _opened(config: RunConfig) -> Engine:
-    engine = open_sampler(str(config.model), config.engine)
+def _opened(config: RunConfig, progress: Progress) -> Engine:
+    engine = open_sampler(str(config.model), config.engine, progress)
     rollout_engine(engine)
     return engine
 
@@ -167,7 +167,10 @@ def _data(loop: Loop) -> Figures:
         progress=loop.progress,
     )
     with Store.open(loop.config.run, readonly=True) as store:
-        found = verdict(card_of(store))
+        card = card_of(store)
+    for sentence in label_warnings(card):
+        loop.progress.note(f"warning: {sentence}")
+    found = verdict(card)
     if found is not None:
         loop.gate(GateFailed(found.sentence))
     return {stage: count.model_dump(mode="json") for stage, count in counts.items()}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterable
 
 # CSI, OSC and other escape sequences, whole; then what is left of control characters, and the characters that
 # reorder or hide text.
@@ -18,3 +20,19 @@ def harmless(text: str) -> str:
     """Text without anything a terminal would act on; line ends and tabs stay, lone surrogates become `?`."""
     clean = _CONTROLS.sub("", _ESCAPES.sub("", text.replace("\r\n", "\n")))
     return clean.encode("utf-8", "replace").decode("utf-8")
+
+
+def grouped_reasons(
+    reasons: Iterable[tuple[str, str, int]], most: int | None = 5
+) -> list[tuple[str, int, str]]:
+    """(status, rows, example reason) of reasons that differ in numbers alone, commonest first.
+
+    At most `most` of them, or all.
+    """
+    counts: Counter[tuple[str, str]] = Counter()
+    example: dict[tuple[str, str], str] = {}
+    for status, reason, rows in reasons:
+        key = (status, re.sub(r"[\d.]+(?:e-?\d+)?", "#", reason))
+        counts[key] += rows
+        example.setdefault(key, reason)
+    return [(key[0], rows, harmless(example[key])) for key, rows in counts.most_common(most)]

@@ -24,10 +24,12 @@ from constitute.files import (
     append_log,
     atomic,
     atomic_folder,
+    file_in_the_way,
     json_lines,
     read_json,
     read_log,
     read_text,
+    refuse_binary,
     text_lines,
     write_json,
     write_new,
@@ -245,3 +247,35 @@ def test_a_folder_moved_aside_by_a_killed_writer_is_moved_back(tmp_path):
     with pytest.raises(RuntimeError), atomic_folder(tmp_path / "model"):
         raise RuntimeError
     assert names(tmp_path) == ["model"] and names(tmp_path / "model") == ["weights"]
+
+
+@pytest.mark.parametrize(
+    ("head", "refused"),
+    [
+        (b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", True),
+        (b"\x00" * 50, True),
+        (bytes(range(256)) * 40, True),
+        ("Größe\n".encode("latin-1") * 200, False),
+        ("Привет, мир\n".encode("cp1251") * 200, False),
+        # Text may hold a control character in one line, and a byte of another code in the next.
+        (b'{"prompt": "words"}\n' * 50 + b"\x1b[0m\n" + b"\xe9t\xe9\n", False),
+        ("ж".encode() * 8192, False),
+        ("\ufeffone".encode("utf-16-le"), False),
+        (b"", False),
+    ],
+)
+def test_a_file_that_is_no_text_is_told_from_text_in_another_code(
+    tmp_path: Path, head: bytes, refused: bool
+) -> None:
+    (tmp_path / "f").write_bytes(head)
+    if not refused:
+        refuse_binary(tmp_path / "f")
+        return
+    with pytest.raises(DataError, match="f is not a text file; give JSON lines or other text in UTF-8"):
+        refuse_binary(tmp_path / "f")
+
+
+def test_the_file_in_the_way_of_a_folder_is_found(tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("")
+    assert file_in_the_way(tmp_path / "f" / "a" / "b") == file_in_the_way(tmp_path / "f") == tmp_path / "f"
+    assert file_in_the_way(tmp_path) is file_in_the_way(tmp_path / "new" / "er") is None

@@ -33,14 +33,27 @@ def evals() -> None:
 
 @evals.command()
 @options.compose(options.common, options.model, options.constitution)
-@click.option("--behavior", "behaviors", multiple=True, help='Verb phrase, such as "flatters the user".')
-@click.option("--principle", "principles", multiple=True, help="Principle id of the constitution, or 'all'.")
+@click.option(
+    "--behavior",
+    "behaviors",
+    multiple=True,
+    help='Verb phrase, such as "flatters the user"; may be repeated.',
+)
+@click.option(
+    "--principle",
+    "principles",
+    multiple=True,
+    callback=options.names,
+    metavar="ID[,ID]",
+    help="Principle id of the constitution, or 'all'; may be repeated.",
+)
 @click.option(
     "--family",
     "families",
     multiple=True,
-    metavar="NAME",
-    help=f"Kind of items: {', '.join(FAMILIES)}; all that suit if not given.",
+    callback=options.names,
+    metavar="NAME[,NAME]",
+    help=f"Kind of items: {', '.join(FAMILIES)}; may be repeated. All that suit if not given.",
 )
 @click.option("-n", "wanted", type=click.IntRange(2), help="Items: in all, or per principle.")
 def write(
@@ -52,8 +65,8 @@ def write(
     model: str | None,
     constitution_file: str | None,
     behaviors: tuple[str, ...],
-    principles: tuple[str, ...],
-    families: tuple[str, ...],
+    principles: list[str],
+    families: list[str],
     wanted: int | None,
 ) -> int:
     """Have a model write eval items, judge each, and keep a balanced set without repeats.

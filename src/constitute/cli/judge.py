@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,11 +16,6 @@ if TYPE_CHECKING:
     from constitute.judge.run import Comparing
 
 DEFAULT_PAIRS = 100
-
-
-def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> list[str] | None:
-    """The names in `a,b`, each once."""
-    return None if value is None else list(dict.fromkeys(name.strip() for name in value.split(",")))
 
 
 @options.command()
@@ -37,11 +33,23 @@ def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> lis
     "--pairs",
     "pairs_files",
     multiple=True,
-    help="Pairs that people judged: rows with chosen and rejected, or a, b and human. The constitution's own "
-    "examples if absent.",
+    help="Pairs that people judged: rows with chosen and rejected, or a, b and human; several files add up. "
+    "The constitution's own examples if absent.",
 )
-@click.option("--methods", callback=_names, help="Label methods, such as choice; all there are if absent.")
-@click.option("--layouts", callback=_names, help="Layouts of the question: shared, paper; both if absent.")
+@click.option(
+    "--methods",
+    multiple=True,
+    callback=options.names,
+    metavar="NAME[,NAME]",
+    help="Label methods, such as choice; may be repeated. All there are if absent.",
+)
+@click.option(
+    "--layouts",
+    multiple=True,
+    callback=options.names,
+    metavar="NAME[,NAME]",
+    help="Layouts of the question: shared, paper; may be repeated. Both if absent.",
+)
 @click.option("-n", "--n", "count", type=click.IntRange(1), default=DEFAULT_PAIRS, show_default=True,
               help="Pairs to ask about, drawn by --seed where there are more.")  # fmt: skip
 @options.skip_bad
@@ -54,8 +62,8 @@ def judge(
     model: str | None,
     constitution_file: str | None,
     pairs_files: tuple[str, ...],
-    methods: list[str] | None,
-    layouts: list[str] | None,
+    methods: list[str],
+    layouts: list[str],
     count: int,
     skip_bad: bool,
 ) -> None:
@@ -71,13 +79,14 @@ def judge(
       constitute judge --model http://localhost:8000 --constitution c.yaml --methods choice -n 200
     """
     from constitute.data.pairs import read_pairs
-    from constitute.judge.run import candidates, compare_methods, questions, require_advice
+    from constitute.judge.run import compare_methods, questions, require_advice
     from constitute.progress import open_progress
     from constitute.stages.labels import LABEL_METHODS
+    from constitute.stages.labels.candidates import candidates
 
     wanted = {"model": model, "constitution": constitution_file, "seed": seed, "run": run_dir}
     config = options.settled(run_dir, config_file, sets, wanted)
-    tried = candidates(methods or list(LABEL_METHODS), layouts)
+    tried = candidates(methods or list(LABEL_METHODS), layouts or None)
     with open_progress(as_json) as progress:
         pairs = None
         if pairs_files:
@@ -85,11 +94,28 @@ def judge(
             if bad:
                 progress.note(f"skipped {len(bad)} bad lines, the first at {bad[0].where}: {bad[0].reason}")
         found = compare_methods(config, questions(config, pairs, count), tried, progress=progress)
-    _print(found, run_dir, as_json)
+    _print(found, as_json)
+    if found.advice.method is not None and not as_json:
+        click.echo(f"next: {_following(found, run_dir, pairs_files, skip_bad)}", err=True)
     require_advice(found)
 
 
-def _print(found: Comparing, run_dir: Path, as_json: bool) -> None:
+def _following(found: Comparing, run_dir: Path, pairs_files: tuple[str, ...], skip_bad: bool) -> str:
+    """The command that labels as advised, in a run of its own, with the model and settings of this one."""
+    from constitute.store.manifest import CONFIG_FILE
+
+    same = ["--config", str(run_dir / CONFIG_FILE), "--run", f"{run_dir}-labels"]
+    advised = {"label.method": found.advice.method, "label.layout": found.advice.layout}
+    sets = [word for key, value in advised.items() if value for word in ("--set", f"{key}={value}")]
+    given = [word for file in pairs_files for word in ("--pairs", file)]
+    given += ["--skip-bad"] if skip_bad and given else []
+    label = shlex.join(["constitute", "label", *same, *given, *sets, "--reuse", str(run_dir)])
+    if given:
+        return label
+    return f"{shlex.join(['constitute', 'generate', *same])} --prompts FILE -n 2, then {label}"
+
+
+def _print(found: Comparing, as_json: bool) -> None:
     from constitute.cli.text import say, table
 
     if as_json:
@@ -111,9 +137,7 @@ def _print(found: Comparing, run_dir: Path, as_json: bool) -> None:
         if each.verdict is not None:
             say(f"{each.name}: {each.verdict.seen}", red=True)
     if found.advice.method is not None:
-        layout = f" --set label.layout={found.advice.layout}" if found.advice.layout else ""
         say(found.advice.sentence)
-        say(f"next: constitute label --set label.method={found.advice.method}{layout} --reuse {run_dir}")
 
 
 def _longer(found: Comparing) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from importlib import import_module
 
@@ -18,7 +19,7 @@ COMMANDS = {
     "serve": ("constitute.cli.serve:serve", "Serve a model with vLLM's OpenAI-compatible server."),
     "constitution": (
         "constitute.cli.constitution.group:constitution",
-        "Write, check, lint, preview, diff, compare, attribute: what an edit of a constitution changes.",
+        "Write, lint, test, preview, diff, compare, attribute: what an edit of a constitution changes.",
     ),
     "generate": ("constitute.cli.stages:generate", "Sample n responses for each prompt."),
     "revise": ("constitute.cli.stages:revise", "Critique and revise responses under the constitution."),
@@ -93,7 +94,10 @@ def main() -> None:
     """Entry point: run the command line and turn errors into one sentence and an exit code."""
     from constitute.cli.errors import run_and_exit
 
-    sys.exit(run_and_exit(cli))
+    code = run_and_exit(cli)
+    # The interpreter would look through every object of torch and vLLM before it ends: seconds for nothing.
+    gc.freeze()
+    sys.exit(code)
 
 
 if __name__ == "__main__":

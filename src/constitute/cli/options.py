@@ -52,6 +52,21 @@ def refuse_repeats(command: click.Command, ctx: click.Context, args: list[str]) 
             raise click.UsageError(f"{name} was given {times} times and takes one value; give it once", ctx)
 
 
+def names(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> list[str]:
+    """The names in `--option a,b --option c`, each once: a callback of an option that may be repeated."""
+    return list(dict.fromkeys(name.strip() for text in given for name in text.split(",")))
+
+
+def in_a_folder(ctx: click.Context, param: click.Parameter, file: Path | None) -> Path | None:
+    """The file to write, where its folder is there: a callback. Makes no folder from a slip of the pen."""
+    from constitute.errors import UsageError
+
+    if file is not None and not file.parent.is_dir():
+        name = max(param.opts, key=len)
+        raise UsageError(f"no such folder: {file.parent}; make it, or give {name} another file")
+    return file
+
+
 run_dir = click.option(
     "--run",
     "run_dir",

@@ -12,7 +12,13 @@ from constitute.cli import options
 
 @options.command()
 @options.run_dir
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="File to write.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    callback=options.in_a_folder,
+    help="File to write.",
+)
 @click.option("--rows", type=click.IntRange(0, 1000), default=24, show_default=True, help="Chains shown.")
 @click.option("--open", "show", is_flag=True, help="Open it in the browser.")
 @options.debug

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from constitute.cli import options
+from constitute.errors import ExitCode
 
 
 @options.command()
@@ -35,7 +36,7 @@ def serve(
     dtype: str,
     rollouts: bool,
     log: Path | None,
-) -> None:
+) -> int:
     """Serve MODEL with vLLM until interrupted; the URL goes to stdout once it is healthy.
 
     \b
@@ -57,10 +58,14 @@ def serve(
         rollouts=rollouts,
         log=log,
     )
-    with running(wanted, say=lambda text: click.echo(text, err=True)) as child:
-        click.echo(wanted.url)
-        following = f"generate --model {wanted.url} --prompts FILE"
-        if rollouts:
-            following = f"train ppo --model {model} --set engine.rollout_url={wanted.url}"
-        click.echo(f"next: constitute {following}", err=True)
-        wait(child, log)
+    try:
+        with running(wanted, say=lambda text: click.echo(text, err=True)) as child:
+            click.echo(wanted.url)
+            following = f"generate --model {wanted.url} --prompts FILE"
+            if rollouts:
+                following = f"train ppo --model {model} --set engine.rollout_url={wanted.url}"
+            click.echo(f"next: constitute {following}", err=True)
+            wait(child, log)
+    except KeyboardInterrupt:
+        click.echo(f"constitute: the server at {wanted.url} is stopped", err=True)
+    return ExitCode.INTERRUPTED

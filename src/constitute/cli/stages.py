@@ -187,12 +187,21 @@ def _run(
                 config, [stage], prompts=prompts, pairs=pairs, progress=progress, retry=retry
             )[stage]
         except EngineError as problem:
-            again = shlex.join(["constitute", *sys.argv[1:]])
-            raise EngineError(f"{problem}; every answer so far is kept, continue with: {again}") from problem
+            raise EngineError(f"{problem}{_going_on(config)}") from problem
     found = _print_result(config, counts, as_json)
     if found is not None:
         raise GateFailed(found.sentence)
     return ExitCode.ROWS_FAILED if counts.failed else ExitCode.OK
+
+
+def _going_on(config: RunConfig) -> str:
+    """How to go on where the model is gone; nothing where no answer was kept yet."""
+    from constitute.store import Store
+
+    with Store.open(config.run, readonly=True) as store:
+        if store.empty():
+            return ""
+    return f"; every answer so far is kept, continue with: {shlex.join(['constitute', *sys.argv[1:]])}"
 
 
 def _note_bad(progress: Progress, bad: list[Any], name: str) -> None:
@@ -202,22 +211,27 @@ def _note_bad(progress: Progress, bad: list[Any], name: str) -> None:
 
 def _print_result(config: RunConfig, counts: Counts, as_json: bool) -> LabelVerdict | None:
     """Print how the stage's rows ended, with the label card; returns the verdict on labels."""
-    from constitute.cli.text import card_text, grouped_reasons, table
+    from constitute.cli.text import card_text, say, table
+    from constitute.pipeline.cut import after_failures
     from constitute.stages.card import card_of
-    from constitute.stages.verdict import verdict
+    from constitute.stages.verdict import label_warnings, verdict
     from constitute.store import Store
     from constitute.store.manifest import way_on
+    from constitute.text import grouped_reasons
 
     with Store.open(config.run, readonly=True) as store:
-        reasons = grouped_reasons(store.reasons(counts.stage))
+        every_reason = store.reasons(counts.stage)
         remedy = way_on(store, counts.stage)
         card = card_of(store) if counts.stage == "label" else None
     found = None if card is None else verdict(card)
+    warned = [] if card is None else label_warnings(card)
+    reasons = grouped_reasons(every_reason)
     if as_json:
         why = [{"status": status, "rows": rows, "reason": reason} for status, rows, reason in reasons]
         result = {"event": "result", **counts.model_dump(mode="json"), "reasons": why}
         result["label_card"] = None if card is None else card.model_dump(mode="json")
         result["verdict"] = None if found is None else found.model_dump(mode="json")
+        result["warnings"] = warned
         click.echo(json.dumps(result))
         return found
     head = ("stage", "rows", "ok", "abstain", "failed", "done before", "asked", "from store")
@@ -227,18 +241,17 @@ def _print_result(config: RunConfig, counts: Counts, as_json: bool) -> LabelVerd
         click.echo("\n" + table(("status", "rows", "reason, for example"), reasons))
     if card is not None:
         click.echo("\n" + card_text(card))
-    if found is None:
-        click.echo(_next_step(config, counts, remedy), err=True)
+    for sentence in warned:
+        say(f"warning: {sentence}")
+    if counts.failed:
+        say(after_failures(counts.stage, every_reason, remedy))
+    elif found is None:
+        say(_next_step(config, counts))
     return found
 
 
-def _next_step(config: RunConfig, counts: Counts, remedy: str) -> str:
+def _next_step(config: RunConfig, counts: Counts) -> str:
     run = shlex.quote(str(config.run))
-    if counts.failed:
-        return (
-            f"{counts.failed} rows failed; the same command with --retry-failed asks them again; where a "
-            f"setting is to blame, such as {counts.stage}.max_tokens, {remedy}"
-        )
     at = config.chain.index(counts.stage) + 1 if counts.stage in config.chain else len(config.chain)
     following = config.chain[at] if at < len(config.chain) else "export"
     given = "pocket/harmless" if config.model == "pocket" else "assistant"

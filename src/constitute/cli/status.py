@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import click
@@ -20,16 +21,18 @@ def status(run_dir: Path, as_json: bool) -> None:
       constitute status --run run
       constitute status --run my-run --json
     """
-    from constitute.cli.text import card_text, grouped_reasons, say, table
+    from constitute.cli.text import card_text, say, table
     from constitute.stages.card import card_of
-    from constitute.stages.verdict import verdict
+    from constitute.stages.verdict import label_warnings, verdict
     from constitute.store import Store
+    from constitute.text import grouped_reasons
 
     with Store.open(run_dir, readonly=True) as store:
         counts = {stage: store.counts(stage) for stage in store.stages()}
         reasons = {stage: grouped_reasons(store.reasons(stage)) for stage in counts}
         card = card_of(store) if "label" in counts else None
     found = None if card is None else verdict(card)
+    warned = [] if card is None else label_warnings(card)
     if as_json:
         for stage, ended in counts.items():
             why = [{"status": s, "rows": rows, "reason": reason} for s, rows, reason in reasons[stage]]
@@ -37,6 +40,7 @@ def status(run_dir: Path, as_json: bool) -> None:
             if stage == "label" and card is not None:
                 line["label_card"] = card.model_dump(mode="json")
                 line["verdict"] = None if found is None else found.model_dump(mode="json")
+                line["warnings"] = warned
             click.echo(json.dumps(line))
         return
     rows = [
@@ -49,26 +53,33 @@ def status(run_dir: Path, as_json: bool) -> None:
         click.echo("\n" + table(("stage", "status", "rows", "reason, for example"), listed))
     if card is not None and card.pairs:
         click.echo("\n" + card_text(card))
+    for sentence in warned:
+        say(f"warning: {sentence}")
     if found is not None:
         say(found.sentence, red=True)
 
 
 @options.command()
-@click.argument("row_id", metavar="ID")
+@click.argument("row_id", metavar="[ID]", required=False)
 @options.compose(options.run_dir, options.as_json, options.debug)
-def show(row_id: str, run_dir: Path, as_json: bool) -> None:
+def show(row_id: str | None, run_dir: Path, as_json: bool) -> None:
     """Print one row's whole chain: prompt, response, critiques, revisions, label.
 
-    ID is a prompt's, a response's or a pair's id, or the beginning of one.
+    ID is a prompt's, a response's or a pair's id, or the beginning of one; without it, the first ids are
+    listed by stage and by how their rows ended.
 
     \b
     Examples:
+      constitute show
       constitute show p1
       constitute show p1/0 --run my-run --json
     """
     from constitute.cli.text import chain_text
     from constitute.store import Store, chain_of
 
+    if row_id is None:
+        _list_ids(run_dir, as_json)
+        return
     with Store.open(run_dir, readonly=True) as store:
         rows = chain_of(store, row_id)
         if as_json:
@@ -78,3 +89,19 @@ def show(row_id: str, run_dir: Path, as_json: bool) -> None:
                 click.echo(json.dumps(line))
             return
     click.echo(chain_text(rows))
+
+
+def _list_ids(run_dir: Path, as_json: bool) -> None:
+    """Print the first ids of each stage and outcome."""
+    from constitute.cli.text import say, table
+    from constitute.store import Store, first_ids
+
+    with Store.open(run_dir, readonly=True) as store:
+        found = first_ids(store)
+    if as_json:
+        for stage, status, rows, ids in found:
+            click.echo(json.dumps({"stage": stage, "status": status, "rows": rows, "first": ids}))
+        return
+    listed = [(stage, status, rows, ", ".join(ids)) for stage, status, rows, ids in found]
+    click.echo(table(("stage", "status", "rows", "first ids"), listed))
+    say(f"next: constitute show ID --run {shlex.quote(str(run_dir))}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -58,17 +57,6 @@ def _cell(value: object) -> str:
 
 def _is_number(cell: str) -> bool:
     return re.fullmatch(r"-?[\d.]+|-", cell) is not None
-
-
-def grouped_reasons(reasons: Iterable[tuple[str, str, int]], most: int = 5) -> list[tuple[str, int, str]]:
-    """(status, rows, example reason) of reasons that differ in numbers alone, commonest first."""
-    counts: Counter[tuple[str, str]] = Counter()
-    example: dict[tuple[str, str], str] = {}
-    for status, reason, rows in reasons:
-        key = (status, re.sub(r"[\d.]+(?:e-?\d+)?", "#", reason))
-        counts[key] += rows
-        example.setdefault(key, reason)
-    return [(key[0], rows, harmless(example[key])) for key, rows in counts.most_common(most)]
 
 
 def card_text(card: LabelCard) -> str:

@@ -40,11 +40,11 @@ def set_value(data: bytes, principle_id: str, key: str, value: str) -> bytes:
     """
     before = parse_constitution(data, "the file")
     ids = [principle.id for principle in before.principles]
-    _known(principle_id, ids, "principle")
-    _known(key, KEYS, "key")
+    check_known(principle_id, ids, "principle")
+    check_known(key, KEYS, "key")
     value = _checked(key, value)
     if key == "priority":
-        _known(value, level_names(before), "level")
+        check_known(value, level_names(before), "level")
     at = ids.index(principle_id)
     written = set(_at(read_constitution(data)[1], at))
     wanted = _changed(before.principles[at], written & set(FORMS), key, value)
@@ -106,7 +106,7 @@ def append(data: bytes, principles: Sequence[Principle]) -> tuple[bytes, int, in
                 f"the principle {principle.id!r} has the priority {shorten(principle.priority)!r}, which is "
                 f"no level of the file ({', '.join(level_names(before))}); add it to the file's priorities"
             )
-    file = _File(data)
+    file = File(data)
     listed = file.root["principles"]
     if listed.fa.flow_style():
         raise DataError(
@@ -116,26 +116,26 @@ def append(data: bytes, principles: Sequence[Principle]) -> tuple[bytes, int, in
     # What stands below the list belongs to the key that follows it, or is the end of the file.
     follows = next(reversed(file.root)) != "principles"
     for principle in added:
-        last = _Place.last(listed)
+        last = Place.last(listed)
         beside, below = last.tail()
-        listed.append(_loaded("\n".join(["k:", *entry(principle)]))[0])
+        listed.append(loaded("\n".join(["k:", *entry(principle)]))[0])
         last.set_tail(beside, _with_blank_line(last, "" if follows else below))
         if follows:
-            _Place.last(listed).set_tail("", below if below.startswith("\n") else f"\n{below}")
+            Place.last(listed).set_tail("", below if below.startswith("\n") else f"\n{below}")
     wanted = before.model_copy(update={"principles": (*before.principles, *added)})
     return file.bytes(wanted), len(added), len(principles) - len(added)
 
 
 def set_in_file(path: Path, principle_id: str, key: str, value: str) -> tuple[str, str] | None:
     """Set one value in a file, whole or not at all; the old and the new, None where they are the same."""
-    data = _read(path)
+    data = read_mine(path)
     old = parse_constitution(data, path)
     edited = set_value(data, principle_id, key, value)
     new = parse_constitution(edited, path)
     before, after = (next(getattr(p, key) for p in c.principles if p.id == principle_id) for c in (old, new))
     if before == after:
         return None
-    _write(path, edited)
+    replace_file(path, edited)
     return (number(before), number(after)) if key == "weight" else (before, after)
 
 
@@ -144,24 +144,25 @@ def append_to_file(path: Path, principles: Sequence[Principle]) -> tuple[int, in
 
     Raises as `append` does, and `UsageError` where there is no such file.
     """
-    data = _read(path)
+    data = read_mine(path)
     parse_constitution(data, path)
     try:
         edited, added, skipped = append(data, principles)
     except DataError as problem:
         raise DataError(f"{path}: {problem}") from None
     if added:
-        _write(path, edited)
+        replace_file(path, edited)
     return added, skipped
 
 
-def _read(path: Path) -> bytes:
+def read_mine(path: Path) -> bytes:
+    """The bytes of a file of one's own; a packaged one cannot be edited."""
     if not path.is_file():
         raise UsageError(f"no such file: {path}; give one of yours, or make one with constitution new")
     return read_bytes(path)
 
 
-def _write(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes) -> None:
     """Replace a file whole or not at all; its permissions stay, and a link to it stays a link."""
     if len(data) > MAX_BYTES:
         raise DataError(f"{path} would be larger than {MAX_BYTES:,} bytes; nothing was changed")
@@ -172,7 +173,8 @@ def _write(path: Path, data: bytes) -> None:
         stream.write(data)
 
 
-def _known(given: str, known: Sequence[str], what: str) -> None:
+def check_known(given: str, known: Sequence[str], what: str) -> None:
+    """Raise `UsageError` for a name that is none of `known`."""
     if given in known:
         return
     near = get_close_matches(given.lower(), known, n=1)
@@ -209,7 +211,7 @@ def _words(principle: Principle) -> tuple[str, ...]:
     return (principle.text, principle.critique, principle.revise, principle.compare)
 
 
-class _File:
+class File:
     """A file as ruamel's round trip reads it; `root` may be changed."""
 
     def __init__(self, data: bytes) -> None:
@@ -253,19 +255,19 @@ def _hashes(text: str) -> list[str]:
     return [found[1].rstrip() for found in re.finditer(r"(?:^|(?<=\s))(#.*)", text, re.MULTILINE)]
 
 
-def _loaded(text: str) -> Any:
+def loaded(text: str) -> Any:
     """The value of the only key of a YAML mapping, as the round trip holds it."""
     return next(iter(_yaml().load(text + "\n").values()))
 
 
-class _Place(NamedTuple):
+class Place(NamedTuple):
     """A value in a mapping or a list of the round trip, which hold the comments after each value."""
 
     container: Any
     key: Any
 
     @classmethod
-    def last(cls, container: Any) -> _Place:
+    def last(cls, container: Any) -> Place:
         """The last value of a list or mapping, as deep as it goes: there stand the comments below it."""
         key = len(container) - 1 if isinstance(container, list) else next(reversed(container))
         value: Any = container[key]
@@ -318,7 +320,7 @@ class _Place(NamedTuple):
         return isinstance(self.value, (FoldedScalarString, LiteralScalarString))
 
 
-def _with_blank_line(place: _Place, below: str) -> str:
+def _with_blank_line(place: Place, below: str) -> str:
     """What stands below a value, with a blank line at its end; a block under |+ may end in one of its own."""
     own = not below and str(place.value).endswith("\n\n")
     return below if own or below.endswith("\n\n") or below == "\n" else below + "\n"

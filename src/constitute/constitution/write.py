@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from constitute.constitution.read import FORMS, fill_form, parse_constitution
 from constitute.errors import DataError
 from constitute.strict_yaml import MAX_BYTES
-from constitute.types import Constitution, Principle
+from constitute.types import Constitution, Example, Principle
 
 WIDTH = 100
 
@@ -68,8 +68,14 @@ def entry(principle: Principle) -> list[str]:
         if probe.expect:
             lines.append(f"        expect: {scalar(probe.expect, 10)}")
     if principle.examples:
-        lines.append("    examples:")
-    for example in principle.examples:
+        lines += ["    examples:", *example_lines(principle.examples)]
+    return lines
+
+
+def example_lines(examples: Sequence[Example]) -> list[str]:
+    """The lines of a principle's list of examples, each dash six spaces in."""
+    lines = []
+    for example in examples:
         lines.append(f"      - prompt: {scalar(example.prompt, 10)}")
         lines += [f"        {key}: {scalar(getattr(example, key), 10)}" for key in ("better", "worse")]
         if example.critique:

@@ -11,7 +11,7 @@ from typing import Any
 from constitute.config import ExportConfig
 from constitute.data.formats import Kind, export_format
 from constitute.stages.card import LabelCard
-from constitute.stages.verdict import verdict
+from constitute.stages.verdict import label_warnings, verdict
 from constitute.stats import share_of
 from constitute.text import harmless
 from constitute.types import Record, Status
@@ -77,6 +77,7 @@ def _labels(labels: LabelCard | None) -> list[str]:
         return []
     found = verdict(labels)
     lines = [] if found is None else ["", f"**Do not train on these labels:** {_code(found.sentence)}"]
+    lines += [line for text in label_warnings(labels) for line in ("", f"**Warning:** {_code(text)}")]
     flips = share_of(labels.flips, labels.ordered).text()
     lines += ["", "## Labels", ""]
     lines += [f"- labels made by {_code(each.by)}: {each.share.text()}" for each in labels.decided]

@@ -24,6 +24,7 @@ from constitute.files import (
     opens_with,
     read_json,
     read_text,
+    refuse_binary,
     text_lines,
 )
 
@@ -48,7 +49,10 @@ def read_rows(source: Source) -> Iterator[Row | BadLine]:
     if path.is_dir():
         raise UsageError(f"{path} is a directory; give one of the files in it")
     if path.is_file():
-        return _reader(path)(path)
+        reader = _reader(path)
+        if reader is not _parquet_rows:
+            refuse_binary(path)
+        return reader(path)
     if _HUB.fullmatch(str(source)) and path.suffix not in (*READERS, *COMPRESSIONS):
         return _hub_rows(str(source))
     raise UsageError(

@@ -82,7 +82,7 @@ def run_describe(
         named_model(config.model)
 
     async def opened(store: Store) -> list[GivenWording]:
-        async with use_engine(config.model, dated(config).engine, engine) as used:
+        async with use_engine(config.model, dated(config).engine, progress, engine) as used:
             return await describe(aims, used, store, config, progress)
 
     with open_store(config, progress) as store:

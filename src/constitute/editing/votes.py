@@ -11,15 +11,15 @@ from typing import Any
 
 from constitute.config import LabelConfig, RunConfig
 from constitute.engines.base import Engine
-from constitute.errors import Abstain, RowError, UsageError
-from constitute.pipeline.drive import run_jobs
-from constitute.pipeline.stage_run import Sampler, StageRun
+from constitute.errors import Abstain, UsageError
+from constitute.pipeline.labelling import label_pairs
+from constitute.pipeline.stage_run import StageRun
 from constitute.progress import Progress, Silent
 from constitute.stages.few_shot import examples_hash, shows_own
 from constitute.stages.labels import label_method
 from constitute.stages.labels.choice import comparison_turn
 from constitute.stages.labels.read import of_choice
-from constitute.stages.labels.stage import label, voters
+from constitute.stages.labels.stage import voters
 from constitute.store import Store
 from constitute.types import (
     Choice,
@@ -30,7 +30,6 @@ from constitute.types import (
     Outcome,
     Principle,
     PrincipleVote,
-    Status,
 )
 
 # (pair id, wording put to the model) -> the vote, or why there is none.
@@ -79,25 +78,8 @@ async def vote(
     """
     progress = progress or Silent()
     run = StageRun("label", engine, store, seed, progress)
-    ended: dict[str, LabelledPair | Outcome] = {}
-    place = {pair.id: at for at, pair in enumerate(pairs)}
-    progress.start("label", len(pairs), 0)
-
-    async def label_one(pair: Comparison) -> None:
-        status: Status = "ok"
-        try:
-            ended[pair.id] = await label(pair, Sampler(run, pair.id), cfg, constitution)
-        except (Abstain, RowError) as problem:
-            status = "abstain" if isinstance(problem, Abstain) else "failed"
-            ended[pair.id] = Outcome(
-                row_id=pair.id, position=place[pair.id], status=status, reason=str(problem)
-            )
-        progress.advance("label", status)
-
-    width = max(1, in_flight // (2 * len(voters("", cfg, constitution))))
-    await run_jobs(pairs, label_one, width)
-    progress.finish("label")
-    rows = [ended[pair.id] for pair in pairs]
+    width = in_flight // (2 * len(voters("", cfg, constitution)))
+    rows = await label_pairs(run, pairs, cfg, lambda pair: constitution, width)
     return Votes(
         labelled=tuple(row for row in rows if isinstance(row, LabelledPair)),
         without=tuple(row for row in rows if isinstance(row, Outcome)),

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from constitute.errors import UsageError
+from constitute.progress import Progress, Silent
 from constitute.registry import nearest
 from constitute.urls import is_url
 
@@ -26,6 +27,13 @@ ENGINES: dict[str, str] = {
     "openai": "constitute.engines.openai.engine:OpenAIEngine",
     "transformers": "constitute.engines.transformers:TransformersEngine",
     "fake": "constitute.engines.fake:FakeEngine",
+}
+
+# Kind -> what opening `{model}` does, said before it is done; another kind is just opened.
+OPENING: dict[str, str] = {
+    "vllm": "loading {model} into vLLM (first answers in half a minute, on a busy machine longer)",
+    "openai": "asking {model} what it can do",
+    "transformers": "loading {model} (about ten seconds, a large model longer)",
 }
 
 
@@ -53,13 +61,18 @@ def resolve_kind(model: str, kind: str) -> str:
     return kind
 
 
-def open_engine(model: str, config: EngineConfig) -> Engine:
+def open_engine(model: str, config: EngineConfig, progress: Progress | None = None) -> Engine:
     """Open `model`: a local folder, a Hub or packaged name, or the URL of an OpenAI-compatible server.
+
+    `progress` is told what takes so long before it does.
 
     Raises `UsageError` for a model that does not exist, `EngineError` for a server that does not answer.
     """
-    module, name = ENGINES[resolve_kind(model, config.kind)].split(":")
-    engine: Engine = getattr(import_module(module), name)(model, config)
+    kind = resolve_kind(model, config.kind)
+    module, name = ENGINES[kind].split(":")
+    said = OPENING.get(kind, "opening {model}").replace("{model}", model)
+    with (progress or Silent()).waiting(said):
+        engine: Engine = getattr(import_module(module), name)(model, config)
     return engine
 
 
@@ -72,7 +85,7 @@ def named_model(model: str | None) -> str:
 
 @asynccontextmanager
 async def use_engine(
-    model: str | None, config: EngineConfig, given: Engine | None = None
+    model: str | None, config: EngineConfig, progress: Progress, given: Engine | None = None
 ) -> AsyncIterator[Engine]:
     """Yield `given` and leave it open; without it, open `model` and close it after the block.
 
@@ -81,7 +94,7 @@ async def use_engine(
     if given is not None:
         yield given
         return
-    engine = open_engine(named_model(model), config)
+    engine = open_engine(named_model(model), config, progress)
     try:
         yield engine
     finally:

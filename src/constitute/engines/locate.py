@@ -46,6 +46,11 @@ def require(path: str) -> None:
 
 def _require_whole(folder: Path) -> None:
     if not (folder / "config.json").is_file():
+        if (folder / "checkpoints").is_dir():
+            raise UsageError(
+                f"the training in {folder} is not finished (checkpoints, no model); start the same command "
+                "again to finish it, or give another model"
+            )
         raise UsageError(f"{folder} holds no config.json; give the folder that save_pretrained wrote")
     for file in sorted([*folder.glob("*.json"), *folder.glob("*.model"), *folder.glob("*.safetensors")]):
         with file.open("rb") as content:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -22,8 +23,24 @@ from constitute.engines.locate import require
 from constitute.engines.vllm.guard import HOST_VARIABLE, LOOPBACK
 from constitute.errors import EngineError, UsageError
 from constitute.packaged import model_path
+from constitute.text import harmless
 
 _STOP_S = 15.0
+# How the lines of vLLM's log begin that tell a phase of its start.
+_PHASES = (
+    "Resolved architecture",
+    "Initializing a V1 LLM engine",
+    "Starting to load model",
+    "Loading weights took",
+    "torch.compile",
+    "Capturing CUDA graph",
+    "Graph capturing finished",
+    "init engine",
+    "Starting vLLM server",
+)
+# `(EngineCore pid=7) INFO 11-26 14:11:14 [core.py:129] `
+_LOG_PREFIX = re.compile(r"^(?:\([^)]*\) )?[A-Z]+ \d\d-\d\d [\d:]+ \[[^\]]*\] ")
+_PHASE_CHARACTERS = 80
 _PR_SET_PDEATHSIG = 1
 
 
@@ -120,6 +137,7 @@ def running(
     check(options)
     log = options.log or Path(tempfile.mkdtemp(prefix="constitute-serve-")) / "server.log"
     with log.open("ab") as sink:
+        written = sink.tell()
         child = subprocess.Popen(
             command(options, on_cpu=not _has_gpu()),
             stdin=subprocess.DEVNULL,
@@ -130,17 +148,20 @@ def running(
             preexec_fn=_die_with_parent if sys.platform == "linux" else None,
         )
     try:
-        say(f"starting vLLM for {options.model} (log: {log})")
-        wait_healthy(child, options, log)
+        say(f"starting vLLM for {options.model}, which takes about a minute (log: {log})")
+        wait_healthy(child, options, log, phase_teller(log, written, say))
         yield child
     finally:
         stop(child)
 
 
-def wait_healthy(child: subprocess.Popen[bytes], options: ServeOptions, log: Path) -> None:
-    """Return once /health answers; raises `EngineError` if the child dies or takes too long."""
+def wait_healthy(
+    child: subprocess.Popen[bytes], options: ServeOptions, log: Path, tell: Callable[[], None] = lambda: None
+) -> None:
+    """Return once /health answers, and `tell` meanwhile; raises `EngineError` if it dies or takes long."""
     end = time.monotonic() + options.start_s
     while time.monotonic() < end:
+        tell()
         if child.poll() is not None:
             raise EngineError(f"the server ended with code {child.returncode}; {last_words(log)}")
         try:
@@ -151,6 +172,36 @@ def wait_healthy(child: subprocess.Popen[bytes], options: ServeOptions, log: Pat
             pass
         time.sleep(0.25)
     raise EngineError(f"the server is not healthy after {options.start_s:g} s; {last_words(log)}")
+
+
+def phase_of(line: str) -> str | None:
+    """The phase of its start that a line of vLLM's log tells, shortened; None for any other line."""
+    prefix = _LOG_PREFIX.match(line)
+    words = line[prefix.end() :].strip() if prefix else ""
+    if not words.startswith(_PHASES):
+        return None
+    words = words.partition(" with config")[0]
+    return words if len(words) <= _PHASE_CHARACTERS else words[: _PHASE_CHARACTERS - 1] + "…"
+
+
+def phase_teller(log: Path, start: int, say: Callable[[str], None]) -> Callable[[], None]:
+    """What says each new phase in the log after byte `start`, with the seconds so far, once."""
+    began, place, told = time.monotonic(), start, set[str]()
+
+    def tell() -> None:
+        nonlocal place
+        with log.open("rb") as file:
+            file.seek(place)
+            new = file.read()
+        whole = new[: new.rfind(b"\n") + 1]
+        place += len(whole)
+        for line in whole.decode("utf-8", "replace").splitlines():
+            phase = phase_of(line)
+            if phase is not None and phase not in told:
+                told.add(phase)
+                say(harmless(f"{time.monotonic() - began:4.0f} s  {phase}"))
+
+    return tell
 
 
 def last_words(log: Path, lines: int = 8) -> str:

@@ -11,6 +11,7 @@ from constitute.engines.base import Engine, RolloutEngine
 from constitute.engines.identity import model_fingerprint
 from constitute.errors import UsageError
 from constitute.packaged import model_path
+from constitute.progress import Progress, Silent
 
 if TYPE_CHECKING:
     from constitute.config import EngineConfig
@@ -27,7 +28,7 @@ def rollout_engine(engine: Engine) -> RolloutEngine:
     return engine
 
 
-def open_sampler(policy: str, config: EngineConfig) -> Engine:
+def open_sampler(policy: str, config: EngineConfig, progress: Progress | None = None) -> Engine:
     """What samples for the model `policy`: an engine opened here, or the server at `engine.rollout_url`.
 
     The server gets the weights of the folder `policy`, by whose tokenizer prompts are rendered. Raises
@@ -35,17 +36,18 @@ def open_sampler(policy: str, config: EngineConfig) -> Engine:
     hold the policy's weights.
     """
     if config.rollout_url is None:
-        return open_engine(policy, config)
+        return open_engine(policy, config, progress)
     from constitute.engines.openai.rollout import RolloutServer
 
     settings = config.model_copy(update={"tokenizer": config.tokenizer or policy})
-    server = RolloutServer(config.rollout_url, settings)
-    try:
-        # The server may still hold the weights of an earlier run.
-        load_folder(server, policy)
-    except BaseException:
-        server.stop()
-        raise
+    with (progress or Silent()).waiting(f"bringing the weights of {policy} into {config.rollout_url}"):
+        server = RolloutServer(config.rollout_url, settings)
+        try:
+            # The server may still hold the weights of an earlier run.
+            load_folder(server, policy)
+        except BaseException:
+            server.stop()
+            raise
     return server
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from constitute.errors import DataError, UsageError
 from constitute.evals.families import recognise
-from constitute.files import BadLine, Row, json_lines
+from constitute.files import BadLine, Row, json_lines, refuse_binary
 from constitute.types import EvalItem
 
 _PERSONA_KEYS = (
@@ -85,6 +85,7 @@ def read_items(path: Path, limit: int | None = None, family: str | None = None) 
     """
     if not path.is_file():
         raise UsageError(f"cannot read eval items from {str(path)!r}: no such file; give a JSONL file")
+    refuse_binary(path)
     items: list[EvalItem] = []
     for line in json_lines(path):
         if isinstance(line, BadLine):

@@ -101,7 +101,7 @@ async def _run(
 ) -> tuple[list[T], list[str]]:
     done: list[T] = []
     failures: list[str] = []
-    async with use_engine(config.model, dated(config).engine, engine) as used:
+    async with use_engine(config.model, dated(config).engine, progress, engine) as used:
         for job in jobs:
             try:
                 done.append(await job(Session(config, store, used, progress)))

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from constitute.constitution.examples import alone, example_pairs
 from constitute.templates import render
-from constitute.types import Comparison, Constitution, Message, Prompt
+from constitute.types import Comparison, Constitution
 
 NEUTRAL, SWAPPED = "neutral", "swapped"
 
@@ -27,17 +28,13 @@ def swapped_copies(pairs: Sequence[Comparison]) -> Iterator[Comparison]:
     return (pair.swap() for pair in pairs)
 
 
-def example_pairs(constitution: Constitution) -> tuple[list[Comparison], dict[str, Constitution]]:
+def example_questions(constitution: Constitution) -> tuple[list[Comparison], dict[str, Constitution]]:
     """The principles' own examples but drafts, every second with the better answer as A, and who votes."""
     pairs: list[Comparison] = []
     voters: dict[str, Constitution] = {}
-    for principle in constitution.principles:
-        for at, example in enumerate(principle.examples, 1):
-            if example.draft:
-                continue
-            name = f"{principle.id}-{at}"
-            prompt = Prompt(id=name, messages=(Message(role="user", content=example.prompt),))
-            pair = Comparison(id=name, prompt=prompt, a=example.better, b=example.worse, human=1.0)
-            pairs.append(pair if at % 2 else pair.swap())
-            voters[name] = constitution.model_copy(update={"principles": (principle,)})
+    for principle, number, example, pair in example_pairs(constitution):
+        if not example.draft:
+            pair = pair.model_copy(update={"id": f"{principle.id}-{number}"})
+            pairs.append(pair if number % 2 else pair.swap())
+            voters[pair.id] = alone(constitution, principle)
     return pairs, voters

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from constitute.stages.card import Agreement, LabelCard, label_card
+from constitute.stages.labels.candidates import named
 from constitute.stages.verdict import LabelVerdict, verdict
 from constitute.stats import Estimate, calibration_error, mean_of, share_of
 from constitute.types import LabelledPair, Record
 
 # By how much P(A) may differ between two askings that ask the same, before a judge is called unsteady.
 STEADY = 0.1
-
-
-def named(method: str, layout: str) -> str:
-    """Such as `choice, shared`, or the method alone where a layout makes no difference."""
-    return f"{method}, {layout}" if layout else method
+PREFERENCE = "give --pairs whose rows hold chosen and rejected, or a, b and human (a, b, tie or P(a))"
 
 
 class Copied(Record):
@@ -157,7 +154,7 @@ def advise(measured: Sequence[JudgeFigures], unable: Sequence[str] = ()) -> Advi
     best = max(passed, key=lambda each: (each.steady.low or 0.0, -each.requests))
     text = (
         f"{best.name} passes and is the steadiest, {best.steady.text()}; no pair has a person's preference, "
-        "so nothing here says how good its judgement is: give --pairs with chosen and rejected"
+        f"so nothing here says how good its judgement is: {PREFERENCE}"
     )
     return Advice(method=best.method, layout=best.layout, sentence=text)
 

@@ -14,25 +14,24 @@ from typing import Any
 
 from constitute.blocking import block
 from constitute.config import RunConfig
-from constitute.config.data import LAYOUTS, LabelConfig
+from constitute.config.data import LabelConfig
 from constitute.constitution.read import load_constitution
 from constitute.engines import named_model, use_engine
 from constitute.engines.base import Engine
-from constitute.errors import Abstain, GateFailed, RowError, UsageError
+from constitute.errors import GateFailed, UsageError
 from constitute.files import write_json
-from constitute.judge.copies import NEUTRAL, SWAPPED, example_pairs, neutral_copies, swapped_copies
-from constitute.judge.figures import Advice, Copied, Ended, JudgeFigures, advise, figures_of, named
-from constitute.pipeline.drive import run_jobs
+from constitute.judge.copies import NEUTRAL, SWAPPED, example_questions, neutral_copies, swapped_copies
+from constitute.judge.figures import PREFERENCE, Advice, Copied, Ended, JudgeFigures, advise, figures_of
+from constitute.pipeline.labelling import check_judge, label_pairs
 from constitute.pipeline.session import open_store
-from constitute.pipeline.stage_run import Sampler, StageRun
+from constitute.pipeline.stage_run import StageRun
 from constitute.progress import Progress, Silent
-from constitute.registry import nearest
 from constitute.stages import stage_spec
 from constitute.stages.card import EQUAL_ANSWERS
-from constitute.stages.labels import LABEL_METHODS, label_method
+from constitute.stages.labels.candidates import candidate_config, named
 from constitute.store import Store
 from constitute.store.manifest import save_config, write_manifest
-from constitute.types import Comparison, Constitution, LabelledPair, Record
+from constitute.types import Comparison, Constitution, LabelledPair, Outcome, Record
 
 RESULT_FILE = "judge.json"
 # Copies of each kind; 20 that are all steady have a lower bound of 84 %.
@@ -64,35 +63,13 @@ class Questions:
         return self.voters.get(pair_id.removesuffix(f"-{NEUTRAL}"), self.constitution)
 
 
-def candidates(methods: Sequence[str], layouts: Sequence[str] | None = None) -> list[tuple[str, str]]:
-    """(method, layout) of each comparison to make; every layout if none is named.
-
-    The layout is empty where a method asks the same in each. Raises `UsageError` for an unknown name.
-    """
-    layouts = list(LAYOUTS) if layouts is None else layouts
-    for name, known, what in (
-        *((method, LABEL_METHODS, "label method") for method in methods),
-        *((layout, LAYOUTS, "layout") for layout in layouts),
-    ):
-        if name not in known:
-            raise UsageError(f"no such {what}: {name!r}; {nearest(name, known)}")
-    alike = {method: len({_templates(method, layout) for layout in LAYOUTS}) == 1 for method in methods}
-    return [(method, layout) for method in methods for layout in ([""] if alike[method] else layouts)]
-
-
-def _templates(method: str, layout: str) -> tuple[str, ...]:
-    """What a method asks with in a layout."""
-    cfg = LabelConfig.model_validate({"method": method, "layout": layout})
-    return label_method(method).templates(cfg)
-
-
 def questions(config: RunConfig, pairs: Sequence[Comparison] | None, n: int) -> Questions:
     """`n` of the pairs, drawn by the run's seed, or the constitution's own examples where none are given."""
     if config.constitution is None:
         raise UsageError("no constitution given; name one with --constitution FILE")
     constitution = load_constitution(config.constitution, config.tags)
     if pairs is None:
-        found, voters = example_pairs(constitution)
+        found, voters = example_questions(constitution)
         if not found:
             raise UsageError(
                 f"{constitution.name} has no examples to ask a judge about; give pairs with --pairs FILE"
@@ -120,6 +97,11 @@ def compare_methods(
     if engine is None:
         named_model(config.model)
     progress = progress or Silent()
+    if asked.pairs and all(pair.human is None for pair in asked.pairs):
+        progress.note(
+            f"warning: none of the {len(asked.pairs)} pairs says which answer people prefer, so nothing will "
+            f"say how good the judge is; {PREFERENCE}"
+        )
     with open_store(config, progress) as store:
         found = block(_compare(config, asked, tried, store, engine, progress))
         write_manifest(store, config, asked.constitution)
@@ -137,15 +119,13 @@ async def _compare(
 ) -> Comparing:
     measured: list[JudgeFigures] = []
     unable: list[str] = []
-    async with use_engine(config.model, config.engine, given) as engine:
+    async with use_engine(config.model, config.engine, progress, given) as engine:
         save_config(config.run, config)
         for method, layout in tried:
-            cfg = config.label.model_copy(update={"method": method, **({"layout": layout} if layout else {})})
+            cfg = candidate_config(config.label, method, layout)
             name = named(method, layout)
             try:
-                stage_spec("label").check(cfg)
-                _check_abilities(cfg, engine)
-                progress.note(f"asking by {name}")
+                check_judge(cfg, engine)
                 ended = await _Candidate(config, asked, cfg, layout, store, engine, progress).ended()
             except UsageError as problem:
                 unable.append(f"{name}: {problem}")
@@ -162,13 +142,6 @@ async def _compare(
         unable=tuple(unable),
         advice=advise(measured, unable),
     )
-
-
-def _check_abilities(cfg: LabelConfig, engine: Engine) -> None:
-    """Raise `UsageError` where the engine cannot do what the method needs."""
-    for need in stage_spec("label").needs(cfg):
-        if need in engine.lacks:
-            raise UsageError(f"{engine.identity.name} cannot {need}: {engine.lacks[need]}")
 
 
 @dataclass
@@ -192,14 +165,14 @@ class _Candidate:
         )
         start = time.monotonic()
         pairs = list(self.asked.pairs)
-        labels = await self._label(run, pairs)
+        labels = await self._label(run, pairs, "pairs")
         # What the pairs cost, not their copies: that is what labelling more of them will.
         requests, seconds = run.asked + run.reused, self._seconds(run.asked, time.monotonic() - start)
         problems, self.reasons = self.reasons, []
         different = [pair for pair in pairs if pair.a != pair.b][:COPIES]
         neutral = list(neutral_copies(different))
-        of_neutral = await self._label(run, neutral)
-        of_swapped = await self._label(run, list(swapped_copies(different)))
+        of_neutral = await self._label(run, neutral, "neutral copies")
+        of_swapped = await self._label(run, list(swapped_copies(different)), "pairs in the other order")
         copies = [Copied(kind=NEUTRAL, p_a=row.label.p_a, expected=0.5) for row in of_neutral.values()]
         copies += [
             Copied(kind=SWAPPED, p_a=row.label.p_a, expected=1.0 - labels[name].label.p_a)
@@ -222,26 +195,13 @@ class _Candidate:
             seconds=seconds,
         )
 
-    async def _label(self, run: StageRun, pairs: Sequence[Comparison]) -> dict[str, LabelledPair]:
-        """Labels by pair, in the order given; why a pair has none goes to `reasons`."""
-        work = stage_spec("label").work
-        found: dict[str, LabelledPair] = {}
-        self.progress.start("label", len(pairs), 0)
-
-        async def one(pair: Comparison) -> None:
-            try:
-                row = await work(pair, Sampler(run, pair.id), self.cfg, self.asked.voting(pair.id))
-                assert isinstance(row, LabelledPair)
-                found[pair.id] = row
-                status = "ok"
-            except (Abstain, RowError) as problem:
-                status = "abstain" if isinstance(problem, Abstain) else "failed"
-                self.reasons.append((status, str(problem)))
-            self.progress.advance("label", status)
-
-        await run_jobs(pairs, one, max(1, self.config.engine.in_flight // 2))
-        self.progress.finish("label")
-        return {pair.id: found[pair.id] for pair in pairs if pair.id in found}
+    async def _label(self, run: StageRun, pairs: Sequence[Comparison], what: str) -> dict[str, LabelledPair]:
+        """Labels by pair, in the order given, shown as `what`; why a pair has none goes to `reasons`."""
+        run.shown = f"{named(self.cfg.method, self.layout)}: {what}"
+        width = self.config.engine.in_flight // 2
+        ended = await label_pairs(run, pairs, self.cfg, lambda pair: self.asked.voting(pair.id), width)
+        self.reasons += [(row.status, row.reason or "") for row in ended if isinstance(row, Outcome)]
+        return {row.id: row for row in ended if isinstance(row, LabelledPair)}
 
     def _seconds(self, asked: int, seconds: float) -> float:
         """Seconds that the answers took, with those of earlier runs of the same comparison."""

@@ -93,10 +93,10 @@ async def _run(
     only_judged = judged and len(plan.steps) == 1
     async with AsyncExitStack() as opened:
         model = config.judge if only_judged else config.model
-        engine = await opened.enter_async_context(use_engine(model, config.engine, given))
+        engine = await opened.enter_async_context(use_engine(model, config.engine, progress, given))
         judge = None
         if judged and not only_judged:
-            judge = await opened.enter_async_context(use_engine(config.judge, config.engine))
+            judge = await opened.enter_async_context(use_engine(config.judge, config.engine, progress))
         for note in (note for asked in (engine, judge) for note in getattr(asked, "notes", ())):
             progress.note(note)
         check_abilities(plan, engine, judge)

@@ -19,6 +19,7 @@ from pydantic import BaseModel
 
 from constitute.engines.base import Engine, ModelIdentity
 from constitute.errors import Abstain, Filtered, RowError, RunMismatch, Unanswered
+from constitute.pipeline.cut import why_cut
 from constitute.progress import Progress
 from constitute.stages.base import Sample
 from constitute.store import Store
@@ -103,7 +104,7 @@ class StageRun:
     """One stage at work: its engine and store, the questions on their way, and how its rows ended so far.
 
     `resumed` rows had ended before; `asked` and `reused` count questions. With `retry`, failed rows are
-    tried again.
+    tried again. `shown` is the name under which tokens are counted where progress does not show the stage's.
     """
 
     stage: str
@@ -114,6 +115,7 @@ class StageRun:
     keep_truncated: bool = False
     retry: bool = False
     version: int = 1
+    shown: str = ""
     asked: int = 0
     reused: int = 0
     ended: Counter[str] = field(default_factory=Counter)
@@ -202,11 +204,11 @@ class Sampler:
         async def ask() -> tuple[dict[str, Any], str]:
             completion = await run.engine.generate(request)
             _sound(logprob_flaw(completion.logprobs))
-            run.progress.tokens(run.stage, len(completion.token_ids))
+            run.progress.tokens(run.shown or run.stage, len(completion.token_ids))
             return completion.model_dump(mode="json"), refused(completion)
 
         def refused(completion: Completion) -> str:
-            return _cut(run, step, request, completion)
+            return why_cut(run.stage, step, request, completion, keep=run.keep_truncated)
 
         completion = Completion.model_validate(await self._answer(question, request, ask))
         if why := refused(completion):
@@ -338,23 +340,6 @@ def _finite(answer: dict[str, Any]) -> dict[str, Any]:
     """The answer with null for each log-probability of -inf: JSON has no such number."""
     values = answer.get("logprobs") or ()
     return {**answer, "logprobs": [None if value == -math.inf else value for value in values]}
-
-
-def _cut(run: StageRun, step: str, request: Request, completion: Completion) -> str:
-    """Why a completion is no whole answer; empty where it is one, or where the stage keeps a part."""
-    if completion.reasoning and not completion.text.strip():
-        # Neither is a part of an answer: all of it was thought.
-        if completion.finish_reason != "length":
-            return f"{step}: the model thought and gave no answer"
-        if request.thinking:
-            return f"thinking was cut at {request.thinking} tokens; raise {run.stage}.thinking_tokens"
-        return (
-            f"{step}: the model thought for all of its {request.sampling.max_tokens} tokens although "
-            f"thinking is off; give {run.stage}.thinking_tokens"
-        )
-    if completion.finish_reason == "length" and not run.keep_truncated:
-        return f"{step} was cut at {request.sampling.max_tokens} tokens"
-    return ""
 
 
 def _note(question: Question, request: Request) -> dict[str, Any]:

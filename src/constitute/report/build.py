@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from constitute.editing.trial.figures import TrialResult
+from constitute.editing.trial.junit import outcome
+from constitute.editing.trial.known import last_result
 from constitute.editing.words import word_diff
 from constitute.evals.run import SetResult
 from constitute.files import write_text
@@ -20,8 +21,8 @@ from constitute.report.rows import Chain, Labels, PrincipleWork, chains_of, labe
 from constitute.report.training import curves_of, figure_of, figures_of
 from constitute.stats import Estimate
 from constitute.store import Store
+from constitute.text import grouped_reasons
 
-_NUMBER = re.compile(r"\d+(?:[.,]\d+)*(?:e[+-]?\d+)?")
 _POLICIES = ("base", "sft", "ppo")
 MAX_REASONS = 12
 # Figures of summary.json shown above everything else, where they are there: path, name, percentage.
@@ -34,7 +35,7 @@ _HEADLINE = (
     ("ppo.kl", "KL from the reference, nats a response", False),
 )
 Figure = Estimate | float | None
-# (status, reason with its numbers left out, rows)
+# (status, an example of reasons that differ in numbers alone, rows)
 Reason = tuple[str, str, int]
 
 
@@ -50,6 +51,7 @@ class Report:
     constitution: str
     principles: list[PrincipleWork]
     principles_note: str
+    trial: TrialResult | None
     labels: Labels | None
     chains: list[Chain]
     chains_of: int
@@ -85,6 +87,7 @@ def render_report(report: Report) -> str:
         "interval": show_interval,
         "changes_to": _changes,
         "number": _number,
+        "outcome": outcome,
     }
     return render_page("report.html.j2", ["report.css"], filters, report=report)
 
@@ -107,6 +110,7 @@ def build(store: Store, files: RunFiles, rows: int = 24) -> Report:
         constitution=(files.manifest.constitution or MadeUnder()).name,
         principles=principles,
         principles_note=" ".join(part for part in (files.constitution_note, principles_note) if part),
+        trial=last_result(store),
         labels=labels_of(store),
         chains=shown,
         chains_of=total,
@@ -198,13 +202,10 @@ def _headline(summary: Mapping[str, Any]) -> Iterator[tuple[str, Figure, bool]]:
 
 
 def _stage(store: Store, name: str) -> tuple[Counts, list[Reason]]:
-    kinds: Counter[tuple[str, str]] = Counter()
-    for status, reason, count in store.reasons(name):
-        kinds[status, _NUMBER.sub("#", clip(reason, 300))] += count
-    listed = kinds.most_common()
-    reasons: list[Reason] = [(status, text, n) for (status, text), n in listed[:MAX_REASONS]]
+    listed = grouped_reasons(store.reasons(name), most=None)
+    reasons: list[Reason] = [(status, clip(text, 300), n) for status, n, text in listed[:MAX_REASONS]]
     if rest := listed[MAX_REASONS:]:
-        reasons.append(("other", f"{len(rest)} more kinds of reason", sum(count for _, count in rest)))
+        reasons.append(("other", f"{len(rest)} more kinds of reason", sum(count for _, count, _ in rest)))
     return Counts(stage=name, **store.counts(name)), reasons
 
 

@@ -14,7 +14,7 @@ from constitute.editing.words import MOST_ALIKE
 from constitute.errors import DataError
 from constitute.report.charts import Histogram, histogram
 from constitute.stages.card import LabelCard, equal_pairs, label_card
-from constitute.stages.verdict import LabelVerdict, verdict
+from constitute.stages.verdict import LabelVerdict, label_warnings, verdict
 from constitute.stats import Estimate, mean_of, share_of
 from constitute.store import Store
 from constitute.types import (
@@ -63,13 +63,14 @@ class PrincipleWork:
 
 @dataclass(frozen=True)
 class Labels:
-    """The label card and its verdict, with the soft labels as a histogram and an interval on each figure.
+    """The label card, its verdict and warnings, the soft labels as a histogram, an interval on each figure.
 
     No `histogram` where every pair abstained or failed.
     """
 
     card: LabelCard
     verdict: LabelVerdict | None
+    warnings: list[str]
     histogram: Histogram | None
     flips: Estimate
     first_shown: Estimate
@@ -168,6 +169,7 @@ def labels_of(store: Store) -> Labels | None:
     return Labels(
         card=card,
         verdict=verdict(card),
+        warnings=label_warnings(card),
         histogram=histogram(soft) if soft else None,
         flips=share_of(card.flips, card.ordered),
         first_shown=_mean(values["first"]),

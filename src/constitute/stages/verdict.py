@@ -1,8 +1,9 @@
-"""Whether labels say anything of the answers: the verdict that stops what would be trained on them."""
+"""Whether labels say anything of the answers: the verdict that stops training on them, and warnings."""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
 
 from constitute.stages.card import NOISE, THIN_MASS, LabelCard
 from constitute.stats import Estimate, share_of
@@ -49,61 +50,105 @@ def verdict(card: LabelCard) -> LabelVerdict | None:
     So 80 % takes 16 pairs of 16, or 29 of 30; 50 % takes 4 of 4. Five pairs that all flip give no verdict:
     their interval begins at 57 %.
     """
-    found = (_order(card), _mass(card), _constant(card))
-    return next((each for each in found if each is not None), None)
+    return next((_said(sign) for sign in _signs(card) if _is_shown(sign)), None)
 
 
-def verdict_lines(card: LabelCard) -> list[str]:
-    """The verdict's sentence, or nothing, for a list of lines."""
-    found = verdict(card)
-    return [] if found is None else [found.sentence]
+def label_warnings(card: LabelCard) -> list[str]:
+    """What a person has to know of labels that no verdict stops, a sentence each.
+
+    A share is past its limit but its interval is not, as few pairs were labelled; or the agreement with
+    people is not shown to be better than the 0.5 of chance.
+    """
+    past = [] if verdict(card) else [sign for sign in _signs(card) if (sign.share.value or 0.0) > sign.limit]
+    few = [
+        f"{sign.counted}; too few pairs for a verdict: `constitute judge`, on pairs that people judged, "
+        "examines this judge"
+        # As in a verdict, the first: labels that all flip are all alike too.
+        for sign in past[:1]
+    ]
+    return [*few, *_against_people(card)]
 
 
-def _order(card: LabelCard) -> LabelVerdict | None:
+def _against_people(card: LabelCard) -> Iterator[str]:
+    accuracy = None if card.agreement is None else card.agreement.accuracy
+    if accuracy is None or accuracy.low is None or accuracy.high is None or accuracy.low > 0.5:
+        return
+    if accuracy.high < 0.5:
+        yield f"the labels contradict people: they agree in {accuracy.text()} of the pairs; {REMEDY}"
+        return
+    yield (
+        f"the labels are not shown to be better than chance: they agree with people in {accuracy.text()} of "
+        f"the pairs, and the interval holds 0.5; label more pairs that people judged, or {REMEDY}"
+    )
+
+
+class _Sign(NamedTuple):
+    """A share of the pairs and the limit above which its lower end gives a verdict, in words of two kinds."""
+
+    kind: Literal["order", "mass", "constant"]
+    share: Estimate
+    limit: float
+    seen: str
+    counted: str
+
+
+def _signs(card: LabelCard) -> Iterator[_Sign]:
+    yield _order(card)
+    yield _mass(card)
+    yield from _constant(card)
+
+
+def _order(card: LabelCard) -> _Sign:
     share = share_of(card.flipped, card.ordered_pairs)
     first = "" if card.p_first is None else f", and the answer shown first has {card.p_first:.2f} on average"
-    return _above(
+    return _Sign(
         "order",
         share,
         ORDER_LIMIT,
         f"the two orders of the answers give opposite labels in {_text(share)} of the pairs{first}",
+        f"{card.flipped} of {card.ordered_pairs} pairs flip with the order",
     )
 
 
-def _mass(card: LabelCard) -> LabelVerdict | None:
+def _mass(card: LabelCard) -> _Sign:
     asked = card.pairs + card.silent
     share = share_of(card.silent + card.thin, asked)
     mean = "" if card.mass is None else f"; of the others it is {card.mass:.2f} on average"
-    return _above(
+    return _Sign(
         "mass",
         share,
         NO_MASS_LIMIT,
         f"the judge gives no label, or one of less than {THIN_MASS:g} probability, in {_text(share)} of the "
         f"pairs ({card.silent} without a label{mean})",
+        f"{card.silent + card.thin} of {asked} pairs have no label, or one of less than {THIN_MASS:g} "
+        "probability",
     )
 
 
-def _constant(card: LabelCard) -> LabelVerdict | None:
+def _constant(card: LabelCard) -> Iterator[_Sign]:
     if card.p_median is None or not _UNSURE[0] <= card.p_median <= _UNSURE[1]:
-        return None
-    if card.alike < NEARLY_ALL * card.pairs:
-        return None
+        return
+    # One pair alone is like itself.
+    if card.pairs < 2 or card.alike < NEARLY_ALL * card.pairs:
+        return
     share = share_of(card.alike, card.pairs)
-    return _above(
+    alike = f"P(A) is {card.p_median:.2f}, up to {NOISE:g}, in"
+    yield _Sign(
         "constant",
         share,
         ALIKE_LIMIT,
-        f"P(A) is {card.p_median:.2f}, up to {NOISE:g}, in {_text(share)} of the pairs",
+        f"{alike} {_text(share)} of the pairs",
+        f"{alike} {card.alike} of {card.pairs} pairs",
     )
 
 
-def _above(
-    kind: Literal["order", "mass", "constant"], share: Estimate, limit: float, seen: str
-) -> LabelVerdict | None:
-    if share.low is None or share.low <= limit:
-        return None
-    sentence = f"these labels say nothing of the answers: {seen}; {REMEDY}"
-    return LabelVerdict(kind=kind, share=share, seen=seen, sentence=sentence)
+def _is_shown(sign: _Sign) -> bool:
+    return sign.share.low is not None and sign.share.low > sign.limit
+
+
+def _said(sign: _Sign) -> LabelVerdict:
+    sentence = f"these labels say nothing of the answers: {sign.seen}; {REMEDY}"
+    return LabelVerdict(kind=sign.kind, share=sign.share, seen=sign.seen, sentence=sentence)
 
 
 def _text(share: Estimate) -> str:

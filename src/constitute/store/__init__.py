@@ -3,7 +3,7 @@
 Start at `sqlite.Store`; `manifest` says which settings made the rows.
 """
 
-from constitute.store.lookup import chain_of
+from constitute.store.lookup import chain_of, first_ids
 from constitute.store.sqlite import FILE_NAME, Store
 
-__all__ = ["FILE_NAME", "Store", "chain_of"]
+__all__ = ["FILE_NAME", "Store", "chain_of", "first_ids"]

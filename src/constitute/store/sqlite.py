@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from constitute.errors import RunMismatch, UsageError
+from constitute.files import file_in_the_way
 from constitute.store import lock
 from constitute.store.connection import connect, damaged, readable, storage
 from constitute.types import Outcome, Status
@@ -70,6 +71,8 @@ class Store:
         """
         folder = Path(run_dir)
         path = folder / FILE_NAME
+        if (file := file_in_the_way(folder)) is not None:
+            raise UsageError(f"{file} is a file; give a folder")
         if not path.is_file() and (readonly or not create):
             raise UsageError(f"no run in {folder} (no {FILE_NAME}); `constitute generate --run` makes one")
         with storage(path):
@@ -237,6 +240,11 @@ class Store:
             "WHERE stage = ? AND status != 'ok' GROUP BY 1, 2 ORDER BY 3 DESC, 2"
         )
         return self._all(query, stage)
+
+    def empty(self) -> bool:
+        """Whether no answer is kept and no row has ended."""
+        query = "SELECT 1 FROM answers UNION ALL SELECT 1 FROM outcomes LIMIT 1"
+        return self._one(query) is None
 
     def stages(self) -> list[str]:
         """Names of the stages that have outcomes, in the order they were first written."""

@@ -121,11 +121,13 @@ def train_dpo(
     # Each of several processes is given its device here, before a model is placed.
     team = gather_team()
     start = time.perf_counter()
-    tokenizer = load_tokenizer(model)
-    check_trainable(tokenizer, model)
-    actor = _actor(model, config, seed, team)
+    with progress.waiting(f"loading {model}"):
+        tokenizer = load_tokenizer(model)
+        check_trainable(tokenizer, model)
+        actor = _actor(model, config, seed, team)
     renderer = Renderer(tokenizer, model, turn_ends(model, tokenizer), rendering)
-    split = split_pairs(pairs, renderer, config, seed)
+    with progress.waiting(f"tokenising {len(pairs)} pairs"):
+        split = split_pairs(pairs, renderer, config, seed)
     if not split.train:
         raise DataError(nothing_left("dpo", len(pairs), split, config))
     # Lengths say what is padding, so any valid id does where a model has no pad token.

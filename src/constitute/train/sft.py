@@ -91,7 +91,8 @@ def train_sft(
     on, of them mixed in, rows too long, loss (nats per assistant token) over the first and the last tenth
     of the steps, seconds. Raises `UsageError`, `DataError`, `RunMismatch`, `GateFailed`.
     """
-    conversations = read_conversations(data, config.loss)
+    with progress.waiting(f"reading {source_names(data)}"):
+        conversations = read_conversations(data, config.loss)
     mixed = [] if config.mix_data is None else read_conversations(config.mix_data, config.loss)
     inputs = {"data": data_hash(data), "model": model_identity(model), **rendering_inputs(rendering)}
     if config.mix_data is not None:
@@ -100,12 +101,14 @@ def train_sft(
     done = finished(out, made_by)
     if done is not None:
         return done
-    _compat.quiet()
     start = time.perf_counter()
-    tokenizer = load_tokenizer(model)
-    check_trainable(tokenizer, model)
-    renderer = Renderer(tokenizer, model, turn_ends(model, tokenizer), rendering)
-    own, too_long = _fitting(conversations, None, renderer, config.max_length)
+    with progress.waiting("loading the tokenizer"):
+        _compat.quiet()
+        tokenizer = load_tokenizer(model)
+        check_trainable(tokenizer, model)
+        renderer = Renderer(tokenizer, model, turn_ends(model, tokenizer), rendering)
+    with progress.waiting(f"tokenising {len(conversations)} conversations"):
+        own, too_long = _fitting(conversations, None, renderer, config.max_length)
     if not own:
         raise DataError(
             f"all {too_long} rows of {source_names(data)} are longer than {config.max_length} "
@@ -117,19 +120,23 @@ def train_sft(
     if len(added) < wanted:
         progress.note(f"{config.mix_data} has {len(added)} rows to mix in and {wanted} were wanted")
     job = Job("sft", out, made_by, seed, progress)
-    tuned, losses = _train(_network(model, seed), tokenizer, [*own, *added], config, job)
+    tokens = sum(len(ids) for ids, _ in [*own, *added])
+    with progress.waiting(f"loading {model} to train it on {len(own) + len(added)} rows, {tokens} tokens"):
+        network = _network(model, seed)
+    tuned, losses = _train(network, tokenizer, [*own, *added], config, job)
     summary = {
         "rows": len(own) + len(added),
         "rows_too_long": too_long,
         "rows_mixed": len(added),
         "rows_mixed_too_long": added_too_long,
-        "tokens": sum(len(ids) for ids, _ in [*own, *added]),
+        "tokens": tokens,
         **loss_figures(losses),
         "seconds": round(time.perf_counter() - start, 3),
     }
     if first_process():
-        publish(out, save_into(tuned, tokenizer, losses), made_by=made_by, summary=summary, base=model)
-        drop_checkpoints(out)
+        with progress.waiting(f"saving to {out}"):
+            publish(out, save_into(tuned, tokenizer, losses), made_by=made_by, summary=summary, base=model)
+            drop_checkpoints(out)
     return summary
 
 
@@ -169,14 +176,15 @@ def _train(
     trainer_class, config_class = _compat.sft_trainer()
     columns = {"input_ids": [ids for ids, _ in rows], "labels": [labels for _, labels in rows]}
     with memory_advice(_KNOBS):
-        trainer = trainer_class(
-            model=network,
-            args=config_class(**trainer_arguments(config, folder, job.seed)),
-            train_dataset=Dataset.from_dict(columns),
-            processing_class=tokenizer,
-            peft_config=_lora(config.lora_rank) if config.lora_rank else None,
-            callbacks=[_callback(job, losses, len(rows))],
-        )
+        with job.progress.waiting("setting up the trainer"):
+            trainer = trainer_class(
+                model=network,
+                args=config_class(**trainer_arguments(config, folder, job.seed)),
+                train_dataset=Dataset.from_dict(columns),
+                processing_class=tokenizer,
+                peft_config=_lora(config.lora_rank) if config.lora_rank else None,
+                callbacks=[_callback(job, losses, len(rows))],
+            )
         # It prints each line of the log to stdout, which belongs to our data.
         trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
@@ -272,6 +280,16 @@ def _callback(job: Job, losses: list[float], rows: int) -> Any:
             The trainer draws it from the global generator, also when it goes on within the epoch.
             """
             torch.manual_seed(job.seed * 1_000_003 + int(state.epoch or 0))
+
+        def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            """Say that a step has begun."""
+            self.passes = 0
+            job.progress.part(stage, 0.0)
+
+        def on_substep_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            """Say which part of the step is done after each pass but the last."""
+            self.passes += 1
+            job.progress.part(stage, min(self.passes / args.gradient_accumulation_steps, 0.99))
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             """Leave out the checkpoint of the last step: the model itself is saved next.

@@ -9,12 +9,13 @@ import pytest
 
 from constitute.config import RunConfig
 from constitute.data.pairs import read_pairs
-from constitute.judge.run import candidates, compare_methods, questions
+from constitute.judge.run import compare_methods, questions
 from constitute.packaged import model_path
 from constitute.pipeline import run_stages
 from constitute.pocket import world
 from constitute.pocket.replies import draw_core
 from constitute.stages.card import card_of
+from constitute.stages.labels.candidates import candidates
 from constitute.stages.verdict import verdict
 from constitute.store import Store
 

@@ -100,8 +100,10 @@ def test_preview_uses_the_configuration_and_its_tags(files: Path) -> None:
 
 def test_lint_uses_the_configuration_and_its_tags(files: Path) -> None:
     code, found = call("lint", "a.yaml", "--config", "run.yaml")
-    assert code == 0 and {each["principle"] for each in found[:-1]} == {"safe"}
-    assert call("lint", "a.yaml")[1] == [{"files": 1, "errors": 0, "warnings": 0, "notes": 0, "silenced": 0}]
+    assert code == 0 and {each["principle"] for each in found[:-1]} == {"", "safe"}
+    note, counts = call("lint", "a.yaml")[1]
+    assert note["rule"] == "no-examples"
+    assert counts == {"files": 1, "errors": 0, "warnings": 0, "notes": 1, "silenced": 0}
 
 
 def test_attribute_and_new_use_the_configuration(files: Path) -> None:

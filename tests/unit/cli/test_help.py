@@ -120,3 +120,13 @@ def test_a_name_that_is_not_utf_8_is_one_sentence(tmp_path: Path) -> None:
     done = CliRunner().invoke(cli, [*words, "--run", str(tmp_path / "run")])
     assert done.exit_code == 2 and "'a\\udcff.jsonl' is not valid UTF-8; rename the file" in done.output
     assert not (tmp_path / "run").exists()
+
+
+def test_the_interpreter_ends_without_looking_through_what_is_loaded():
+    program = (
+        "import atexit, gc, sys; sys.argv = ['constitute', '--version']\n"
+        "atexit.register(lambda: print(gc.get_freeze_count() > 1000))\n"
+        "from constitute.cli.main import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "True"

@@ -15,12 +15,18 @@ from click.testing import CliRunner, Result
 from places import ROOT
 
 from constitute.cli.constitution.lint import lint
-from constitute.editing.lint.findings import Finding
+from constitute.editing.lint.findings import RULES, Finding
 from constitute.errors import UsageError
 from constitute.strict_yaml import parse_yaml
 
 VAGUE = "name: x\nprinciples:\n  - id: a\n    text: Be good.\n"
 BROKEN = "name: x\nprinciples:\n  - id: a\n"
+
+
+@pytest.fixture(autouse=True)
+def _without_examples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files here are as short as can be, without examples."""
+    monkeypatch.delitem(RULES, "no-examples")
 
 
 def run(*args: object) -> Result:
@@ -175,7 +181,7 @@ def test_hook_for_pre_commit():
 def test_no_heavy_import():
     code = (
         "import sys\nfrom constitute.cli.constitution.lint import lint\n"
-        "lint.main(['pocket/harmless'], standalone_mode=False)\n"
+        "lint.main(['assistant'], standalone_mode=False)\n"
         "heavy = {'torch', 'transformers', 'vllm', 'numpy', 'pyarrow', 'aiohttp', 'rich', 'sqlite3'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
+import random
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,10 +15,11 @@ from scripted import ScriptedEngine, constitution
 
 from constitute.cli.errors import run_and_exit
 from constitute.cli.main import cli
-from constitute.cli.text import grouped_reasons, table
+from constitute.cli.text import table
 from constitute.constitution.write import to_yaml
 from constitute.engines import ENGINES
-from constitute.text import harmless
+from constitute.errors import EngineError
+from constitute.text import grouped_reasons, harmless
 from constitute.types import Choice
 
 
@@ -67,8 +71,8 @@ def test_json_is_one_object_a_line_on_stdout(run) -> None:  # type: ignore[no-un
     code, out, err = run(f"generate {FAKE} --prompts p.jsonl -n 2 --json")
     events = [json.loads(line) for line in out.splitlines()]
     assert (code, err) == (0, "")
-    assert [event["event"] for event in events] == ["start", "finish", "result"]
-    assert events[0]["total"] == 8
+    assert [event["event"] for event in events] == ["wait", "waited", "start", "finish", "result"]
+    assert (events[0]["text"], events[2]["total"]) == ("opening m", 8)
     assert {key: events[-1][key] for key in ("stage", "ok", "abstain", "failed", "asked")} == {
         "stage": "generate",
         "ok": 8,
@@ -97,7 +101,18 @@ def test_failed_rows_are_counted_explained_and_give_3(run) -> None:  # type: ign
     assert code == 3
     assert out.splitlines()[1].split()[:5] == ["generate", "4", "0", "0", "4"]
     assert "response was cut at 4 tokens" in out
-    assert "4 rows failed" in err and "--retry-failed" in err
+    said = "4 rows were cut at 4 tokens, as they would be again; begin a run NEW that asks again only what"
+    assert err.splitlines()[-1].startswith(said) and "--retry-failed" not in err
+    assert err.splitlines()[-1].endswith(
+        "this command with --run NEW --reuse run --set generate.max_tokens=8, or --set "
+        "generate.keep_truncated=true to keep cut answers"
+    )
+    for remedy in ("generate.max_tokens=64", "generate.keep_truncated=true"):
+        code, out, _ = run(
+            f"generate {FAKE} --prompts p.jsonl --run new-{remedy} --reuse run --set generate.max_tokens=4 "
+            f"--set {remedy}"
+        )
+        assert (code, out.splitlines()[1].split()[:3]) == (0, ["generate", "4", "4"])
 
 
 def test_a_prompt_longer_than_the_context_fails_with_its_length_and_the_limit(run) -> None:  # type: ignore[no-untyped-def]
@@ -157,6 +172,30 @@ def test_labels_that_say_nothing_end_with_4_when_all_is_saved(run, monkeypatch) 
     assert code == 4 and "give --force to train on them" in err
 
 
+def test_ten_flips_of_ten_are_warned_of_where_no_verdict_is_given(run, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    module = type(sys)("last_shown")
+    module.LastShown = LastShown
+    monkeypatch.setitem(sys.modules, "last_shown", module)
+    monkeypatch.setitem(ENGINES, "last", "last_shown:LastShown")
+    # The last shown is right wherever it stands, so P(A) is 0.5 and no label decides: agreement has n = 0.
+    lines = [{"prompt": f"Q{n}?", "chosen": f"yes {n}", "rejected": "no"} for n in range(10)]
+    Path("pairs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    line = "label --model m --set engine.kind=last --constitution c.yaml --pairs pairs.jsonl"
+    said = "warning: 10 of 10 pairs flip with the order; too few pairs for a verdict: `constitute judge`"
+    code, _, err = run(line)
+    assert code == 0 and err.splitlines()[-2].startswith(said) and err.splitlines()[-1].startswith("next: ")
+    _, out, _ = run(f"{line} --json")
+    assert json.loads(out.splitlines()[-1])["warnings"][0].startswith(said[9:])
+    _, _, err = run("status")
+    assert err.startswith(said)
+    _, out, _ = run("status --json")
+    assert len(json.loads(out)["warnings"]) == 1
+    run("export")
+    assert "**Warning:** ``10 of 10 pairs flip with the order" in Path("run/export/README.md").read_text()
+    run("report")
+    assert "Warning: 10 of 10 pairs flip with the order" in Path("run/report.html").read_text()
+
+
 def test_agreement_with_people_is_told(run) -> None:  # type: ignore[no-untyped-def]
     """The fake engine is a coin; the card holds exact counts of both sides, length and kappa among them."""
     lines = [{"prompt": f"Q{n}?", "chosen": f"yes {n}", "rejected": "no"} for n in range(20)]
@@ -175,6 +214,52 @@ def test_agreement_with_people_is_told(run) -> None:  # type: ignore[no-untyped-
     assert "agrees with people" in Path("run/report.html").read_text()
 
 
+def test_show_without_an_id_lists_the_first_of_each_stage_and_outcome(run) -> None:  # type: ignore[no-untyped-def]
+    run(f"generate {FAKE} --prompts p.jsonl -n 2")
+    run("revise --constitution c.yaml --limit 3")
+    code, out, err = run("show")
+    assert code == 0 and err == "next: constitute show ID --run run\n"
+    assert [line.split() for line in out.splitlines()] == [
+        ["stage", "status", "rows", "first", "ids"],
+        ["generate", "ok", "8", "p0/0,", "p0/1,", "p1/0,", "p1/1,", "p2/0"],
+        ["revise", "ok", "6", "p0/0,", "p0/1,", "p1/0,", "p1/1,", "p2/0"],
+    ]
+    _, out, _ = run("show --json")
+    assert json.loads(out.splitlines()[-1]) == {
+        "stage": "revise",
+        "status": "ok",
+        "rows": 6,
+        "first": ["p0/0", "p0/1", "p1/0", "p1/1", "p2/0"],
+    }
+    for shown in json.loads(out.splitlines()[0])["first"]:
+        assert run(f"show {shown}")[0] == 0
+
+
+def test_a_report_makes_no_folder_from_a_slip_of_the_pen(run) -> None:  # type: ignore[no-untyped-def]
+    run(f"generate {FAKE} --prompts p.jsonl")
+    code, _, err = run("report -o nowhere/r.html")
+    assert (code, Path("nowhere").exists()) == (2, False)
+    assert "no such folder: nowhere; make it, or give --output another file" in err
+    assert run("report -o r.html")[0] == 0 and Path("r.html").is_file()
+    page = Path("r.html").read_text()
+    assert "Why is under" not in page
+
+
+def test_a_stopped_server_has_nothing_to_continue(run, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    @contextmanager
+    def running(wanted, say):  # type: ignore[no-untyped-def]
+        yield None
+
+    def wait(child, log):  # type: ignore[no-untyped-def]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("constitute.engines.server.running", running)
+    monkeypatch.setattr("constitute.engines.server.wait", wait)
+    code, out, err = run("serve m --port 8123")
+    assert (code, out) == (130, "http://127.0.0.1:8123\n")
+    assert err.splitlines()[-1] == "constitute: the server at http://127.0.0.1:8123 is stopped"
+
+
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
@@ -188,7 +273,13 @@ def test_agreement_with_people_is_told(run) -> None:  # type: ignore[no-untyped-
             "no such configuration file: absent.yaml",
         ),
         (f"generate {FAKE} --prompts p.jsonl --set generate.m=1", "unknown key 'm' in generate"),
-        (f"generate {FAKE} --prompts p.jsonl --run c.yaml", "c.yaml"),
+        (f"generate {FAKE} --prompts p.jsonl --run c.yaml", "c.yaml is a file; give a folder"),
+        (f"generate {FAKE} --prompts p.jsonl --run /dev/null/x", "/dev/null is a file; give a folder"),
+        (f"judge {FAKE} --constitution assistant --run c.yaml", "c.yaml is a file; give a folder"),
+        ("status --run c.yaml/x", "c.yaml is a file; give a folder"),
+        (f"generate {FAKE} --prompts binary.jsonl", "binary.jsonl is not a text file; give JSON lines"),
+        (f"label {FAKE} --constitution c.yaml --pairs binary.txt.gz", "binary.txt.gz is not a text file"),
+        ("evals run --model m binary.jsonl", "binary.jsonl is not a text file"),
         (f"revise {FAKE} --constitution c.yaml", "no run in run"),
         (f"revise {FAKE} --constitution absent.yaml", "absent.yaml"),
         ("status", "no run in run"),
@@ -196,6 +287,9 @@ def test_agreement_with_people_is_told(run) -> None:  # type: ignore[no-untyped-
     ],
 )
 def test_bad_input_is_one_sentence_and_2(run, line: str, sentence: str) -> None:  # type: ignore[no-untyped-def]
+    noise = random.Random(0).randbytes(3000)
+    Path("binary.jsonl").write_bytes(noise)
+    Path("binary.txt.gz").write_bytes(gzip.compress(noise))
     Path("empty.jsonl").write_text("")
     Path("broken.jsonl").write_text('{"prompt": "a"}\n{"prompt": \n')
     code, out, err = run(line)
@@ -216,11 +310,35 @@ def test_another_configuration_is_refused_with_what_differs(run) -> None:  # typ
     assert code == 2 and "seed was 0, now 3" in err and "--run NEW" in err
 
 
-def test_a_dead_engine_gives_5_and_the_command_to_go_on(run) -> None:  # type: ignore[no-untyped-def]
+class Dying(ScriptedEngine):
+    """Answers twice."""
+
+    def __init__(self, model, config) -> None:  # type: ignore[no-untyped-def]
+        super().__init__(model)
+        self.left = 2
+
+    async def generate(self, request):  # type: ignore[no-untyped-def]
+        if not self.left:
+            raise EngineError("gone")
+        self.left -= 1
+        return await super().generate(request)
+
+
+def test_a_dead_engine_gives_5_and_the_command_to_go_on(run, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     line = "generate --model http://127.0.0.1:9 --prompts p.jsonl"
     code, _, err = run(f"{line} --set engine.retries=0")
     assert code == 5 and "127.0.0.1:9" in err
-    assert f"continue with: constitute {line} --set engine.retries=0" in err.splitlines()[-1]
+    # Nothing was answered yet, so nothing is kept.
+    assert err.splitlines()[-1].endswith("start one with `constitute serve` or check the URL")
+    module = type(sys)("dying")
+    module.Dying = Dying
+    monkeypatch.setitem(sys.modules, "dying", module)
+    monkeypatch.setitem(ENGINES, "dying", "dying:Dying")
+    line = "generate --model m --set engine.kind=dying --set engine.in_flight=1 --prompts p.jsonl"
+    code, _, err = run(f"{line} --run half")
+    assert code == 5
+    said = f"constitute: gone; every answer so far is kept, continue with: constitute {line} --run half"
+    assert err.splitlines()[-1] == said
 
 
 def test_nothing_a_terminal_acts_on_is_shown() -> None:

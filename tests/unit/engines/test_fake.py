@@ -8,6 +8,7 @@ from constitute.config import EngineConfig
 from constitute.engines import open_engine, resolve_kind, use_engine
 from constitute.engines.fake import FakeEngine, Script
 from constitute.errors import EngineError, RowError, UsageError
+from constitute.progress import Silent
 from constitute.types import Message, Request, SamplingParams
 
 CONFIG = EngineConfig(kind="fake")
@@ -70,22 +71,22 @@ class _Closing(FakeEngine):
 
 async def test_an_engine_opened_for_a_block_is_closed_and_a_given_one_is_left_open(monkeypatch):
     opened = _Closing("fake", CONFIG)
-    monkeypatch.setattr("constitute.engines.open_engine", lambda model, config: opened)
-    async with use_engine("fake", CONFIG) as engine:
+    monkeypatch.setattr("constitute.engines.open_engine", lambda model, config, _: opened)
+    async with use_engine("fake", CONFIG, Silent()) as engine:
         assert engine is opened
         assert opened.closed == 0
     assert opened.closed == 1
     with pytest.raises(RowError):
-        async with use_engine("fake", CONFIG):
+        async with use_engine("fake", CONFIG, Silent()):
             raise RowError("in the block")
     assert opened.closed == 2
     given = _Closing("given", CONFIG)
-    async with use_engine(None, CONFIG, given) as engine:
+    async with use_engine(None, CONFIG, Silent(), given) as engine:
         assert engine is given
     assert given.closed == 0
 
 
 async def test_no_model_and_no_engine_is_one_sentence():
     with pytest.raises(UsageError, match=r"^no model given; name one with --model, such as --model pocket$"):
-        async with use_engine(None, CONFIG):
+        async with use_engine(None, CONFIG, Silent()):
             pass

@@ -183,3 +183,9 @@ def test_labels_that_share_a_prefix_are_asked_once():
     assert branches(labels) == {(): (1, 2), (1,): (3, 4)}
     scores = {(): {1: -1.0, 2: -2.0}, (1,): {3: -0.5, 4: -0.25}}
     assert [label_logprob(label, scores) for label in labels] == [-1.0, -2.0, -1.5, -1.25]
+
+
+def test_a_training_that_stopped_is_no_model_and_says_how_to_finish_it(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(UsageError, match=r"is not finished \(checkpoints, no model\); start the same"):
+        require(str(tmp_path))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 from registry_examples import add_module, example
 
@@ -10,6 +12,7 @@ from constitute.engines import ENGINES, check_kind, open_engine, use_engine
 from constitute.engines.base import Engine
 from constitute.errors import UsageError
 from constitute.pipeline import run_stages
+from constitute.progress.show import Plain
 from constitute.types import Message, Prompt, Request
 
 
@@ -24,7 +27,9 @@ async def test_a_registered_engine_is_opened_and_answers(parrot):
     assert isinstance(engine, Engine)
     request = Request(messages=(Message(role="user", content="Hello"),))
     assert (await engine.generate(request)).text == "Hello!"
-    async with use_engine("http://cage:1", EngineConfig(kind="parrot")) as used:
+    out = io.StringIO()
+    async with use_engine("http://cage:1", EngineConfig(kind="parrot"), Plain(out)) as used:
+        assert out.getvalue() == "opening http://cage:1…\n"
         assert (await used.choose(request, ("A", "B"))).logprobs == (-1.0, -1.0)
 
 
@@ -40,3 +45,23 @@ def test_an_unknown_kind_is_refused_with_the_nearest_name():
         check_kind(kind)
     with pytest.raises(UsageError, match=r"^no such engine: 'vlm'; did you mean 'vllm'\?$"):
         open_engine("pocket", EngineConfig(kind="vlm"))
+
+
+@pytest.mark.parametrize(
+    ("model", "kind", "said"),
+    [
+        ("m", "vllm", "loading m into vLLM (first answers in half a minute, "),
+        ("http://h:1", "auto", "asking http://h:1 what it can do…"),
+        ("m", "transformers", "loading m (about ten seconds, a large"),
+    ],
+)
+def test_what_opening_a_model_does_is_said_before_it_is_done(monkeypatch, model, kind, said):
+    out = io.StringIO()
+
+    def silent_so_far(module):
+        assert out.getvalue().startswith(said)
+        raise ImportError(module)
+
+    monkeypatch.setattr("constitute.engines.import_module", silent_so_far)
+    with pytest.raises(ImportError, match=r"constitute\.engines"):
+        open_engine(model, EngineConfig(kind=kind), Plain(out))

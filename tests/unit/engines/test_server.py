@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from constitute.engines.server import ServeOptions, check, command, environment
+from constitute.engines.server import ServeOptions, check, command, environment, phase_of, phase_teller
 from constitute.engines.vllm.guard import HOST_VARIABLE, HostGuard
 from constitute.errors import UsageError
 
@@ -85,3 +85,47 @@ def test_the_bound_address_is_answered():
     assert answer([("host", "box.lan:8000")], host="box.lan", server=("10.0.0.5", 8000)) == 0
     assert answer([("host", "10.0.0.5:8000")], host="0.0.0.0", server=("10.0.0.5", 8000)) == 0
     assert answer([("host", "10.0.0.6:8000")], host="0.0.0.0", server=("10.0.0.5", 8000)) == 403
+
+
+@pytest.mark.parametrize(
+    ("line", "phase"),
+    [
+        (
+            "(Worker pid=7) INFO 11-26 14:12:27 [default_loader.py:484] Loading weights took 1.38 seconds",
+            "Loading weights took 1.38 seconds",
+        ),
+        (
+            "(EngineCore pid=7) INFO 11-26 14:11:49 [core.py:129] Initializing a V1 LLM engine "
+            "(v0.31.0) with config: model='m'",
+            "Initializing a V1 LLM engine (v0.31.0)",
+        ),
+        (
+            f"INFO 11-26 14:12:26 [r.py:69] Starting to load model {'m' * 99}...",
+            f"Starting to load model {'m' * 56}…",
+        ),
+        ("(APIServer pid=7) INFO 11-26 14:12:40 [launcher.py:69] Route: /ping, Methods: GET", None),
+        ("Loading weights took 1.38 seconds", None),
+        ("", None),
+    ],
+)
+def test_the_phases_of_vllms_start_are_read_from_its_log(line, phase):
+    assert phase_of(line) == phase
+
+
+def test_each_new_phase_is_said_once_and_a_half_written_line_is_waited_for(tmp_path):
+    log, said = tmp_path / "server.log", []
+    old = "INFO 11-26 14:12:27 [l.py:1] Loading weights took 9 seconds\n"
+    log.write_text(old)
+    tell = phase_teller(log, len(old), said.append)
+    tell()
+    assert said == []
+    with log.open("a") as file:
+        file.write("(Worker pid=7) INFO 11-26 14:12:27 [l.py:1] Loading weights took 1 seconds\n" * 2)
+        file.write("INFO 11-26 14:12:27 [core.py:1] init engine (profile")
+        file.flush()
+        tell()
+        assert said == ["   0 s  Loading weights took 1 seconds"]
+        file.write(", warmup) took 4.57 s\n")
+        file.flush()
+        tell()
+    assert said[1:] == ["   0 s  init engine (profile, warmup) took 4.57 s"]

@@ -15,12 +15,14 @@ from constitute.cli.main import cli
 from constitute.config import RunConfig
 from constitute.constitution.write import to_yaml
 from constitute.data.pairs import read_pairs
+from constitute.engines import ENGINES
 from constitute.errors import EngineError, GateFailed, UsageError
 from constitute.judge.copies import neutral_copies, swapped_copies
-from constitute.judge.run import candidates, compare_methods, questions, require_advice
+from constitute.judge.run import compare_methods, questions, require_advice
 from constitute.pipeline import run_stages
 from constitute.stages.labels import LABEL_METHODS
 from constitute.stages.labels.base import LabelMethod
+from constitute.stages.labels.candidates import candidates
 from constitute.types import Choice, Comparison, Example, PrincipleVote, Request
 
 
@@ -239,3 +241,90 @@ def test_a_human_column_beside_a_and_b(tmp_path, row):
     (tmp_path / "p.jsonl").write_text(json.dumps({"prompt": "Q", **row}) + "\n")
     (pair,), _ = read_pairs(tmp_path / "p.jsonl")
     assert isinstance(pair, Comparison) and pair.human == (0.2 if row["human"] == 0.2 else 0.0)
+
+
+class Opened(Judge):
+    """The judge, as the command line opens it."""
+
+    def __init__(self, model, config) -> None:  # type: ignore[no-untyped-def]
+        super().__init__()
+
+
+@pytest.fixture
+def good(monkeypatch) -> str:
+    """The command line's options for a judge that tells good from bad."""
+    module = type(sys)("good_judge")
+    module.Opened = Opened  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "good_judge", module)
+    monkeypatch.setitem(ENGINES, "good", "good_judge:Opened")
+    return "judge --model m --set engine.kind=good --constitution c.yaml"
+
+
+def test_the_printed_command_works_as_it_stands_and_asks_nothing_again(run, good) -> None:
+    code, _, err = run(f"{good} --pairs pairs.jsonl --methods choice --run b5")
+    assert code == 0
+    step = err.splitlines()[-1].removeprefix("next: constitute ")
+    assert step == (
+        "label --config b5/config.yaml --run b5-labels --pairs pairs.jsonl --set label.method=choice "
+        "--set label.layout=shared --reuse b5"
+    )
+    code, out, _ = run(step)
+    assert code == 0
+    # 60 pairs in both orders, all of them asked by the comparison.
+    assert out.splitlines()[1].split() == ["label", "60", "60", "0", "0", "0", "0", "120"]
+
+
+def test_without_pairs_the_printed_commands_begin_with_responses(run, good, tmp_path) -> None:
+    first, *others = constitution().principles
+    shown = tuple(Example(prompt=f"Q{i}?", better=f"good {i}", worse=f"bad {i}") for i in range(8))
+    changed = first.model_copy(update={"examples": shown})
+    given = constitution().model_copy(update={"principles": (changed, *others)})
+    (tmp_path / "c.yaml").write_text(to_yaml(given))
+    code, _, err = run(f"{good} --methods choice --layouts shared")
+    assert code == 0
+    generate, label = err.splitlines()[-1].removeprefix("next: ").split(", then ")
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "one?"}\n{"prompt": "two?"}\n')
+    for step, rows in ((generate.replace("FILE", "prompts.jsonl"), "4"), (label, "2")):
+        code, out, _ = run(step.removeprefix("constitute "))
+        assert (code, out.splitlines()[1].split()[1]) == (0, rows)
+
+
+def test_names_may_be_repeated_or_joined_by_commas(run, good, monkeypatch) -> None:
+    monkeypatch.setitem(LABEL_METHODS, "no_order", f"{__name__}:METHOD")
+    monkeypatch.setitem(sys.modules, __name__, type(sys)(__name__))
+    sys.modules[__name__].METHOD = LabelMethod(vote=by_length, ordered=False)  # type: ignore[attr-defined]
+    line = f"{good} --pairs pairs.jsonl --n 20 --json"
+    found = []
+    for named in ("--methods choice,no_order --layouts shared,paper",
+                  "--methods choice --methods no_order,choice --layouts shared --layouts paper"):  # fmt: skip
+        _, out, _ = run(f"{line} {named}")
+        result = json.loads(out.splitlines()[-1])
+        found.append([(each["method"], each["layout"]) for each in result["figures"]])
+    assert found[0] == [("choice", "shared"), ("choice", "paper"), ("no_order", "")]
+    assert sorted(found[1]) == sorted(found[0])
+
+
+def test_each_round_of_questions_has_a_name(run, good) -> None:
+    _, out, _ = run(f"{good} --pairs pairs.jsonl --n 25 --methods choice --layouts shared --json")
+    events = [json.loads(line) for line in out.splitlines()]
+    assert [(each["stage"], each["total"]) for each in events if each["event"] == "start"] == [
+        ("choice, shared: pairs", 25),
+        ("choice, shared: neutral copies", 20),
+        ("choice, shared: pairs in the other order", 20),
+    ]
+
+
+def test_pairs_without_a_preference_are_told_of_before_anything_is_asked(run, good, tmp_path) -> None:
+    (tmp_path / "ab.jsonl").write_text(
+        "".join(json.dumps({"prompt": f"Q{i}", "a": "good", "b": "bad"}) + "\n" for i in range(5))
+    )
+    _, out, _ = run(f"{good} --pairs ab.jsonl --methods choice --layouts shared --json")
+    first = json.loads(out.splitlines()[0])
+    assert first == {
+        "event": "note",
+        "text": "warning: none of the 5 pairs says which answer people prefer, so nothing will say how good "
+        "the judge is; give --pairs whose rows hold chosen and rejected, or a, b and human (a, b, tie or "
+        "P(a))",
+    }
+    _, out, _ = run(f"{good} --pairs pairs.jsonl --methods choice --layouts shared --json --run other")
+    assert "nothing will say" not in out

@@ -29,8 +29,8 @@ def test_rows_by_stage_add_up(view):
     counts = {stage.stage: (stage.ok, stage.abstain, stage.failed, stage.total) for stage, _ in view.stages}
     assert counts == {"generate": (9, 0, 3, 12), "revise": (9, 0, 0, 9), "label": (6, 3, 0, 9)}
     _, reasons = view.stages[0]
-    # Cut at 3, 7 and 11 tokens: one kind of reason.
-    assert reasons == [("failed", "response was cut at # tokens", 3)]
+    # Cut at 3, 7 and 11 tokens: one kind of reason, shown as status does, by an example.
+    assert reasons == [("failed", "response was cut at 11 tokens", 3)]
 
 
 def test_principles_by_hand(view):

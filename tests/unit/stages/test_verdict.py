@@ -15,7 +15,7 @@ from constitute.config import RunConfig
 from constitute.constitution.write import to_yaml
 from constitute.pipeline import run_stages
 from constitute.stages.card import LabelCard, card_of, label_card
-from constitute.stages.verdict import LabelVerdict, verdict
+from constitute.stages.verdict import LabelVerdict, label_warnings, verdict
 from constitute.store import Store
 from constitute.types import Choice, Comparison, LabelledPair, PreferenceLabel, PrincipleVote, Request
 
@@ -229,3 +229,61 @@ def test_longer_wins_by_hand_against_the_people():
 def test_a_card_is_json_and_back(tmp_path):
     card, _ = judged(tmp_path, healthy, 5)
     assert LabelCard.model_validate(json.loads(card.model_dump_json())) == card
+
+
+@pytest.mark.parametrize(
+    ("flipped", "n", "counted"),
+    [
+        (10, 10, "10 of 10"),
+        (5, 6, "5 of 6"),
+        (4, 5, None),
+        (16, 16, None),
+        (0, 3, None),
+        (28, 30, "28 of 30"),
+    ],
+)
+def test_a_share_past_its_limit_with_an_interval_that_is_not_is_warned_of(flipped, n, counted):
+    """4/5 is 0.8 itself, so not past it; 16/16 has its verdict."""
+    said = (
+        f"{counted} pairs flip with the order; too few pairs for a verdict: `constitute judge`, on pairs "
+        "that people judged, examines this judge"
+    )
+    assert label_warnings(mixed(flipped, n)) == ([] if counted is None else [said])
+
+
+def test_each_sign_is_warned_of_by_its_own_count():
+    """Mass: 3 of 4 is past 0.5 and Wilson begins at 0.301. Constant: 5 of 5, from 0.566 on."""
+    silent = label_warnings(label_card([row(HOLDS[0])], 3, 0))
+    assert [text.split(";")[0] for text in silent] == [
+        "3 of 4 pairs have no label, or one of less than 0.2 probability"
+    ]
+    flat = label_warnings(label_card([row(vote(0.5, None, None))] * 5, 0, 0))
+    assert [text.split(";")[0] for text in flat] == ["P(A) is 0.50, up to 0.01, in 5 of 5 pairs"]
+    assert label_warnings(label_card([row(vote(0.5, None, None))], 0, 0)) == []
+    assert label_warnings(label_card([], 0, 0)) == []
+
+
+NOT_SHOWN = "the labels are not shown to be better than chance: they agree with people in"
+
+
+@pytest.mark.parametrize(
+    ("agree", "n", "begins"),
+    [
+        (
+            4,
+            12,
+            f"{NOT_SHOWN} 0.333 (0.138 to",
+        ),
+        (0, 6, "the labels contradict people: they agree in 0.000 (0.000 to 0.390, n = 6) of the pairs"),
+        (6, 6, None),
+        (
+            3,
+            3,
+            f"{NOT_SHOWN} 1.000 (0.439 to",
+        ),
+    ],
+)
+def test_agreement_that_is_no_better_than_chance_is_warned_of(agree, n, begins):
+    rows = [row(HOLDS[i % 2], human=float((i % 2 == 0) == (i < agree))) for i in range(n)]
+    found = label_warnings(label_card(rows, 0, 0))
+    assert [text[: len(begins or "")] for text in found] == ([] if begins is None else [begins])

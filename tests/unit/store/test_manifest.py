@@ -23,7 +23,14 @@ from constitute.files import write_text
 from constitute.pipeline import run_stages
 from constitute.report.read import read_run
 from constitute.store import Store
-from constitute.store.manifest import claim, kept_constitution, save_config, versions, write_manifest
+from constitute.store.manifest import (
+    claim,
+    differences,
+    kept_constitution,
+    save_config,
+    versions,
+    write_manifest,
+)
 from constitute.templates import template_hash
 from constitute.types import Completion, Outcome, Request
 
@@ -199,3 +206,27 @@ def test_long_values_are_shown_where_they_differ(tmp_path: Path) -> None:
     with Store.open(tmp_path) as store, pytest.raises(RunMismatch) as caught:
         claim(store, "generate", {"generate": {"system": new}})
     assert re.search("system was …x+oldy+…, now …x+newy+…;", str(caught.value))
+
+
+def test_a_refusal_begins_with_what_was_set_and_leaves_out_what_follows() -> None:
+    """A method asks with other templates, and another model has another fingerprint: neither is said."""
+    before = {
+        "label": {"method": "choice", "n": 1},
+        "model": {"engine": "vllm", "name": "m", "fingerprint": "1a"},
+        "constitution": "0c",
+        "prompts": {"compare": "c226b"},
+    }
+    likelihood = {"label": {"method": "likelihood"}, "prompts": {"follow": "9f"}}
+    assert differences(before, {**before, **likelihood, "label": {"method": "likelihood", "n": 2}}) == (
+        "label.method was choice, now likelihood; label.n was 1, now 2"
+    )
+    other = {"engine": "vllm", "name": "other", "fingerprint": "2b"}
+    assert differences(before, {**before, "model": other, "constitution": "1d", "seed": 3}) == (
+        'seed was null, now 3; constitution was "0c", now "1d"; model.name was m, now other'
+    )
+    # Where nothing was set, what was made says it: weights under the same name, the words of a template.
+    same = {**before, "model": {**before["model"], "fingerprint": "2b"}, "prompts": {"compare": "d1"}}
+    assert differences(before, same) == (
+        'model.fingerprint was "1a", now "2b"; prompts.compare was c226b, now d1'
+    )
+    assert differences(before, {**before, "prompts": {}}) == "prompts.compare was c226b, now null"

@@ -105,7 +105,7 @@ def test_no_run_is_a_usage_error_and_makes_nothing(tmp_path: Path) -> None:
 
 def test_a_path_that_cannot_be_a_folder_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match="file"):
+    with pytest.raises(UsageError, match=f"^{tmp_path}/file is a file; give a folder$"):
         Store.open(tmp_path / "file" / "run")
 
 

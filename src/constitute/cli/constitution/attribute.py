@@ -24,8 +24,15 @@ file_out = click.Path(path_type=Path, dir_okay=False)
 @click.option("--fill", is_flag=True, help="Ask the model for votes that are missing.")
 @options.compose(options.model, options.constitution, options.limit, options.config_file)
 @click.option("--margin", type=float, help="Least |2 P(A) - 1| of a confident vote; 0.2 if absent.")
-@click.option("--out", type=file_out, help="Write the heat map and tables as one HTML page.")
-@click.option("--csv", "csv_file", type=file_out, help="Write the matrix as CSV.")
+@click.option(
+    "--out",
+    type=file_out,
+    callback=options.in_a_folder,
+    help="Write the heat map and tables as one HTML page.",
+)
+@click.option(
+    "--csv", "csv_file", type=file_out, callback=options.in_a_folder, help="Write the matrix as CSV."
+)
 @options.compose(options.sets, options.as_json, options.debug)
 def attribute(
     run_dir: Path,

@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 SHOWN = 5
 
 output = click.option(
-    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="File to write; stdout if absent."
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    callback=options.in_a_folder,
+    help="File to write; stdout if absent.",
 )
 
 

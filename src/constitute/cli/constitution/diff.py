@@ -28,7 +28,12 @@ if TYPE_CHECKING:
 @click.option("--pairs", "pairs_file", help="Pairs to use in place of the run's: JSONL or Parquet.")
 @options.compose(options.model, options.limit)
 @click.option("--dry-run", is_flag=True, help="Say how many questions would be asked, and ask none.")
-@click.option("--out", type=click.Path(path_type=Path), help="JSONL file to write, a row a pair.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    callback=options.in_a_folder,
+    help="JSONL file to write, a row a pair.",
+)
 @options.force
 @options.compose(options.config_file, options.sets, options.seed, options.as_json, options.debug)
 def diff(
@@ -50,7 +55,8 @@ def diff(
 
     Labels are compared from the run's stored votes; only questions that changed are asked, of --model or
     the model that labelled the run. New weights and removed principles need no model where every
-    principle votes on each pair.
+    principle votes on each pair. What `constitution test` found of the examples of both is shown too, where
+    the run, or .constitute, holds it.
 
     \b
     Examples:
@@ -58,10 +64,12 @@ def diff(
       constitute constitution diff old.yaml new.yaml --run run --dry-run
     """
     from constitute.cli.constitution.diff_text import changes_json, changes_text
+    from constitute.cli.constitution.trial_text import tests_text
     from constitute.cli.text import coloured
     from constitute.config import load_config
     from constitute.constitution.read import load_configured
     from constitute.editing.diff.changes import changes_between
+    from constitute.editing.trial.known import compared
     from constitute.errors import ExitCode, UsageError
 
     if run_dir is None and (pairs_file or dry_run or out or model):
@@ -74,9 +82,14 @@ def diff(
         config = options.configured(run_dir, config_file, sets, {"seed": seed})
     a, b = (load_configured(config, name) for name in (first, second))
     changes = changes_between(a, b)
+    tests = compared(run_dir or Path(".constitute"), config.label, a, b)
     if not as_json:
         click.echo(changes_text(changes, coloured()))
+        if tests:
+            click.echo(f"\n{tests_text(tests)}")
     result: dict[str, Any] = {"event": "result", **changes_json(changes)}
+    if tests:
+        result["tests"] = [each.model_dump(mode="json") for each in tests]
     failed = 0
     if run_dir is not None:
         # The limit of a configuration is one of prompts, not of pairs.

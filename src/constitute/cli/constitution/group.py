@@ -13,9 +13,11 @@ from constitute.cli.constitution.attribute import attribute
 from constitute.cli.constitution.compare import compare
 from constitute.cli.constitution.convert import export_, import_
 from constitute.cli.constitution.diff import diff
+from constitute.cli.constitution.examples import examples, keep
 from constitute.cli.constitution.lint import lint
 from constitute.cli.constitution.new import new
 from constitute.cli.constitution.preview import preview
+from constitute.cli.constitution.trial import trial
 from constitute.cli.text import harmless, say
 
 
@@ -56,7 +58,8 @@ def check(file: str, as_json: bool) -> None:
 
 @constitution.command()
 @click.argument("file")
-@click.option("--principle", "ids", multiple=True, metavar="ID", help="Only this principle; may be repeated.")
+@click.option("--principle", "ids", multiple=True, callback=options.names, metavar="ID[,ID]",
+              help="Only this principle; may be repeated.")  # fmt: skip
 @click.option("--tag", "tags", multiple=True, help="Only principles with this tag; may be repeated.")
 @click.option("--model", help="Count tokens as this model does: folder, Hub name or 'pocket'.")
 @click.option("--tokenizer", help="Count tokens with this tokenizer folder or Hub name.")
@@ -64,7 +67,7 @@ def check(file: str, as_json: bool) -> None:
 @options.debug
 def show(
     file: str,
-    ids: tuple[str, ...],
+    ids: list[str],
     tags: tuple[str, ...],
     model: str | None,
     tokenizer: str | None,
@@ -147,5 +150,5 @@ def _counter(model: str | None, tokenizer: str | None) -> Callable[[str], int] |
     return lambda text: len(loaded.encode(text, add_special_tokens=False))
 
 
-for command in (new, import_, export_, lint, preview, diff, attribute, compare):
+for command in (new, import_, export_, lint, preview, trial, examples, keep, diff, attribute, compare):
     constitution.add_command(command)

@@ -36,7 +36,8 @@ def _print_rules(context: click.Context, _: click.Parameter, wanted: bool) -> No
 @options.command()
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option("--strict", is_flag=True, help="Let warnings fail the check too.")
-@click.option("--allow", multiple=True, metavar="RULE", help="Leave out what a rule finds; may be repeated.")
+@click.option("--allow", multiple=True, callback=options.names, metavar="RULE[,RULE]",
+              help="Leave out what a rule finds; may be repeated.")  # fmt: skip
 @click.option(
     "--rules", is_flag=True, is_eager=True, expose_value=False, callback=_print_rules, help="List the rules."
 )
@@ -54,7 +55,7 @@ def _print_rules(context: click.Context, _: click.Parameter, wanted: bool) -> No
 def lint(
     files: tuple[str, ...],
     strict: bool,
-    allow: tuple[str, ...],
+    allow: list[str],
     model: str | None,
     prompts_file: str | None,
     pairs_file: str | None,

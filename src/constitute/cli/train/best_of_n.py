@@ -52,12 +52,13 @@ def best_of_n(
       constitute train best-of-n --model tuned --prompts prompts.jsonl --reward reward --out best --sft
     """
     from constitute.progress import open_progress
-    from constitute.train.best_of_n.run import run_best_of_n
 
     wanted = {"prompts": prompts_file, "limit": limit, "seed": seed}
     wanted |= {"constitution": constitution_file, "judge": judge}
     config = options.configured(run_dir, config_file, sets, wanted)
     with open_progress(as_json) as progress:
+        with progress.waiting(shared.STARTING):
+            from constitute.train.best_of_n.run import run_best_of_n
         summary = run_best_of_n(
             config,
             shared.given_prompts(config, skip_bad, progress),

@@ -48,10 +48,11 @@ def sft(
       constitute train sft --model Qwen/Qwen3-0.6B --data sft.jsonl --out tuned --set train.sft.lora_rank=16
     """
     from constitute.progress import open_progress
-    from constitute.train.sft import run_sft
 
     config = options.configured(run_dir, config_file, sets, {"model": model, "seed": seed})
     with open_progress(as_json) as progress:
+        with progress.waiting(shared.STARTING):
+            from constitute.train.sft import run_sft
         summary = run_sft(config, data=data, out=out, progress=progress, force=force)
     shared.print_summary(summary, as_json, shared.following("train reward", config, model=out))
 
@@ -84,10 +85,11 @@ def reward(
     from constitute.cli.text import say
     from constitute.errors import GateFailed
     from constitute.progress import open_progress
-    from constitute.train.reward.train import run_reward
 
     config = options.configured(run_dir, config_file, sets, {"seed": seed})
     with open_progress(as_json) as progress:
+        with progress.waiting(shared.STARTING):
+            from constitute.train.reward.train import run_reward
         summary = run_reward(config, data=data, model=model, out=out, progress=progress, force=force)
     shared.print_summary(summary, as_json, shared.following("train ppo", config, reward=out))
     if "verdict" in summary and not force:
@@ -121,10 +123,11 @@ def dpo(
       constitute train dpo --model tuned --data preferences.jsonl --out policy --set train.dpo.beta=0.05
     """
     from constitute.progress import open_progress
-    from constitute.train.dpo import run_dpo
 
     config = options.configured(run_dir, config_file, sets, {"seed": seed})
     with open_progress(as_json) as progress:
+        with progress.waiting(shared.STARTING):
+            from constitute.train.dpo import run_dpo
         summary = run_dpo(config, data=data, model=model, out=out, progress=progress, force=force)
     folder = out or config.run / "dpo"
     shared.print_summary(summary, as_json, shared.following("evals run", config, model=folder))

@@ -23,6 +23,7 @@ _folder = click.Path(path_type=Path, file_okay=False)
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
+    callback=options.in_a_folder,
     help="HTML to write; RUN/overopt.html if absent.",
 )
 @options.compose(options.as_json, options.debug)

@@ -53,12 +53,13 @@ def ppo(
       constitute train ppo --prompts prompts.jsonl --reward 0.5*judge --reward my_rewards:brevity
     """
     from constitute.progress import open_progress
-    from constitute.train.ppo.start import run_ppo
 
     wanted = {"prompts": prompts_file, "limit": limit, "seed": seed}
     wanted |= {"constitution": constitution_file, "judge": judge}
     config = options.configured(run_dir, config_file, sets, wanted)
     with open_progress(as_json) as progress:
+        with progress.waiting(shared.STARTING):
+            from constitute.train.ppo.start import run_ppo
         prompts = [] if replay is not None else shared.given_prompts(config, skip_bad, progress)
         summary = run_ppo(
             config,

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from constitute.progress import Progress
     from constitute.types import Prompt
 
+# Said before torch is imported.
+STARTING = "starting the trainer"
+
 data = click.option(
     "--data",
     multiple=True,

@@ -145,7 +145,7 @@ async def _fill(
         short = rows
     if not short:
         return Votes((), (), 0, 0)
-    async with use_engine(config.judge or config.model, dated(config).engine, given) as engine:
+    async with use_engine(config.judge or config.model, dated(config).engine, progress, given) as engine:
         other = other_model(made.get("model"), engine, config.run)
         if other and short is not rows:
             progress.note(f"{other}: every pair is labelled anew")

@@ -110,10 +110,12 @@ async def _compare(
     progress: Progress,
 ) -> Compared:
     async with AsyncExitStack() as opened:
-        engine = await opened.enter_async_context(use_engine(config.model, dated(config).engine, given))
+        engine = await opened.enter_async_context(
+            use_engine(config.model, dated(config).engine, progress, given)
+        )
         judge = engine
         if given is None and config.judge is not None:
-            judge = await opened.enter_async_context(use_engine(config.judge, dated(config).engine))
+            judge = await opened.enter_async_context(use_engine(config.judge, dated(config).engine, progress))
         comparer = _Comparer(config, sides, engine, judge, store, progress)
         rows: dict[str, Contest] = {}
         progress.start("compare", len(prompts))

@@ -153,7 +153,7 @@ async def _ask(
 ) -> Diff:
     """Ask what is missing, one wording after the other."""
     config, stored = work.config, work.stored
-    async with use_engine(name, dated(config).engine, given) as engine:
+    async with use_engine(name, dated(config).engine, progress, given) as engine:
         other = other_model(stored.model, engine, config.run) if stored.votes else ""
         if other:
             progress.note(f"{other}: every vote is asked anew")

@@ -16,6 +16,7 @@ from pydantic import Field
 from constitute.constitution.read import select
 from constitute.editing.lint import whole
 from constitute.editing.lint.document import Document, Remark, quoted, read_document
+from constitute.editing.lint.examples import EXAMPLES
 from constitute.editing.lint.rules import WORDING, Rule
 from constitute.errors import ConstituteError, UsageError
 from constitute.packaged import find
@@ -88,6 +89,7 @@ WARNINGS: dict[str, Rule] = {
 NOTES: dict[str, Rule] = {
     "template-syntax": WORDING["template-syntax"],
     "single-tag": whole.single_tags,
+    **EXAMPLES,
 }
 RULES: dict[str, Rule] = {**ERRORS, **WARNINGS, **NOTES}
 # A file that cannot be opened has no text for a rule to read.

@@ -102,7 +102,7 @@ def lint_with_model(
     progress = progress or Silent()
 
     async def opened(store: Store) -> ModelLint:
-        async with use_engine(config.model, dated(config).engine, engine) as used:
+        async with use_engine(config.model, dated(config).engine, progress, engine) as used:
             return await lint_model(
                 constitution, config, used, store, probes=probes, pairs=pairs, progress=progress
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractContextManager, AsyncExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,6 +24,7 @@ from constitute.editing.preview.run import (
     run_round,
 )
 from constitute.editing.preview.watch import Event, Work, watch
+from constitute.editing.trial import known as trial
 from constitute.engines import named_model, use_engine
 from constitute.engines.base import Engine
 from constitute.errors import DataError, UsageError
@@ -125,13 +126,14 @@ class _Session:
         """Open the model, show the first round, and with `until` each save; returns the last round."""
         config, self._store = self._config, store
         async with AsyncExitStack() as opened:
-            if given is None:
-                self._screen.note(f"opening {config.model}")
+            notes = _Notes(self._screen)
             self._engine = await opened.enter_async_context(
-                use_engine(config.model, dated(config).engine, given)
+                use_engine(config.model, dated(config).engine, notes, given)
             )
             if given is None and config.judge is not None:
-                self._judge = await opened.enter_async_context(use_engine(config.judge, dated(config).engine))
+                self._judge = await opened.enter_async_context(
+                    use_engine(config.judge, dated(config).engine, notes)
+                )
             self._made_by = made_by(config, self._engine, self._judge)
             self._before, note = last_preview(store, self._path, self._made_by)
             if self._before is not None:
@@ -185,16 +187,28 @@ class _Session:
         keep_preview(self._store, self._path, found.preview)
         self._before = found.preview
         screen.end(edit, plan, found, time.monotonic() - since)
+        if said := self._tests(constitution):
+            screen.note(said)
+
+    def _tests(self, constitution: Constitution) -> str:
+        """What the store knows of the constitution's own tests under these words; nothing is asked."""
+        cfg = self._config.label
+        made = trial.made_by((self._judge or self._engine).identity, cfg, self._config.seed)
+        return trial.known_text(trial.known(self._store, made, cfg, constitution))
 
 
 class _Notes(Silent):
-    """Hands notes to a screen."""
+    """Hands notes, and what takes a while, to a screen."""
 
     def __init__(self, screen: Screen) -> None:
         self._screen = screen
 
     def note(self, text: str) -> None:
         self._screen.note(text)
+
+    def waiting(self, text: str) -> AbstractContextManager[None]:
+        self._screen.note(text)
+        return super().waiting(text)
 
 
 def _read(data: bytes, path: Path, config: RunConfig) -> Constitution:

@@ -95,7 +95,7 @@ def run_best_of_n(
     with ExitStack() as opened:
         parts = opened.enter_context(open_rewards(config, reward))
         check_rewards(parts, progress, force=force)
-        used = opened.enter_context(sampling_engine(config, policy, engine))
+        used = opened.enter_context(sampling_engine(config, policy, engine, progress))
         kept, ids = rendered_prompts(asked, "", used, progress)
         summary = sample_best(
             kept, ids, policy, parts, folder, settings, engine=used, seed=config.seed, progress=progress

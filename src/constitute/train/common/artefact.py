@@ -58,6 +58,11 @@ def rendering_inputs(rendering: RenderSettings | None) -> dict[str, str]:
     return found
 
 
+def unfinished(folder: Path) -> bool:
+    """Whether a training that writes `folder` began and did not end: it left checkpoints and no model."""
+    return (folder / "checkpoints").is_dir() and not (folder / _RECORD).is_file()
+
+
 def finished(out: Path, made_by: dict[str, Any]) -> dict[str, Any] | None:
     """The summary of the model in `out` if `made_by` made it, None where there is none yet.
 

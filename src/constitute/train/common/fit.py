@@ -99,7 +99,10 @@ def fit(
             rows = batches[step]
             total = math.fsum(shares[row] for row in rows)
             loss = 0.0
-            for piece_rows in _pieces(team, rows, lengths, config.microbatch_tokens, cut):
+            pieces = _pieces(team, rows, lengths, config.microbatch_tokens, cut)
+            costs = [sum(lengths[row] for row in piece_rows) for piece_rows in pieces]
+            for place, piece_rows in enumerate(pieces):
+                progress.part(f"train {stage}", sum(costs[:place]) / max(1, sum(costs)))
                 with autocast():
                     piece = loss_sum(piece_rows) / total
                 piece.backward()  # type: ignore[no-untyped-call]

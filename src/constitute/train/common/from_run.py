@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from constitute.pipeline.session import dated
 from constitute.progress import Progress, first_process
 from constitute.stages.generate import conversation
 from constitute.store.manifest import CONFIG_FILE, save_config
+from constitute.train.common.artefact import unfinished
 from constitute.types import Prompt, Request
 from constitute.urls import is_url
 
@@ -35,11 +37,23 @@ def trainable_model(config: RunConfig) -> str:
 
 
 def policy_of(config: RunConfig, given: str | None) -> str:
-    """The model `given`, else the run's fine-tuned one, else the model of the configuration."""
-    tuned = config.run / "sft"
+    """The model `given`, else the run's fine-tuned one, else the model of the configuration.
+
+    Raises `UsageError` for a fine-tuning that stopped before its end: nobody meant the model before it.
+    """
     if given is not None:
         return model_path(given)
-    return str(tuned) if (tuned / "training.json").is_file() else trainable_model(config)
+    tuned = config.run / "sft"
+    if (tuned / "training.json").is_file():
+        return str(tuned)
+    if unfinished(tuned):
+        raise UsageError(
+            f"the fine-tuning in {tuned} is not finished (checkpoints, no model); finish it with the "
+            f"command that began it, `constitute train sft --run {shlex.quote(str(config.run))}` with its "
+            "options, or name the model to start from with --model"
+            + (f", such as --model {config.model}" if config.model else "")
+        )
+    return trainable_model(config)
 
 
 def on_its_day(config: RunConfig, out: Path) -> RunConfig:
@@ -72,12 +86,14 @@ def keep_settings(config: RunConfig, section: str) -> None:
 
 
 @contextmanager
-def sampling_engine(config: RunConfig, policy: str, given: Engine | None) -> Iterator[RolloutEngine]:
+def sampling_engine(
+    config: RunConfig, policy: str, given: Engine | None, progress: Progress
+) -> Iterator[RolloutEngine]:
     """Yield `given` and leave it open; without it, open what samples for `policy` and close it afterwards.
 
     Raises `UsageError` for an engine that takes no token ids and no new weights.
     """
-    engine = given or open_sampler(policy, config.engine)
+    engine = given or open_sampler(policy, config.engine, progress)
     try:
         yield rollout_engine(engine)
     finally:

@@ -93,7 +93,8 @@ def train_ppo(
         return done
     kept, kept_ids = fitting(prompts, prompt_ids, limit, config)
     check_trackers(config.report_to)
-    models = set_up(policy, parts, reference, config, team, seed)
+    with progress.waiting("loading the policy, its reference, the critic and the reward model"):
+        models = set_up(policy, parts, reference, config, team, seed)
     ptx = read_ptx(config, models.tokenizer, models.eos, limit, rendering)
     history = History(out, made_by, models, config)
     run = _Run(models, parts, engine, kept, kept_ids, config, seed, history, config.kl_coef, ptx)

@@ -104,7 +104,7 @@ def _rollouts(
         return
     if engine is None and process_count() > 1:
         _check_engine_beside_others(policy, config)
-    with sampling_engine(config, policy, engine) as used:
+    with sampling_engine(config, policy, engine, progress) as used:
         yield used, *rendered_prompts(prompts, config.generate.system, used, progress)
 
 

@@ -27,7 +27,7 @@ from constitute.config import RunConfig
 from constitute.config.train import RewardConfig
 from constitute.data.export import exported_file
 from constitute.data.pairs import read_preferences
-from constitute.data.rows import Sources
+from constitute.data.rows import Sources, source_names
 from constitute.engines.render import Renderer, RenderSettings
 from constitute.engines.tokenizer import check_trainable, load_tokenizer, pad_of, turn_ends
 from constitute.errors import DataError, GateFailed, UsageError
@@ -126,7 +126,8 @@ def train_reward(
     `labels` is the verdict on the labels, where there is one. Raises `UsageError`, `DataError`, `RunMismatch`
     and `GateFailed`.
     """
-    pairs = read_preferences(data, progress.note)
+    with progress.waiting(f"reading {source_names(data)}"):
+        pairs = read_preferences(data, progress.note)
     inputs = {"data": data_hash(data), "model": model_identity(model), **rendering_inputs(rendering)}
     made_by = recipe("reward", config, seed, **inputs)
     done = finished(out, made_by)
@@ -135,13 +136,15 @@ def train_reward(
     # Each of several processes is given its device here, before a model is placed.
     team = gather_team()
     start = time.perf_counter()
-    tokenizer = load_tokenizer(model)
-    check_trainable(tokenizer, model)
-    pad_id = pad_of(tokenizer, model)
-    network, head = _network(model, tokenizer, config.heads, seed)
-    _place(team, network, head)
+    with progress.waiting(f"loading {model}"):
+        tokenizer = load_tokenizer(model)
+        check_trainable(tokenizer, model)
+        pad_id = pad_of(tokenizer, model)
+        network, head = _network(model, tokenizer, config.heads, seed)
+        _place(team, network, head)
     renderer = Renderer(tokenizer, model, turn_ends(model, tokenizer), rendering)
-    split = split_pairs(pairs, renderer, config, seed)
+    with progress.waiting(f"tokenising {len(pairs)} pairs"):
+        split = split_pairs(pairs, renderer, config, seed)
     if not split.train:
         raise DataError(nothing_left("reward", len(pairs), split, config))
     check_margins([*split.train, *split.held_out], config)
@@ -157,9 +160,12 @@ def train_reward(
             cut=consecutive,
         )
         trained = time.perf_counter()
-        normal = _normalisation(raw_scores(network, head, _reference(split.train, seed), batching), config)
-        normal.write(network.config)
-        raw_Nk = raw_scores(network, head, _sides(split.held_out), batching)
+        with progress.waiting(f"scoring answers to measure the model, {len(split.held_out)} pairs held out"):
+            normal = _normalisation(
+                raw_scores(network, head, _reference(split.train, seed), batching), config
+            )
+            normal.write(network.config)
+            raw_Nk = raw_scores(network, head, _sides(split.held_out), batching)
     held_out = to_jsonable_python(evaluate(raw_Nk, split.held_out, normal, seed))
     summary = {
         **split.counts(),

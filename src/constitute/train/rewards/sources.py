@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from constitute.config.ppo import RewardSource
 from constitute.engines.locate import require
 from constitute.errors import UsageError
 from constitute.packaged import model_path
-from constitute.train.common.artefact import model_identity
+from constitute.train.common.artefact import model_identity, unfinished
 from constitute.train.rewards import function, judge, service
 from constitute.train.rewards.parts import Opening, RewardFunction, RewardPart, SourceKind
 from constitute.urls import is_url
@@ -161,4 +162,10 @@ def _own(config: RunConfig) -> RewardPart:
     folder = str(config.run / "reward")
     if not Path(folder).is_dir():
         raise UsageError(f"no reward model in {folder}; run `constitute train reward` first or give --reward")
+    if unfinished(Path(folder)):
+        raise UsageError(
+            f"the training in {folder} is not finished (checkpoints, no model); finish it with the "
+            f"command that began it, `constitute train reward --run {shlex.quote(str(config.run))}` with its "
+            "options, or name another reward with --reward"
+        )
     return RewardPart("reward", folder, identity=model_identity(folder))

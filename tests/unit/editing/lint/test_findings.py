@@ -23,6 +23,13 @@ from constitute.editing.lint.whole import NEAR, alike
 from constitute.errors import UsageError
 from constitute.packaged import packaged_files
 
+
+@pytest.fixture(autouse=True)
+def _without_examples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files here are as short as can be: what is said of their missing examples is tested beside."""
+    monkeypatch.delitem(RULES, "no-examples")
+
+
 PACKAGED = sorted(packaged_files("constitutions", ".yaml").values())
 
 

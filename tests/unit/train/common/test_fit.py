@@ -162,3 +162,21 @@ def test_a_single_step_is_told_with_what_gives_more(tmp_path):
         "train.toy.batch_size or raise train.toy.epochs"
     ]
     assert more.texts == []
+
+
+def test_each_pass_of_a_step_says_which_part_of_its_tokens_is_done(tmp_path):
+    class Parts(Silent):
+        def __init__(self):
+            self.seen = []
+
+        def part(self, stage, share):
+            self.seen.append((stage, share))
+
+    parts = Parts()
+    network = nn.Linear(1, 1)
+    fit(
+        network, [30, 10, 10], lambda rows: network(torch.ones(len(rows), 1)).sum(),
+        settings(epochs=1.0, microbatch_tokens=20), Job("toy", tmp_path, MADE, 0, parts),
+    )  # fmt: skip
+    # One step of two passes, the longest row first: 30 of its 50 tokens are done when the second begins.
+    assert parts.seen == [("train toy", 0.0), ("train toy", 0.6)]

@@ -13,7 +13,7 @@ from constitute.errors import RowError, UsageError
 from constitute.pipeline import run_stages
 from constitute.progress import Silent
 from constitute.train.common.artefact import rendering_inputs
-from constitute.train.common.from_run import on_its_day, rendered_prompts
+from constitute.train.common.from_run import on_its_day, policy_of, rendered_prompts
 from constitute.train.ppo.setup import input_hashes
 from constitute.types import Message, Prompt, Request
 
@@ -85,3 +85,19 @@ def test_a_training_in_a_run_is_told_the_runs_day(tmp_path, monkeypatch):
     assert not (tmp_path / "run" / "sft").exists()
     named = config.model_copy(update={"engine": config.engine.model_copy(update={"date": "2026-04-01"})})
     assert on_its_day(named, tmp_path / "run" / "sft").engine.date == "2026-04-01"
+
+
+def test_a_fine_tuning_that_stopped_is_refused_with_both_ways_on(tmp_path):
+    config = RunConfig(run=tmp_path / "my run", model="pocket")
+    tuned = config.run / "sft"
+    assert policy_of(config, None).endswith("pocket/weights")
+    (tuned / "checkpoints").mkdir(parents=True)
+    with pytest.raises(
+        UsageError,
+        match=r"sft is not finished .* `constitute train sft --run '.*my run'` with its options, or name "
+        r"the model to start from with --model, such as --model pocket$",
+    ):
+        policy_of(config, None)
+    assert policy_of(config, "other") == "other"
+    (tuned / "training.json").write_text("{}")
+    assert policy_of(config, None) == str(tuned)

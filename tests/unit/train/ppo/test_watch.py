@@ -16,7 +16,8 @@ from constitute.cli.train.doctor import doctor
 from constitute.config.ppo import PPOConfig, RewardSource
 from constitute.errors import DataError, UsageError
 from constitute.files import read_log
-from constitute.progress import Plain, Silent
+from constitute.progress import Silent
+from constitute.progress.show import Plain
 from constitute.train.common import trackers
 from constitute.train.common.trackers import check_trackers, close_trackers, open_trackers, scalars
 from constitute.train.ppo.watch import (

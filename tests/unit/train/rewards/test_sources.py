@@ -248,3 +248,15 @@ def test_what_a_source_opens_is_closed_at_the_end(monkeypatch):
     with open_rewards(RunConfig(), ("x!1", "x!2")):
         assert closed == []
     assert closed == ["x!2", "x!1"]
+
+
+def test_a_reward_model_whose_training_stopped_is_refused(tmp_path):
+    (tmp_path / "run" / "reward" / "checkpoints").mkdir(parents=True)
+    config = RunConfig(run=tmp_path / "run")
+    with (
+        pytest.raises(
+            UsageError, match=r"reward is not finished .* `constitute train reward --run .*--reward$"
+        ),
+        open_rewards(config),
+    ):
+        pass

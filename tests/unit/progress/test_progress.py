@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import time
 
 import pytest
 
-from constitute.progress import Events, Live, Plain, StageState, describe, open_progress
+from constitute.progress import Silent, open_progress
+from constitute.progress.show import Events, Live, Plain
+from constitute.progress.state import StageState, describe
 
 
 class Terminal(io.StringIO):
@@ -95,3 +98,70 @@ def test_tokens_belong_to_the_stage_that_wrote_them_and_text_is_harmless() -> No
     progress.note("model \x1b]0;owned\x07x\x1b[2J")
     generated, labelled, note = out.getvalue().splitlines()[2:]
     assert "tokens/s" in generated and "tokens/s" not in labelled and note == "model x"
+
+
+def test_what_takes_a_while_is_said_before_it_is_done() -> None:
+    plain, events, terminal = io.StringIO(), io.StringIO(), Terminal()
+    with Plain(plain).waiting("loading m"):
+        assert plain.getvalue() == "loading m…\n"
+    with Events(events).waiting("loading m"):
+        assert json.loads(events.getvalue()) == {"event": "wait", "text": "loading m", "seconds": 0.0}
+    assert json.loads(events.getvalue().splitlines()[-1])["event"] == "waited"
+    with open_progress(out=terminal) as live, live.waiting("loading \x1b[31mm"):
+        assert "loading m… 0 s" in terminal.getvalue()
+    with Silent().waiting("loading m"):
+        pass
+
+
+def test_a_wait_ends_with_its_block_also_where_it_fails() -> None:
+    progress = Plain(io.StringIO())
+    with pytest.raises(ValueError, match="broken"), progress.waiting("loading m"):
+        raise ValueError("broken")
+    assert progress.waits == {}
+
+
+@pytest.mark.parametrize("kind", [Plain, Events])
+def test_a_sign_of_life_comes_while_nothing_ends(kind: type[Plain] | type[Events]) -> None:
+    out = io.StringIO()
+    progress = kind(out)
+    progress.beat_s = 0.02
+    with progress.running(), progress.waiting("loading m"):
+        progress.start("train sft", 1)
+        end = time.monotonic() + 10
+        while out.getvalue().count("so far" if kind is Plain else '"waiting"') < 2:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+    if kind is Plain:
+        assert "loading m: 0 s so far\n" in out.getvalue()
+        assert "train sft: 0 of 1 step, 0 s so far\n" in out.getvalue()
+    else:
+        assert '"progress", "stage": "train sft", "done": 0' in out.getvalue()
+
+
+def test_a_long_step_is_told_when_it_begins_and_with_its_first_estimate() -> None:
+    out = io.StringIO()
+    progress = Plain(out)
+    progress.start("train sft", 2)
+    progress.part("train sft", 0.0)
+    assert out.getvalue().splitlines()[-1] == "train sft: the first step is under way"
+    # A quarter of the first of two steps took 10 s: seven more quarters are to come.
+    state = progress.stages["train sft"]
+    state.started = state.begun = time.monotonic() - 10.0
+    progress.part("train sft", 0.25)
+    assert out.getvalue().splitlines()[-1] == (
+        "train sft: 0 of 2 steps, 25 % of the next, 10 s so far, 1 min 10 s left"
+    )
+    told = out.getvalue()
+    progress.part("train sft", 0.5)
+    assert out.getvalue() == told
+
+
+def test_the_time_left_counts_the_part_of_a_step_that_is_done() -> None:
+    state = StageState("train sft", 4, done=0, begun=0.0, share=0.5)
+    assert state.eta_s(10.0) == pytest.approx(70.0)
+    assert state.eta_s(1.0) is None
+    state = StageState("train sft", 4, done=1, fresh=1, begun=0.0, first=20.0)
+    assert state.eta_s(20.0) == pytest.approx(60.0)
+    # The first step warmed up; one and a half more took 15 s, and half a step is left.
+    state = StageState("train sft", 3, done=2, fresh=2, begun=0.0, first=20.0, share=0.5)
+    assert state.eta_s(35.0) == pytest.approx(5.0)
