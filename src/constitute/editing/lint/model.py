@@ -10,14 +10,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from constitute.blocking import block
-from constitute.config import LabelConfig, RunConfig
+from constitute.config import RunConfig
 from constitute.editing.lint.asks import (
     TRIES,
     StageRuns,
     answer_pairs,
     ask_paraphrases,
     ask_votes,
-    example_pairs,
+    first_examples,
     make_pairs,
     open_runs,
     read_text,
@@ -48,9 +48,9 @@ from constitute.editing.lint.findings import Finding, Linted, place_findings
 from constitute.engines import named_model, use_engine
 from constitute.engines.base import Engine
 from constitute.errors import UsageError
+from constitute.pipeline.labelling import check_judge
 from constitute.pipeline.session import dated, open_store
 from constitute.progress import Progress, Silent
-from constitute.stages import stage_spec
 from constitute.stages.labels import label_method
 from constitute.store import Store
 from constitute.templates import render
@@ -139,7 +139,7 @@ async def lint_model(
     if off:
         progress.note(f"left out: {_count(off, 'principle')} of weight 0")
     most = config.limit or PAIRS
-    shown, owners = example_pairs(constitution.model_copy(update={"principles": tuple(active)}), most // 2)
+    shown, owners = first_examples(constitution.model_copy(update={"principles": tuple(active)}), most // 2)
     spare: Sequence[Comparison] = ()
     failed = 0
     if pairs is None:
@@ -156,15 +156,6 @@ async def lint_model(
     reused = sum(run.reused for run in (runs.generate, runs.label, runs.say))
     progress.note(f"{asked} questions asked, {reused} answered from {store.folder}")
     return ModelLint(tuple(findings), len(shown) + len(kept), equal, failed, asked, reused)
-
-
-def check_judge(cfg: LabelConfig, engine: Engine) -> None:
-    """Raise `UsageError` where the judge cannot do what the label method needs."""
-    spec = stage_spec("label")
-    spec.check(cfg)
-    for need in spec.needs(cfg):
-        if need in engine.lacks:
-            raise UsageError(f"{engine.identity.name} cannot {need}: {engine.lacks[need]}")
 
 
 def questions(principles: int, pairs: int) -> int:
@@ -294,12 +285,10 @@ async def _unseen(asked: Asked, column: Column, config: RunConfig, runs: StageRu
     """At most `POOL` pairs that no principle has voted on, where the one of `column` is likely to speak."""
     if asked.spare:
         return list(asked.spare[:POOL])
-    prompts = [asked.pairs[at].prompt for at in lean_most([column], AGAIN)]
+    prompts = {(prompt := asked.pairs[at].prompt).id: prompt for at in lean_most([column], AGAIN)}
     fresh: dict[str, Comparison] = {}
     for samples in ((2, 3), (4, 5)):
-        made, _ = await answer_pairs(
-            list({prompt.id: prompt for prompt in prompts}.values()), samples, config, runs
-        )
+        made, _ = await answer_pairs(list(prompts.values()), samples, config, runs)
         fresh |= {pair.id: pair for pair in made if pair.a != pair.b}
     return list(fresh.values())[:POOL]
 
