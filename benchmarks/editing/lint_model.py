@@ -32,6 +32,7 @@ from constitute.types import Comparison, Constitution, Principle
 
 # The direction in which a principle votes: an axis, and whether it asks for it.
 Meaning = tuple[str, bool]
+SPARE = 128
 ASKED = ("wording-unstable", "negation-blind", "order-bias", "never-decides")
 
 
@@ -65,7 +66,8 @@ async def measure(engine: Any, seeds: range, n: int) -> None:
     config = RunConfig(limit=n, label=LabelConfig(principles="all"))
     for seed in seeds:
         rng = random.Random(f"lint/{seed}")
-        pairs, truth = draw_pairs(rng, n)
+        # The first are asked of every principle, the others of those in doubt.
+        pairs, truth = draw_pairs(rng, n + SPARE)
         if hasattr(engine, "learn"):
             engine.learn(pairs, truth)
         plain, planted, meanings = draw_constitutions(rng)

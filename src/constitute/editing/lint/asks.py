@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from constitute.config import RunConfig
+from constitute.constitution.examples import example_pairs
 from constitute.editing.lint.effects import PARAPHRASES, Vote
 from constitute.editing.preview.plan import choose_probes
 from constitute.engines.base import Engine
@@ -145,23 +146,15 @@ def reworded(principle: Principle, method: str, text: str) -> Principle:
     return principle.model_copy(update={label_method(method).form: text})
 
 
-def example_pairs(constitution: Constitution, most: int) -> tuple[list[Comparison], list[str]]:
-    """At most `most` of the principles' examples as pairs with the better answer's side, and whose each is.
+def first_examples(constitution: Constitution, most: int) -> tuple[list[Comparison], list[str]]:
+    """At most `most` of the principles' examples but drafts as pairs, and whose each is.
 
     The first of each principle come first, then the second ones; every second has the better answer as A.
     """
-    listed = [
-        (at, principle.id, example)
-        for principle in constitution.principles
-        for at, example in enumerate(each for each in principle.examples if not each.draft)
-    ]
-    pairs, owners = [], []
-    for number, (at, name, each) in enumerate(sorted(listed, key=lambda row: row[0])[:most]):
-        prompt = Prompt(id=f"{name}-{at + 1}", messages=(Message(role="user", content=each.prompt),))
-        pair = Comparison(id=f"example-{prompt.id}", prompt=prompt, a=each.better, b=each.worse, human=1.0)
-        pairs.append(pair if number % 2 else pair.swap())
-        owners.append(name)
-    return pairs, owners
+    listed = [each for each in example_pairs(constitution) if not each.example.draft]
+    chosen = sorted(listed, key=lambda each: each.number)[:most]
+    pairs = [each.pair if at % 2 else each.pair.swap() for at, each in enumerate(chosen)]
+    return pairs, [each.principle.id for each in chosen]
 
 
 async def make_pairs(

@@ -99,13 +99,28 @@ def suspects(
     return doubted
 
 
-def apart(votes: Mapping[str, Column], first: str, second: str) -> list[int]:
-    """The places of pairs on which two principles lean opposite ways, where they lean most first."""
-    leans = [
-        (sum(x) - 1.0) * (sum(y) - 1.0) if x is not None and y is not None else 0.0
+def leans_apart(
+    first: str, second: str, votes: Mapping[str, Column], among: int, bounds: Bounds = BOUNDS
+) -> Finding | None:
+    """A contradiction seen by one side: where `first` decides, `second` leans the other way.
+
+    A warning where that is so on a share of `apart` or more, the lower end of its interval exceeds
+    `apart_low` and a sign test, multiplied by `among` (how many such twos are tested), is under `level`.
+    """
+    sides = [
+        preferred(x, bounds.margin) * preferred(y)
         for x, y in zip(votes[first], votes[second], strict=True)
+        if x is not None and y is not None and preferred(x, bounds.margin)
     ]
-    return sorted((at for at, lean in enumerate(leans) if lean < 0), key=lambda at: leans[at])
+    n, opposite = len(sides), sides.count(-1)
+    p = min(1.0, among * mcnemar_exact(opposite, n - opposite))
+    if opposite < bounds.apart * n or wilson(opposite, n)[0] <= bounds.apart_low or p >= bounds.level:
+        return None
+    said = (
+        f"{first} and {second} pull opposite ways: {second} leans the other way on "
+        f"{share(opposite, n, f'more pairs that {first} decides')} adjusted p {p:.2g}"
+    )
+    return finding("warning", "contradiction", first, said, _FIX, counted(opposite, n) | {"p": p})
 
 
 def redundancies(votes: Mapping[str, Column], bounds: Bounds = BOUNDS) -> list[Finding]:

@@ -25,11 +25,12 @@ class Bounds(Record):
     """Where a figure becomes a finding; all but `margin` and `level` are shares of pairs.
 
     `contradiction`, `redundant` and `correlation` are what the figure itself must reach; `redundant_low`,
-    `correlation_low`, `wording` and `order` are what the interval's end must exceed, `negation` what its
-    upper end must stay under. `least` is the number of pairs that two principles must both decide to be
-    compared, and `shared` the number both must have a vote on for their correlation to count; a principle
-    leans where |2 P(A) - 1| reaches `lean`. Below `mute`, a correlation says that the judge makes nothing of
-    a wording; from `suspect` on, two principles are asked on more pairs.
+    `correlation_low`, `apart_low`, `wording` and `order` are what the interval's end must exceed, `negation`
+    what its upper end must stay under. `least` is the number of pairs that two principles must both decide
+    to be compared, and `shared` the number both must have a vote on for their correlation to count; a
+    principle leans where |2 P(A) - 1| reaches `lean`. Below `mute`, a correlation says that the judge makes
+    nothing of a wording. From `suspect` on, two principles are asked on more pairs; there, `apart` is the
+    share on which one decides and the other leans the other way.
     """
 
     margin: float = 0.5
@@ -42,8 +43,10 @@ class Bounds(Record):
     correlation_low: float = 0.5
     shared: int = 16
     lean: float = 0.1
-    mute: float = 0.3
+    mute: float = 0.5
     suspect: float = 0.3
+    apart: float = 0.9
+    apart_low: float = 0.7
     wording: float = 0.1
     negation: float = 0.8
     order: float = 0.25

@@ -10,21 +10,22 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from constitute.blocking import block
-from constitute.config import LabelConfig, RunConfig
+from constitute.config import RunConfig
 from constitute.editing.lint.asks import (
     TRIES,
     StageRuns,
     answer_pairs,
     ask_paraphrases,
     ask_votes,
-    example_pairs,
+    first_examples,
     make_pairs,
     open_runs,
+    read_text,
     reworded,
 )
 from constitute.editing.lint.between import (
-    apart,
     contradictions,
+    leans_apart,
     mean_column,
     redundancies,
     suspects,
@@ -47,9 +48,9 @@ from constitute.editing.lint.findings import Finding, Linted, place_findings
 from constitute.engines import named_model, use_engine
 from constitute.engines.base import Engine
 from constitute.errors import UsageError
+from constitute.pipeline.labelling import check_judge
 from constitute.pipeline.session import dated, open_store
 from constitute.progress import Progress, Silent
-from constitute.stages import stage_spec
 from constitute.stages.labels import label_method
 from constitute.store import Store
 from constitute.templates import render
@@ -58,8 +59,8 @@ from constitute.types import Comparison, Constitution, Principle, Prompt
 PAIRS = 64
 # Pairs on which paraphrases are asked beside those that a principle decides.
 REWORDED = 32
-# More pairs, on which two principles in doubt are asked.
-AGAIN = 32
+# Where two principles are in doubt: more pairs for the louder one, and those that the other is asked about.
+POOL, AGAIN = 128, 32
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ async def lint_model(
     if off:
         progress.note(f"left out: {_count(off, 'principle')} of weight 0")
     most = config.limit or PAIRS
-    shown, owners = example_pairs(constitution.model_copy(update={"principles": tuple(active)}), most // 2)
+    shown, owners = first_examples(constitution.model_copy(update={"principles": tuple(active)}), most // 2)
     spare: Sequence[Comparison] = ()
     failed = 0
     if pairs is None:
@@ -155,15 +156,6 @@ async def lint_model(
     reused = sum(run.reused for run in (runs.generate, runs.label, runs.say))
     progress.note(f"{asked} questions asked, {reused} answered from {store.folder}")
     return ModelLint(tuple(findings), len(shown) + len(kept), equal, failed, asked, reused)
-
-
-def check_judge(cfg: LabelConfig, engine: Engine) -> None:
-    """Raise `UsageError` where the judge cannot do what the label method needs."""
-    spec = stage_spec("label")
-    spec.check(cfg)
-    for need in spec.needs(cfg):
-        if need in engine.lacks:
-            raise UsageError(f"{engine.identity.name} cannot {need}: {engine.lacks[need]}")
 
 
 def questions(principles: int, pairs: int) -> int:
@@ -258,37 +250,47 @@ async def _ask_again(
 ) -> list[Finding]:
     """Which principles in doubt contradict each other, by their votes on pairs that they have not seen.
 
-    These are `spare` pairs, or two new responses each to the prompts on which they pulled apart most. The
-    level is shared among all in doubt, as the first votes chose them.
+    These are `spare` pairs, or two new responses each to the prompts on which the louder one leans most. The
+    louder is asked first, and the other on those pairs that it decides.
     """
     runs.label.progress.note(
-        f"{_count(len(doubted), 'comparison')} of two principles in doubt: asking both on up to {AGAIN} more "
-        f"pairs, at most {len(doubted) * AGAIN * 4 * (1 + PARAPHRASES)} questions"
+        f"{_count(len(doubted), 'comparison')} of two principles in doubt: asking about more pairs, at most "
+        f"{len(doubted) * 2 * (POOL + AGAIN * (1 + PARAPHRASES))} questions"
     )
-    strict = bounds.model_copy(update={"level": bounds.level / len(doubted)})
     by_id = {p.id: p for p in asked.principles}
-    found: list[Finding] = []
-    for first, second in doubted:
-        fresh = list(asked.spare[:AGAIN])
-        if not fresh:
-            prompts = [asked.pairs[at].prompt for at in apart(votes, first, second)[: AGAIN // 2]]
-            for samples in ((2, 3), (4, 5)):
-                made, _ = await answer_pairs(list(dict.fromkeys(prompts)), samples, config, runs)
-                fresh += [pair for pair in made if pair.a != pair.b]
-        everywhere = list(range(len(fresh)))
-        jobs = []
-        for name in (first, second):
-            texts = {name: by_id[name]} | {
-                f"{name} {at}": reworded(by_id[name], config.label.method, text)
-                for at, text in enumerate(said[name][0] if name in said else ())
-            }
-            jobs += [(key, principle, everywhere) for key, principle in texts.items()]
-        columns, _ = await ask_votes(jobs, fresh, config, runs)
-        own = {name: columns[name] for name in (first, second)}
-        others = {name: [c for key, c in columns.items() if key.startswith(f"{name} ")] for name in own}
-        means = {name: mean_column(each) for name, each in others.items() if each}
-        found += contradictions(own, means, strict)
-    return found
+    found: list[Finding | None] = []
+    for two in doubted:
+        louder, other = sorted(two, key=lambda name: -len(decided(votes[name], bounds.margin)))
+        pool = await _unseen(asked, votes[louder], config, runs)
+        everywhere = list(range(len(pool)))
+        columns, _ = await ask_votes([(louder, by_id[louder], everywhere)], pool, config, runs)
+        places = decided(columns[louder], bounds.margin)[:AGAIN]
+        texts = [read_text(by_id[other], config.label.method), *(said[other][0] if other in said else ())]
+        jobs = [
+            (f"{other} {at}", reworded(by_id[other], config.label.method, text), places)
+            for at, text in enumerate(texts)
+        ]
+        under, _ = await ask_votes(jobs, pool, config, runs)
+        own = {louder: columns[louder], other: under[f"{other} 0"]}
+        # Its own words first; the mean over all of them where the judge makes nothing of those.
+        every = {**own, other: mean_column([under[key] for key, _, _ in jobs])}
+        among = len(doubted)
+        found.append(
+            leans_apart(louder, other, own, among, bounds) or leans_apart(louder, other, every, among, bounds)
+        )
+    return [each for each in found if each is not None]
+
+
+async def _unseen(asked: Asked, column: Column, config: RunConfig, runs: StageRuns) -> list[Comparison]:
+    """At most `POOL` pairs that no principle has voted on, where the one of `column` is likely to speak."""
+    if asked.spare:
+        return list(asked.spare[:POOL])
+    prompts = {(prompt := asked.pairs[at].prompt).id: prompt for at in lean_most([column], AGAIN)}
+    fresh: dict[str, Comparison] = {}
+    for samples in ((2, 3), (4, 5)):
+        made, _ = await answer_pairs(list(prompts.values()), samples, config, runs)
+        fresh |= {pair.id: pair for pair in made if pair.a != pair.b}
+    return list(fresh.values())[:POOL]
 
 
 def _tell_missing(missing: Sequence[tuple[str, int]], runs: StageRuns) -> None:

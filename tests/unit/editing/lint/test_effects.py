@@ -9,9 +9,9 @@ from statistics import NormalDist
 import pytest
 
 from constitute.editing.lint.between import (
-    apart,
     between,
     contradictions,
+    leans_apart,
     mean_column,
     redundancies,
     suspects,
@@ -161,7 +161,7 @@ def test_other_words_count_only_where_its_own_are_mute() -> None:
     (found,) = contradictions(votes, {"y": column(turned(HALF))})
     assert "said in other words" in found.message
     # Read as it stands, y agrees with x: a paraphrase that says the contrary is the paraphrase's fault.
-    assert contradictions({**votes, "y": leaning(0.4, 32)}, {"y": column(turned(HALF))}) == []
+    assert contradictions({**votes, "y": leaning(0.6, 32)}, {"y": column(turned(HALF))}) == []
 
 
 def test_who_is_asked_again() -> None:
@@ -172,7 +172,21 @@ def test_who_is_asked_again() -> None:
     assert (contradictions(three), suspects(three, {})) == ([], [("x", "y")])
     few = {"x": column("ABAB" + "=" * 8), "y": column("BABB" + "=" * 8)}
     assert suspects(few, {}) == [("x", "y")]
-    assert apart({"x": column("ABABA"), "y": column("baBAA")}, "x", "y")[:2] == [2, 3]
+
+
+def test_one_that_decides_shows_what_the_other_leans_to() -> None:
+    # Pairs that x leaves open do not count, and y's slightest lean does.
+    votes = {"x": column("AB" * 6 + "a" * 4), "y": column("dc" * 6 + "a" * 4)}
+    found = leans_apart("x", "y", votes, among=1)
+    assert found is not None and (found.figure["count"], found.figure["n"]) == (12, 12)
+    assert found.figure["p"] == pytest.approx(2 / 2**12)
+    assert leans_apart("y", "x", votes, among=1) is None  # y decides nothing
+    # 8 of 8 have a lower end of 0.68; 18 of 20 have 0.70 (0.699), 19 of 20 have 0.76.
+    assert leans_apart("x", "y", {"x": column("A" * 8), "y": column("d" * 8)}, 1) is None
+    assert leans_apart("x", "y", {"x": column("A" * 20), "y": column("d" * 18 + "cc")}, 1) is None
+    assert leans_apart("x", "y", {"x": column("A" * 20), "y": column("d" * 19 + "c")}, 1) is not None
+    # p = 2 / 2^12 is 0.0005: too much among 200 twos.
+    assert leans_apart("x", "y", votes, among=200) is None
 
 
 def test_the_mean_of_columns_is_over_those_that_voted() -> None:

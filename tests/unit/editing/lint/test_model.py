@@ -11,7 +11,7 @@ import pytest
 from scripted import ScriptedEngine, prompt
 
 from constitute.config import LabelConfig, RunConfig, load_config
-from constitute.editing.lint.asks import example_pairs, usable
+from constitute.editing.lint.asks import first_examples, usable
 from constitute.editing.lint.findings import Finding, Linted, lint_file
 from constitute.editing.lint.model import ModelLint, lint_model, lint_with_model, questions
 from constitute.errors import UsageError
@@ -341,8 +341,8 @@ async def test_examples_are_pairs_too_and_their_prompts_are_answered(store: Stor
         ),
         shown("brief", "more brief", ("kind=0 brief=1", "kind=0 brief=0")),
     )
-    assert example_pairs(given, 2)[1] == ["kind", "brief"]
-    pairs, owners = example_pairs(given, 8)
+    assert first_examples(given, 2)[1] == ["kind", "brief"]
+    pairs, owners = first_examples(given, 8)
     assert owners == ["kind", "brief", "kind"]
     assert [pair.a for pair in pairs] == ["kind=0 brief=0 b", "kind=0 brief=1", "kind=1 brief=0"]
     engine = Judge()
@@ -386,6 +386,7 @@ async def test_two_in_doubt_are_asked_on_spare_pairs(store: Store) -> None:
     found = await lint_model(given, RunConfig(limit=12), notes.engine, store, pairs=pairs, progress=notes)
     (finding,) = [f for f in found.findings if f.rule == "contradiction"]
     assert (finding.figure["count"], finding.figure["n"]) == (20, 20)
+    assert "20 of 20 more pairs that kind decides" in finding.message
     assert "1 comparison of two principles in doubt" in notes.told[1][1]
     # Where the spare pairs say nothing, nothing is found.
     alike = [p.model_copy(update={"id": f"alike{at}"}) for at, p in enumerate(quiet)]
@@ -405,12 +406,12 @@ async def test_two_in_doubt_are_asked_on_new_answers(store: Store) -> None:
             return Completion(text=f"kind=0 brief=0 {self.spoken}")
 
     given = of(rule("kind", "more kind"), rule("unkind", "less kind"))
-    asked = [prompt(f"p{at}", f"{'speaks' if at < 4 else 'mute'} {at}?") for at in range(12)]
+    asked = [prompt(f"p{at}", f"{'speaks' if at < 6 else 'mute'} {at}?") for at in range(12)]
     found = await lint_model(given, RunConfig(), Same(), store, probes=asked)
     assert [f.rule for f in found.findings if f.severity == "warning"][:1] == ["judge-too-weak"]
     (finding,) = [f for f in found.findings if f.rule == "contradiction"]
-    # Two pairs of new answers to each of the four prompts.
-    assert (finding.figure["count"], finding.figure["n"]) == (8, 8)
+    # Two pairs of new answers to each of the prompts that speak.
+    assert (finding.figure["count"], finding.figure["n"]) == (12, 12)
 
 
 async def test_a_method_without_a_compare_form_finds_the_same(store: Store) -> None:
