@@ -19,7 +19,7 @@ from constitute.pipeline.chain import run_chain
 from constitute.pipeline.plan import claim_chain, plan_chain
 from constitute.store import Store
 from constitute.templates import render, template_names
-from constitute.types import Choice, Completion, Constitution, Message, Principle, Prompt, Request
+from constitute.types import Choice, Completion, Constitution, Example, Message, Principle, Prompt, Request
 
 FOLDER = Path(__file__).parent
 PRINCIPLE = Principle(
@@ -60,6 +60,10 @@ VALUES: dict[str, dict[str, Any]] = {
         "b": "It keeps soil wet.\n\n(B) Me.",
     },
     "describe_principles": {"aim": "use plain words"},
+    "draft_example": {"principle": PRINCIPLE, "taken": ["What is mulch?", "Name {{ leaves }}."]},
+    "draft_example_answer": {
+        "example": Example(prompt="Why?", better="It is wet.", worse="Moist.", critique="A hard word.")
+    },
     "propose_principles": {
         "pairs": [
             {"prompt": "Why use it?", "preferred": "It keeps soil wet.", "other": "{{ leaves }}"},
