@@ -142,9 +142,9 @@ def silence(name: str, column: Column, why: str = "", bounds: Bounds = BOUNDS) -
 def order_bias(name: str, column: Column, bounds: Bounds = BOUNDS, seed: int = 0) -> Finding | None:
     """How often the two orders of a pair prefer different answers, among pairs that either order decides.
 
-    A warning where the lower end of the interval exceeds `order` over `least` pairs or more, else a note; None
-    without such pairs. The mean of P(what is shown first) is over all pairs voted on, with a bootstrap interval
-    over pairs.
+    A warning where the lower end of the interval exceeds `order` over `least` pairs or more, else a note;
+    None without such pairs. The mean of P(what is shown first) is over all pairs voted on, with a bootstrap
+    interval over pairs.
     """
     voted = [vote for vote in column if vote is not None]
     clear = [v for v in voted if any(preferred((p, p), bounds.margin) for p in v)]
