@@ -144,6 +144,19 @@ class ExportConfig(Record):
     preambles: Literal["leave_out", "keep"] = "leave_out"
     """Revisions that open with talk about themselves, such as "Here is the revised reply:", in SFT rows."""
 
+    min_margin: float = Field(
+        default=0.0, ge=0, le=1, description="preference rows with a smaller |2 P(chosen) - 1| are left out"
+    )
+    drop_order_flips: bool = Field(
+        default=False, description="leave preference rows out where most votes change with the order"
+    )
+    exclude: str | None = Field(
+        default=None, description="file of ids, of rows or prompts, one a line, that are left out"
+    )
+    licence: str | None = Field(
+        default=None, description="licence of the data set as the Hub names it, such as cc-by-4.0"
+    )
+
     @field_validator("format")
     @classmethod
     def _known_format(cls, name: str) -> str:

@@ -26,7 +26,8 @@ class Exported(Record):
 
     `counts` are the stage's rows by status; `left_out` counts rows that ended ok and gave no training
     row, by reason; `unlabelled` the rows for which no label could choose the answer, by reason.
-    `unfinished` names the stages, up to this one, that stopped before they had seen every row.
+    `unfinished` names the stages, up to this one, that stopped before they had seen every row. `unmet` are
+    the ids of the exclude list that name no row of any set written together.
     """
 
     kind: Kind
@@ -37,6 +38,7 @@ class Exported(Record):
     left_out: dict[str, int]
     unlabelled: dict[str, int]
     unfinished: tuple[str, ...] = ()
+    unmet: tuple[str, ...] = ()
 
 
 def card(
@@ -68,6 +70,9 @@ def card(
                 f"- unfinished: {', '.join(part.unfinished)} had not seen every row; rows are missing"
             )
         lines += _not_exported(part, reasons.get(part.stage, ()))
+    if sets[0].unmet:
+        shown = ", ".join(map(_code, sets[0].unmet[:_SHOWN]))
+        lines += ["", f"Ids of the exclude list that no exported set holds: {len(sets[0].unmet)}, {shown}."]
     return "\n".join([*lines, "", *_provenance(manifest)]) + "\n"
 
 

@@ -23,6 +23,7 @@ from constitute.data.formats import (
     refuse_preambles,
     sft_rows,
 )
+from constitute.data.removal import Exclusion, Removed, note_removed, read_exclusion, refuse_weak
 from constitute.errors import DataError, UsageError
 from constitute.files import atomic, read_json, write_json, write_text
 from constitute.stages.card import LabelCard, card_of
@@ -55,20 +56,26 @@ def export_run(
     """
     wanted = tuple(kinds)
     folder = out or _folder(run_dir)
+    exclusion = read_exclusion(config.exclude)
     with Store.open(run_dir, create=False, readonly=True) as store:
         chosen = wanted or tuple(kind for kind in KINDS if _stage(store, kind, config) in store.stages())
         if not chosen:
             hint = ", or --revisions none for the responses" if "generate" in store.stages() else ""
             raise UsageError(f"{run_dir} holds no rows to export; run `revise` or `label` first{hint}")
         written: list[Exported] = []
+        removed: list[Removed] = []
         empty: EmptySet | None = None
         for kind in chosen:
+            left_out = Removed(f"{kind}{export_format(config.format).ending}")
             try:
-                written.append(_export(store, kind, config, folder))
+                written.append(_export(store, kind, config, folder, exclusion, left_out))
+                removed.append(left_out)
             except EmptySet as problem:
                 empty = problem
         if written:
+            written = [part.model_copy(update={"unmet": tuple(exclusion.unmet)}) for part in written]
             _note(folder, written)
+            note_removed(folder, removed)
             labels = _note_labels(store, folder, written, config)
             settings = {part.stage: store.meta(f"stage:{part.stage}") for part in written}
             reasons = {part.stage: store.reasons(part.stage) for part in written}
@@ -102,18 +109,23 @@ def exported_file(run_dir: Path, kind: Kind) -> Path:
 
 
 def rows_of(
-    store: Store, kind: Kind, config: ExportConfig, left_out: Counter[str], unlabelled: Counter[str]
+    store: Store,
+    kind: Kind,
+    config: ExportConfig,
+    exclusion: Exclusion,
+    left_out: Removed,
+    unlabelled: Counter[str],
 ) -> Iterator[Row]:
-    """The training rows of a store, by position and then id; what gives none is counted in `left_out`.
+    """The training rows of a store, by position and then id; what gives none is noted in `left_out`.
 
     With `revisions=best`, the rows that take the last revision for want of a label are in `unlabelled`.
     """
     shape = export_format(config.format).row
     for outcome in store.outcomes(_stage(store, kind, config), status="ok"):
         try:
-            rows, problem = _rows(store, kind, config, outcome)
+            rows, problem = _rows(store, kind, config, outcome, exclusion)
         except NotExportable as reason:
-            left_out[str(reason)] += 1
+            left_out.add(outcome.row_id, str(reason))
             continue
         except ValidationError as damage:
             field = ".".join(map(str, damage.errors()[0]["loc"]))
@@ -123,20 +135,28 @@ def rows_of(
             ) from None
         for row in rows:
             try:
+                exclusion.refuse(row["id"])
                 shaped = shape(row, kind)
             except NotExportable as reason:
-                left_out[str(reason)] += 1
+                left_out.add(row["id"], str(reason))
                 continue
             if problem:
                 unlabelled[problem] += 1
             yield shaped
 
 
-def _rows(store: Store, kind: Kind, config: ExportConfig, outcome: Outcome) -> tuple[list[Row], str | None]:
+def _rows(
+    store: Store, kind: Kind, config: ExportConfig, outcome: Outcome, exclusion: Exclusion
+) -> tuple[list[Row], str | None]:
     """The rows of one record, and why no label could choose among its answers where that was asked for."""
     if kind == "preferences":
-        return [preference_row(LabelledPair.model_validate(outcome.data))], None
+        pair = LabelledPair.model_validate(outcome.data)
+        exclusion.refuse(pair.id, pair.comparison.prompt.id)
+        row = preference_row(pair)
+        refuse_weak(pair, config)
+        return [row], None
     response = Response.model_validate(outcome.data)
+    exclusion.refuse(response.id, response.prompt.id)
     which: str = config.revisions
     problem: str | None = None
     if which == "best":
@@ -161,18 +181,19 @@ def _stage(store: Store, kind: Kind, config: ExportConfig) -> str:
     return "generate" if config.revisions == "none" and "generate" in store.stages() else "revise"
 
 
-def _export(store: Store, kind: Kind, config: ExportConfig, folder: Path) -> Exported:
+def _export(
+    store: Store, kind: Kind, config: ExportConfig, folder: Path, exclusion: Exclusion, left_out: Removed
+) -> Exported:
     stage = _stage(store, kind, config)
     form = export_format(config.format)
     path = folder / f"{kind}{form.ending}"
-    left_out: Counter[str] = Counter()
     unlabelled: Counter[str] = Counter()
-    rows = rows_of(store, kind, config, left_out, unlabelled)
+    rows = rows_of(store, kind, config, exclusion, left_out, unlabelled)
     counts = store.counts(stage)
     with atomic(path) as stream:
         number = form.write(stream, rows, kind)
         if number == 0:
-            raise EmptySet(_empty(store, kind, stage, counts, left_out))
+            raise EmptySet(_empty(store, kind, stage, counts, left_out.counts))
         if unlabelled.total() == number:
             raise UsageError(
                 f"{store.folder} holds no label of a revision, so export.revisions=best cannot choose; run "
@@ -184,7 +205,7 @@ def _export(store: Store, kind: Kind, config: ExportConfig, folder: Path) -> Exp
         stage=stage,
         rows=number,
         counts=counts,
-        left_out=dict(left_out),
+        left_out=dict(left_out.counts),
         unlabelled=dict(unlabelled),
         unfinished=tuple(_unfinished(store, stage, config)),
     )
