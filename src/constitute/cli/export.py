@@ -66,7 +66,8 @@ def export(
       constitute export --run run --min-margin 0.2 --drop-order-flips --exclude bad-ids.txt
     """
     from constitute.cli.text import say
-    from constitute.data.export import KINDS, export_run, labels_verdict
+    from constitute.data.export import KINDS, export_run
+    from constitute.data.sets import labels_verdict
 
     wanted = {
         "export.format": kind,

@@ -71,7 +71,7 @@ def _text_ids(path: Path) -> Iterator[str]:
 
 
 def refuse_weak(pair: LabelledPair, config: ExportConfig) -> None:
-    """Raise `NotExportable` for a pair whose label is nearer to 0.5, or less sure of itself, than asked for."""
+    """Raise `NotExportable` for a pair whose label is too near to 0.5, or changes with the order."""
     if abs(2 * pair.label.p_a - 1) + _ROUNDING < config.min_margin:
         raise NotExportable(f"a margin below {config.min_margin:g} (export.min_margin)")
     if config.drop_order_flips and pair.label.flipped:
@@ -84,7 +84,7 @@ class Removed:
     def __init__(self, name: str) -> None:
         self.name = name
         self.counts: Counter[str] = Counter()
-        self._lines: IO[bytes] = SpooledTemporaryFile(max_size=_IN_MEMORY)
+        self._lines: IO[bytes] = SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115
 
     def add(self, row_id: str, reason: str) -> None:
         """Note a row and why it was left out."""

@@ -15,9 +15,10 @@ from constitute.cli.export import export as command
 from constitute.config import ExportConfig, RunConfig, load_config
 from constitute.config.data import EXPORT_FORMATS
 from constitute.config.engine import EngineConfig
-from constitute.data.export import export_run, exported_file
+from constitute.data.export import export_run
 from constitute.data.formats import HH, NotExportable, preference_row, sft_rows
 from constitute.data.pairs import read_preferences
+from constitute.data.sets import exported_file
 from constitute.engines.render import Renderer
 from constitute.errors import DataError, UsageError
 from constitute.pipeline import run_stages

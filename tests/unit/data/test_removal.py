@@ -115,7 +115,7 @@ def test_listed_rows_and_all_of_listed_prompts_are_left_out(run, tmp_path, name,
     (part,) = export_run(run, config, kinds=("preferences",))
     assert ids(part.path) == ["p0/0-1", "p1/0-1", "p3/0-1", "p4/0-1", "p5/0-2"]
     assert part.left_out == {LISTED: 2} and part.unmet == ("none", "p2/1/r1")
-    with pytest.raises(UsageError, match="left out: 2 listed in export.exclude"):
+    with pytest.raises(UsageError, match=r"left out: 2 listed in export\.exclude"):
         export_run(run, config, kinds=("sft",))
 
 
