@@ -8,18 +8,19 @@ from pathlib import Path
 import click
 
 from constitute.cli import options
+from constitute.config.data import EXPORT_FORMATS
 
 
 @options.command()
 @options.run_dir
 @click.option(
     "--what",
-    type=click.Choice(["all", "sft", "preferences"]),
+    type=click.Choice(["all", "sft", "preferences", "prompts"]),
     default="all",
     show_default=True,
-    help="Which sets; all writes those that the run has rows for.",
+    help="Which sets; all writes sft and preferences where the run has rows for them.",
 )
-@click.option("--format", "kind", help="jsonl or parquet (TRL's rows), or hh (transcripts).")
+@click.option("--format", "kind", help=f"One of {', '.join(EXPORT_FORMATS)}.")
 @click.option(
     "--revisions",
     type=click.Choice(["last", "all", "best", "none"]),
@@ -29,7 +30,7 @@ from constitute.cli import options
 @click.option("--drop-order-flips", is_flag=True, help="Leave out pairs whose votes change with the order.")
 @click.option(
     "--exclude",
-    type=click.Path(exists=True, dir_okay=False),
+    type=click.Path(dir_okay=False),
     help="File of ids to leave out, of rows or prompts: one a line, or JSON lines with an id.",
 )
 @click.option("--licence", help="Licence named in the card, as the Hub names it, such as cc-by-4.0.")

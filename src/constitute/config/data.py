@@ -129,7 +129,16 @@ class LabelConfig(Record):
 EXPORT_FORMATS = {
     "jsonl": "constitute.data.formats:JSONL",
     "parquet": "constitute.data.formats:PARQUET",
-    "hh": "constitute.data.formats:HH",
+    "hh": "constitute.data.trl:HH",
+    "hh-prompt": "constitute.data.trl:HH_PROMPT",
+    "trl-implicit": "constitute.data.trl:IMPLICIT",
+    "trl-unpaired": "constitute.data.trl:UNPAIRED",
+    "trl-prompt-completion": "constitute.data.trl:PROMPT_COMPLETION",
+    "openai": "constitute.data.consumers:OPENAI",
+    "openrlhf": "constitute.data.consumers:OPENRLHF",
+    "verl": "constitute.data.consumers:VERL",
+    "nemo-rl": "constitute.data.consumers:NEMO_RL",
+    "argilla": "constitute.data.consumers:ARGILLA",
 }
 
 

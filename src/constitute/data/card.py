@@ -161,6 +161,9 @@ def _labels(labels: LabelCard | None, settings: Mapping[str, Any]) -> list[str]:
 
 
 def _columns(parts: Sequence[Exported], config: ExportConfig) -> list[str]:
+    about = export_format(config.format).about
+    if about:
+        return ["", f"- {about}"]
     lines = []
     if any(part.kind == "sft" for part in parts):
         held = export_format(config.format).conversation

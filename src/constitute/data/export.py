@@ -18,6 +18,7 @@ from constitute.data.formats import (
     best_of,
     export_format,
     preference_row,
+    prompt_row,
     refuse_preambles,
     sft_rows,
 )
@@ -27,9 +28,11 @@ from constitute.errors import DataError, UsageError
 from constitute.files import atomic, write_text
 from constitute.store import Store
 from constitute.store.manifest import MANIFEST_FILE, UNFINISHED
-from constitute.types import LabelledPair, Outcome, Response
+from constitute.types import LabelledPair, Outcome, Prompt, Response
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
+# Prompts are written where they are asked for.
+_UNASKED: tuple[Kind, ...] = ("sft", "preferences")
 
 
 class EmptySet(UsageError):
@@ -50,7 +53,15 @@ def export_run(
     folder = out or _folder(run_dir)
     exclusion = read_exclusion(config.exclude)
     with Store.open(run_dir, create=False, readonly=True) as store:
-        chosen = wanted or tuple(kind for kind in KINDS if _stage(store, kind, config) in store.stages())
+        known = export_format(config.format).kinds
+        if unknown := [kind for kind in wanted if kind not in known]:
+            raise UsageError(
+                f"the format {config.format} has no {unknown[0]} set, only {' and '.join(known)}; give "
+                "another --format or --what"
+            )
+        chosen = wanted or tuple(
+            kind for kind in _UNASKED if kind in known and _stage(store, kind, config) in store.stages()
+        )
         if not chosen:
             hint = ", or --revisions none for the responses" if "generate" in store.stages() else ""
             raise UsageError(f"{run_dir} holds no rows to export; run `revise` or `label` first{hint}")
@@ -66,7 +77,7 @@ def export_run(
                 empty = problem
         if written:
             written = [part.model_copy(update={"unmet": tuple(exclusion.unmet)}) for part in written]
-            files = note_sets(folder, written)
+            files = note_sets(folder, written, trained=export_format(config.format).trained)
             note_removed(folder, removed)
             labels = note_labels(store, folder, written, config)
             origin = Origin(
@@ -92,10 +103,13 @@ def rows_of(
 
     With `revisions=best`, the rows that take the last revision for want of a label are in `unlabelled`.
     """
-    shape = export_format(config.format).row
+    shape = export_format(config.format).rows
+    seen: set[str] = set()
     for outcome in store.outcomes(_stage(store, kind, config), status="ok"):
         try:
             rows, problem = _rows(store, kind, config, outcome, exclusion)
+            if kind == "prompts" and rows[0]["id"] in seen:
+                continue
         except NotExportable as reason:
             left_out.add(outcome.row_id, str(reason))
             continue
@@ -109,12 +123,13 @@ def rows_of(
             try:
                 exclusion.refuse(row["id"])
                 shaped = shape(row, kind)
+                seen |= {row["id"]} if kind == "prompts" else set()
             except NotExportable as reason:
                 left_out.add(row["id"], str(reason))
                 continue
             if problem:
                 unlabelled[problem] += 1
-            yield shaped
+            yield from shaped
 
 
 def _rows(
@@ -127,6 +142,10 @@ def _rows(
         row = preference_row(pair)
         refuse_weak(pair, config)
         return [row], None
+    if kind == "prompts":
+        asked = _prompt_of(outcome)
+        exclusion.refuse(asked.id)
+        return [prompt_row(asked)], None
     response = Response.model_validate(outcome.data)
     exclusion.refuse(response.id, response.prompt.id)
     which: str = config.revisions
@@ -137,6 +156,12 @@ def _rows(
     if config.preambles == "leave_out" and which != "none":
         refuse_preambles(response, rows)
     return rows, problem
+
+
+def _prompt_of(outcome: Outcome) -> Prompt:
+    if "comparison" in (outcome.data or {}):
+        return LabelledPair.model_validate(outcome.data).comparison.prompt
+    return Response.model_validate(outcome.data).prompt
 
 
 def _label(store: Store, response_id: str) -> LabelledPair | None:
@@ -150,6 +175,8 @@ def _label(store: Store, response_id: str) -> LabelledPair | None:
 def _stage(store: Store, kind: Kind, config: ExportConfig) -> str:
     if kind == "preferences":
         return "label"
+    if kind == "prompts":
+        return next((name for name in ("generate", "revise", "label") if name in store.stages()), "generate")
     return "generate" if config.revisions == "none" and "generate" in store.stages() else "revise"
 
 

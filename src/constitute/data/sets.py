@@ -31,7 +31,7 @@ def exported_file(run_dir: Path, kind: Kind) -> Path:
     """
     folder = run_dir / "export"
     noted = noted_object(folder / SETS_FILE).get(kind)
-    endings = (export_format(name).ending for name in EXPORT_FORMATS)
+    endings = (form.ending for form in map(export_format, EXPORT_FORMATS) if form.trained)
     names = [noted] if isinstance(noted, str) else [f"{kind}{ending}" for ending in endings]
     found = [folder / name for name in names if (folder / name).is_file() and Path(name).name == name]
     if len(found) == 1:
@@ -46,15 +46,19 @@ def exported_file(run_dir: Path, kind: Kind) -> Path:
     )
 
 
-def note_sets(folder: Path, written: Sequence[Exported]) -> dict[str, str]:
-    """Note the latest set of each kind; returns those that one loader reads together with the ones of now."""
-    latest: dict[str, Any] = {part.kind: part.path.name for part in written}
+def note_sets(folder: Path, written: Sequence[Exported], *, trained: bool) -> dict[str, str]:
+    """Note the latest set of each kind that `train` reads.
+
+    Returns the sets written now, and those noted before that one loader reads together with them.
+    """
+    now: dict[str, Any] = {part.kind: part.path.name for part in written}
+    latest = now if trained else {}
     noted = dict(sorted((noted_object(folder / SETS_FILE) | latest).items()))
     write_json(folder / SETS_FILE, noted)
     endings = {part.path.suffix for part in written}
     return {
         kind: name
-        for kind, name in noted.items()
+        for kind, name in sorted((noted | now).items())
         if isinstance(name, str) and Path(name).suffix in endings and (folder / Path(name).name).is_file()
     }
 
