@@ -29,6 +29,7 @@ COMMANDS = {
         "Compare ways to label with a model, on pairs that people judged.",
     ),
     "export": ("constitute.cli.export:export", "Write SFT and preference data sets from a run."),
+    "push": ("constitute.cli.push:push", "Upload an export folder to the Hub as a data set."),
     "train": (
         "constitute.cli.train.group:train",
         "Train with AI feedback: sft, reward, dpo, best-of-n, ppo.",
