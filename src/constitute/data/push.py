@@ -103,8 +103,12 @@ def upload(plan: Upload, repo: str, *, public: bool, token: str | None, hub: Hub
 
 def check_repo(repo: str) -> None:
     """Raise `UsageError` for what is no name `owner/name` of the Hub."""
-    from huggingface_hub.utils import HFValidationError, validate_repo_id
-
+    try:
+        from huggingface_hub.utils import HFValidationError, validate_repo_id
+    except ImportError:
+        raise UsageError(
+            "the Hub is reached with the package huggingface_hub; pip install 'constitute[train]'"
+        ) from None
     try:
         validate_repo_id(repo)
         if "/" in repo:
