@@ -13,6 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from constitute.config.data import ReadConfig
+from constitute.data.readers.base import Unusable as Unusable
+from constitute.data.readers.base import Use
+from constitute.data.readers.recognise import LeftOut, pieces, rows_for
 from constitute.errors import DataError, UsageError
 from constitute.files import (
     COMPRESSIONS,
@@ -27,6 +31,7 @@ from constitute.files import (
     refuse_binary,
     text_lines,
 )
+from constitute.text import grouped_reasons
 
 Reader = Callable[[Path], Iterator[Row | BadLine]]
 # A file or a Hub data set, `owner/name` or `owner/name:split`; several add up.
@@ -34,10 +39,7 @@ Source = str | Path
 Sources = Source | Sequence[Source]
 _HUB = re.compile(r"[\w.-]+/[\w.-]+(:[\w.\[\]%-]+)?")
 _T = TypeVar("_T")
-
-
-class Unusable(ValueError):
-    """A row that holds no usable record; the message is the reason."""
+_AS_IT_IS = ReadConfig()
 
 
 def read_rows(source: Source) -> Iterator[Row | BadLine]:
@@ -68,14 +70,18 @@ def read_records(
     limit: int | None = None,
     skip_bad: bool = False,
     remedy: str = "mend the line, or count it with --skip-bad",
+    use: Use | None = None,
+    reading: ReadConfig = _AS_IT_IS,
 ) -> tuple[list[_T], list[BadLine]]:
     """The first `limit` records that `convert` makes of a row and its file's name, and the unusable lines.
 
-    Raises `DataError` at the first unusable line unless `skip_bad`, and where no record is left.
+    With a `use`, rows of the public shapes of `readers` are read for it; what their shape leaves out, such as
+    ties, stands among the unusable lines as `LeftOut`. Raises `DataError` at the first unusable line unless
+    `skip_bad`, and where no record is left.
     """
     kept: list[_T] = []
     bad: list[BadLine] = []
-    for row, name in _named_rows(sources):
+    for row, name in _named_rows(sources, use, reading):
         problem = row if isinstance(row, BadLine) else None
         if isinstance(row, Row):
             try:
@@ -83,7 +89,7 @@ def read_records(
             except Unusable as unusable:
                 problem = BadLine(where=row.where, reason=str(unusable))
         if problem is not None:
-            if not skip_bad:
+            if not (skip_bad or isinstance(problem, LeftOut)):
                 raise DataError(f"{problem.where}: {problem.reason}; {remedy}")
             bad.append(problem)
         if limit is not None and len(kept) >= limit:
@@ -92,6 +98,20 @@ def read_records(
         tail = f"; every line is unusable, the first: {bad[0].where}: {bad[0].reason}" if bad else ""
         raise DataError(f"{source_names(sources)} holds no {what}{tail}; give a file with at least one")
     return kept, bad
+
+
+def notes_on(name: str, unusable: Sequence[BadLine]) -> list[str]:
+    """Sentences on what is not used of a file: bad lines with the first, what is left out by reason."""
+    left_out = [each for each in unusable if isinstance(each, LeftOut)]
+    bad = [each for each in unusable if not isinstance(each, LeftOut)]
+    found = [
+        f"{name}: left out {rows}: {reason}"
+        for _, rows, reason in grouped_reasons((("", each.reason, 1) for each in left_out), None)
+    ]
+    if bad:
+        lines = "1 bad line" if len(bad) == 1 else f"{len(bad)} bad lines"
+        found.append(f"{name}: skipped {lines}, the first at {bad[0].where}: {bad[0].reason}")
+    return found
 
 
 def source_list(sources: Sources) -> list[Source]:
@@ -104,10 +124,16 @@ def source_names(sources: Sources) -> str:
     return ", ".join(map(str, source_list(sources)))
 
 
-def _named_rows(sources: Sources) -> Iterator[tuple[Row | BadLine, str]]:
+def _named_rows(
+    sources: Sources, use: Use | None, reading: ReadConfig
+) -> Iterator[tuple[Row | BadLine, str]]:
     for source in source_list(sources):
-        for row in read_rows(source):
-            yield row, Path(source).name
+        name = Path(source).name
+        if use is None:
+            yield from ((row, name) for row in read_rows(source))
+            continue
+        for piece in pieces(read_rows(source), reading):
+            yield from ((row, name) for row in rows_for(piece, use, reading))
 
 
 def _reader(path: Path) -> Reader:

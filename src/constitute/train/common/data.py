@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from constitute.config.data import ReadConfig
 from constitute.config.train import Loss
-from constitute.data.pairs import answers
-from constitute.data.prompts import keys_of, loss_weight
-from constitute.data.rows import Sources, Unusable, read_records, source_list
+from constitute.data.pairs import MEND, answers
+from constitute.data.prompts import READ, keys_of, loss_weight
+from constitute.data.rows import Sources, Unusable, notes_on, read_records, source_list, source_names
 from constitute.engines.render import Renderer, TokenRow
 from constitute.files import Row
 from constitute.types import Message
@@ -19,6 +21,11 @@ Turns = tuple[Message, ...]
 # A row's conversation is under the first of these that it has; the answer alone may stand beside a prompt.
 _WHOLE = ("messages", "text")
 _KEYS = ("messages", "completion", "text", "chosen")
+
+
+def reading_inputs(reading: ReadConfig) -> dict[str, str]:
+    """What a recipe says of how the data is read; nothing where it is read by default."""
+    return {} if reading == READ else {"read": reading.model_dump_json(exclude_defaults=True)}
 
 
 def data_hash(sources: Sources) -> str:
@@ -42,19 +49,33 @@ class Conversation:
         return renderer.training_rows(self.turns, self.trained)
 
 
-def read_conversations(sources: Sources, loss: Loss) -> list[Conversation]:
+def read_conversations(
+    sources: Sources, loss: Loss, reading: ReadConfig = READ, note: Callable[[str], None] = lambda text: None
+) -> list[Conversation]:
     """The conversations of one or several files to imitate, each ending with the assistant's answer.
 
     A row holds `messages` (a list, or an HH transcript), or `prompt` and `completion`, or an HH transcript
     as `text`, or the better of two answers as `chosen`, in a form of `pairs.answers`. A message's `weight`
-    says whether it is trained on; where it has none, `loss` does. Raises `UsageError` or `DataError` with
-    file and line.
+    says whether it is trained on; where it has none, `loss` does. Of rows of the public shapes of
+    `data.readers`, the best answer is taken, and `note` is told what is left out and why. Raises `UsageError`
+    or `DataError` with file and line.
     """
 
     def convert(row: Row, file: str) -> Conversation:
         return _conversation(row, loss)
 
-    return read_records(sources, convert, "conversations", remedy="mend or remove the line")[0]
+    found, left_out = read_records(
+        sources,
+        convert,
+        "conversations",
+        remedy=MEND,
+        skip_bad=reading.skip_bad,
+        use="conversations",
+        reading=reading,
+    )
+    for sentence in notes_on(source_names(sources), left_out):
+        note(sentence)
+    return found
 
 
 def _conversation(row: Row, loss: Loss) -> Conversation:
