@@ -62,22 +62,26 @@ def read_pairs(
     names = Names()
 
     def convert(row: Row, file: str) -> Comparison:
-        first, second = _sides(row.value)
-        messages, (a, b) = answers(row.value, first, second)
-        name = names.take(row, content_id(messages, a, b))
-        prompt = Prompt(id=content_id(messages), messages=messages, source=file)
-        return Comparison(
-            id=name,
-            prompt=prompt,
-            a=a,
-            b=b,
-            a_source=first,
-            b_source=second,
-            human=_human(row.value, (first, second)),
-        )
+        pair = comparison_of(row.value, file)
+        return pair.model_copy(update={"id": names.take(row, pair.id)})
 
     return read_records(
         sources, convert, "pairs", limit=limit, skip_bad=skip_bad, use="pairs", reading=reading
+    )
+
+
+def comparison_of(value: dict[str, Any], file: str = "") -> Comparison:
+    """The pair that a row is, with its content as its id. Raises `Unusable`."""
+    first, second = _sides(value)
+    messages, (a, b) = answers(value, first, second)
+    return Comparison(
+        id=content_id(messages, a, b),
+        prompt=Prompt(id=content_id(messages), messages=messages, source=file),
+        a=a,
+        b=b,
+        a_source=first,
+        b_source=second,
+        human=_human(value, (first, second)),
     )
 
 
@@ -95,7 +99,7 @@ def read_preferences(
 
     def convert(row: Row, file: str) -> PreferencePair:
         nonlocal hard
-        pair = _preference(row.value)
+        pair = preference_of(row.value)
         hard += row.value.get("chosen_prob") is None
         return pair
 
@@ -181,7 +185,8 @@ def _human(value: dict[str, Any], sides: tuple[str, str]) -> float | None:
     return 1.0 if found is None and sides == SIDES[1] else found
 
 
-def _preference(value: dict[str, Any]) -> PreferencePair:
+def preference_of(value: dict[str, Any]) -> PreferencePair:
+    """The labelled pair that a row is. Raises `Unusable`."""
     if _sides(value) == SIDES[0]:
         raise Unusable(
             "a and b do not say which answer is better; label them with `constitute label --pairs`, or name "

@@ -6,21 +6,25 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from constitute.config.data import ReadConfig
 from constitute.config.train import Loss
-from constitute.data.pairs import MEND, answers
-from constitute.data.prompts import READ, keys_of, loss_weight
-from constitute.data.rows import Sources, Unusable, notes_on, read_records, source_list, source_names
+from constitute.data.conversations import conversation_of
+from constitute.data.pairs import MEND
+from constitute.data.prompts import READ
+from constitute.data.rows import (
+    Sources,
+    files_of,
+    notes_on,
+    read_records,
+    source_list,
+    source_names,
+)
 from constitute.engines.render import Renderer, TokenRow
 from constitute.files import Row
 from constitute.types import Message
 
 Turns = tuple[Message, ...]
-# A row's conversation is under the first of these that it has; the answer alone may stand beside a prompt.
-_WHOLE = ("messages", "text")
-_KEYS = ("messages", "completion", "text", "chosen")
 
 
 def reading_inputs(reading: ReadConfig) -> dict[str, str]:
@@ -30,7 +34,7 @@ def reading_inputs(reading: ReadConfig) -> dict[str, str]:
 
 def data_hash(sources: Sources) -> str:
     """SHA-256 in hexadecimal of a file's bytes or a Hub data set's name; of several, that of their hashes."""
-    found = [_hash(Path(source)) for source in source_list(sources)]
+    found = [_hash(path) for source in source_list(sources) for path in files_of(source) or [Path(source)]]
     return found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()
 
 
@@ -62,7 +66,7 @@ def read_conversations(
     """
 
     def convert(row: Row, file: str) -> Conversation:
-        return _conversation(row, loss)
+        return Conversation(*conversation_of(row.value, loss))
 
     found, left_out = read_records(
         sources,
@@ -76,37 +80,6 @@ def read_conversations(
     for sentence in notes_on(source_names(sources), left_out):
         note(sentence)
     return found
-
-
-def _conversation(row: Row, loss: Loss) -> Conversation:
-    key = next((key for key in _KEYS if row.value.get(key) not in (None, [])), None)
-    if key is None:
-        raise Unusable(f"none of the keys {', '.join(_KEYS)}; found {keys_of(row.value)}")
-    prompt, (answer,) = answers({key: row.value[key]} if key in _WHOLE else row.value, key)
-    turns = (*prompt, Message(role="assistant", content=answer))
-    weights = _weights(row.value[key], key)
-    if len(weights) < len(turns):
-        weights = _weights(None if key in _WHOLE else row.value.get("prompt"), "prompt") + weights
-    weights = [*[None] * (len(turns) - len(weights)), *weights]
-    places = _answers_in(turns)
-    unsaid = set(places if loss == "all" else places[-1:])
-    trained = tuple(at for at in places if weights[at] or (weights[at] is None and at in unsaid))
-    if not trained:
-        raise Unusable(
-            f"{key} holds no turn of the assistant to train on: those it could be have the weight 0"
-        )
-    return Conversation(turns, trained)
-
-
-def _weights(value: Any, key: str) -> list[int | None]:
-    """The weights of a list of messages; one without a weight for an answer given as text."""
-    if not isinstance(value, list):
-        return [None]
-    return [loss_weight(item, f"{key}[{at}]") for at, item in enumerate(value)]
-
-
-def _answers_in(turns: Turns) -> tuple[int, ...]:
-    return tuple(at for at, turn in enumerate(turns) if turn.role == "assistant")
 
 
 def _hash(path: Path) -> str:
