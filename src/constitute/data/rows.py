@@ -33,7 +33,7 @@ Reader = Callable[[Path], Iterator[Row | BadLine]]
 # A file, a folder, a glob or a Hub data set (`owner/name:split`, `owner/name:config@split`); several add up.
 Source = str | Path
 Sources = Source | Sequence[Source]
-_HUB = re.compile(r"[\w.-]+/[\w.-]+(?::[\w.-]+@[\w.\[\]%:-]+|:[\w.\[\]%-]+|@[\w.\[\]%:-]+)?")
+_HUB = re.compile(r"[\w.-]+/[\w.-]+(?::[\w.-]+@[\w.\[\]%:-]+|:[\w.\[\]%:-]+|@[\w.\[\]%:-]+)?")
 # Files beside data that say something about it.
 _ABOUT = ("dataset_info.json", "dataset_infos.json", "state.json", "card.json")
 _SPLIT = re.compile(r"(?<![a-z])(?:train|test|validation|valid|dev)(?![a-z])", re.IGNORECASE)

@@ -92,6 +92,22 @@ def test_limit_and_settings(file: Path) -> None:
     )
 
 
+def test_votes_too_near_leave_the_prompt(tmp_path: Path) -> None:
+    path = tmp_path / "shp.jsonl"
+    row = {
+        "history": "Q",
+        "human_ref_A": "one",
+        "human_ref_B": "two",
+        "score_A": 5,
+        "score_B": 4,
+        "labels": 1,
+    }
+    path.write_text(json.dumps(row | {"score_ratio": 1.25}))
+    found = inspect(path, reading=ReadConfig(min_ratio=2))
+    assert rows_of(found) == {"prompts": 1, "pairs": 0, "preferences": 0, "conversations": 0}
+    assert reasons(found, "pairs") == [(1, "score_ratio is below read.min_ratio", "1")]
+
+
 def test_the_command(file: Path) -> None:
     done = CliRunner().invoke(cli, ["data", "inspect", str(file)], standalone_mode=False)
     assert done.exception is None, done.output

@@ -33,7 +33,7 @@ class Answer:
 class Item:
     """A conversation up to the user's turn, as role and content, and answers to it.
 
-    `unfit` says why none of the answers is to be imitated; `extra` is what pairs of it bring besides.
+    `unfit` says why none of the answers is to be imitated or compared; `extra` is what pairs of it bring besides.
     """
 
     prompt: Sequence[Value]
@@ -141,6 +141,8 @@ def used_as(item: Item, use: Use, config: ReadConfig) -> Iterator[Value | str]:
         yield {"prompt": prompt}
     elif use == "conversations":
         yield _best(item, prompt)
+    elif item.unfit and len(item.answers) > 1:
+        yield item.unfit
     elif len(item.answers) < 2:
         yield "there are not two answers to compare"
     elif use == "pairs":

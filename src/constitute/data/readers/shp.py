@@ -26,10 +26,10 @@ def _read(row: Value, config: ReadConfig) -> Found:
     a, b = number_of(row, "score_A"), number_of(row, "score_B")
     if (a - b) * (label - 0.5) < 0:
         raise Unusable(f"labels is {label} and the votes say the opposite: {a:g} for A, {b:g} for B")
-    if a != b and row.get("score_ratio") is not None and number_of(row, "score_ratio") < config.min_ratio:
-        return "score_ratio is below read.min_ratio"
+    ratio = None if a == b or row.get("score_ratio") is None else number_of(row, "score_ratio")
+    near = ratio is not None and ratio < config.min_ratio
     answers = Answer(_plain(row, "human_ref_A"), a), Answer(_plain(row, "human_ref_B"), b)
-    return Item(asked(_plain(row, "history")), answers)
+    return Item(asked(_plain(row, "history")), answers, "score_ratio is below read.min_ratio" if near else "")
 
 
 def _plain(row: Value, key: str) -> str:
