@@ -133,8 +133,8 @@ def test_a_new_shape_is_one_module_and_one_line(tmp_path: Path, monkeypatch: pyt
     add_module(monkeypatch, "riddles", example("A public shape of rows"))
     monkeypatch.setitem(FAMILIES, "riddles", "riddles:FAMILY")
     file = write(
-        tmp_path / "r.jsonl", [{"riddle": "What has keys?", "solution": "A piano.", "guess": "A cat."}]
+        tmp_path / "r.jsonl", [{"riddle": "What has keys?", "solution": "A piano.", "guess": "A cat"}]
     )
     assert read_prompts(file)[0][0].messages[0].content == "What has keys?"
-    assert [(p.chosen, p.rejected) for p in read_preferences(file, print)] == [("A piano.", "A cat.")]
+    assert [(p.chosen, p.rejected) for p in read_preferences(file, print)] == [("A piano.", "A cat")]
     assert read_conversations(file, "last")[0].turns[-1].content == "A piano."
