@@ -33,7 +33,7 @@ class Answer:
 class Item:
     """A conversation up to the user's turn, as role and content, and answers to it.
 
-    `unfit` says why none of the answers is to be imitated or compared, `extra` is what its pairs bring besides.
+    `unfit` says why none of the answers is to be imitated or compared, `extra` is what its pairs bring along.
     """
 
     prompt: Sequence[Value]
