@@ -27,8 +27,9 @@ def data() -> None:
     """Say what files of data hold.
 
     \b
-    Example:
+    Examples:
       constitute data inspect train.jsonl.gz
+      constitute data inspect 'data/*.parquet' --json
     """
 
 
