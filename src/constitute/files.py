@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import glob
 import gzip
+import io
 import json
 import lzma
 import os
@@ -23,13 +24,26 @@ import stat
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 from constitute.errors import DataError, StorageError, UsageError
 from constitute.types import Record
 
+
+def _open_zstd(path: Path, mode: str) -> IO[bytes]:
+    """Open a Zstandard file to read; pyarrow, which is there for Parquet, has the codec."""
+    import pyarrow as pa
+
+    return cast(IO[bytes], io.BufferedReader(pa.input_stream(str(path), compression="zstd")))
+
+
 # Ending -> what opens such a file; a further compression is a line here.
-COMPRESSIONS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+COMPRESSIONS: dict[str, Callable[..., Any]] = {
+    ".gz": gzip.open,
+    ".bz2": bz2.open,
+    ".xz": lzma.open,
+    ".zst": _open_zstd,
+}
 _BROKEN = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, OSError)
 # A longer line is no row of text; reading it whole would fill the memory.
 LONGEST_LINE = 64 * 2**20
@@ -180,6 +194,36 @@ def text_lines(path: Path) -> Iterator[tuple[str, str, bool] | BadLine]:
             continue
         if text.strip():
             yield where, text.rstrip("\r\n"), text.endswith("\n")
+
+
+def text_chunks(path: Path, size: int = 2**20) -> Iterator[str]:
+    """The text of a file in pieces of about `size` bytes, for formats whose rows span lines.
+
+    Raises as `read_text` does, at the piece that cannot be read.
+    """
+    decoder, line, first = codecs.getincrementaldecoder("utf-8-sig")(), 1, True
+    with _open(path) as stream:
+        while True:
+            try:
+                data = stream.read(size)
+            except _BROKEN as problem:
+                raise DataError(f"{path} cannot be read ({problem}); write it anew") from None
+            if first and data.startswith(_UTF_16):
+                raise DataError(f"{path}:1: the file is UTF-16; save it as UTF-8")
+            first = False
+            try:
+                text = decoder.decode(data, final=not data)
+            except UnicodeDecodeError as problem:
+                line += problem.object[: problem.start].count(b"\n")
+                byte = problem.object[problem.start]
+                raise DataError(
+                    f"{path}:{line}: byte 0x{byte:02x} is not UTF-8; save the file as UTF-8"
+                ) from None
+            line += text.count("\n")
+            if text:
+                yield text
+            if not data:
+                return
 
 
 def json_lines(path: Path) -> Iterator[Row | BadLine]:

@@ -13,6 +13,7 @@ from constitute.blocking import block
 from constitute.config import RunConfig
 from constitute.data.export import export_run
 from constitute.data.prompts import read_prompts
+from constitute.data.rows import notes_on
 from constitute.engines.base import Engine
 from constitute.engines.doctor import require_trainable
 from constitute.engines.swap import load_folder, open_sampler, rollout_engine
@@ -97,9 +98,11 @@ def open_loop(
     progress = progress or Silent()
     config = _dated(config)
     if prompts is None:
-        prompts, bad = read_prompts(str(config.prompts), limit=config.limit, skip_bad=skip_bad)
-        if bad:
-            progress.note(f"{config.prompts}: skipped {len(bad)} bad lines, the first at {bad[0].where}")
+        prompts, bad = read_prompts(
+            str(config.prompts), limit=config.limit, skip_bad=skip_bad, reading=config.read
+        )
+        for sentence in notes_on(str(config.prompts), bad):
+            progress.note(sentence)
     loop = Loop(config, prompts, _opened(config, progress), progress, force)
     try:
         yield loop

@@ -79,6 +79,7 @@ def judge(
       constitute judge --model http://localhost:8000 --constitution c.yaml --methods choice -n 200
     """
     from constitute.data.pairs import read_pairs
+    from constitute.data.rows import notes_on
     from constitute.judge.run import compare_methods, questions, require_advice
     from constitute.progress import open_progress
     from constitute.stages.labels import LABEL_METHODS
@@ -90,9 +91,9 @@ def judge(
     with open_progress(as_json) as progress:
         pairs = None
         if pairs_files:
-            pairs, bad = read_pairs(pairs_files, skip_bad=skip_bad)
-            if bad:
-                progress.note(f"skipped {len(bad)} bad lines, the first at {bad[0].where}: {bad[0].reason}")
+            pairs, bad = read_pairs(pairs_files, skip_bad=skip_bad, reading=config.read)
+            for sentence in notes_on(", ".join(pairs_files), bad):
+                progress.note(sentence)
         found = compare_methods(config, questions(config, pairs, count), tried, progress=progress)
     _print(found, as_json)
     if found.advice.method is not None and not as_json:

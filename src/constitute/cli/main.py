@@ -15,6 +15,7 @@ from constitute.stages import STAGES
 
 COMMANDS = {
     "init": ("constitute.cli.init:init", "Write a constitution, prompts and run.yaml that work as they are."),
+    "data": ("constitute.cli.data:data", "Inspect files of data before anything runs."),
     "doctor": ("constitute.cli.doctor:doctor", "Say what this machine can do, and the remedy for each lack."),
     "serve": ("constitute.cli.serve:serve", "Serve a model with vLLM's OpenAI-compatible server."),
     "constitution": (

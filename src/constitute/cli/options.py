@@ -88,7 +88,8 @@ constitution = click.option("--constitution", "constitution_file", help="Constit
 prompts = click.option(
     "--prompts",
     "prompts_file",
-    help="Prompts: JSONL, JSON, CSV, TSV, Parquet, text or HH text (.gz, .bz2, .xz too), or a Hub data set.",
+    help="Prompts: JSONL, JSON, CSV, TSV, Parquet, text or HH text (.gz, .bz2, .xz, .zst too), a folder or "
+    "glob of them, or a Hub data set.",
 )
 reuse = click.option(
     "--reuse",

@@ -177,10 +177,12 @@ def _run(
     with open_progress(as_json) as progress:
         prompts = pairs = None
         if stage == "generate" and config.prompts is not None:
-            prompts, bad = read_prompts(config.prompts, limit=config.limit, skip_bad=skip_bad)
+            prompts, bad = read_prompts(
+                config.prompts, limit=config.limit, skip_bad=skip_bad, reading=config.read
+            )
             _note_bad(progress, bad, config.prompts)
         if pairs_files:
-            pairs, bad = read_pairs(pairs_files, limit=config.limit, skip_bad=skip_bad)
+            pairs, bad = read_pairs(pairs_files, limit=config.limit, skip_bad=skip_bad, reading=config.read)
             _note_bad(progress, bad, ", ".join(pairs_files))
         try:
             counts = run_stages(
@@ -205,8 +207,10 @@ def _going_on(config: RunConfig) -> str:
 
 
 def _note_bad(progress: Progress, bad: list[Any], name: str) -> None:
-    if bad:
-        progress.note(f"{name}: skipped {len(bad)} bad lines, the first at {bad[0].where}: {bad[0].reason}")
+    from constitute.data.rows import notes_on
+
+    for sentence in notes_on(name, bad):
+        progress.note(sentence)
 
 
 def _print_result(config: RunConfig, counts: Counts, as_json: bool) -> LabelVerdict | None:

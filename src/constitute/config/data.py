@@ -11,6 +11,22 @@ from constitute.registry import nearest
 from constitute.types import Record
 
 
+class ReadConfig(Record):
+    """How files of public shapes are read; `constitute data inspect` shows what comes of it."""
+
+    shape: str | None = Field(default=None, description="read every row as this shape; recognised if unsaid")
+    criterion: str = Field(
+        default="", description="which of a shape's judgements counts, where it has several"
+    )
+    pairs: Literal["all", "best_worst"] = Field(
+        default="all", description="pairs of three answers and more: every two, or the best and the worst"
+    )
+    per_prompt: int | None = Field(default=None, ge=1, description="most pairs of one row's prompt")
+    min_gap: float = Field(default=0.0, ge=0, description="how far apart two scores must lie, ties aside")
+    min_ratio: float = Field(default=1.0, ge=1, description="how many times the votes of SHP's worse answer")
+    skip_bad: bool = Field(default=False, description="trainers count and skip lines that cannot be read")
+
+
 class GenerateConfig(Record):
     """Sampling of the responses. A response cut at `max_tokens` fails unless `keep_truncated`."""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
-from constitute.config.data import ExportConfig, GenerateConfig, LabelConfig, ReviseConfig
+from constitute.config.data import ExportConfig, GenerateConfig, LabelConfig, ReadConfig, ReviseConfig
 from constitute.config.engine import EngineConfig
 from constitute.config.evals import EvalsConfig
 from constitute.config.train import TrainConfig
@@ -32,6 +32,7 @@ class RunConfig(Record):
     stages: dict[str, dict[str, Any]] = Field(
         default={}, description="settings of further stages of the chain, by the stage's name"
     )
+    read: ReadConfig = ReadConfig()
     engine: EngineConfig = EngineConfig()
     generate: GenerateConfig = GenerateConfig()
     revise: ReviseConfig = ReviseConfig()

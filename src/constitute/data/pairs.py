@@ -7,7 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from constitute.config.data import ReadConfig
 from constitute.data.prompts import (
+    READ,
     Names,
     clean,
     content_id,
@@ -16,12 +18,13 @@ from constitute.data.prompts import (
     keys_of,
     transcript,
 )
-from constitute.data.rows import Sources, Unusable, read_records, source_names
+from constitute.data.rows import Sources, Unusable, notes_on, read_records, source_names
 from constitute.files import BadLine, Row
 from constitute.hh import is_hh, split_answer
 from constitute.strict_yaml import shorten
 from constitute.types import Comparison, Message, Prompt
 
+MEND = "mend or remove the line, or count such lines with --set read.skip_bad=true"
 SIDES = (("a", "b"), ("chosen", "rejected"))
 
 
@@ -45,52 +48,72 @@ class PreferencePair:
 
 
 def read_pairs(
-    sources: Sources, *, limit: int | None = None, skip_bad: bool = False
+    sources: Sources, *, limit: int | None = None, skip_bad: bool = False, reading: ReadConfig = READ
 ) -> tuple[list[Comparison], list[BadLine]]:
     """The first `limit` pairs to be labelled and the lines that hold none; files as in `read_prompts`.
 
     A row holds two answers, `a` and `b` or `chosen` and `rejected`, in a form of `answers`. The first
     becomes A. Equal answers are kept: the labeller decides about them. The preference that the row itself
     holds is kept as `human`, P(A): `chosen` and `rejected` say it (`chosen_prob` how surely), beside `a` and
-    `b` the key `human` does: `a`, `b`, `tie` or a number from 0 to 1.
+    `b` the key `human` does: `a`, `b`, `tie` or a number from 0 to 1. Rows of the public shapes of `readers`
+    have pairs of their answers, in the order of the file.
     Raises `UsageError` or `DataError` with file and line; with `skip_bad` bad lines are returned instead.
     """
     names = Names()
 
     def convert(row: Row, file: str) -> Comparison:
-        first, second = _sides(row.value)
-        messages, (a, b) = answers(row.value, first, second)
-        name = names.take(row, content_id(messages, a, b))
-        prompt = Prompt(id=content_id(messages), messages=messages, source=file)
-        return Comparison(
-            id=name,
-            prompt=prompt,
-            a=a,
-            b=b,
-            a_source=first,
-            b_source=second,
-            human=_human(row.value, (first, second)),
-        )
+        pair = comparison_of(row.value, file)
+        return pair.model_copy(update={"id": names.take(row, pair.id)})
 
-    return read_records(sources, convert, "pairs", limit=limit, skip_bad=skip_bad)
+    return read_records(
+        sources, convert, "pairs", limit=limit, skip_bad=skip_bad, use="pairs", reading=reading
+    )
 
 
-def read_preferences(sources: Sources, note: Callable[[str], None]) -> list[PreferencePair]:
+def comparison_of(value: dict[str, Any], file: str = "") -> Comparison:
+    """The pair that a row is, with its content as its id. Raises `Unusable`."""
+    first, second = _sides(value)
+    messages, (a, b) = answers(value, first, second)
+    return Comparison(
+        id=content_id(messages, a, b),
+        prompt=Prompt(id=content_id(messages), messages=messages, source=file),
+        a=a,
+        b=b,
+        a_source=first,
+        b_source=second,
+        human=_human(value, (first, second)),
+    )
+
+
+def read_preferences(
+    sources: Sources, note: Callable[[str], None], reading: ReadConfig = READ
+) -> list[PreferencePair]:
     """The labelled pairs to train on; files and forms as in `read_pairs`, with `chosen` and `rejected`.
 
     A row may hold `chosen_prob`, the soft label; a row without it is a hard label, P(chosen) = 1, and
     `note` is told how many are. It may hold `weight`, `margin`, `principle_ids` (or `principle`) and
-    `source` (or `chosen_source` and `rejected_source`). Raises `UsageError` or `DataError`.
+    `source` (or `chosen_source` and `rejected_source`). Of rows of the public shapes of `readers`, `note` is
+    told what is left out and why. Raises `UsageError` or `DataError`.
     """
     hard = 0
 
     def convert(row: Row, file: str) -> PreferencePair:
         nonlocal hard
-        pair = _preference(row.value)
+        pair = preference_of(row.value)
         hard += row.value.get("chosen_prob") is None
         return pair
 
-    pairs, _ = read_records(sources, convert, "pairs", remedy="mend or remove the line")
+    pairs, left_out = read_records(
+        sources,
+        convert,
+        "pairs",
+        remedy=MEND,
+        skip_bad=reading.skip_bad,
+        use="preferences",
+        reading=reading,
+    )
+    for sentence in notes_on(source_names(sources), left_out):
+        note(sentence)
     if hard:
         note(
             f"{source_names(sources)}: {hard} of {len(pairs)} pairs have no chosen_prob; their label is "
@@ -162,7 +185,8 @@ def _human(value: dict[str, Any], sides: tuple[str, str]) -> float | None:
     return 1.0 if found is None and sides == SIDES[1] else found
 
 
-def _preference(value: dict[str, Any]) -> PreferencePair:
+def preference_of(value: dict[str, Any]) -> PreferencePair:
+    """The labelled pair that a row is. Raises `Unusable`."""
     if _sides(value) == SIDES[0]:
         raise Unusable(
             "a and b do not say which answer is better; label them with `constitute label --pairs`, or name "

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from constitute.config.data import ReadConfig
 from constitute.data.rows import Sources, Unusable, read_records
 from constitute.files import BadLine, Row
 from constitute.hh import holds_turns, is_hh, parse_hh, split_answer
@@ -18,15 +19,17 @@ ROLES = ("system", "user", "assistant")
 _DEVELOPER = "developer"
 _TOOLS = ("tool", "function")
 KEYS = ("prompt", "messages", "chosen")
+READ = ReadConfig()
 
 
 def read_prompts(
-    sources: Sources, *, limit: int | None = None, skip_bad: bool = False
+    sources: Sources, *, limit: int | None = None, skip_bad: bool = False, reading: ReadConfig = READ
 ) -> tuple[list[Prompt], list[BadLine]]:
     """The first `limit` prompts of a file or data set, or of several, and the lines that hold none.
 
     `rows.READERS` lists the kinds of files. A row's prompt is its `prompt` (text, HH transcript or
-    messages), else its `messages`, else its `chosen` (HH transcript or messages) without the last answer.
+    messages), else its `messages`, else its `chosen` (HH transcript or messages) without the last answer;
+    rows of the public shapes of `readers` have theirs.
     Ids are the given ones, else a hash of the content with `-2`, `-3`, … for repeats, so they stay when a
     file grows or changes order.
     Raises `UsageError` or `DataError` with file and line; with `skip_bad` bad lines are returned instead.
@@ -37,7 +40,9 @@ def read_prompts(
         messages = prompt_messages(row.value)
         return Prompt(id=names.take(row, content_id(messages)), messages=messages, source=file)
 
-    return read_records(sources, convert, "prompts", limit=limit, skip_bad=skip_bad)
+    return read_records(
+        sources, convert, "prompts", limit=limit, skip_bad=skip_bad, use="prompts", reading=reading
+    )
 
 
 class Names:

@@ -1,4 +1,4 @@
-"""Read rows from a file of any known ending or a Hub data set, each with the place it came from.
+"""Read rows from files of any known ending or a Hub data set, each with the place it came from.
 
 To add a kind of file, write a function that takes a path and yields `Row` or `BadLine`, and give it a line in
 `READERS`. `--prompts`, `--pairs` and the trainers' `--data` then read it.
@@ -6,58 +6,108 @@ To add a kind of file, write a function that takes a path and yields `Row` or `B
 
 from __future__ import annotations
 
-import csv
-import io
+import glob
 import re
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
+from constitute.config.data import ReadConfig
+from constitute.data.readers.base import Unusable as Unusable
+from constitute.data.readers.base import Use
+from constitute.data.readers.recognise import LeftOut, pieces, rows_for
+from constitute.data.spans import json_rows, table_rows
 from constitute.errors import DataError, UsageError
 from constitute.files import (
     COMPRESSIONS,
-    LONGEST_LINE,
     BadLine,
     Row,
     json_lines,
-    json_object,
-    opens_with,
-    read_json,
-    read_text,
     refuse_binary,
     text_lines,
 )
+from constitute.text import grouped_reasons
 
 Reader = Callable[[Path], Iterator[Row | BadLine]]
-# A file or a Hub data set, `owner/name` or `owner/name:split`; several add up.
+# A file, a folder, a glob or a Hub data set (`owner/name:split`, `owner/name:config@split`); several add up.
 Source = str | Path
 Sources = Source | Sequence[Source]
-_HUB = re.compile(r"[\w.-]+/[\w.-]+(:[\w.\[\]%-]+)?")
+_HUB = re.compile(r"[\w.-]+/[\w.-]+(?::[\w.-]+@[\w.\[\]%:-]+|:[\w.\[\]%:-]+|@[\w.\[\]%:-]+)?")
+# Files beside data that say something about it.
+_ABOUT = ("dataset_info.json", "dataset_infos.json", "state.json", "card.json")
+_SPLIT = re.compile(r"(?<![a-z])(?:train|test|validation|valid|dev)(?![a-z])", re.IGNORECASE)
 _T = TypeVar("_T")
-
-
-class Unusable(ValueError):
-    """A row that holds no usable record; the message is the reason."""
+_AS_IT_IS = ReadConfig()
 
 
 def read_rows(source: Source) -> Iterator[Row | BadLine]:
-    """Rows of a file or of a Hub data set; lines that cannot be read come as `BadLine`.
+    """Rows of a file, of all files of a folder or a glob, or of a Hub data set, one after the other.
 
-    Raises `UsageError` where there is nothing to read and `DataError` where the file is of another kind.
+    Lines that cannot be read come as `BadLine`. Raises `UsageError` where there is nothing to read and
+    `DataError` where a file is of another kind.
     """
-    path = Path(source)
-    if path.is_dir():
-        raise UsageError(f"{path} is a directory; give one of the files in it")
-    if path.is_file():
-        reader = _reader(path)
-        if reader is not _parquet_rows:
-            refuse_binary(path)
-        return reader(path)
-    if _HUB.fullmatch(str(source)) and path.suffix not in (*READERS, *COMPRESSIONS):
+    if (files := files_of(source)) is not None:
+        return _file_rows(files[0]) if len(files) == 1 else chain.from_iterable(map(_file_rows, files))
+    if _HUB.fullmatch(str(source)) and Path(source).suffix not in (*READERS, *COMPRESSIONS):
         return _hub_rows(str(source))
     raise UsageError(
-        f"no such file: {source}; give a file ({', '.join(READERS)}) or a Hub data set as owner/name"
+        f"no such file: {source}; give a file ({', '.join(READERS)}), a folder, a glob, or a Hub data set as "
+        "owner/name, owner/name:split or owner/name:config@split"
     )
+
+
+def files_of(source: Source) -> list[Path] | None:
+    """The files that a path, a folder or a glob names, by name; None where it is nothing on this disk.
+
+    Raises `UsageError` for a folder or a glob without data, or with files that do not go together.
+    """
+    path = Path(source)
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        return _of_a_folder(path)
+    if not glob.has_magic(str(source)):
+        return None
+    found = [Path(name) for name in sorted(glob.glob(str(source), recursive=True)) if Path(name).is_file()]
+    if not found and _HUB.fullmatch(str(source)):
+        # `owner/name:test[:10%]` is a part of a split.
+        return None
+    if not found:
+        raise UsageError(f"no file matches {source}; check the pattern")
+    return found
+
+
+def _of_a_folder(folder: Path) -> list[Path]:
+    """All its files. Those of several endings or splits are not one data set, and none is guessed."""
+    found = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.name not in _ABOUT
+        and _ending(path) in READERS
+        and _ending(path) != ".txt"
+    ]
+    if not found:
+        known = ", ".join(ending for ending in READERS if ending != ".txt")
+        raise UsageError(f"{folder} is a directory without files of data ({known}); give a file")
+    endings = sorted({_ending(path) for path in found})
+    splits = sorted({split[0].lower() for path in found if (split := _SPLIT.search(path.name))})
+    for what, several in (("kinds of files", endings), ("splits", splits)):
+        if len(several) > 1:
+            raise UsageError(
+                f"{folder} is a directory with {what} that do not go together: {', '.join(several)}; "
+                f"give one of its files, or a glob such as '{folder}/**/*{several[0]}*'"
+            )
+    return found
+
+
+def _file_rows(path: Path) -> Iterator[Row | BadLine]:
+    reader = _reader(path)
+    if reader is not _parquet_rows:
+        refuse_binary(path)
+    return reader(path)
 
 
 def read_records(
@@ -68,14 +118,18 @@ def read_records(
     limit: int | None = None,
     skip_bad: bool = False,
     remedy: str = "mend the line, or count it with --skip-bad",
+    use: Use | None = None,
+    reading: ReadConfig = _AS_IT_IS,
 ) -> tuple[list[_T], list[BadLine]]:
     """The first `limit` records that `convert` makes of a row and its file's name, and the unusable lines.
 
-    Raises `DataError` at the first unusable line unless `skip_bad`, and where no record is left.
+    With a `use`, rows of the public shapes of `readers` are read for it; what their shape leaves out, such as
+    ties, stands among the unusable lines as `LeftOut`. Raises `DataError` at the first unusable line unless
+    `skip_bad`, and where no record is left.
     """
     kept: list[_T] = []
     bad: list[BadLine] = []
-    for row, name in _named_rows(sources):
+    for row, name in _named_rows(sources, use, reading):
         problem = row if isinstance(row, BadLine) else None
         if isinstance(row, Row):
             try:
@@ -83,7 +137,7 @@ def read_records(
             except Unusable as unusable:
                 problem = BadLine(where=row.where, reason=str(unusable))
         if problem is not None:
-            if not skip_bad:
+            if not (skip_bad or isinstance(problem, LeftOut)):
                 raise DataError(f"{problem.where}: {problem.reason}; {remedy}")
             bad.append(problem)
         if limit is not None and len(kept) >= limit:
@@ -92,6 +146,20 @@ def read_records(
         tail = f"; every line is unusable, the first: {bad[0].where}: {bad[0].reason}" if bad else ""
         raise DataError(f"{source_names(sources)} holds no {what}{tail}; give a file with at least one")
     return kept, bad
+
+
+def notes_on(name: str, unusable: Sequence[BadLine]) -> list[str]:
+    """Sentences on what is not used: bad lines with the first of them, what is left out by reason."""
+    left_out = [each for each in unusable if isinstance(each, LeftOut)]
+    bad = [each for each in unusable if not isinstance(each, LeftOut)]
+    found = [
+        f"{name}: left out {rows}: {reason}"
+        for _, rows, reason in grouped_reasons((("", each.reason, 1) for each in left_out), None)
+    ]
+    if bad:
+        lines = "1 bad line" if len(bad) == 1 else f"{len(bad)} bad lines"
+        found.append(f"{name}: skipped {lines}, the first at {bad[0].where}: {bad[0].reason}")
+    return found
 
 
 def source_list(sources: Sources) -> list[Source]:
@@ -104,14 +172,20 @@ def source_names(sources: Sources) -> str:
     return ", ".join(map(str, source_list(sources)))
 
 
-def _named_rows(sources: Sources) -> Iterator[tuple[Row | BadLine, str]]:
+def _named_rows(
+    sources: Sources, use: Use | None, reading: ReadConfig
+) -> Iterator[tuple[Row | BadLine, str]]:
     for source in source_list(sources):
-        for row in read_rows(source):
-            yield row, Path(source).name
+        name = Path(source).name
+        if use is None:
+            yield from ((row, name) for row in read_rows(source))
+            continue
+        for piece in pieces(read_rows(source), reading):
+            yield from ((row, name) for row in rows_for(piece, use, reading))
 
 
 def _reader(path: Path) -> Reader:
-    suffix = Path(path.stem).suffix if path.suffix in COMPRESSIONS else path.suffix
+    suffix = _ending(path)
     if suffix not in READERS:
         raise UsageError(
             f"{path} has an unknown ending; known are {', '.join(READERS)}, "
@@ -120,50 +194,22 @@ def _reader(path: Path) -> Reader:
     return READERS[suffix]
 
 
+def _ending(path: Path) -> str:
+    return Path(path.stem).suffix if path.suffix in COMPRESSIONS else path.suffix
+
+
 def _text_rows(path: Path) -> Iterator[Row | BadLine]:
     """Each line as a prompt."""
     for line in text_lines(path):
         yield line if isinstance(line, BadLine) else Row(line[0], {"prompt": line[1]})
 
 
-def _json_rows(path: Path) -> Iterator[Row | BadLine]:
-    """The items of a JSON array, or the objects of JSON lines."""
-    if opens_with(path) != b"[":
-        yield from json_lines(path)
-        return
-    for number, value in enumerate(read_json(path), 1):
-        yield json_object(f"{path}: item {number}", value)
-
-
 def _csv_rows(path: Path) -> Iterator[Row | BadLine]:
-    return _table_rows(path, ",")
+    return table_rows(path, ",")
 
 
 def _tsv_rows(path: Path) -> Iterator[Row | BadLine]:
-    return _table_rows(path, "\t")
-
-
-def _table_rows(path: Path, delimiter: str) -> Iterator[Row | BadLine]:
-    """The lines under a line of column names; an empty cell is a missing value."""
-    csv.field_size_limit(LONGEST_LINE)
-    table = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=delimiter, strict=True)
-    names: list[str] = []
-    start = 1
-    try:
-        for cells in table:
-            where, start = f"{path}:{start}", table.line_num + 1
-            if not cells:
-                continue
-            if not names:
-                names = cells
-                if len(set(names)) < len(names):
-                    raise DataError(f"{where}: two columns have one name; give each its own")
-            elif len(cells) != len(names):
-                yield BadLine(where=where, reason=f"{len(cells)} cells under {len(names)} column names")
-            else:
-                yield Row(where, {name: cell or None for name, cell in zip(names, cells, strict=True)})
-    except csv.Error as problem:
-        raise DataError(f"{path}:{start}: not readable as a table ({problem}); write it anew") from None
+    return table_rows(path, "\t")
 
 
 def _parquet_rows(path: Path) -> Iterator[Row | BadLine]:
@@ -187,7 +233,7 @@ def _parquet_rows(path: Path) -> Iterator[Row | BadLine]:
 READERS: dict[str, Reader] = {
     ".jsonl": json_lines,
     ".ndjson": json_lines,
-    ".json": _json_rows,
+    ".json": json_rows,
     ".parquet": _parquet_rows,
     ".txt": _text_rows,
     ".csv": _csv_rows,
@@ -196,7 +242,11 @@ READERS: dict[str, Reader] = {
 
 
 def _hub_rows(source: str) -> Iterator[Row | BadLine]:
-    name, _, split = source.partition(":")
+    named, _, split = source.partition("@")
+    name, _, config = named.partition(":")
+    if not split:
+        # `owner/name:split` names no configuration.
+        config, split = "", config
     try:
         from datasets import load_dataset
     except ImportError:
@@ -205,7 +255,7 @@ def _hub_rows(source: str) -> Iterator[Row | BadLine]:
             "or give a file"
         ) from None
     try:
-        loaded = load_dataset(name, split=split or "train")
+        loaded = load_dataset(name, config or None, split=split or "train")
     except (OSError, ValueError, RuntimeError) as problem:
         reason = str(problem).strip().split("\n")[0]
         raise UsageError(

@@ -20,8 +20,10 @@ from pydantic_core import to_jsonable_python
 from torch import Tensor
 
 from constitute.config import RunConfig
+from constitute.config.data import ReadConfig
 from constitute.config.train import DPOConfig
 from constitute.data.pairs import read_preferences
+from constitute.data.prompts import READ
 from constitute.data.rows import Sources
 from constitute.data.sets import exported_file
 from constitute.engines.render import Renderer, RenderSettings
@@ -41,7 +43,7 @@ from constitute.train.common.artefact import (
     save_into,
 )
 from constitute.train.common.batching import Batching, collate, micro_batches
-from constitute.train.common.data import data_hash
+from constitute.train.common.data import data_hash, reading_inputs
 from constitute.train.common.fit import Job, drop_checkpoints, fit
 from constitute.train.common.from_run import keep_settings, on_its_day, policy_of
 from constitute.train.common.losses import soft_label_loss
@@ -90,6 +92,7 @@ def run_dpo(
         seed=config.seed,
         progress=progress,
         rendering=RenderSettings.of(on_its_day(config, folder).engine),
+        reading=config.read,
     )
     if out is None:
         keep_settings(config, "dpo")
@@ -105,6 +108,7 @@ def train_dpo(
     seed: int,
     progress: Progress,
     rendering: RenderSettings | None = None,
+    reading: ReadConfig = READ,
 ) -> dict[str, Any]:
     """Train `model` on the labelled pairs in `data` by DPO and save a plain Hugging Face folder to `out`.
 
@@ -112,8 +116,9 @@ def train_dpo(
     over the first and the last tenth of the steps, and the figures of `implicit_rewards` on held-out
     prompts. Raises `UsageError`, `DataError`, `RunMismatch`, `GateFailed`.
     """
-    pairs = read_preferences(data, progress.note)
+    pairs = read_preferences(data, progress.note, reading)
     inputs = {"data": data_hash(data), "model": model_identity(model), **rendering_inputs(rendering)}
+    inputs |= reading_inputs(reading)
     made_by = recipe("dpo", config, seed, **inputs)
     done = finished(out, made_by)
     if done is not None:

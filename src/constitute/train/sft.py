@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from constitute.config import RunConfig
+from constitute.config.data import ReadConfig
 from constitute.config.train import SFTConfig
+from constitute.data.prompts import READ
 from constitute.data.rows import Sources, source_names
 from constitute.data.sets import exported_file
 from constitute.engines.render import Renderer, RenderSettings
@@ -32,7 +34,7 @@ from constitute.train.common.artefact import (
     rendering_inputs,
     save_into,
 )
-from constitute.train.common.data import Conversation, TokenRow, data_hash, read_conversations
+from constitute.train.common.data import Conversation, TokenRow, data_hash, read_conversations, reading_inputs
 from constitute.train.common.fit import Job, drop_checkpoints, note_single_step
 from constitute.train.common.from_run import keep_settings, on_its_day, trainable_model
 from constitute.train.common.memory import memory_advice
@@ -67,6 +69,7 @@ def run_sft(
         seed=config.seed,
         progress=progress,
         rendering=RenderSettings.of(on_its_day(config, folder).engine),
+        reading=config.read,
     )
     if out is None:
         keep_settings(config, "sft")
@@ -83,6 +86,7 @@ def train_sft(
     progress: Progress,
     kind: str = "sft",
     rendering: RenderSettings | None = None,
+    reading: ReadConfig = READ,
 ) -> dict[str, Any]:
     """Fine-tune `model` on the conversations in `data` and save a plain Hugging Face folder to `out`.
 
@@ -92,9 +96,14 @@ def train_sft(
     of the steps, seconds. Raises `UsageError`, `DataError`, `RunMismatch`, `GateFailed`.
     """
     with progress.waiting(f"reading {source_names(data)}"):
-        conversations = read_conversations(data, config.loss)
-    mixed = [] if config.mix_data is None else read_conversations(config.mix_data, config.loss)
+        conversations = read_conversations(data, config.loss, reading, progress.note)
+    mixed = (
+        []
+        if config.mix_data is None
+        else (read_conversations(config.mix_data, config.loss, reading, progress.note))
+    )
     inputs = {"data": data_hash(data), "model": model_identity(model), **rendering_inputs(rendering)}
+    inputs |= reading_inputs(reading)
     if config.mix_data is not None:
         inputs["mix"] = data_hash(config.mix_data)
     made_by = recipe(kind, config, seed, **inputs)

@@ -301,7 +301,7 @@ def test_bad_lines_are_counted_and_skipped_when_told_to(run) -> None:  # type: i
     Path("broken.jsonl").write_text('{"prompt": "a"}\n{"prompt": \n{"prompt": "b"}\n')
     code, out, err = run(f"generate {FAKE} --prompts broken.jsonl --skip-bad")
     assert (code, out.splitlines()[1].split()[:3]) == (0, ["generate", "2", "2"])
-    assert "skipped 1 bad lines, the first at broken.jsonl:2" in err
+    assert "skipped 1 bad line, the first at broken.jsonl:2" in err
 
 
 def test_another_configuration_is_refused_with_what_differs(run) -> None:  # type: ignore[no-untyped-def]

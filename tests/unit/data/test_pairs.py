@@ -211,7 +211,7 @@ def test_labelled_rows_bring_their_weight_margin_principles_and_source(tmp_path)
     ],
 )
 def test_bad_labelled_rows_are_named_by_line(tmp_path, change, reason):
-    with pytest.raises(DataError, match=rf"pairs\.jsonl:2: .*{reason}.*; mend or remove the line$"):
+    with pytest.raises(DataError, match=rf"pairs\.jsonl:2: .*{reason}.*; mend or remove the line"):
         read_preferences(write(tmp_path, GOOD, GOOD | change), print)
 
 

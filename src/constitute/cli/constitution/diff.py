@@ -115,7 +115,7 @@ def _effect(
     from constitute.editing.diff.run import diff_constitutions
     from constitute.progress import open_progress
 
-    pairs = None if pairs_file is None else read_pairs(pairs_file, limit=config.limit)[0]
+    pairs = None if pairs_file is None else read_pairs(pairs_file, limit=config.limit, reading=config.read)[0]
     with open_progress(as_json) as progress:
         return diff_constitutions(config, a, b, model=model, pairs=pairs, dry_run=dry_run, progress=progress)
 

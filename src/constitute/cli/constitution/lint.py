@@ -114,7 +114,7 @@ def _with_model(
     from constitute.editing.lint.model import lint_with_model
     from constitute.progress import open_progress
 
-    pairs = read_pairs(pairs_file)[0] if pairs_file else None
+    pairs = read_pairs(pairs_file, reading=config.read)[0] if pairs_file else None
     probes = () if pairs else probe_prompts(config, PROBES)
     done = []
     for each in results:

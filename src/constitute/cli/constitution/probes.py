@@ -16,7 +16,7 @@ def probe_prompts(config: RunConfig, n: int) -> list[Prompt]:
 
     if config.prompts is not None:
         # Some may be among the principles' own already.
-        return read_prompts(config.prompts, limit=2 * n)[0]
+        return read_prompts(config.prompts, limit=2 * n, reading=config.read)[0]
     if config.model == "pocket":
         from constitute.pocket.world import prompts
 

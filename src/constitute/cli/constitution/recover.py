@@ -152,18 +152,19 @@ def _recovery(
     config: RunConfig, constitution: Constitution, asked: _Asked, progress: Progress, as_json: bool
 ) -> int:
     from constitute.cli.constitution.recover_text import recovered_text
-    from constitute.cli.text import counted, say
+    from constitute.cli.text import say
     from constitute.constitution.write import loadable
     from constitute.data.pairs import read_pairs
+    from constitute.data.rows import notes_on
     from constitute.editing.recover.run import recover, run_pairs
     from constitute.errors import ExitCode
     from constitute.files import write_text
     from constitute.types import Constitution as Written
 
     if asked.target is None:
-        pairs, bad = read_pairs(asked.pairs_files, skip_bad=asked.skip_bad)
-        if bad:
-            progress.note(f"skipped {counted(len(bad), 'bad line')}, the first at {bad[0].where}")
+        pairs, bad = read_pairs(asked.pairs_files, skip_bad=asked.skip_bad, reading=config.read)
+        for sentence in notes_on(", ".join(asked.pairs_files), bad):
+            progress.note(sentence)
     else:
         pairs = run_pairs(config, "human" if asked.target == "human" else "label")
     from_run = asked.target is not None
@@ -210,16 +211,18 @@ def _movement(
     as_json: bool,
 ) -> int:
     from constitute.cli.constitution.recover_text import moved_text
-    from constitute.cli.text import counted
     from constitute.data.prompts import read_prompts
+    from constitute.data.rows import notes_on
     from constitute.editing.recover.moved import movement
     from constitute.errors import ExitCode
 
     prompts = None
     if config.prompts is not None:
-        prompts, bad = read_prompts(config.prompts, limit=config.limit, skip_bad=skip_bad)
-        if bad:
-            progress.note(f"skipped {counted(len(bad), 'bad line')}, the first at {bad[0].where}")
+        prompts, bad = read_prompts(
+            config.prompts, limit=config.limit, skip_bad=skip_bad, reading=config.read
+        )
+        for sentence in notes_on(config.prompts, bad):
+            progress.note(sentence)
     done = movement(config, constitution, answers, n, prompts=prompts, progress=progress)
     click.echo(_json(done.figures, done) if as_json else moved_text(done))
     return ExitCode.OK

@@ -45,13 +45,14 @@ judge = click.option("--judge", help="Model that rates for the reward 'judge'; t
 def given_prompts(config: RunConfig, skip_bad: bool, progress: Progress) -> list[Prompt]:
     """The prompts that the configuration names; bad lines are skipped and told where `skip_bad` allows it."""
     from constitute.data.prompts import read_prompts
+    from constitute.data.rows import notes_on
     from constitute.errors import UsageError
 
     if config.prompts is None:
         raise UsageError("no prompts given; name a file with --prompts, such as --prompts prompts.jsonl")
-    prompts, bad = read_prompts(config.prompts, limit=config.limit, skip_bad=skip_bad)
-    if bad:
-        progress.note(f"{config.prompts}: skipped {len(bad)} bad lines, the first at {bad[0].where}")
+    prompts, bad = read_prompts(config.prompts, limit=config.limit, skip_bad=skip_bad, reading=config.read)
+    for sentence in notes_on(config.prompts, bad):
+        progress.note(sentence)
     return prompts
 
 

@@ -68,7 +68,7 @@ def prompts_for(config: RunConfig, a: Constitution, b: Constitution) -> list[Pro
     Raises `UsageError` where there are neither.
     """
     if config.prompts is not None:
-        return read_prompts(config.prompts, limit=config.limit)[0]
+        return read_prompts(config.prompts, limit=config.limit, reading=config.read)[0]
     found: dict[str, Prompt] = {}
     for probe in (probe for side in (a, b) for principle in side.principles for probe in principle.probes):
         messages = (Message(role="user", content=probe.prompt),)

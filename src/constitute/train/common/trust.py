@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from constitute.data.rows import Sources, source_list
+from constitute.data.rows import Sources, files_of, source_list
 from constitute.data.sets import labels_verdict
 from constitute.errors import GateFailed
 from constitute.progress import Progress
@@ -15,7 +15,8 @@ def check_labels(sources: Sources, progress: Progress, *, force: bool) -> str:
 
     Raises `GateFailed` with it unless `force`.
     """
-    found = next(filter(None, (labels_verdict(Path(source)) for source in source_list(sources))), "")
+    paths = [path for source in source_list(sources) for path in files_of(source) or [Path(source)]]
+    found = next(filter(None, (labels_verdict(path) for path in paths)), "")
     if not found:
         return ""
     if not force:

@@ -24,8 +24,10 @@ from pydantic_core import to_jsonable_python
 from torch import Tensor
 
 from constitute.config import RunConfig
+from constitute.config.data import ReadConfig
 from constitute.config.train import RewardConfig
 from constitute.data.pairs import read_preferences
+from constitute.data.prompts import READ
 from constitute.data.rows import Sources, source_names
 from constitute.data.sets import exported_file
 from constitute.engines.render import Renderer, RenderSettings
@@ -44,7 +46,7 @@ from constitute.train.common.artefact import (
     save_into,
 )
 from constitute.train.common.batching import Batching, micro_batches
-from constitute.train.common.data import data_hash
+from constitute.train.common.data import data_hash, reading_inputs
 from constitute.train.common.fit import Job, drop_checkpoints, fit
 from constitute.train.common.from_run import keep_settings, on_its_day, policy_of
 from constitute.train.common.losses import soft_label_loss
@@ -101,6 +103,7 @@ def run_reward(
         progress=progress,
         labels=labels,
         rendering=RenderSettings.of(on_its_day(config, folder).engine),
+        reading=config.read,
     )
     if out is None:
         keep_settings(config, "reward")
@@ -117,6 +120,7 @@ def train_reward(
     progress: Progress,
     labels: str = "",
     rendering: RenderSettings | None = None,
+    reading: ReadConfig = READ,
 ) -> dict[str, Any]:
     """Train a reward model from `model` on the labelled pairs in `data` and save it to `out`.
 
@@ -127,8 +131,9 @@ def train_reward(
     and `GateFailed`.
     """
     with progress.waiting(f"reading {source_names(data)}"):
-        pairs = read_preferences(data, progress.note)
+        pairs = read_preferences(data, progress.note, reading)
     inputs = {"data": data_hash(data), "model": model_identity(model), **rendering_inputs(rendering)}
+    inputs |= reading_inputs(reading)
     made_by = recipe("reward", config, seed, **inputs)
     done = finished(out, made_by)
     if done is not None:

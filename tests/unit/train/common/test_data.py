@@ -131,7 +131,7 @@ def test_several_answers_are_one_row_or_one_each(tmp_path):
     ],
 )
 def test_bad_rows_are_named_by_line(tmp_path, row, reason):
-    with pytest.raises(DataError, match=rf"sft\.jsonl:2: .*{reason}.*; mend or remove the line$"):
+    with pytest.raises(DataError, match=rf"sft\.jsonl:2: .*{reason}.*; mend or remove the line"):
         read_conversations(write(tmp_path, {"messages": TURNS}, row), "last")
 
 
