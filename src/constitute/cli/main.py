@@ -36,6 +36,10 @@ COMMANDS = {
     "evals": ("constitute.cli.evals:evals", "Write model-written evals and run them."),
     "run": ("constitute.cli.run:run", "Run the whole loop of one YAML file."),
     "status": ("constitute.cli.status:status", "Count a run's rows by outcome."),
+    "rows": (
+        "constitute.cli.rows:rows",
+        "List a run's rows by reason or figure; as JSON, CSV or Parquet.",
+    ),
     "show": ("constitute.cli.status:show", "Print one row's whole chain."),
     "report": ("constitute.cli.report:report", "Write one self-contained HTML file about a run."),
     "fetch": ("constitute.cli.fetch:fetch", "Fetch SmolLM2-135M-Instruct, a small real model, as 'smollm2'."),

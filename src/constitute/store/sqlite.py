@@ -44,6 +44,12 @@ CREATE INDEX outcomes_by_position ON outcomes (stage, position, row_id);
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 """
 
+_REFUSED = """
+CREATE TEMP TABLE refused AS
+SELECT stage, row_id, reason, max(id) AS id FROM main.attempts WHERE answer IS NOT NULL GROUP BY 1, 2, 3
+"""
+_REFUSED_INDEX = "CREATE UNIQUE INDEX temp.refused_of ON refused (stage, row_id, reason)"
+
 
 class Store:
     """A run's rows. One process writes; others may read at the same time with `readonly=True`.
@@ -61,6 +67,7 @@ class Store:
         self._writes = writes
         self._open = True
         self._reuses = False
+        self._listed = False
 
     @classmethod
     def open(cls, run_dir: Path | str, create: bool = True, readonly: bool = False) -> Store:
@@ -192,6 +199,21 @@ class Store:
         """(stage, reason, answer) of every attempt for `row_id`, oldest first."""
         query = "SELECT stage, reason, answer FROM attempts WHERE row_id = ? ORDER BY id"
         return [(s, r, None if a is None else self._value(a)) for s, r, a in self._all(query, row_id)]
+
+    def attempted(self, stage: str, row_id: str, reason: str) -> dict[str, Any] | None:
+        """The last answer that was refused for `reason`, or None where the row has none."""
+        if not self._listed:
+            # The table of attempts has no index by row, and a finished run is not written to: a temporary
+            # one of the ids is made once.
+            self._all(_REFUSED)
+            self._all(_REFUSED_INDEX)
+            self._listed = True
+        query = (
+            "SELECT answer FROM main.attempts WHERE id = "
+            "(SELECT id FROM temp.refused WHERE stage = ? AND row_id = ? AND reason = ?)"
+        )
+        row = self._one(query, stage, row_id, reason)
+        return None if row is None else self._value(row[0])
 
     def put_outcome(self, stage: str, outcome: Outcome, input_hash: str = "") -> None:
         """Commit how a row ended, in place of any earlier ending; `input_hash` says what it was given."""
