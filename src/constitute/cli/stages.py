@@ -14,12 +14,20 @@ from constitute.cli import options
 from constitute.errors import ExitCode
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from constitute.config import RunConfig
     from constitute.pipeline import Counts
     from constitute.progress import Progress
     from constitute.stages.verdict import LabelVerdict
 
-retry = click.option("--retry-failed", "retry", is_flag=True, help="Ask again for rows that failed before.")
+retry = click.option(
+    "--retry-failed",
+    "retry",
+    is_flag=True,
+    help="Ask again for rows that failed before; with the setting that their reason blames, such as --set "
+    "generate.max_tokens=400, those rows alone are made with it.",
+)
 judge = click.option("--judge", help="Another model that labels in the model's place.")
 pairs = click.option(
     "--pairs",
@@ -212,7 +220,7 @@ def _note_bad(progress: Progress, bad: list[Any], name: str) -> None:
 def _print_result(config: RunConfig, counts: Counts, as_json: bool) -> LabelVerdict | None:
     """Print how the stage's rows ended, with the label card; returns the verdict on labels."""
     from constitute.cli.text import card_text, say, table
-    from constitute.pipeline.cut import after_failures
+    from constitute.pipeline.cut import after_abstentions, after_failures
     from constitute.stages.card import card_of
     from constitute.stages.verdict import label_warnings, verdict
     from constitute.store import Store
@@ -243,11 +251,27 @@ def _print_result(config: RunConfig, counts: Counts, as_json: bool) -> LabelVerd
         click.echo("\n" + card_text(card))
     for sentence in warned:
         say(f"warning: {sentence}")
+    if taken := after_abstentions(counts.stage, every_reason, _retrying):
+        say(taken)
     if counts.failed:
-        say(after_failures(counts.stage, every_reason, remedy))
+        say(after_failures(counts.stage, every_reason, remedy, _retrying))
     elif found is None:
         say(_next_step(config, counts))
     return found
+
+
+def _retrying(sets: Sequence[str]) -> str:
+    """This command as it was typed, asking again with new settings; earlier values of those are left out."""
+    keys = tuple(f"{text.split('=')[0]}=" for text in sets)
+    words, kept = iter(sys.argv[1:]), []
+    for word in words:
+        if word == "--set":
+            value = next(words, "")
+            kept += [] if value.startswith(keys) else [word, value]
+        elif word != "--retry-failed" and not word.startswith(tuple(f"--set={key}" for key in keys)):
+            kept.append(word)
+    more = [word for text in sets for word in ("--set", text)]
+    return f"`{shlex.join(['constitute', *kept, '--retry-failed', *more])}`"
 
 
 def _next_step(config: RunConfig, counts: Counts) -> str:

@@ -14,14 +14,14 @@ from typing import Any
 from constitute.errors import UsageError
 from constitute.files import atomic
 from constitute.registry import nearest
-from constitute.store import Store
+from constitute.store import Store, mended
 from constitute.types import Outcome, PreferenceLabel, Record, Status
 
 _BATCH = 1000
 # Columns of CSV and Parquet files, and how Parquet types those that are no text.
 _COLUMNS = (
     *("stage", "id", "position", "status", "reason", "cut"),
-    *("p_a", "margin", "flips", "mass", "principles", "data"),
+    *("p_a", "margin", "flips", "mass", "principles", "made_with", "data"),
 )
 _NUMBERS = {"position": "int64", "flips": "int64", "p_a": "float64", "margin": "float64", "mass": "float64"}
 
@@ -30,9 +30,9 @@ class RowFilter(Record):
     """Which rows are wanted; every condition that is given must hold.
 
     `stage` is a stage's name or the part of one before a slash, such as `evals-run`. `reason` is a part of
-    the reason, whatever its case. `min_margin` and `max_margin` bound |2 P - 1|, and `flipped` takes labels with
-    a vote that the order decided: rows without such figures do not match. `worst` keeps that many rows, those
-    with the most flipped votes first, then the smallest margin.
+    the reason, whatever its case. `min_margin` and `max_margin` bound |2 P - 1|, and `flipped` takes labels
+    with a vote that the order decided: rows without such figures do not match. `worst` keeps that many rows,
+    those with the most flipped votes first, then the smallest margin.
     """
 
     stage: str | None = None
@@ -50,7 +50,7 @@ class FoundRow(Record):
 
     `cut` is the text of an answer that was refused as cut short. `p_a` is P(A) of a label, or P(matching) of
     an eval item; `margin` is |2 p_a - 1|; `flips` counts votes that the order decided, None where no order
-    was shown. `data` is what the stage made of the row.
+    was shown. `made_with` holds settings that it has in place of its stage's, `data` what the stage made.
     """
 
     stage: str
@@ -64,6 +64,7 @@ class FoundRow(Record):
     flips: int | None = None
     mass: float | None = None
     principles: tuple[str, ...] = ()
+    made_with: dict[str, Any] | None = None
     data: dict[str, Any] | None = None
 
 
@@ -148,10 +149,10 @@ def _of_stage(store: Store, stage: str, wanted: RowFilter) -> Iterator[FoundRow]
         cut = None
         if outcome.status == "failed" and outcome.reason is not None:
             cut = _text(store.attempted(stage, outcome.row_id, outcome.reason))
-        yield _found(stage, outcome, cut)
+        yield _found(stage, outcome, cut, mended.of_row(store, stage, outcome.row_id))
 
 
-def _found(stage: str, outcome: Outcome, cut: str | None) -> FoundRow:
+def _found(stage: str, outcome: Outcome, cut: str | None, made_with: dict[str, Any] | None) -> FoundRow:
     data = outcome.data or {}
     return FoundRow(
         stage=stage,
@@ -161,6 +162,7 @@ def _found(stage: str, outcome: Outcome, cut: str | None) -> FoundRow:
         reason=outcome.reason,
         cut=cut,
         data=outcome.data,
+        made_with=made_with,
         **_figures(data),
     )
 
@@ -190,9 +192,7 @@ def _trust(row: FoundRow) -> tuple[int, float]:
 def _under(row: FoundRow, principle: str) -> bool:
     """Whether the row was made under a principle; a reason names the one that it ended under."""
     words = (row.reason or "").replace(",", " ").split()
-    return principle in row.principles or any(
-        pair == ("under", principle) for pair in pairwise(words)
-    )
+    return principle in row.principles or any(pair == ("under", principle) for pair in pairwise(words))
 
 
 def _text(answer: Mapping[str, Any] | None) -> str | None:
@@ -205,5 +205,7 @@ def _text(answer: Mapping[str, Any] | None) -> str | None:
 
 def _flat(row: FoundRow) -> dict[str, Any]:
     values = {name: getattr(row, name) for name in _COLUMNS}
-    data = None if row.data is None else json.dumps(row.data, ensure_ascii=False, sort_keys=True)
-    return {**values, "principles": " ".join(row.principles), "data": data}
+    for name in ("made_with", "data"):
+        if values[name] is not None:
+            values[name] = json.dumps(values[name], ensure_ascii=False, sort_keys=True)
+    return {**values, "principles": " ".join(row.principles)}

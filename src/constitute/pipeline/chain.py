@@ -16,7 +16,7 @@ from constitute.engines.base import Engine
 from constitute.errors import DataError
 from constitute.pipeline.drive import input_hash, run_jobs
 from constitute.pipeline.plan import Plan, answering
-from constitute.pipeline.stage_run import Counts, StageRun
+from constitute.pipeline.stage_run import Counts, StageRun, Work
 from constitute.progress import Progress, Silent
 from constitute.stages.base import Sample, StageSpec
 from constitute.stages.generate import slot
@@ -50,7 +50,7 @@ async def run_chain(
         model = answering(spec, engine, judge)
         keep = getattr(step.settings, "keep_truncated", spec.reads == "pair")
         runs[name] = StageRun(
-            name, model, store, plan.config.seed, progress, keep, retry, version=spec.version
+            name, model, store, plan.config.seed, progress, keep, retry, version=spec.version, mend=step.mend
         )
         progress.start(name, _expected(name, spec, plan, total, store), sum(store.counts(name).values()))
     source, workers = _source(_Chain(plan, runs, store))
@@ -174,10 +174,14 @@ class _Chain:
         """What the stage makes of the row, or None where it abstained or failed."""
         step = self.plan.steps[name]
 
-        async def work(row: Any, sample: Sample) -> Any:
-            return await step.spec.work(row, sample, step.settings, self.plan.constitution)
+        def working(settings: Any) -> Work:
+            async def work(row: Any, sample: Sample) -> Any:
+                return await step.spec.work(row, sample, settings, self.plan.constitution)
 
-        outcome = await self.runs[name].row(position, row, work, input_hash(row))
+            return work
+
+        mending = None if step.mend is None else working(step.mend.settings)
+        outcome = await self.runs[name].row(position, row, working(step.settings), input_hash(row), mending)
         if outcome.data is None or step.spec.reads == "pair":
             return outcome.data
         return Response.model_validate(outcome.data)

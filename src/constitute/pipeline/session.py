@@ -12,7 +12,7 @@ from constitute.constitution.read import load_constitution
 from constitute.engines import named_model, use_engine
 from constitute.engines.base import Engine
 from constitute.pipeline.chain import run_chain
-from constitute.pipeline.plan import Plan, check_abilities, check_claims, claim_chain, plan_chain
+from constitute.pipeline.plan import Plan, check_abilities, check_claims, claim_chain, mend_plan, plan_chain
 from constitute.pipeline.stage_run import Counts
 from constitute.progress import Progress, Silent
 from constitute.store import FILE_NAME, Store
@@ -80,6 +80,8 @@ def run_stages(
     with open_store(config, progress, create="generate" in stages or pairs is not None) as store:
         config = _on(config, store.meta(_DAY))
         plan = plan_chain(config, constitution, stages, store, prompts=prompts, pairs=pairs)
+        if retry:
+            plan = mend_plan(plan, store)
         check_claims(plan, store)
         total = next((len(rows) for rows in (prompts, pairs) if rows is not None), None)
         return block(_run(plan, store, engine, progress, total, retry))

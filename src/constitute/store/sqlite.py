@@ -68,6 +68,7 @@ class Store:
         self._open = True
         self._reuses = False
         self._listed = False
+        self._tables: set[str] = set()
 
     @classmethod
     def open(cls, run_dir: Path | str, create: bool = True, readonly: bool = False) -> Store:
@@ -293,6 +294,21 @@ class Store:
         """The note under `name`, or None."""
         row = self._one("SELECT value FROM meta WHERE name = ?", name)
         return None if row is None else self._value(row[0])
+
+    def has_table(self, name: str) -> bool:
+        """Whether the file has a table that only some runs have."""
+        if name not in self._tables:
+            found = self._one("SELECT 1 FROM main.sqlite_master WHERE type = 'table' AND name = ?", name)
+            self._tables |= {name} if found else set()
+        return name in self._tables
+
+    def read(self, query: str, *values: Any) -> list[Any]:
+        """All rows of a query, for the modules of this folder."""
+        return self._all(query, *values)
+
+    def write(self, query: str, *values: Any) -> None:
+        """Commit a statement, for the modules of this folder."""
+        self._write(query, values)
 
     def _outcome(self, row: tuple[str, int, Status, str | None, str | None]) -> Outcome:
         row_id, position, status, reason, data = row
