@@ -35,6 +35,7 @@ COMMANDS = {
     ),
     "evals": ("constitute.cli.evals:evals", "Write model-written evals and run them."),
     "run": ("constitute.cli.run:run", "Run the whole loop of one YAML file."),
+    "plan": ("constitute.cli.plan:plan", "Say what a run would ask, in requests and tokens, beforehand."),
     "status": ("constitute.cli.status:status", "Count a run's rows by outcome."),
     "rows": (
         "constitute.cli.rows:rows",

@@ -21,6 +21,7 @@ STEPS = ("data", "export", "sft", "reward", "ppo", "evals", "report")
 )
 @options.compose(options.model, options.constitution, options.prompts, options.samples, options.limit)
 @options.compose(options.sets, options.seed, options.skip_bad, options.as_json, options.debug, options.reuse)
+@click.option("--dry-run", is_flag=True, help="Only say what the data stages would ask, as `plan` does.")
 @click.option("--force", is_flag=True, help="Train even on labels and a reward model that say nothing.")
 @click.option(
     "--run", "run_dir", type=click.Path(path_type=Path), help="Run directory, in place of the file's."
@@ -38,6 +39,7 @@ def run(
     skip_bad: bool,
     as_json: bool,
     reuse_dir: Path | None,
+    dry_run: bool,
     force: bool,
     run_dir: Path | None,
 ) -> int:
@@ -67,6 +69,11 @@ def run(
         "reuse": reuse_dir,
     }
     config = load_config(file, sets, wanted)
+    if dry_run:
+        from constitute.cli.plan import show
+
+        show(config, skip_bad=skip_bad, as_json=as_json)
+        return ExitCode.OK
     with (
         open_progress(as_json) as progress,
         open_loop(config, progress=progress, skip_bad=skip_bad, force=force) as loop,

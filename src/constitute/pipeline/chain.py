@@ -7,7 +7,7 @@ stages follow each sample by themselves, and a pair stage takes the pairs that `
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
 from typing import Any
@@ -37,17 +37,19 @@ async def run_chain(
     progress: Progress | None = None,
     total: int | None = None,
     retry: bool = False,
+    by_stage: Mapping[str, Engine] | None = None,
 ) -> dict[str, Counts]:
     """Run a claimed plan and return the counts by stage; `judge` answers pair stages in the engine's place.
 
-    `total` is the number of prompts or pairs, where known. Raises `EngineError`, `StorageError` and,
-    for a row that was given something else before, `RunMismatch`.
+    `by_stage`, where given, holds the engine of each stage. `total` is the number of prompts or pairs, where
+    known. Raises `EngineError`, `StorageError` and, for a row that was given something else before,
+    `RunMismatch`.
     """
     progress = progress or Silent()
     runs = {}
     for name, step in plan.steps.items():
         spec = step.spec
-        model = answering(spec, engine, judge)
+        model = answering(spec, engine, judge) if by_stage is None else by_stage[name]
         keep = getattr(step.settings, "keep_truncated", spec.reads == "pair")
         runs[name] = StageRun(
             name, model, store, plan.config.seed, progress, keep, retry, version=spec.version, mend=step.mend

@@ -164,6 +164,20 @@ class Store:
             self._connection.execute("SELECT 1 FROM earlier.answers LIMIT 1").fetchone()
         self._reuses = True
 
+    def take_outcomes(self) -> None:
+        """Copy how rows ended, and every note, from the run whose answers are used."""
+        for table in ("outcomes", "meta"):
+            self._write(f"INSERT OR REPLACE INTO main.{table} SELECT * FROM earlier.{table}", ())
+
+    def mean_answer_tokens(self) -> float | None:
+        """The mean number of tokens of completions; None where there are none."""
+        query = (
+            "SELECT avg(json_array_length(answer, '$.token_ids')) FROM main.answers "
+            "WHERE json_type(answer, '$.finish_reason') = 'text'"
+        )
+        found: float | None = self._one(query)[0]
+        return found
+
     def answer(self, key: str) -> dict[str, Any] | None:
         """The stored answer to the question `key`, or None."""
         query = "SELECT answer FROM main.answers WHERE key = ?"
