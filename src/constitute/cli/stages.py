@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from constitute.config import RunConfig
     from constitute.pipeline import Counts
+    from constitute.pipeline.budget import Limits
     from constitute.progress import Progress
     from constitute.stages.verdict import LabelVerdict
 
@@ -41,7 +42,7 @@ principles = click.option("--principles", help="one, all, or how many to draw fo
 
 @options.command()
 @options.compose(options.common, options.model, options.prompts, options.samples, options.limit)
-@options.compose(options.skip_bad, options.reuse, retry)
+@options.compose(options.skip_bad, options.reuse, retry, options.limits)
 def generate(
     run_dir: Path,
     config_file: Path | None,
@@ -55,6 +56,7 @@ def generate(
     skip_bad: bool,
     reuse_dir: Path | None,
     retry: bool,
+    limits: Limits,
 ) -> int:
     """Sample n responses for each prompt.
 
@@ -68,11 +70,13 @@ def generate(
     """
     wanted = {"model": model, "prompts": prompts_file, "generate.n": samples, "limit": limit, "seed": seed}
     config = options.configured(run_dir, config_file, sets, {**wanted, "reuse": reuse_dir})
-    return _run(config, "generate", as_json=as_json, skip_bad=skip_bad, retry=retry)
+    return _run(config, "generate", as_json=as_json, skip_bad=skip_bad, retry=retry, limits=limits)
 
 
 @options.command()
-@options.compose(options.common, options.model, options.constitution, options.limit, options.reuse, retry)
+@options.compose(
+    options.common, options.model, options.constitution, options.limit, options.reuse, retry, options.limits
+)
 @click.option("--rounds", type=click.IntRange(1, 64), help="Critique-revision rounds.")
 def revise(
     run_dir: Path,
@@ -85,6 +89,7 @@ def revise(
     limit: int | None,
     reuse_dir: Path | None,
     retry: bool,
+    limits: Limits,
     rounds: int | None,
 ) -> int:
     """Critique and revise the run's responses under the constitution.
@@ -100,12 +105,12 @@ def revise(
     config = options.configured(
         run_dir, config_file, sets, {**wanted, "revise.rounds": rounds, "reuse": reuse_dir}
     )
-    return _run(config, "revise", as_json=as_json, skip_bad=False, retry=retry)
+    return _run(config, "revise", as_json=as_json, skip_bad=False, retry=retry, limits=limits)
 
 
 @options.command()
 @options.compose(options.common, options.model, judge, options.constitution, pairs, principles, options.limit)
-@options.compose(options.skip_bad, options.reuse, retry)
+@options.compose(options.skip_bad, options.reuse, retry, options.limits)
 def label(
     run_dir: Path,
     config_file: Path | None,
@@ -121,6 +126,7 @@ def label(
     skip_bad: bool,
     reuse_dir: Path | None,
     retry: bool,
+    limits: Limits,
 ) -> int:
     """Label pairs with soft preferences: log-probabilities of A and B, in both orders.
 
@@ -136,14 +142,30 @@ def label(
     wanted = {"model": model, "judge": judge, "constitution": constitution_file, "limit": limit}
     more = {"label.principles": principles, "seed": seed, "reuse": reuse_dir}
     config = options.configured(run_dir, config_file, sets, {**wanted, **more})
-    return _run(config, "label", as_json=as_json, skip_bad=skip_bad, retry=retry, pairs_files=pairs_files)
+    return _run(
+        config,
+        "label",
+        as_json=as_json,
+        skip_bad=skip_bad,
+        retry=retry,
+        limits=limits,
+        pairs_files=pairs_files,
+    )
 
 
 def stage_command(name: str) -> click.Command:
     """The command of a stage that has none of its own: it reads the rows of the stage before it."""
 
     @options.command(name, help=f"Run the stage {name} of the chain on the rows of the stage before it.")
-    @options.compose(options.common, options.model, options.constitution, options.limit, options.reuse, retry)
+    @options.compose(
+        options.common,
+        options.model,
+        options.constitution,
+        options.limit,
+        options.reuse,
+        retry,
+        options.limits,
+    )
     def run(
         run_dir: Path,
         config_file: Path | None,
@@ -155,10 +177,11 @@ def stage_command(name: str) -> click.Command:
         limit: int | None,
         reuse_dir: Path | None,
         retry: bool,
+        limits: Limits,
     ) -> int:
         wanted = {"model": model, "constitution": constitution_file, "limit": limit, "seed": seed}
         config = options.configured(run_dir, config_file, sets, {**wanted, "reuse": reuse_dir})
-        return _run(config, name, as_json=as_json, skip_bad=False, retry=retry)
+        return _run(config, name, as_json=as_json, skip_bad=False, retry=retry, limits=limits)
 
     return run
 
@@ -170,6 +193,7 @@ def _run(
     as_json: bool,
     skip_bad: bool,
     retry: bool,
+    limits: Limits,
     pairs_files: tuple[str, ...] = (),
 ) -> int:
     """Read the input, run the stage, print how its rows ended; returns the exit code.
@@ -192,7 +216,7 @@ def _run(
             _note_bad(progress, bad, ", ".join(pairs_files))
         try:
             counts = run_stages(
-                config, [stage], prompts=prompts, pairs=pairs, progress=progress, retry=retry
+                config, [stage], prompts=prompts, pairs=pairs, progress=progress, retry=retry, limits=limits
             )[stage]
         except EngineError as problem:
             raise EngineError(f"{problem}{_going_on(config)}") from problem

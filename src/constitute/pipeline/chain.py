@@ -14,6 +14,7 @@ from typing import Any
 
 from constitute.engines.base import Engine
 from constitute.errors import DataError
+from constitute.pipeline.budget import Budget
 from constitute.pipeline.drive import input_hash, run_jobs
 from constitute.pipeline.plan import Plan, answering
 from constitute.pipeline.stage_run import Counts, StageRun, Work
@@ -38,12 +39,13 @@ async def run_chain(
     total: int | None = None,
     retry: bool = False,
     by_stage: Mapping[str, Engine] | None = None,
+    budget: Budget | None = None,
 ) -> dict[str, Counts]:
     """Run a claimed plan and return the counts by stage; `judge` answers pair stages in the engine's place.
 
-    `by_stage`, where given, holds the engine of each stage. `total` is the number of prompts or pairs, where
-    known. Raises `EngineError`, `StorageError` and, for a row that was given something else before,
-    `RunMismatch`.
+    `by_stage`, where given, holds the engine of each stage. `budget` counts and limits what is asked. `total`
+    is the number of prompts or pairs, where known. Raises `EngineError`, `StorageError`, `LimitReached` and,
+    for a row that was given something else before, `RunMismatch`.
     """
     progress = progress or Silent()
     runs = {}
@@ -52,7 +54,16 @@ async def run_chain(
         model = answering(spec, engine, judge) if by_stage is None else by_stage[name]
         keep = getattr(step.settings, "keep_truncated", spec.reads == "pair")
         runs[name] = StageRun(
-            name, model, store, plan.config.seed, progress, keep, retry, version=spec.version, mend=step.mend
+            name,
+            model,
+            store,
+            plan.config.seed,
+            progress,
+            keep,
+            retry,
+            version=spec.version,
+            mend=step.mend,
+            budget=budget,
         )
         progress.start(name, _expected(name, spec, plan, total, store), sum(store.counts(name).values()))
     source, workers = _source(_Chain(plan, runs, store))

@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ from pydantic import BaseModel
 
 from constitute.engines.base import Engine, ModelIdentity
 from constitute.errors import Abstain, Filtered, RowError, RunMismatch, Unanswered
+from constitute.pipeline.budget import Budget, Spent
 from constitute.pipeline.cut import Mend, blames, why_cut
 from constitute.progress import Progress
 from constitute.stages.base import Sample
@@ -105,7 +106,8 @@ class StageRun:
 
     `resumed` rows had ended before; `asked` and `reused` count questions. With `retry`, failed rows are
     tried again; with `mend`, rows that its new settings help are tried again with those. `shown` is the name
-    under which tokens are counted where progress does not show the stage's.
+    under which tokens are counted where progress does not show the stage's. `budget` counts and limits what
+    is asked.
     """
 
     stage: str
@@ -118,6 +120,7 @@ class StageRun:
     version: int = 1
     shown: str = ""
     mend: Mend | None = None
+    budget: Budget | None = None
     asked: int = 0
     reused: int = 0
     ended: Counter[str] = field(default_factory=Counter)
@@ -322,14 +325,21 @@ class Sampler:
         if stored is not None:
             run.reused += 1
             return stored
+        most = self._most(question, request)
+        if run.budget is not None and key not in run.in_flight:
+            await run.budget.take(most)
+            if key in run.in_flight:
+                run.budget.give(most, Spent())
         if key in run.in_flight:
             run.reused += 1
             return await asyncio.shield(run.in_flight[key])
+        used = most.model_copy(update={"answer_tokens": 0})
         future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         run.in_flight[key] = future
         try:
             run.asked += 1
             answer, unusable = await ask()
+            used = _used(most, answer)
             run.settle()
             if unusable:
                 run.store.add_attempt(key, run.stage, self._row_id, unusable, _finite(answer))
@@ -349,7 +359,31 @@ class Sampler:
         finally:
             del run.in_flight[key]
             future.cancel()
+            if run.budget is not None:
+                run.budget.give(most, used)
         return answer
+
+    def _most(self, question: Question, request: Request) -> Spent:
+        """What a question may cost at most; a prompt that the server renders is guessed by its characters."""
+        if self._run.budget is None:
+            return Spent()
+        ids = self._run.engine.prompt_ids(request)
+        text = sum(len(message.content) for message in request.messages) + len(request.prefill)
+        answers = not question.labels and not question.text_sha256
+        return Spent(
+            requests=1,
+            prompt_tokens=text // 4 + 1 if ids is None else len(ids),
+            answer_tokens=request.sampling.max_tokens + request.thinking if answers else 1,
+        )
+
+
+def _used(most: Spent, answer: Mapping[str, Any]) -> Spent:
+    """What a question cost: what the engine counted, where it did."""
+    if "finish_reason" not in answer:
+        return most
+    prompt = answer["prompt_tokens"]
+    tokens = most.prompt_tokens if prompt is None else prompt
+    return Spent(requests=1, prompt_tokens=tokens, answer_tokens=len(answer["token_ids"]))
 
 
 def _sound(flaw: str) -> None:
