@@ -37,6 +37,7 @@ COMMANDS = {
     "run": ("constitute.cli.run:run", "Run the whole loop of one YAML file."),
     "plan": ("constitute.cli.plan:plan", "Say what a run would ask, in requests and tokens, beforehand."),
     "status": ("constitute.cli.status:status", "Count a run's rows by outcome."),
+    "merge": ("constitute.cli.merge:merge", "Make one run of several that have the same settings."),
     "rows": (
         "constitute.cli.rows:rows",
         "List a run's rows by reason or figure; as JSON, CSV or Parquet.",

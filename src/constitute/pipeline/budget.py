@@ -10,7 +10,7 @@ from constitute.store import Store
 from constitute.types import Record
 
 # The store's note of what the run has spent, over all its commands.
-_SPENT = "spent"
+SPENT = "spent"
 # Questions after which the note is written anew where nothing is limited.
 _EVERY = 64
 _ROUNDING = 1e-9
@@ -73,7 +73,7 @@ class Budget:
     def of(cls, store: Store, limits: Limits) -> Budget:
         """The budget of a run, with what its earlier commands spent. Raises as `Limits.check`."""
         limits.check()
-        return cls(store, limits, Spent.model_validate(store.meta(_SPENT) or {}))
+        return cls(store, limits, Spent.model_validate(store.meta(SPENT) or {}))
 
     async def take(self, most: Spent) -> None:
         """Reserve what a question may cost at most; `give` must follow.
@@ -101,7 +101,7 @@ class Budget:
     def save(self) -> None:
         """Commit what was spent."""
         if self.unsaved:
-            self.store.put_meta(_SPENT, self.spent.model_dump())
+            self.store.put_meta(SPENT, self.spent.model_dump())
             self.unsaved = 0
 
     def _exceeded(self, most: Spent) -> str | None:

@@ -26,7 +26,7 @@ from constitute.store import Store
 from constitute.types import Comparison, Prompt, Response
 
 # A prompt's samples have places of their own in the order of rows, however many are asked for later.
-_PLACES = 1024
+PLACES = 1024
 
 
 async def run_chain(
@@ -121,7 +121,7 @@ def _distinct(prompts: Iterable[Prompt]) -> Iterator[Prompt]:
 def _groups(store: Store, stage: str) -> Iterator[list[tuple[int, Response]]]:
     """A stage's ok responses with their positions, grouped by prompt."""
     rows = store.outcomes(stage, "ok")
-    for _, group in groupby(rows, key=lambda outcome: outcome.position // _PLACES):
+    for _, group in groupby(rows, key=lambda outcome: outcome.position // PLACES):
         yield [(outcome.position, Response.model_validate(outcome.data)) for outcome in group]
 
 
@@ -139,7 +139,7 @@ class _Chain:
 
     async def prompt(self, place: int, prompt: Prompt) -> None:
         """All of a prompt: each sample goes on by itself, each pair as soon as both its samples are there."""
-        rows = [(place * _PLACES + at, slot(prompt, at)) for at in range(self.plan.config.generate.n)]
+        rows = [(place * PLACES + at, slot(prompt, at)) for at in range(self.plan.config.generate.n)]
         await self._all(dict(enumerate(rows)))
 
     async def responses(self, rows: Sequence[tuple[int, Response]]) -> None:

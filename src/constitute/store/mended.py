@@ -21,10 +21,15 @@ def note(store: Store, stage: str, row_id: str, settings: Mapping[str, Any] | No
     """Commit the settings of the stage that a row is made with in place of the stage's own; None for none."""
     if settings is not None:
         text = json.dumps(dict(settings), sort_keys=True)
-        store.write(_TABLE)
+        make_table(store)
         store.write("INSERT OR REPLACE INTO mended VALUES (?, ?, ?)", stage, row_id, text)
     elif store.has_table("mended"):
         store.write("DELETE FROM mended WHERE stage = ? AND row_id = ?", stage, row_id)
+
+
+def make_table(store: Store) -> None:
+    """Make the table, where it is not there."""
+    store.write(_TABLE)
 
 
 def of_row(store: Store, stage: str, row_id: str) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -323,6 +323,10 @@ class Store:
     def write(self, query: str, *values: Any) -> None:
         """Commit a statement, for the modules of this folder."""
         self._write(query, values)
+
+    def define(self, name: str, function: Callable[[str], str]) -> None:
+        """Let queries of the modules of this folder call a function of a text."""
+        self._connection.create_function(name, 1, function, deterministic=True)
 
     def _outcome(self, row: tuple[str, int, Status, str | None, str | None]) -> Outcome:
         row_id, position, status, reason, data = row
