@@ -141,13 +141,18 @@ def _blamed(store: Store, stage: str, key: str, value: Any) -> bool:
 def check_claims(plan: Plan, store: Store) -> None:
     """Raise `RunMismatch` where a stage began with other settings, before a model is opened."""
     for name in plan.steps:
-        goes_on(store, name, _settings(plan, name, None))
+        goes_on(store, name, _settings(plan, name, None), _defaults(plan, name))
 
 
 def claim_chain(plan: Plan, engine: Engine, judge: Engine | None, store: Store) -> None:
     """Note each stage's settings in the store, or raise `RunMismatch` where it began with others."""
     for name, step in plan.steps.items():
-        claim(store, name, _settings(plan, name, answering(step.spec, engine, judge).identity))
+        claim(
+            store,
+            name,
+            _settings(plan, name, answering(step.spec, engine, judge).identity),
+            _defaults(plan, name),
+        )
 
 
 def check_abilities(plan: Plan, engine: Engine, judge: Engine | None) -> None:
@@ -164,6 +169,14 @@ def _settings(plan: Plan, name: str, identity: ModelIdentity | None) -> dict[str
     if plan.pairs is not None:
         settings[name]["pairs"] = "own"
     return settings
+
+
+def _defaults(plan: Plan, name: str) -> dict[str, Any]:
+    """What a stage's settings are where nobody sets them; nothing where one of them must be given."""
+    try:
+        return plan.steps[name].spec.settings().model_dump(mode="json")
+    except ValueError:
+        return {}
 
 
 def answering(spec: StageSpec, engine: Engine, judge: Engine | None) -> Engine:

@@ -111,8 +111,8 @@ def _refuse_different(store: Store, run: Path) -> None:
         names = ", ".join(f"{row_id} of {stage}" for stage, row_id in found[:_MOST])
         more = f" and {len(found) - _MOST} more" if len(found) > _MOST else ""
         raise RunMismatch(
-            f"{len(found)} rows of {run} are in another of the runs too, and differ: {names}{more}; give runs "
-            "of different prompts, or leave one of the runs out"
+            f"{len(found)} rows of {run} are in another of the runs too, and differ: {names}{more}; give "
+            "runs of different prompts, or leave one of the runs out"
         )
 
 
