@@ -22,6 +22,7 @@ from constitute.pipeline.chain import run_chain
 from constitute.pipeline.plan import Plan, check_claims, plan_chain
 from constitute.pipeline.session import dated, run_stages
 from constitute.progress import Progress, Silent
+from constitute.stages import stage_spec
 from constitute.store import FILE_NAME, Store
 from constitute.types import Prompt, Record
 
@@ -172,16 +173,23 @@ def _probed(
 def _timed(
     config: RunConfig, prompts: Sequence[Prompt], progress: Progress
 ) -> tuple[float | None, float | None]:
-    engine = open_engine(named_model(config.model), config.engine, progress)
-    try:
-        start = time.monotonic()
-        counts = run_stages(config, config.chain, prompts=prompts, engine=engine, progress=progress)
-        seconds = time.monotonic() - start
-    finally:
-        block(engine.close())
+    """Mean tokens of an answer and seconds of a request, without the time in which models are opened."""
+    judged = [name for name in config.chain if config.judge and stage_spec(name).reads == "pair"]
+    parts = [(config.model, [name for name in config.chain if name not in judged]), (config.judge, judged)]
+    asked, seconds = 0, 0.0
+    for model, stages in parts:
+        if not stages:
+            continue
+        engine = open_engine(named_model(model), config.engine, progress)
+        try:
+            start = time.monotonic()
+            counts = run_stages(config, stages, prompts=prompts, engine=engine, progress=progress)
+            seconds += time.monotonic() - start
+        finally:
+            block(engine.close())
+        asked += sum(count.asked for count in counts.values())
     with Store.open(config.run, readonly=True) as store:
         length = store.mean_answer_tokens()
-    asked = sum(count.asked for count in counts.values())
     return length, seconds / asked if asked else None
 
 

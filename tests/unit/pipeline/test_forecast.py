@@ -99,6 +99,11 @@ def test_a_probe_tells_how_long_answers_are(config: RunConfig) -> None:
     assert not Path(config.run).exists()
 
 
+def test_a_probe_asks_the_judge_too(config: RunConfig) -> None:
+    found = forecast(with_(config, "judge=other"), PROMPTS, probe=3)
+    assert found.seconds is not None and requests(found)["label"] == 12
+
+
 def test_of_many_prompts_a_part_stands_for_all(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("constitute.pipeline.forecast._MOST", 3)
     found = forecast(config, PROMPTS)
