@@ -45,7 +45,7 @@ AGAIN = "the same command with --retry-failed asks them again"
         ),
         (
             "generate",
-            [("failed", "3 times no usable answer, at last no answer for 60 s", 3)],
+            [("failed", "http://h:1 gave no answer for 60 s 5 times", 3)],
             "3 rows failed; the same command with --retry-failed --set engine.timeout_s=120 asks them again; "
             "where a setting is to blame, begin NEW",
         ),
