@@ -37,7 +37,7 @@ share = click.FloatRange(0, 1)
 @click.option("--principle", help="Rows made under this principle.")
 @click.option("--min-margin", type=share, help="Labels with |2 P(A) - 1| of at least this.")
 @click.option("--max-margin", type=share, help="Labels with |2 P(A) - 1| of at most this.")
-@click.option("--flipped", is_flag=True, help="Labels with a vote that the order of the answers decided.")
+@click.option("--flipped", is_flag=True, help="Labels most of whose votes change with the order.")
 @click.option("--csv", "csv_file", type=file_out, callback=options.in_a_folder, help="Write them as CSV.")
 @click.option(
     "--parquet", "parquet_file", type=file_out, callback=options.in_a_folder, help="Write them as Parquet."

@@ -31,8 +31,8 @@ class RowFilter(Record):
 
     `stage` is a stage's name or the part of one before a slash, such as `evals-run`. `reason` is a part of
     the reason, whatever its case. `min_margin` and `max_margin` bound |2 P - 1|, and `flipped` takes labels
-    with a vote that the order decided: rows without such figures do not match. `worst` keeps that many rows,
-    those with the most flipped votes first, then the smallest margin.
+    most of whose votes change with the order: rows without such figures do not match. `worst` keeps that many
+    rows, those with the most such votes first, then the smallest margin.
     """
 
     stage: str | None = None
@@ -49,8 +49,8 @@ class FoundRow(Record):
     """A row as a stage left it.
 
     `cut` is the text of an answer that was refused as cut short. `p_a` is P(A) of a label, or P(matching) of
-    an eval item; `margin` is |2 p_a - 1|; `flips` counts votes that the order decided, None where no order
-    was shown. `made_with` holds settings that it has in place of its stage's, `data` what the stage made.
+    an eval item; `margin` is |2 p_a - 1|; `flips` counts votes that change with the order, and `flipped` says
+    whether most do; None where no order was shown. `made_with` holds settings that it has in place of its stage's, `data` what the stage made.
     """
 
     stage: str
@@ -62,6 +62,7 @@ class FoundRow(Record):
     p_a: float | None = None
     margin: float | None = None
     flips: int | None = None
+    flipped: bool | None = None
     mass: float | None = None
     principles: tuple[str, ...] = ()
     made_with: dict[str, Any] | None = None
@@ -94,7 +95,7 @@ def matches(row: FoundRow, wanted: RowFilter) -> bool:
         return False
     if wanted.principle is not None and not _under(row, wanted.principle):
         return False
-    if wanted.flipped and not row.flips:
+    if wanted.flipped and not row.flipped:
         return False
     if wanted.min_margin is None and wanted.max_margin is None:
         return True
@@ -176,6 +177,7 @@ def _figures(data: Mapping[str, Any]) -> dict[str, Any]:
             "p_a": label.p_a,
             "margin": abs(2 * label.p_a - 1),
             "flips": label.flips if shown else None,
+            "flipped": label.flipped if shown else None,
             "mass": label.mass,
             "principles": principles,
         }
