@@ -49,8 +49,9 @@ class FoundRow(Record):
     """A row as a stage left it.
 
     `cut` is the text of an answer that was refused as cut short. `p_a` is P(A) of a label, or P(matching) of
-    an eval item; `margin` is |2 p_a - 1|; `flips` counts votes that change with the order, and `flipped` says
-    whether most do; None where no order was shown. `made_with` holds settings that it has in place of its stage's, `data` what the stage made.
+    an eval item; `margin` is |2 p_a - 1|. `flips` counts votes that change with the order, and `flipped` says
+    whether most do; None where no order was shown. `made_with` holds settings that it has in place of its
+    stage's, `data` what the stage made.
     """
 
     stage: str
