@@ -16,6 +16,7 @@ class ExitCode(IntEnum):
     ROWS_FAILED = 3
     GATE_FAILED = 4
     ENGINE_UNREACHABLE = 5
+    LIMIT_REACHED = 6
     INTERRUPTED = 130
 
 
@@ -45,6 +46,12 @@ class GateFailed(ConstituteError):
     """A quality gate was not met."""
 
     exit_code = ExitCode.GATE_FAILED
+
+
+class LimitReached(ConstituteError):
+    """A limit that the user set on requests, tokens or cost is reached; the run can be resumed."""
+
+    exit_code = ExitCode.LIMIT_REACHED
 
 
 class EngineError(ConstituteError):

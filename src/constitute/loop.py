@@ -22,6 +22,7 @@ from constitute.evals.run import load_results, run_sets
 from constitute.evals.write import load_written, write_sets
 from constitute.packaged import model_path
 from constitute.pipeline import run_stages
+from constitute.pipeline.budget import Limits
 from constitute.pipeline.session import dated
 from constitute.progress import Progress, Silent
 from constitute.report.build import write_report
@@ -43,7 +44,8 @@ class Loop:
     """One run of the loop: what is shared by its steps, and what each step found.
 
     `engine` is opened once and serves every policy: its weights are replaced, never its process. With
-    `force`, labels and a reward model that say nothing are trained on all the same.
+    `force`, labels and a reward model that say nothing are trained on all the same. `limits` bound what the
+    data stages may spend.
     """
 
     config: RunConfig
@@ -51,6 +53,7 @@ class Loop:
     engine: Engine
     progress: Progress = field(default_factory=Silent)
     force: bool = False
+    limits: Limits | None = None
     loaded: str = "base"
     found: dict[str, Figures] = field(default_factory=dict)
     gates: list[str] = field(default_factory=list)
@@ -89,6 +92,7 @@ def open_loop(
     progress: Progress | None = None,
     skip_bad: bool = False,
     force: bool = False,
+    limits: Limits | None = None,
 ) -> Iterator[Loop]:
     """A loop with its prompts read and its engine open; the engine is closed at the end.
 
@@ -103,7 +107,7 @@ def open_loop(
         )
         for sentence in notes_on(str(config.prompts), bad):
             progress.note(sentence)
-    loop = Loop(config, prompts, _opened(config, progress), progress, force)
+    loop = Loop(config, prompts, _opened(config, progress), progress, force, limits)
     try:
         yield loop
     finally:
@@ -168,6 +172,7 @@ def _data(loop: Loop) -> Figures:
         prompts=loop.prompts,
         engine=loop.engine,
         progress=loop.progress,
+        limits=loop.limits,
     )
     with Store.open(loop.config.run, readonly=True) as store:
         card = card_of(store)

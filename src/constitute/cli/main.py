@@ -37,7 +37,13 @@ COMMANDS = {
     ),
     "evals": ("constitute.cli.evals:evals", "Write model-written evals and run them."),
     "run": ("constitute.cli.run:run", "Run the whole loop of one YAML file."),
+    "plan": ("constitute.cli.plan:plan", "Say what a run would ask, in requests and tokens, beforehand."),
     "status": ("constitute.cli.status:status", "Count a run's rows by outcome."),
+    "merge": ("constitute.cli.merge:merge", "Make one run of several that have the same settings."),
+    "rows": (
+        "constitute.cli.rows:rows",
+        "List a run's rows by reason or figure; as JSON, CSV or Parquet.",
+    ),
     "show": ("constitute.cli.status:show", "Print one row's whole chain."),
     "prune": ("constitute.cli.prune:prune", "List what a run no longer needs on disk, and delete it."),
     "report": ("constitute.cli.report:report", "Write one self-contained HTML file about a run."),

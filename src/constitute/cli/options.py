@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,6 +110,34 @@ force = click.option("--force", is_flag=True, help="Replace the output file.")
 skip_bad = click.option("--skip-bad", is_flag=True, help="Count and skip unreadable input lines.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Events or results as JSON lines on stdout.")
 debug = click.option("--debug", is_flag=True, help="Show tracebacks.", expose_value=False)
+
+
+# Name of a parameter -> its kind and its help, of the options that limit what a run spends.
+_LIMITS: dict[str, tuple[click.ParamType, str]] = {
+    "max_requests": (
+        click.IntRange(1),
+        "Stop when all commands of the run have asked so many questions.",
+    ),
+    "max_tokens": (click.IntRange(1), "Stop before the run's prompts and answers have more tokens."),
+    "max_cost": (click.FloatRange(0, min_open=True), "Stop before the run's tokens cost more."),
+    "price_in": (click.FloatRange(0), "Price of a million prompt tokens, for --max-cost."),
+    "price_out": (click.FloatRange(0), "Price of a million tokens that the model writes, for --max-cost."),
+}
+
+
+def limits(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Options that limit what a run spends, given to the command together as `limits`."""
+
+    @wraps(function)
+    def command(**given: Any) -> Any:
+        from constitute.pipeline.budget import Limits
+
+        values = {name.removeprefix("max_"): given.pop(name) for name in _LIMITS}
+        return function(limits=Limits(**values), **given)
+
+    for name, (kind, said) in reversed(_LIMITS.items()):
+        command = click.option(f"--{name.replace('_', '-')}", name, type=kind, help=said)(command)
+    return command
 
 
 def compose(*decorators: Decorator) -> Decorator:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from constitute.cli import options
 from constitute.errors import ExitCode
+
+if TYPE_CHECKING:
+    from constitute.pipeline.budget import Limits
 
 STEPS = ("data", "export", "sft", "reward", "ppo", "evals", "report")
 
@@ -21,6 +24,8 @@ STEPS = ("data", "export", "sft", "reward", "ppo", "evals", "report")
 )
 @options.compose(options.model, options.constitution, options.prompts, options.samples, options.limit)
 @options.compose(options.sets, options.seed, options.skip_bad, options.as_json, options.debug, options.reuse)
+@options.limits
+@click.option("--dry-run", is_flag=True, help="Only say what the data stages would ask, as `plan` does.")
 @click.option("--force", is_flag=True, help="Train even on labels and a reward model that say nothing.")
 @click.option(
     "--run", "run_dir", type=click.Path(path_type=Path), help="Run directory, in place of the file's."
@@ -38,6 +43,8 @@ def run(
     skip_bad: bool,
     as_json: bool,
     reuse_dir: Path | None,
+    limits: Limits,
+    dry_run: bool,
     force: bool,
     run_dir: Path | None,
 ) -> int:
@@ -67,9 +74,14 @@ def run(
         "reuse": reuse_dir,
     }
     config = load_config(file, sets, wanted)
+    if dry_run:
+        from constitute.cli.plan import show
+
+        show(config, skip_bad=skip_bad, as_json=as_json, prices=(limits.price_in, limits.price_out))
+        return ExitCode.OK
     with (
         open_progress(as_json) as progress,
-        open_loop(config, progress=progress, skip_bad=skip_bad, force=force) as loop,
+        open_loop(config, progress=progress, skip_bad=skip_bad, force=force, limits=limits) as loop,
     ):
         found = run_loop(loop, until)
     _print(found, loop.seconds, config.run, as_json)

@@ -14,12 +14,21 @@ from constitute.cli import options
 from constitute.errors import ExitCode
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from constitute.config import RunConfig
     from constitute.pipeline import Counts
+    from constitute.pipeline.budget import Limits
     from constitute.progress import Progress
     from constitute.stages.verdict import LabelVerdict
 
-retry = click.option("--retry-failed", "retry", is_flag=True, help="Ask again for rows that failed before.")
+retry = click.option(
+    "--retry-failed",
+    "retry",
+    is_flag=True,
+    help="Ask again for rows that failed before; with the setting that their reason blames, such as --set "
+    "generate.max_tokens=400, those rows alone are made with it.",
+)
 judge = click.option("--judge", help="Another model that labels in the model's place.")
 pairs = click.option(
     "--pairs",
@@ -33,7 +42,7 @@ principles = click.option("--principles", help="one, all, or how many to draw fo
 
 @options.command()
 @options.compose(options.common, options.model, options.prompts, options.samples, options.limit)
-@options.compose(options.skip_bad, options.reuse, retry)
+@options.compose(options.skip_bad, options.reuse, retry, options.limits)
 def generate(
     run_dir: Path,
     config_file: Path | None,
@@ -47,6 +56,7 @@ def generate(
     skip_bad: bool,
     reuse_dir: Path | None,
     retry: bool,
+    limits: Limits,
 ) -> int:
     """Sample n responses for each prompt.
 
@@ -60,11 +70,13 @@ def generate(
     """
     wanted = {"model": model, "prompts": prompts_file, "generate.n": samples, "limit": limit, "seed": seed}
     config = options.configured(run_dir, config_file, sets, {**wanted, "reuse": reuse_dir})
-    return _run(config, "generate", as_json=as_json, skip_bad=skip_bad, retry=retry)
+    return _run(config, "generate", as_json=as_json, skip_bad=skip_bad, retry=retry, limits=limits)
 
 
 @options.command()
-@options.compose(options.common, options.model, options.constitution, options.limit, options.reuse, retry)
+@options.compose(
+    options.common, options.model, options.constitution, options.limit, options.reuse, retry, options.limits
+)
 @click.option("--rounds", type=click.IntRange(1, 64), help="Critique-revision rounds.")
 def revise(
     run_dir: Path,
@@ -77,6 +89,7 @@ def revise(
     limit: int | None,
     reuse_dir: Path | None,
     retry: bool,
+    limits: Limits,
     rounds: int | None,
 ) -> int:
     """Critique and revise the run's responses under the constitution.
@@ -92,12 +105,12 @@ def revise(
     config = options.configured(
         run_dir, config_file, sets, {**wanted, "revise.rounds": rounds, "reuse": reuse_dir}
     )
-    return _run(config, "revise", as_json=as_json, skip_bad=False, retry=retry)
+    return _run(config, "revise", as_json=as_json, skip_bad=False, retry=retry, limits=limits)
 
 
 @options.command()
 @options.compose(options.common, options.model, judge, options.constitution, pairs, principles, options.limit)
-@options.compose(options.skip_bad, options.reuse, retry)
+@options.compose(options.skip_bad, options.reuse, retry, options.limits)
 def label(
     run_dir: Path,
     config_file: Path | None,
@@ -113,6 +126,7 @@ def label(
     skip_bad: bool,
     reuse_dir: Path | None,
     retry: bool,
+    limits: Limits,
 ) -> int:
     """Label pairs with soft preferences: log-probabilities of A and B, in both orders.
 
@@ -128,14 +142,30 @@ def label(
     wanted = {"model": model, "judge": judge, "constitution": constitution_file, "limit": limit}
     more = {"label.principles": principles, "seed": seed, "reuse": reuse_dir}
     config = options.configured(run_dir, config_file, sets, {**wanted, **more})
-    return _run(config, "label", as_json=as_json, skip_bad=skip_bad, retry=retry, pairs_files=pairs_files)
+    return _run(
+        config,
+        "label",
+        as_json=as_json,
+        skip_bad=skip_bad,
+        retry=retry,
+        limits=limits,
+        pairs_files=pairs_files,
+    )
 
 
 def stage_command(name: str) -> click.Command:
     """The command of a stage that has none of its own: it reads the rows of the stage before it."""
 
     @options.command(name, help=f"Run the stage {name} of the chain on the rows of the stage before it.")
-    @options.compose(options.common, options.model, options.constitution, options.limit, options.reuse, retry)
+    @options.compose(
+        options.common,
+        options.model,
+        options.constitution,
+        options.limit,
+        options.reuse,
+        retry,
+        options.limits,
+    )
     def run(
         run_dir: Path,
         config_file: Path | None,
@@ -147,10 +177,11 @@ def stage_command(name: str) -> click.Command:
         limit: int | None,
         reuse_dir: Path | None,
         retry: bool,
+        limits: Limits,
     ) -> int:
         wanted = {"model": model, "constitution": constitution_file, "limit": limit, "seed": seed}
         config = options.configured(run_dir, config_file, sets, {**wanted, "reuse": reuse_dir})
-        return _run(config, name, as_json=as_json, skip_bad=False, retry=retry)
+        return _run(config, name, as_json=as_json, skip_bad=False, retry=retry, limits=limits)
 
     return run
 
@@ -162,6 +193,7 @@ def _run(
     as_json: bool,
     skip_bad: bool,
     retry: bool,
+    limits: Limits,
     pairs_files: tuple[str, ...] = (),
 ) -> int:
     """Read the input, run the stage, print how its rows ended; returns the exit code.
@@ -186,7 +218,7 @@ def _run(
             _note_bad(progress, bad, ", ".join(pairs_files))
         try:
             counts = run_stages(
-                config, [stage], prompts=prompts, pairs=pairs, progress=progress, retry=retry
+                config, [stage], prompts=prompts, pairs=pairs, progress=progress, retry=retry, limits=limits
             )[stage]
         except EngineError as problem:
             raise EngineError(f"{problem}{_going_on(config)}") from problem
@@ -216,7 +248,7 @@ def _note_bad(progress: Progress, bad: list[Any], name: str) -> None:
 def _print_result(config: RunConfig, counts: Counts, as_json: bool) -> LabelVerdict | None:
     """Print how the stage's rows ended, with the label card; returns the verdict on labels."""
     from constitute.cli.text import card_text, say, table
-    from constitute.pipeline.cut import after_failures
+    from constitute.pipeline.cut import after_abstentions, after_failures
     from constitute.stages.card import card_of
     from constitute.stages.verdict import label_warnings, verdict
     from constitute.store import Store
@@ -247,11 +279,27 @@ def _print_result(config: RunConfig, counts: Counts, as_json: bool) -> LabelVerd
         click.echo("\n" + card_text(card))
     for sentence in warned:
         say(f"warning: {sentence}")
+    if taken := after_abstentions(counts.stage, every_reason, _retrying):
+        say(taken)
     if counts.failed:
-        say(after_failures(counts.stage, every_reason, remedy))
+        say(after_failures(counts.stage, every_reason, remedy, _retrying))
     elif found is None:
         say(_next_step(config, counts))
     return found
+
+
+def _retrying(sets: Sequence[str]) -> str:
+    """This command as it was typed, asking again with new settings; earlier values of those are left out."""
+    keys = tuple(f"{text.split('=')[0]}=" for text in sets)
+    words, kept = iter(sys.argv[1:]), []
+    for word in words:
+        if word == "--set":
+            value = next(words, "")
+            kept += [] if value.startswith(keys) else [word, value]
+        elif word != "--retry-failed" and not word.startswith(tuple(f"--set={key}" for key in keys)):
+            kept.append(word)
+    more = [word for text in sets for word in ("--set", text)]
+    return f"`{shlex.join(['constitute', *kept, '--retry-failed', *more])}`"
 
 
 def _next_step(config: RunConfig, counts: Counts) -> str:

@@ -7,16 +7,17 @@ stages follow each sample by themselves, and a pair stage takes the pairs that `
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
 from typing import Any
 
 from constitute.engines.base import Engine
 from constitute.errors import DataError
+from constitute.pipeline.budget import Budget
 from constitute.pipeline.drive import input_hash, run_jobs
 from constitute.pipeline.plan import Plan, answering
-from constitute.pipeline.stage_run import Counts, StageRun
+from constitute.pipeline.stage_run import Counts, StageRun, Work
 from constitute.progress import Progress, Silent
 from constitute.stages.base import Sample, StageSpec
 from constitute.stages.generate import slot
@@ -25,7 +26,7 @@ from constitute.store import Store
 from constitute.types import Comparison, Prompt, Response
 
 # A prompt's samples have places of their own in the order of rows, however many are asked for later.
-_PLACES = 1024
+PLACES = 1024
 
 
 async def run_chain(
@@ -37,20 +38,32 @@ async def run_chain(
     progress: Progress | None = None,
     total: int | None = None,
     retry: bool = False,
+    by_stage: Mapping[str, Engine] | None = None,
+    budget: Budget | None = None,
 ) -> dict[str, Counts]:
     """Run a claimed plan and return the counts by stage; `judge` answers pair stages in the engine's place.
 
-    `total` is the number of prompts or pairs, where known. Raises `EngineError`, `StorageError` and,
+    `by_stage`, where given, holds the engine of each stage. `budget` counts and limits what is asked. `total`
+    is the number of prompts or pairs, where known. Raises `EngineError`, `StorageError`, `LimitReached` and,
     for a row that was given something else before, `RunMismatch`.
     """
     progress = progress or Silent()
     runs = {}
     for name, step in plan.steps.items():
         spec = step.spec
-        model = answering(spec, engine, judge)
+        model = answering(spec, engine, judge) if by_stage is None else by_stage[name]
         keep = getattr(step.settings, "keep_truncated", spec.reads == "pair")
         runs[name] = StageRun(
-            name, model, store, plan.config.seed, progress, keep, retry, version=spec.version
+            name,
+            model,
+            store,
+            plan.config.seed,
+            progress,
+            keep,
+            retry,
+            version=spec.version,
+            mend=step.mend,
+            budget=budget,
         )
         progress.start(name, _expected(name, spec, plan, total, store), sum(store.counts(name).values()))
     source, workers = _source(_Chain(plan, runs, store))
@@ -108,7 +121,7 @@ def _distinct(prompts: Iterable[Prompt]) -> Iterator[Prompt]:
 def _groups(store: Store, stage: str) -> Iterator[list[tuple[int, Response]]]:
     """A stage's ok responses with their positions, grouped by prompt."""
     rows = store.outcomes(stage, "ok")
-    for _, group in groupby(rows, key=lambda outcome: outcome.position // _PLACES):
+    for _, group in groupby(rows, key=lambda outcome: outcome.position // PLACES):
         yield [(outcome.position, Response.model_validate(outcome.data)) for outcome in group]
 
 
@@ -126,7 +139,7 @@ class _Chain:
 
     async def prompt(self, place: int, prompt: Prompt) -> None:
         """All of a prompt: each sample goes on by itself, each pair as soon as both its samples are there."""
-        rows = [(place * _PLACES + at, slot(prompt, at)) for at in range(self.plan.config.generate.n)]
+        rows = [(place * PLACES + at, slot(prompt, at)) for at in range(self.plan.config.generate.n)]
         await self._all(dict(enumerate(rows)))
 
     async def responses(self, rows: Sequence[tuple[int, Response]]) -> None:
@@ -174,10 +187,14 @@ class _Chain:
         """What the stage makes of the row, or None where it abstained or failed."""
         step = self.plan.steps[name]
 
-        async def work(row: Any, sample: Sample) -> Any:
-            return await step.spec.work(row, sample, step.settings, self.plan.constitution)
+        def working(settings: Any) -> Work:
+            async def work(row: Any, sample: Sample) -> Any:
+                return await step.spec.work(row, sample, settings, self.plan.constitution)
 
-        outcome = await self.runs[name].row(position, row, work, input_hash(row))
+            return work
+
+        mending = None if step.mend is None else working(step.mend.settings)
+        outcome = await self.runs[name].row(position, row, working(step.settings), input_hash(row), mending)
         if outcome.data is None or step.spec.reads == "pair":
             return outcome.data
         return Response.model_validate(outcome.data)

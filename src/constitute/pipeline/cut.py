@@ -1,12 +1,15 @@
-"""Completions cut short: why one is no whole answer, and what to do about rows that failed by it."""
+"""Why a completion is no whole answer, which settings a row's reason blames, and what to do about it."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median_low
+from typing import Any
 
-from constitute.types import Completion, Request
+from constitute.types import Completion, Outcome, Request
 
 # The setting that gives a stage's completions room, and the stages that can keep cut ones.
 _ROOM = {"generate": "max_tokens", "revise": "max_tokens", "label": "reasoning_tokens"}
@@ -16,6 +19,41 @@ _CUT = re.compile(
     r"|thinking was cut at (?P<thought>\d+) tokens; raise \S+"
     r"|\S+: the model thought for all of its (?P<all>\d+) tokens although thinking is off; give \S+"
 )
+
+_MASS = re.compile(
+    r"P\(.+\) = (?P<mass>[\d.e+-]+)(?: of \d+ answers)? is below (?P<least>[\d.e+-]+) .*", re.DOTALL
+)
+_WAITED = re.compile(r"no answer for (?P<seconds>[\d.]+) s")
+# (settings of the stage as the command line's --set, in the order given) -> the command that repairs.
+Retrying = Callable[[Sequence[str]], str]
+
+
+@dataclass(frozen=True)
+class Mend:
+    """New values of settings that rows' reasons blame, and the stage's settings with them."""
+
+    stage: str
+    changed: Mapping[str, Any]
+    settings: Any
+
+    def helps(self, outcome: Outcome) -> bool:
+        """Whether a row ended for a reason that blames one of the settings, and the new value is enough."""
+        if outcome.status == "ok":
+            return False
+        blamed = blames(self.stage, outcome.reason or "")
+        return any(name in blamed and blamed[name](value) for name, value in self.changed.items())
+
+
+def blames(stage: str, reason: str) -> dict[str, Callable[[Any], bool]]:
+    """The settings of a stage that a reason blames, each with a test whether a new value may help."""
+    if (cut := _setting(stage, reason)) is not None:
+        name, tokens = cut
+        found: dict[str, Callable[[Any], bool]] = {name: lambda value: value > tokens}
+        return {**found, "keep_truncated": bool} if _keeps(stage, [name]) else found
+    mass = _MASS.fullmatch(reason)
+    if stage == "label" and mass is not None:
+        return {"min_mass": lambda value: value < float(mass["least"])}
+    return {}
 
 
 def why_cut(stage: str, step: str, request: Request, completion: Completion, *, keep: bool) -> str:
@@ -35,11 +73,13 @@ def why_cut(stage: str, step: str, request: Request, completion: Completion, *, 
     return ""
 
 
-def after_failures(stage: str, reasons: Iterable[tuple[str, str, int]], remedy: str) -> str:
+def after_failures(
+    stage: str, reasons: Iterable[tuple[str, str, int]], remedy: str, retrying: Retrying
+) -> str:
     """What to do about a stage's failed rows, in one sentence; `reasons` are (status, reason, rows).
 
-    `remedy` is the command with new settings. Asking again cuts a cut answer at the same place, so those rows
-    are led to the setting alone, with twice the tokens.
+    `remedy` says how to begin with new settings. Asking again cuts a cut answer at the same place, so those
+    rows are led to the command with twice the tokens, and rows that waited too long to one with more time.
     """
     failed = [(reason, rows) for status, reason, rows in reasons if status == "failed"]
     total = sum(rows for _, rows in failed)
@@ -48,17 +88,45 @@ def after_failures(stage: str, reasons: Iterable[tuple[str, str, int]], remedy: 
         if (setting := _setting(stage, reason)) is not None:
             cut[setting] += rows
     others = total - sum(cut.values())
-    again = "the same command with --retry-failed asks them again"
+    again = f"the same command with --retry-failed{_longer(failed)} asks them again"
     if not cut:
         return f"{total} rows failed; {again}; where a setting is to blame, {remedy}"
     tokens: dict[str, int] = {}
     for name, limit in cut:
         tokens[name] = max(limit, tokens.get(name, 0))
-    sets = " ".join(f"--set {stage}.{name}={2 * limit}" for name, limit in sorted(tokens.items()))
+    command = retrying([f"{stage}.{name}={2 * limit}" for name, limit in sorted(tokens.items())])
     kept = f", or --set {stage}.keep_truncated=true to keep cut answers" if _keeps(stage, tokens) else ""
     limits = " and ".join(str(limit) for limit in sorted({limit for _, limit in cut}))
-    seen = f"{total - others} rows were cut at {limits} tokens, as they would be again; {remedy} {sets}{kept}"
+    seen = (
+        f"{total - others} rows were cut at {limits} tokens, as they would be again; {command} asks them "
+        f"alone, with more{kept}"
+    )
     return f"{others} rows failed; {again}; {seen}" if others else seen
+
+
+def after_abstentions(stage: str, reasons: Iterable[tuple[str, str, int]], retrying: Retrying) -> str:
+    """How to take pairs that abstained for their mass, in one sentence; empty where there are none.
+
+    The value named takes at least half of them.
+    """
+    masses: list[float] = []
+    for status, reason, rows in reasons:
+        mass = _MASS.fullmatch(reason) if stage == "label" and status == "abstain" else None
+        masses += [float(mass["mass"])] * rows if mass is not None else []
+    if not masses or not (least := median_low(masses)):
+        return ""
+    # Below the median by more than what was rounded in the reason.
+    command = retrying([f"label.min_mass={0.99 * least:.3g}"])
+    return (
+        f"{len(masses)} pairs abstained as the judge gave their options little probability; {command} takes "
+        "the better half of them without asking again, where labels of such a judge are of use"
+    )
+
+
+def _longer(failed: Iterable[tuple[str, int]]) -> str:
+    """The setting that gives servers twice the time that rows waited in vain; empty where none did."""
+    found = [float(waited["seconds"]) for reason, _ in failed if (waited := _WAITED.search(reason))]
+    return f" --set engine.timeout_s={2 * max(found):g}" if found else ""
 
 
 def _setting(stage: str, reason: str) -> tuple[str, int] | None:

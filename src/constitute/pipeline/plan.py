@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from constitute.config import RunConfig
 from constitute.engines.base import Engine, ModelIdentity
 from constitute.errors import UsageError
+from constitute.pipeline.cut import Mend, blames
 from constitute.stages import stage_spec
 from constitute.stages.base import StageSpec, settings_of, stage_settings
-from constitute.store import Store
-from constitute.store.manifest import claim, goes_on
+from constitute.store import Store, mended
+from constitute.store.manifest import claim, goes_on, settings_noted
 from constitute.types import Comparison, Constitution, Prompt
 
 _ORDER = ("prompt", "response", "pair")
@@ -20,10 +21,11 @@ _ORDER = ("prompt", "response", "pair")
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """A stage of a plan with its settings, checked."""
+    """A stage of a plan with its settings, checked; `mend` holds other ones for rows that ended badly."""
 
     spec: StageSpec
     settings: Any
+    mend: Mend | None = None
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,34 @@ def plan_chain(
                 f"{store.folder} has no rows of {stage} to {first}; run `constitute {stage}` first"
             )
     return Plan(config, constitution, asked, before, revised)
+
+
+def mend_plan(plan: Plan, store: Store) -> Plan:
+    """The plan with every stage's own settings, where what changed is blamed by rows that ended badly.
+
+    Those rows are made with the changed settings, all others with those that the stage began with. A change
+    that no reason blames stays, and is refused when the plan is claimed.
+    """
+    config, steps = plan.config, dict(plan.steps)
+    for name, step in plan.steps.items():
+        began = settings_noted(store, name) or {}
+        before, now = began.get(name, {}), step.settings.model_dump(mode="json")
+        differing = {key: now[key] for key in now.keys() & before.keys() if now[key] != before[key]}
+        changed = {key: value for key, value in differing.items() if _blamed(store, name, key, value)}
+        if not changed or name not in type(config).model_fields:
+            continue
+        own = type(step.settings).model_validate({**now, **{key: before[key] for key in changed}})
+        config = config.model_copy(update={name: own})
+        steps[name] = PlannedStage(step.spec, own, Mend(name, changed, step.settings))
+    return replace(plan, config=config, steps=steps)
+
+
+def _blamed(store: Store, stage: str, key: str, value: Any) -> bool:
+    """Whether a row ended for a reason that this value helps, or one was mended with it before."""
+    if any(settings.get(key) == value for settings, _, _ in mended.by_settings(store, stage)):
+        return True
+    reasons = (blames(stage, reason) for _, reason, _ in store.reasons(stage))
+    return any(key in blamed and blamed[key](value) for blamed in reasons)
 
 
 def check_claims(plan: Plan, store: Store) -> None:

@@ -11,8 +11,9 @@ from constitute.config import RunConfig
 from constitute.constitution.read import load_constitution
 from constitute.engines import named_model, use_engine
 from constitute.engines.base import Engine
+from constitute.pipeline.budget import Budget, Limits
 from constitute.pipeline.chain import run_chain
-from constitute.pipeline.plan import Plan, check_abilities, check_claims, claim_chain, plan_chain
+from constitute.pipeline.plan import Plan, check_abilities, check_claims, claim_chain, mend_plan, plan_chain
 from constitute.pipeline.stage_run import Counts
 from constitute.progress import Progress, Silent
 from constitute.store import FILE_NAME, Store
@@ -67,11 +68,13 @@ def run_stages(
     engine: Engine | None = None,
     progress: Progress | None = None,
     retry: bool = False,
+    limits: Limits | None = None,
 ) -> dict[str, Counts]:
     """Run `stages` in the run directory `config.run` and return their counts; blocks until done.
 
-    `engine`, where given, answers in the place of `config.model` and is left open. Everything that can
-    be refused without a model is refused before one is loaded. Raises every `ConstituteError`.
+    `engine`, where given, answers in the place of `config.model` and is left open. `limits` bound what the
+    run may spend over all its commands. Everything that can be refused without a model is refused before one
+    is loaded. Raises every `ConstituteError`.
     """
     if engine is None:
         named_model(config.model)
@@ -80,15 +83,21 @@ def run_stages(
     with open_store(config, progress, create="generate" in stages or pairs is not None) as store:
         config = _on(config, store.meta(_DAY))
         plan = plan_chain(config, constitution, stages, store, prompts=prompts, pairs=pairs)
+        if retry:
+            plan = mend_plan(plan, store)
         check_claims(plan, store)
         total = next((len(rows) for rows in (prompts, pairs) if rows is not None), None)
-        return block(_run(plan, store, engine, progress, total, retry))
+        budget = Budget.of(store, limits or Limits())
+        try:
+            return block(_run(plan, budget, engine, progress, total, retry))
+        finally:
+            budget.save()
 
 
 async def _run(
-    plan: Plan, store: Store, given: Engine | None, progress: Progress, total: int | None, retry: bool
+    plan: Plan, budget: Budget, given: Engine | None, progress: Progress, total: int | None, retry: bool
 ) -> dict[str, Counts]:
-    config = plan.config
+    config, store = plan.config, budget.store
     judged = config.judge is not None and plan.last.reads == "pair"
     only_judged = judged and len(plan.steps) == 1
     async with AsyncExitStack() as opened:
@@ -106,7 +115,14 @@ async def _run(
             store.put_meta(UNFINISHED + stage, True)
         try:
             counts = await run_chain(
-                plan, engine, store, judge=judge, progress=progress, total=total, retry=retry
+                plan,
+                engine,
+                store,
+                judge=judge,
+                progress=progress,
+                total=total,
+                retry=retry,
+                budget=budget,
             )
             for stage in plan.steps:
                 store.put_meta(UNFINISHED + stage, False)

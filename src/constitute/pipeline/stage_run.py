@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -19,10 +19,11 @@ from pydantic import BaseModel
 
 from constitute.engines.base import Engine, ModelIdentity
 from constitute.errors import Abstain, Filtered, RowError, RunMismatch, Unanswered
-from constitute.pipeline.cut import why_cut
+from constitute.pipeline.budget import Budget, Spent
+from constitute.pipeline.cut import Mend, blames, why_cut
 from constitute.progress import Progress
 from constitute.stages.base import Sample
-from constitute.store import Store
+from constitute.store import Store, mended
 from constitute.types import (
     Choice,
     Completion,
@@ -104,7 +105,9 @@ class StageRun:
     """One stage at work: its engine and store, the questions on their way, and how its rows ended so far.
 
     `resumed` rows had ended before; `asked` and `reused` count questions. With `retry`, failed rows are
-    tried again. `shown` is the name under which tokens are counted where progress does not show the stage's.
+    tried again; with `mend`, rows that its new settings help are tried again with those. `shown` is the name
+    under which tokens are counted where progress does not show the stage's. `budget` counts and limits what
+    is asked.
     """
 
     stage: str
@@ -116,14 +119,23 @@ class StageRun:
     retry: bool = False
     version: int = 1
     shown: str = ""
+    mend: Mend | None = None
+    budget: Budget | None = None
     asked: int = 0
     reused: int = 0
     ended: Counter[str] = field(default_factory=Counter)
     in_flight: dict[str, asyncio.Future[dict[str, Any]]] = field(default_factory=dict)
-    held: list[tuple[Outcome, str]] = field(default_factory=list)
+    held: list[tuple[Outcome, str, Mend | None]] = field(default_factory=list)
     """Rows that the server left unanswered since its last answer, with the hashes of their inputs."""
 
-    async def row(self, position: int, row: Identified, work: Work, input_hash: str = "") -> Outcome:
+    async def row(
+        self,
+        position: int,
+        row: Identified,
+        work: Work,
+        input_hash: str = "",
+        mending: Work | None = None,
+    ) -> Outcome:
         """Run `work` on a row, or return how the row ended before; either is counted.
 
         A row that was left unanswered is held back until the next answer, or `settle` at the end of the
@@ -131,30 +143,42 @@ class StageRun:
         ends, and the next one asks again.
         Raises `RunMismatch` for a row of the same id that was given something else.
         """
+        mend = None
         found = self.store.ended(self.stage, row.id)
         if found is not None:
             before, stored = found
             self._same_input(row, stored, input_hash)
-            if before.status != "failed" or not self.retry:
+            mend = self.mend if self.mend is not None and self.mend.helps(before) else None
+            if mend is None and not self._again(before):
                 self.ended["resumed"] += 1
                 self.ended[before.status] += 1
                 return before
         try:
-            outcome = await self._run(position, row, work)
+            keep = self.keep_truncated if mend is None else getattr(mend.settings, "keep_truncated", True)
+            used = work if mend is None or mending is None else mending
+            outcome = await self._run(position, row, used, keep)
         except Unanswered as problem:
             outcome = Outcome(row_id=row.id, position=position, status="failed", reason=str(problem))
-            self.held.append((outcome, input_hash))
+            self.held.append((outcome, input_hash, mend))
             return outcome
-        self._settle(outcome, input_hash)
+        self._settle(outcome, input_hash, mend)
         return outcome
 
     def settle(self) -> None:
         """Record held rows as failed: the server has answered since, or the run is over."""
         held, self.held = self.held, []
-        for outcome, input_hash in held:
-            self._settle(outcome, input_hash)
+        for outcome, input_hash, mend in held:
+            self._settle(outcome, input_hash, mend)
 
-    def _settle(self, outcome: Outcome, input_hash: str) -> None:
+    def _again(self, before: Outcome) -> bool:
+        """Whether a row that ended is asked again as it was; one that a mend cannot help is left."""
+        if not self.retry or before.status != "failed":
+            return False
+        return self.mend is None or not blames(self.stage, before.reason or "")
+
+    def _settle(self, outcome: Outcome, input_hash: str, mend: Mend | None) -> None:
+        # Noted first: where the process dies between the two, the row has not ended well and is noted again.
+        mended.note(self.store, self.stage, outcome.row_id, None if mend is None else mend.changed)
         self.store.put_outcome(self.stage, outcome, input_hash)
         self.progress.advance(self.stage, outcome.status)
         self.ended[outcome.status] += 1
@@ -163,9 +187,9 @@ class StageRun:
         """The rows that have ended so far."""
         return Counts(stage=self.stage, asked=self.asked, reused=self.reused, **self.ended)
 
-    async def _run(self, position: int, row: Identified, work: Work) -> Outcome:
+    async def _run(self, position: int, row: Identified, work: Work, keep: bool) -> Outcome:
         try:
-            result = await work(row, Sampler(self, row.id))
+            result = await work(row, Sampler(self, row.id, keep))
         except Unanswered:
             raise
         except RowError as problem:
@@ -185,8 +209,9 @@ class StageRun:
 class Sampler:
     """The `Sample` of one row; see `constitute.stages.base`."""
 
-    def __init__(self, run: StageRun, row_id: str) -> None:
+    def __init__(self, run: StageRun, row_id: str, keep: bool | None = None) -> None:
         self._run = run
+        self._keep = run.keep_truncated if keep is None else keep
         self._row_id = row_id
 
     async def generate(
@@ -208,7 +233,7 @@ class Sampler:
             return completion.model_dump(mode="json"), refused(completion)
 
         def refused(completion: Completion) -> str:
-            return why_cut(run.stage, step, request, completion, keep=run.keep_truncated)
+            return why_cut(run.stage, step, request, completion, keep=self._keep)
 
         completion = Completion.model_validate(await self._answer(question, request, ask))
         if why := refused(completion):
@@ -300,14 +325,21 @@ class Sampler:
         if stored is not None:
             run.reused += 1
             return stored
+        most = self._most(question, request)
+        if run.budget is not None and key not in run.in_flight:
+            await run.budget.take(most)
+            if key in run.in_flight:
+                run.budget.give(most, Spent())
         if key in run.in_flight:
             run.reused += 1
             return await asyncio.shield(run.in_flight[key])
+        used = most.model_copy(update={"answer_tokens": 0})
         future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         run.in_flight[key] = future
         try:
             run.asked += 1
             answer, unusable = await ask()
+            used = _used(most, answer)
             run.settle()
             if unusable:
                 run.store.add_attempt(key, run.stage, self._row_id, unusable, _finite(answer))
@@ -327,7 +359,31 @@ class Sampler:
         finally:
             del run.in_flight[key]
             future.cancel()
+            if run.budget is not None:
+                run.budget.give(most, used)
         return answer
+
+    def _most(self, question: Question, request: Request) -> Spent:
+        """What a question may cost at most; a prompt that the server renders is guessed by its characters."""
+        if self._run.budget is None:
+            return Spent()
+        ids = self._run.engine.prompt_ids(request)
+        text = sum(len(message.content) for message in request.messages) + len(request.prefill)
+        answers = not question.labels and not question.text_sha256
+        return Spent(
+            requests=1,
+            prompt_tokens=text // 4 + 1 if ids is None else len(ids),
+            answer_tokens=request.sampling.max_tokens + request.thinking if answers else 1,
+        )
+
+
+def _used(most: Spent, answer: Mapping[str, Any]) -> Spent:
+    """What a question cost: what the engine counted, where it did."""
+    if "finish_reason" not in answer:
+        return most
+    prompt = answer["prompt_tokens"]
+    tokens = most.prompt_tokens if prompt is None else prompt
+    return Spent(requests=1, prompt_tokens=tokens, answer_tokens=len(answer["token_ids"]))
 
 
 def _sound(flaw: str) -> None:

@@ -20,7 +20,7 @@ from constitute.constitution.identity import constitution_hash, principle_hash
 from constitute.errors import RunMismatch
 from constitute.files import write_json, write_text
 from constitute.packaged import anchored
-from constitute.store import FILE_NAME, Store
+from constitute.store import FILE_NAME, Store, mended
 from constitute.store.connection import damaged
 from constitute.types import Constitution
 
@@ -143,12 +143,30 @@ def write_manifest(store: Store, config: RunConfig, constitution: Constitution |
         "config": _anchored(config, store.folder).model_dump(mode="json"),
         "constitution": None if constitution is None else _constitution_entry(constitution),
         "stages": {
-            stage: {"counts": store.counts(stage), "settings": store.meta(_noted(stage))}
+            stage: {
+                "counts": store.counts(stage),
+                "settings": settings_noted(store, stage),
+                **_mended(store, stage),
+            }
             for stage in store.stages()
         },
         "versions": versions(),
     }
     return write_json(store.folder / MANIFEST_FILE, manifest)
+
+
+def settings_noted(store: Store, stage: str) -> Any:
+    """The settings that a stage began with, as noted by `claim`; None where it has none."""
+    return store.meta(_noted(stage))
+
+
+def _mended(store: Store, stage: str) -> dict[str, Any]:
+    """The rows that were made with other settings, by those settings; nothing where there are none."""
+    found = [
+        {"settings": settings, "status": status, "rows": rows}
+        for settings, status, rows in mended.by_settings(store, stage)
+    ]
+    return {"mended": found} if found else {}
 
 
 def _created(store: Store) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,12 @@ CREATE INDEX outcomes_by_position ON outcomes (stage, position, row_id);
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 """
 
+_REFUSED = """
+CREATE TEMP TABLE refused AS
+SELECT stage, row_id, reason, max(id) AS id FROM main.attempts WHERE answer IS NOT NULL GROUP BY 1, 2, 3
+"""
+_REFUSED_INDEX = "CREATE UNIQUE INDEX temp.refused_of ON refused (stage, row_id, reason)"
+
 
 class Store:
     """A run's rows. One process writes; others may read at the same time with `readonly=True`.
@@ -61,6 +67,8 @@ class Store:
         self._writes = writes
         self._open = True
         self._reuses = False
+        self._listed = False
+        self._tables: set[str] = set()
 
     @classmethod
     def open(cls, run_dir: Path | str, create: bool = True, readonly: bool = False) -> Store:
@@ -156,6 +164,20 @@ class Store:
             self._connection.execute("SELECT 1 FROM earlier.answers LIMIT 1").fetchone()
         self._reuses = True
 
+    def take_outcomes(self) -> None:
+        """Copy how rows ended, and every note, from the run whose answers are used."""
+        for table in ("outcomes", "meta"):
+            self._write(f"INSERT OR REPLACE INTO main.{table} SELECT * FROM earlier.{table}", ())
+
+    def mean_answer_tokens(self) -> float | None:
+        """The mean number of tokens of completions; None where there are none."""
+        query = (
+            "SELECT avg(json_array_length(answer, '$.token_ids')) FROM main.answers "
+            "WHERE json_type(answer, '$.finish_reason') = 'text'"
+        )
+        found: float | None = self._one(query)[0]
+        return found
+
     def answer(self, key: str) -> dict[str, Any] | None:
         """The stored answer to the question `key`, or None."""
         query = "SELECT answer FROM main.answers WHERE key = ?"
@@ -192,6 +214,21 @@ class Store:
         """(stage, reason, answer) of every attempt for `row_id`, oldest first."""
         query = "SELECT stage, reason, answer FROM attempts WHERE row_id = ? ORDER BY id"
         return [(s, r, None if a is None else self._value(a)) for s, r, a in self._all(query, row_id)]
+
+    def attempted(self, stage: str, row_id: str, reason: str) -> dict[str, Any] | None:
+        """The last answer that was refused for `reason`, or None where the row has none."""
+        if not self._listed:
+            # The table of attempts has no index by row, and a finished run is not written to: a temporary
+            # one of the ids is made once.
+            self._all(_REFUSED)
+            self._all(_REFUSED_INDEX)
+            self._listed = True
+        query = (
+            "SELECT answer FROM main.attempts WHERE id = "
+            "(SELECT id FROM temp.refused WHERE stage = ? AND row_id = ? AND reason = ?)"
+        )
+        row = self._one(query, stage, row_id, reason)
+        return None if row is None else self._value(row[0])
 
     def put_outcome(self, stage: str, outcome: Outcome, input_hash: str = "") -> None:
         """Commit how a row ended, in place of any earlier ending; `input_hash` says what it was given."""
@@ -271,6 +308,25 @@ class Store:
         """The note under `name`, or None."""
         row = self._one("SELECT value FROM meta WHERE name = ?", name)
         return None if row is None else self._value(row[0])
+
+    def has_table(self, name: str) -> bool:
+        """Whether the file has a table that only some runs have."""
+        if name not in self._tables:
+            found = self._one("SELECT 1 FROM main.sqlite_master WHERE type = 'table' AND name = ?", name)
+            self._tables |= {name} if found else set()
+        return name in self._tables
+
+    def read(self, query: str, *values: Any) -> list[Any]:
+        """All rows of a query, for the modules of this folder."""
+        return self._all(query, *values)
+
+    def write(self, query: str, *values: Any) -> None:
+        """Commit a statement, for the modules of this folder."""
+        self._write(query, values)
+
+    def define(self, name: str, function: Callable[[str], str]) -> None:
+        """Let queries of the modules of this folder call a function of a text."""
+        self._connection.create_function(name, 1, function, deterministic=True)
 
     def _outcome(self, row: tuple[str, int, Status, str | None, str | None]) -> Outcome:
         row_id, position, status, reason, data = row
