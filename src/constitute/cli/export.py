@@ -28,6 +28,11 @@ from constitute.cli import options
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), help="Folder to write; RUN/export if absent."
 )
+@click.option(
+    "--accept",
+    type=click.Choice(["all", "both_orders"]),
+    help="SFT: every revision, or those that the judge prefers in both orders.",
+)
 @options.config_file
 @options.sets
 @options.as_json
@@ -38,6 +43,7 @@ def export(
     kind: str | None,
     revisions: str | None,
     out: Path | None,
+    accept: str | None,
     config_file: Path | None,
     sets: tuple[str, ...],
     as_json: bool,
@@ -46,16 +52,18 @@ def export(
 
     SFT rows hold `messages`; preference rows `prompt`, `chosen`, `rejected` and the soft label
     `chosen_prob`. The same run gives the same files, byte for byte. `train` reads what was written last.
+    What is left out is counted, and named row by row in left_out_sft.jsonl and left_out_preferences.jsonl.
 
     \b
     Examples:
       constitute export --run run
       constitute export --run run --what sft --revisions all --format parquet
+      constitute export --run run --accept both_orders --set export.near_duplicates=0.8
     """
     from constitute.cli.text import say
     from constitute.data.export import KINDS, export_run, labels_verdict
 
-    wanted = {"export.format": kind, "export.revisions": revisions}
+    wanted = {"export.format": kind, "export.revisions": revisions, "export.accept": accept}
     config = options.configured(run_dir, config_file, sets, wanted)
     kinds = () if what == "all" else tuple(name for name in KINDS if name == what)
     written = export_run(config.run, config.export, kinds=kinds, out=out)

@@ -8,33 +8,25 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_args
 
-from pydantic import ValidationError
-
 from constitute.config import ExportConfig
 from constitute.config.data import EXPORT_FORMATS
 from constitute.data.card import Exported, card
-from constitute.data.formats import (
-    Kind,
-    NotExportable,
-    Row,
-    best_of,
-    export_format,
-    preference_row,
-    refuse_preambles,
-    sft_rows,
-)
+from constitute.data.formats import Kind, export_format
+from constitute.data.gates import LeftOut
+from constitute.data.selection import rows_of, stage_of
 from constitute.errors import DataError, UsageError
 from constitute.files import atomic, read_json, write_json, write_text
 from constitute.stages.card import LabelCard, card_of
 from constitute.stages.verdict import verdict
 from constitute.store import Store
 from constitute.store.manifest import MANIFEST_FILE, UNFINISHED
-from constitute.types import LabelledPair, Outcome, Response
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 CARD_FILE = "README.md"
 # Which file of each kind the last export wrote.
 SETS_FILE = "sets.json"
+# The rows of a stage that ended ok and are not in the set of a kind, with the reason of each.
+LEFT_OUT_FILE = "left_out_{}.jsonl"
 # What the labels behind the sets are worth, for programs.
 LABELS_FILE = "labels.json"
 
@@ -56,7 +48,7 @@ def export_run(
     wanted = tuple(kinds)
     folder = out or _folder(run_dir)
     with Store.open(run_dir, create=False, readonly=True) as store:
-        chosen = wanted or tuple(kind for kind in KINDS if _stage(store, kind, config) in store.stages())
+        chosen = wanted or tuple(kind for kind in KINDS if stage_of(store, kind, config) in store.stages())
         if not chosen:
             hint = ", or --revisions none for the responses" if "generate" in store.stages() else ""
             raise UsageError(f"{run_dir} holds no rows to export; run `revise` or `label` first{hint}")
@@ -101,90 +93,33 @@ def exported_file(run_dir: Path, kind: Kind) -> Path:
     )
 
 
-def rows_of(
-    store: Store, kind: Kind, config: ExportConfig, left_out: Counter[str], unlabelled: Counter[str]
-) -> Iterator[Row]:
-    """The training rows of a store, by position and then id; what gives none is counted in `left_out`.
-
-    With `revisions=best`, the rows that take the last revision for want of a label are in `unlabelled`.
-    """
-    shape = export_format(config.format).row
-    for outcome in store.outcomes(_stage(store, kind, config), status="ok"):
-        try:
-            rows, problem = _rows(store, kind, config, outcome)
-        except NotExportable as reason:
-            left_out[str(reason)] += 1
-            continue
-        except ValidationError as damage:
-            field = ".".join(map(str, damage.errors()[0]["loc"]))
-            raise DataError(
-                f"{store.folder}: the stored row {outcome.row_id!r} is damaged at {field or 'its root'}; "
-                "restore the run directory from a copy, or start the run anew"
-            ) from None
-        for row in rows:
-            try:
-                shaped = shape(row, kind)
-            except NotExportable as reason:
-                left_out[str(reason)] += 1
-                continue
-            if problem:
-                unlabelled[problem] += 1
-            yield shaped
-
-
-def _rows(store: Store, kind: Kind, config: ExportConfig, outcome: Outcome) -> tuple[list[Row], str | None]:
-    """The rows of one record, and why no label could choose among its answers where that was asked for."""
-    if kind == "preferences":
-        return [preference_row(LabelledPair.model_validate(outcome.data))], None
-    response = Response.model_validate(outcome.data)
-    which: str = config.revisions
-    problem: str | None = None
-    if which == "best":
-        which, problem = best_of(response, _label(store, response.id))
-    rows = sft_rows(response, which)
-    if config.preambles == "leave_out" and which != "none":
-        refuse_preambles(response, rows)
-    return rows, problem
-
-
-def _label(store: Store, response_id: str) -> LabelledPair | None:
-    """The label of a response (A) against its last revision (B), where it has one."""
-    outcome = store.outcome("label", f"{response_id}-rev")
-    if outcome is None or outcome.status != "ok":
-        return None
-    return LabelledPair.model_validate(outcome.data)
-
-
-def _stage(store: Store, kind: Kind, config: ExportConfig) -> str:
-    if kind == "preferences":
-        return "label"
-    return "generate" if config.revisions == "none" and "generate" in store.stages() else "revise"
-
-
 def _export(store: Store, kind: Kind, config: ExportConfig, folder: Path) -> Exported:
-    stage = _stage(store, kind, config)
+    stage = stage_of(store, kind, config)
     form = export_format(config.format)
     path = folder / f"{kind}{form.ending}"
-    left_out: Counter[str] = Counter()
     unlabelled: Counter[str] = Counter()
-    rows = rows_of(store, kind, config, left_out, unlabelled)
     counts = store.counts(stage)
-    with atomic(path) as stream:
+    noted = folder / LEFT_OUT_FILE.format(kind)
+    with atomic(path) as stream, atomic(noted) as lines:
+        removed = LeftOut(stream=lines)
+        rows = rows_of(store, kind, config, removed, unlabelled)
         number = form.write(stream, rows, kind)
         if number == 0:
-            raise EmptySet(_empty(store, kind, stage, counts, left_out))
+            raise EmptySet(_empty(store, kind, stage, counts, removed.counts))
         if unlabelled.total() == number:
             raise UsageError(
                 f"{store.folder} holds no label of a revision, so export.revisions=best cannot choose; run "
                 "`label` with --set label.pairs=revision, or export --revisions last"
             )
+    if not removed.counts:
+        noted.unlink()
     return Exported(
         kind=kind,
         path=path,
         stage=stage,
         rows=number,
         counts=counts,
-        left_out=dict(left_out),
+        left_out=dict(removed.counts),
         unlabelled=dict(unlabelled),
         unfinished=tuple(_unfinished(store, stage, config)),
     )
@@ -193,8 +128,10 @@ def _export(store: Store, kind: Kind, config: ExportConfig, folder: Path) -> Exp
 def _unfinished(store: Store, stage: str, config: ExportConfig) -> Iterator[str]:
     """The stages behind a set that stopped before they had seen every row."""
     later = {"generate": {"revise", "label"}, "revise": {"label"}}.get(stage, set())
-    if config.revisions == "best":
+    if config.revisions == "best" or config.accept == "both_orders":
         later = set()
+    elif stage == "generate" and "revise" in store.stages():
+        later = later | {"filter"}
     for name in store.stages():
         if name not in later and store.meta(UNFINISHED + name):
             yield name
@@ -230,7 +167,9 @@ def _note_labels(
 ) -> LabelCard | None:
     """Write what the labels behind the sets are worth, and which sets of the folder depend on them."""
     by_label = {
-        part.path.name for part in written if part.kind == "preferences" or config.revisions == "best"
+        part.path.name
+        for part in written
+        if part.kind == "preferences" or config.revisions == "best" or config.accept == "both_orders"
     }
     noted = _object(folder / LABELS_FILE)
     before = noted.get("sets")

@@ -117,7 +117,8 @@ def check_claims(plan: Plan, store: Store) -> None:
 def claim_chain(plan: Plan, engine: Engine, judge: Engine | None, store: Store) -> None:
     """Note each stage's settings in the store, or raise `RunMismatch` where it began with others."""
     for name, step in plan.steps.items():
-        claim(store, name, _settings(plan, name, answering(step.spec, engine, judge).identity))
+        identity = answering(step.spec, engine, judge).identity if step.spec.asks else None
+        claim(store, name, _settings(plan, name, identity))
 
 
 def check_abilities(plan: Plan, engine: Engine, judge: Engine | None) -> None:

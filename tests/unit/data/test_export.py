@@ -208,7 +208,8 @@ def test_files_are_ordered_counted_and_the_same_every_time(run):
         ("preferences", 2, {"ok": 2, "abstain": 1, "failed": 0}, {}),
     ]
     before = {path.name: path.read_bytes() for path in (run / "export").iterdir()}
-    assert sorted(before) == ["README.md", "labels.json", "preferences.jsonl", "sets.json", "sft.jsonl"]
+    names = ["README.md", "labels.json", "left_out_sft.jsonl", "preferences.jsonl", "sets.json", "sft.jsonl"]
+    assert sorted(before) == names
     export_run(run, ExportConfig())
     assert before == {path.name: path.read_bytes() for path in (run / "export").iterdir()}
     for config in (ExportConfig(format="parquet"), ExportConfig(format="parquet")):
