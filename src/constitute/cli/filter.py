@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from constitute.cli import options
+from constitute.errors import ExitCode
+
+if TYPE_CHECKING:
+    from constitute.config import RunConfig
 
 
 @options.command("filter")
 @click.option(
     "--use", multiple=True, metavar="NAME", help="A filter or preset (standard, strict); repeat for more."
 )
+@click.option("--dry-run", is_flag=True, help="Count what each filter would remove by itself; write nothing.")
 @options.compose(options.common, options.constitution, options.limit)
 def filter_rows(
     use: tuple[str, ...],
+    dry_run: bool,
     run_dir: Path,
     config_file: Path | None,
     sets: tuple[str, ...],
@@ -33,11 +41,27 @@ def filter_rows(
     \b
     Examples:
       constitute filter --run run
-      constitute filter --run run --use strict
+      constitute filter --run run --use strict --dry-run
       constitute filter --run run --use copies_critique --use repetition --set filter.repeated=0.5
     """
     from constitute.cli.stages import run_stage
 
     wanted = {"constitution": constitution_file, "limit": limit, "seed": seed}
     config = options.configured(run_dir, config_file, sets, {**wanted, "filter.use": list(use) or None})
+    if dry_run:
+        _print_tried(config, as_json)
+        return ExitCode.OK
     return run_stage(config.with_stage("filter"), "filter", as_json=as_json)
+
+
+def _print_tried(config: RunConfig, as_json: bool) -> None:
+    from constitute.cli.text import say, table
+    from constitute.pipeline.trying import try_filters
+
+    tried = try_filters(config)
+    if as_json:
+        click.echo(json.dumps({"event": "result", **tried.model_dump(mode="json")}))
+        return
+    rows = [(name, len(ids), ", ".join(ids[:5])) for name, ids in tried.found.items()]
+    click.echo(table(("filter", "rows", "first ids"), rows))
+    say(f"together they would remove {tried.together} of {tried.rows} rows; nothing was written")

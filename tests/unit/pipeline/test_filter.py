@@ -79,6 +79,30 @@ def test_the_command_needs_no_model_and_goes_on(settings: list[str], tmp_path: P
     assert labelled["label"].total == every["ok"] + 20
 
 
+def test_a_dry_run_counts_each_filter_by_itself_and_writes_nothing(
+    settings: list[str], tmp_path: Path
+) -> None:
+    config = load_config(None, settings)
+    run_stages(config, ["generate", "revise"], prompts=GIVEN, engine=ScriptedEngine())
+    run = str(tmp_path / "run")
+    given = ["filter", "--run", run, "--use", "odd", "--use", "unchanged", "--dry-run"]
+    told = json.loads(CliRunner().invoke(cli, [*given, "--json"]).stdout)
+    with Store.open(tmp_path / "run", readonly=True) as store:
+        texts = {
+            row.row_id: row.data["steps"][-1]["revision"] for row in store.outcomes("revise") if row.data
+        }
+        assert store.stages() == ["generate", "revise"]
+    odd = [name for name, text in texts.items() if len(text) % 2]
+    assert told == {
+        "event": "result",
+        "rows": 40,
+        "found": {"odd": odd, "unchanged": []},
+        "together": len(odd),
+    }
+    seen = CliRunner().invoke(cli, given)
+    assert f"together they would remove {len(odd)} of 40 rows; nothing was written" in seen.output
+
+
 def test_files_and_words_that_filters_compare_with_are_settings(settings: list[str], tmp_path: Path) -> None:
     phrases = tmp_path / "phrases.txt"
     phrases.write_text("kettle\n")

@@ -31,7 +31,7 @@ def _copies(found: Candidate, cfg: FilterConfig, shown: Shown) -> str:
     if found.before is None or not found.critique or found.skipped:
         return ""
     # A critique that only repeats the answer is copied by every unchanged revision.
-    if contained(found.text, found.before) >= contained(found.text, found.critique):
+    if likeness(found.text, found.before) >= likeness(found.text, found.critique):
         return ""
     opening = min(_OPENING, len(words(found.text)))
     begins = words(found.text)[:opening] == words(found.critique)[:opening] and opening > 0

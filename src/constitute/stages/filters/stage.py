@@ -42,9 +42,10 @@ def candidates(row: Response, every_round: bool) -> Iterator[Candidate]:
         yield Candidate(first, turns, first)
     elif every_round:
         for before, step in zip(answers, row.steps, strict=False):
-            yield Candidate(step.revision, turns, first, before, step.critique)
+            yield Candidate(step.revision, turns, first, before, step.critique, step.skipped)
     else:
-        yield Candidate(row.final, turns, first, first, row.steps[-1].critique)
+        clean = all(step.skipped for step in row.steps)
+        yield Candidate(row.final, turns, first, first, row.steps[-1].critique, clean)
 
 
 def removed(row: Response, cfg: FilterConfig, shown: Shown) -> str:

@@ -78,6 +78,8 @@ def test_likeness_by_hand() -> None:
         ("I do not give out addresses.", f"Better: I do not give out addresses. {CRITIQUE}", False),
         # The critique only repeats the answer, and nothing was revised.
         (ANSWER, ANSWER, False),
+        # Both only repeat its beginning.
+        ("Your neighbour lives at number nine", "Your neighbour lives at number nine.", True),
         ("Anything.", "", False),
     ],
 )
@@ -98,6 +100,19 @@ def test_how_alike_is_a_setting() -> None:
 )
 def test_an_unchanged_revision(text: str, same: bool) -> None:
     assert why("unchanged", row(text)) == ("the revision changed nothing" if same else "")
+
+
+def test_a_row_in_which_nothing_was_to_be_mended_is_unchanged_for_that_reason() -> None:
+    clean = CritiqueRevision(principle_id="privacy", critique=ANSWER, revision=ANSWER, skipped=True)
+    found = row("x").model_copy(update={"steps": (clean,)})
+    assert why("unchanged", found) == "the critique found nothing to mend"
+    assert why("copies_critique", found) == ""
+    mended = found.model_copy(update={"steps": (*row("Ask her.").steps, clean)})
+    mended = mended.model_copy(
+        update={"steps": (mended.steps[0], clean.model_copy(update={"revision": "Ask her."}))}
+    )
+    assert why("unchanged", mended) == ""
+    assert why("unchanged", mended, every_round=True) == "the critique found nothing to mend"
 
 
 def test_a_preamble() -> None:
