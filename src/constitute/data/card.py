@@ -64,6 +64,8 @@ def card(
     lines += _columns(sets, config)
     for part in sets:
         lines += ["", f"## {part.path.name}", "", *_origin(part.stage, _mapping(settings.get(part.stage)))]
+        if filters := _mapping(settings.get("filter")).get("filter"):
+            lines.append(f"- filters: {_code(filters)}")
         if part.unfinished:
             lines.append(
                 f"- unfinished: {', '.join(part.unfinished)} had not seen every row; rows are missing"

@@ -62,7 +62,8 @@ def export_run(
         if written:
             _note(folder, written)
             labels = _note_labels(store, folder, written, config)
-            settings = {part.stage: store.meta(f"stage:{part.stage}") for part in written}
+            stages = {"filter", *(part.stage for part in written)}
+            settings = {stage: store.meta(f"stage:{stage}") for stage in sorted(stages)}
             reasons = {part.stage: store.reasons(part.stage) for part in written}
             made_by = _object(run_dir / MANIFEST_FILE)
             write_text(folder / CARD_FILE, card(written, config, settings, reasons, made_by, labels))

@@ -83,6 +83,7 @@ def test_what_a_filter_removed_is_in_no_set(tmp_path: Path) -> None:
         put(store, "revise", *rows)
         put(store, "filter", rows[0], ("p/1", LOOP))
         put(store, "label", *(pair(row, vote(0.2, 0.2)) for row in rows))
+        store.put_meta("stage:filter", {"filter": {"use": ["standard"]}})
     waiting = "not filtered yet; `constitute filter` goes on"
     assert exported(tmp_path, "sft") == (["p/0"], {LOOP: 1, waiting: 1})
     assert exported(tmp_path, "preferences") == (["p/0-rev"], {LOOP: 1, waiting: 1})
@@ -92,6 +93,7 @@ def test_what_a_filter_removed_is_in_no_set(tmp_path: Path) -> None:
     assert exported(tmp_path, "sft", revisions="none") == (["p/0", "p/1", "p/2"], {})
     card = (tmp_path / "export" / "README.md").read_text()
     export_run(tmp_path, ExportConfig(), kinds=["sft"])
+    assert '- filters: `{"use": ["standard"]}`' in card
     assert f"- not exported, ok but {LOOP}: 1" in (tmp_path / "export" / "README.md").read_text() != card
 
 
