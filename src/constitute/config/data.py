@@ -31,10 +31,8 @@ class ReviseConfig(Record):
 
     rounds: int = Field(default=1, ge=1, le=64)
     critique: bool = Field(default=True, description="False revises without a critique first")
-    # Left out where it is false: runs begun before it was there go on.
     skip_clean: bool = Field(
         default=False,
-        exclude_if=lambda skip: not skip,
         description="let the critic say that there is nothing to mend, and then ask for no revision",
     )
     thinking_tokens: int = Field(

@@ -8,7 +8,7 @@ from typing import Any
 
 from constitute.config import RunConfig
 from constitute.engines.base import Engine, ModelIdentity
-from constitute.errors import UsageError
+from constitute.errors import RunMismatch, UsageError
 from constitute.stages import stage_spec
 from constitute.stages.base import StageSpec, settings_of, stage_settings
 from constitute.store import Store
@@ -109,16 +109,28 @@ def plan_chain(
 
 
 def check_claims(plan: Plan, store: Store) -> None:
-    """Raise `RunMismatch` where a stage began with other settings, before a model is opened."""
-    for name in plan.steps:
-        goes_on(store, name, _settings(plan, name, None))
+    """Raise `RunMismatch` where a stage began with other settings, before a model is opened.
+
+    A stage that asks no model begins again instead: its rows follow from those before it.
+    """
+    for name in (name for name, step in plan.steps.items() if step.spec.asks):
+        goes_on(store, name, _settings(plan, name, None), _defaults(plan, name))
 
 
 def claim_chain(plan: Plan, engine: Engine, judge: Engine | None, store: Store) -> None:
     """Note each stage's settings in the store, or raise `RunMismatch` where it began with others."""
     for name, step in plan.steps.items():
+        if not step.spec.asks:
+            _begin_again(plan, name, store)
         identity = answering(step.spec, engine, judge).identity if step.spec.asks else None
-        claim(store, name, _settings(plan, name, identity))
+        claim(store, name, _settings(plan, name, identity), _defaults(plan, name))
+
+
+def _begin_again(plan: Plan, name: str, store: Store) -> None:
+    try:
+        goes_on(store, name, _settings(plan, name, None), _defaults(plan, name))
+    except RunMismatch:
+        store.forget(name)
 
 
 def check_abilities(plan: Plan, engine: Engine, judge: Engine | None) -> None:
@@ -135,6 +147,14 @@ def _settings(plan: Plan, name: str, identity: ModelIdentity | None) -> dict[str
     if plan.pairs is not None:
         settings[name]["pairs"] = "own"
     return settings
+
+
+def _defaults(plan: Plan, name: str) -> dict[str, Any]:
+    """What a stage's settings are where nobody sets them; nothing where one of them must be given."""
+    try:
+        return plan.steps[name].spec.settings().model_dump(mode="json")
+    except ValueError:
+        return {}
 
 
 def answering(spec: StageSpec, engine: Engine, judge: Engine | None) -> Engine:

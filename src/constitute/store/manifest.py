@@ -38,19 +38,24 @@ _MOST_SHOWN = 8
 _MADE = ("constitution", "model", "prompts", "shown")
 
 
-def claim(store: Store, stage: str, settings: Mapping[str, Any]) -> None:
+def claim(
+    store: Store, stage: str, settings: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
+) -> None:
     """Note a stage's settings, or check that they are the ones that the stage began with.
 
     Raises `RunMismatch` with the old and new value of each setting that differs, before anything is asked.
     """
-    if not goes_on(store, stage, settings):
+    if not goes_on(store, stage, settings, defaults):
         store.put_meta(_noted(stage), dict(settings))
     _created(store)
 
 
-def goes_on(store: Store, stage: str, settings: Mapping[str, Any]) -> bool:
+def goes_on(
+    store: Store, stage: str, settings: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
+) -> bool:
     """Whether the stage has rows already, made with these settings; a section left out is not compared.
 
+    A setting that did not exist when the rows were made has its value of `defaults`.
     Raises `RunMismatch` as `claim` does.
     """
     before = store.meta(_noted(stage))
@@ -58,6 +63,10 @@ def goes_on(store: Store, stage: str, settings: Mapping[str, Any]) -> bool:
         return False
     if not isinstance(before, Mapping):
         raise damaged(store.folder / FILE_NAME, f"the settings of {stage} are no settings")
+    section, now = before.get(stage), settings.get(stage)
+    if isinstance(section, Mapping) and isinstance(now, Mapping):
+        absent = {key: value for key, value in (defaults or {}).items() if key in now}
+        before = {**before, stage: {**absent, **section}}
     left_out = {"model"} - settings.keys()
     changed = differences({key: value for key, value in before.items() if key not in left_out}, settings)
     if changed:

@@ -13,7 +13,7 @@ from constitute.cli.main import cli
 from constitute.config import load_config
 from constitute.config.load import load_for_run
 from constitute.constitution.write import to_yaml
-from constitute.errors import RunMismatch, UsageError
+from constitute.errors import UsageError
 from constitute.pipeline import run_stages
 from constitute.stages.filters import FILTERS
 from constitute.stages.filters.base import RowFilter
@@ -71,8 +71,12 @@ def test_the_command_needs_no_model_and_goes_on(settings: list[str], tmp_path: P
     assert kept.chain == ("generate", "revise", "filter", "label") and kept.filter.use == ("odd",)
     status = CliRunner().invoke(cli, ["status", "--run", run])
     assert f"removed by odd: {ODD}" in status.output
-    other = CliRunner().invoke(cli, ["filter", "--run", run, "--use", "strict"])
-    assert isinstance(other.exception, RunMismatch) and "filter.use was" in str(other.exception)
+    # Other settings begin again, and the first ones once more.
+    other = CliRunner().invoke(cli, ["filter", "--run", run, "--use", "unchanged", "--json"])
+    again = json.loads(other.stdout.splitlines()[-1])
+    assert (again["ok"], again["abstain"], again["resumed"]) == (40, 0, 0)
+    back = CliRunner().invoke(cli, ["filter", "--run", run, "--use", "odd", "--json"])
+    assert json.loads(back.stdout.splitlines()[-1]) == every | {"resumed": 0}
     labelled = run_stages(
         load_config(None, [*settings, CHAIN, "filter.use=[odd]"]), ["label"], engine=ScriptedEngine()
     )
@@ -112,7 +116,10 @@ def test_files_and_words_that_filters_compare_with_are_settings(settings: list[s
     assert 0 < counts["filter"].abstain < 40
     other = tmp_path / "others.txt"
     other.write_text("bridge\n")
-    with pytest.raises(RunMismatch, match=r"shown\.refusals"):
-        run_stages(load_config(None, [*more, f"filter.refusals={other}"]), ["filter"])
+    again = run_stages(load_config(None, [*more, f"filter.refusals={other}"]), ["filter"])
+    assert again["filter"].resumed == 0 and again["filter"].abstain != counts["filter"].abstain
+    assert (
+        run_stages(load_config(None, [*more, f"filter.refusals={other}"]), ["filter"])["filter"].resumed == 40
+    )
     with pytest.raises(UsageError, match="no such filter or preset: 'refusals'"):
         run_stages(load_config(None, [*settings, CHAIN, "filter.use=[refusals]"]), ["filter"])

@@ -179,8 +179,6 @@ async def test_by_default_every_critique_is_followed_by_a_revision_and_rows_are_
     assert [step for step, _, _ in sample.steps] == ["critique", "revision"]
     assert "nothing to mend" not in said(sample.requests[0])[-1][1]
     assert set(row.model_dump(mode="json")["steps"][0]) == {"principle_id", "critique", "revision"}
-    assert "skip_clean" not in ReviseConfig().model_dump()
-    assert ReviseConfig(skip_clean=True).model_dump()["skip_clean"] is True
 
 
 def test_skipping_needs_a_critique() -> None:

@@ -62,6 +62,24 @@ def test_the_manifest_says_what_made_the_rows(tmp_path: Path, sets: list[str]) -
     assert saved.model_copy(update={"engine": undated}) == config
 
 
+def test_a_setting_that_is_newer_than_the_rows_had_its_default(tmp_path: Path, sets: list[str]) -> None:
+    config = load_config(None, sets)
+    engine = ScriptedEngine()
+    run_stages(config, ["generate"], prompts=[prompt("a")], engine=engine)
+    with Store.open(tmp_path / "run") as store:
+        noted = store.meta("stage:generate")
+        assert isinstance(noted, dict)
+        older = {key: value for key, value in noted["generate"].items() if key != "keep_truncated"}
+        store.put_meta("stage:generate", {**noted, "generate": older})
+    done = run_stages(config, ["generate"], prompts=[prompt("a")], engine=ScriptedEngine())
+    assert done["generate"].ok == 2
+    with Store.open(tmp_path / "run") as store:
+        store.put_meta("stage:generate", {**noted, "generate": older})
+    changed = load_config(None, [*sets, "generate.keep_truncated=true"])
+    with pytest.raises(RunMismatch, match="keep_truncated was false, now true"):
+        run_stages(changed, ["generate"], prompts=[prompt("a")], engine=ScriptedEngine())
+
+
 def test_a_run_is_as_old_as_its_first_stage(tmp_path: Path, sets: list[str]) -> None:
     class Slow(ScriptedEngine):
         """Notes when it is first asked."""
