@@ -28,7 +28,7 @@ from constitute.types import (
 
 _CHANGE = r"(?:changes?|revisions?|edits?|corrections?|improvements?)"
 _CLEAN = re.compile(
-    r"(?:there(?: is|['’]s) )?nothing (?:needs )?to (?:be )?"
+    r"(?:no[,.] )?(?:there(?: is|['’]s) )?nothing (?:needs )?to (?:be )?"
     r"(?:mend|revise|change|improve|correct|fix)(?:ed|d)?"
     r"(?: here| in (?:it|this|the|my) ?(?:answer|reply|response)?)?[.!]*"
     rf"|no {_CHANGE} (?:(?:is|are) )?(?:needed|necessary|required)[.!]*",

@@ -148,6 +148,8 @@ async def test_braces_in_texts_stay_as_they_are() -> None:
         ("Nothing needs to be revised", True),
         ("No changes are needed.", True),
         ("No revision necessary.", True),
+        ("No, nothing to mend.", True),
+        ("The answer is nothing to mend.", False),
         ("Nothing to mend, but it should say why.", False),
         ("There is nothing to mend except its tone.", False),
         ("No changes are needed. It is rude, though.", False),
