@@ -4,31 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 from constitute.config import ExportConfig
-from constitute.config.data import EXPORT_FORMATS
-from constitute.data.card import Exported, card
-from constitute.data.formats import Kind, export_format
-from constitute.data.gates import LeftOut
+from constitute.data.card import Exported, Origin, card
+from constitute.data.formats import Kind, Row, export_format
+from constitute.data.removal import Exclusion, Removed, note_removed, read_exclusion
 from constitute.data.selection import rows_of, stage_of
-from constitute.errors import DataError, UsageError
-from constitute.files import atomic, read_json, write_json, write_text
-from constitute.stages.card import LabelCard, card_of
-from constitute.stages.verdict import verdict
+from constitute.data.sets import CARD_FILE, note_labels, note_sets, noted_object
+from constitute.errors import UsageError
+from constitute.files import atomic, write_text
 from constitute.store import Store
 from constitute.store.manifest import MANIFEST_FILE, UNFINISHED
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
-CARD_FILE = "README.md"
-# Which file of each kind the last export wrote.
-SETS_FILE = "sets.json"
-# The rows of a stage that ended ok and are not in the set of a kind, with the reason of each.
-LEFT_OUT_FILE = "left_out_{}.jsonl"
-# What the labels behind the sets are worth, for programs.
-LABELS_FILE = "labels.json"
+# Prompts are written where they are asked for.
+_UNASKED: tuple[Kind, ...] = ("sft", "preferences")
 
 
 class EmptySet(UsageError):
@@ -47,83 +39,83 @@ def export_run(
     """
     wanted = tuple(kinds)
     folder = out or _folder(run_dir)
+    exclusion = read_exclusion(config.exclude)
     with Store.open(run_dir, create=False, readonly=True) as store:
-        chosen = wanted or tuple(kind for kind in KINDS if stage_of(store, kind, config) in store.stages())
+        known = export_format(config.format).kinds
+        if unknown := [kind for kind in wanted if kind not in known]:
+            raise UsageError(
+                f"the format {config.format} has no {unknown[0]} set, only {' and '.join(known)}; give "
+                "another --format or --what"
+            )
+        chosen = wanted or tuple(
+            kind for kind in _UNASKED if kind in known and stage_of(store, kind, config) in store.stages()
+        )
         if not chosen:
             hint = ", or --revisions none for the responses" if "generate" in store.stages() else ""
             raise UsageError(f"{run_dir} holds no rows to export; run `revise` or `label` first{hint}")
         written: list[Exported] = []
+        removed: list[Removed] = []
         empty: EmptySet | None = None
         for kind in chosen:
+            left_out = Removed(f"{kind}{export_format(config.format).ending}")
             try:
-                written.append(_export(store, kind, config, folder))
+                written.append(_export(store, kind, config, folder, exclusion, left_out))
+                removed.append(left_out)
             except EmptySet as problem:
                 empty = problem
         if written:
-            _note(folder, written)
-            labels = _note_labels(store, folder, written, config)
-            stages = {"filter", *(part.stage for part in written)}
-            settings = {stage: store.meta(f"stage:{stage}") for stage in sorted(stages)}
-            reasons = {part.stage: store.reasons(part.stage) for part in written}
-            made_by = _object(run_dir / MANIFEST_FILE)
-            write_text(folder / CARD_FILE, card(written, config, settings, reasons, made_by, labels))
+            written = [part.model_copy(update={"unmet": tuple(exclusion.unmet)}) for part in written]
+            files = note_sets(folder, written, trained=export_format(config.format).trained)
+            note_removed(folder, removed)
+            labels = note_labels(store, folder, written, config)
+            origin = Origin(
+                settings={stage: store.meta(f"stage:{stage}") for stage in store.stages()},
+                reasons={part.stage: store.reasons(part.stage) for part in written},
+                manifest=noted_object(run_dir / MANIFEST_FILE),
+            )
+            write_text(folder / CARD_FILE, card(written, config, origin, labels, files))
     if empty:
         raise empty
     return written
 
 
-def exported_file(run_dir: Path, kind: Kind) -> Path:
-    """The set of `kind` that the run's last export wrote. Raises `UsageError` where there is none.
-
-    Without a note of it, the one file of that kind is taken; of several none is guessed.
-    """
-    folder = run_dir / "export"
-    noted = _object(folder / SETS_FILE).get(kind)
-    endings = (export_format(name).ending for name in EXPORT_FORMATS)
-    names = [noted] if isinstance(noted, str) else [f"{kind}{ending}" for ending in endings]
-    found = [folder / name for name in names if (folder / name).is_file() and Path(name).name == name]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise UsageError(
-            f"{folder} holds several {kind} sets and no note which is the latest: "
-            f"{', '.join(path.name for path in found)}; give one with --data FILE"
-        )
-    raise UsageError(
-        f"no {kind} set in {folder}; write it with `constitute export --run {run_dir}` or give --data FILE"
-    )
-
-
-def _export(store: Store, kind: Kind, config: ExportConfig, folder: Path) -> Exported:
+def _export(
+    store: Store, kind: Kind, config: ExportConfig, folder: Path, exclusion: Exclusion, left_out: Removed
+) -> Exported:
     stage = stage_of(store, kind, config)
     form = export_format(config.format)
     path = folder / f"{kind}{form.ending}"
     unlabelled: Counter[str] = Counter()
+    rows = rows_of(store, kind, config, exclusion, left_out, unlabelled)
     counts = store.counts(stage)
-    noted = folder / LEFT_OUT_FILE.format(kind)
-    with atomic(path) as stream, atomic(noted) as lines:
-        removed = LeftOut(stream=lines)
-        rows = rows_of(store, kind, config, removed, unlabelled)
-        number = form.write(stream, rows, kind)
+    first: list[Row] = []
+    with atomic(path) as stream:
+        number = form.write(stream, _noting(first, rows), kind)
         if number == 0:
-            raise EmptySet(_empty(store, kind, stage, counts, removed.counts))
+            raise EmptySet(_empty(store, kind, stage, counts, left_out.counts))
         if unlabelled.total() == number:
             raise UsageError(
                 f"{store.folder} holds no label of a revision, so export.revisions=best cannot choose; run "
                 "`label` with --set label.pairs=revision, or export --revisions last"
             )
-    if not removed.counts:
-        noted.unlink()
     return Exported(
         kind=kind,
         path=path,
         stage=stage,
         rows=number,
         counts=counts,
-        left_out=dict(removed.counts),
+        left_out=dict(left_out.counts),
         unlabelled=dict(unlabelled),
         unfinished=tuple(_unfinished(store, stage, config)),
+        example=first[0],
     )
+
+
+def _noting(first: list[Row], rows: Iterator[Row]) -> Iterator[Row]:
+    for row in rows:
+        if not first:
+            first.append(row)
+        yield row
 
 
 def _unfinished(store: Store, stage: str, config: ExportConfig) -> Iterator[str]:
@@ -156,59 +148,3 @@ def _folder(run_dir: Path) -> Path:
     if folder.is_symlink():
         raise UsageError(f"{folder} is a link to {folder.resolve()}; give --out FOLDER to write there")
     return folder
-
-
-def _note(folder: Path, written: list[Exported]) -> None:
-    latest: dict[str, Any] = {part.kind: part.path.name for part in written}
-    write_json(folder / SETS_FILE, dict(sorted((_object(folder / SETS_FILE) | latest).items())))
-
-
-def _note_labels(
-    store: Store, folder: Path, written: list[Exported], config: ExportConfig
-) -> LabelCard | None:
-    """Write what the labels behind the sets are worth, and which sets of the folder depend on them."""
-    by_label = {
-        part.path.name
-        for part in written
-        if part.kind == "preferences" or config.revisions == "best" or config.accept == "both_orders"
-    }
-    noted = _object(folder / LABELS_FILE)
-    before = noted.get("sets")
-    kept = {name for name in before if isinstance(name, str)} if isinstance(before, list) else set()
-    names = (kept - {part.path.name for part in written}) | by_label
-    if not names:
-        (folder / LABELS_FILE).unlink(missing_ok=True)
-        return None
-    if not by_label:
-        write_json(folder / LABELS_FILE, noted | {"sets": sorted(names)})
-        return None
-    found = card_of(store)
-    about = verdict(found)
-    write_json(
-        folder / LABELS_FILE,
-        {
-            "sets": sorted(names),
-            "label_card": found.model_dump(mode="json"),
-            "verdict": None if about is None else about.model_dump(mode="json"),
-        },
-    )
-    return found
-
-
-def labels_verdict(file: Path) -> str:
-    """Why the labels behind an exported file say nothing, in one sentence; empty where that is not noted."""
-    noted = _object(file.parent / LABELS_FILE)
-    sets, found = noted.get("sets"), noted.get("verdict")
-    if not isinstance(sets, list) or file.name not in sets or not isinstance(found, dict):
-        return ""
-    sentence = found.get("sentence")
-    return sentence if isinstance(sentence, str) else ""
-
-
-def _object(path: Path) -> dict[str, Any]:
-    """A JSON object that is only read as a help: nothing where it is missing or broken."""
-    with suppress(DataError, UsageError):
-        value = read_json(path)
-        if isinstance(value, dict):
-            return value
-    return {}

@@ -1,36 +1,17 @@
 """What keeps a row out of a training set: the filters of its run, and a judge that does not accept it.
 
-Each raises `NotExportable` with its reason; `LeftOut` counts the reasons and keeps the ids.
+Each raises `NotExportable` with its reason.
 """
 
 from __future__ import annotations
 
-import json
 import math
-from collections import Counter
-from dataclasses import dataclass, field
-from typing import IO
 
 from constitute.data.formats import NotExportable
 from constitute.store import Store
 from constitute.types import LabelledPair, Outcome, Response
 
 _FILTER = "filter"
-
-
-@dataclass
-class LeftOut:
-    """Rows that are not in a set, counted by reason, with a line for each in `stream` where there is one."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    stream: IO[bytes] | None = None
-
-    def add(self, row_id: str, reason: str, like: str | None = None) -> None:
-        """Note a row; `like` is the id of the row that stays in its place."""
-        self.counts[reason] += 1
-        if self.stream is not None:
-            line = {"id": row_id, "reason": reason} | ({} if like is None else {"like": like})
-            self.stream.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
 
 
 def refuse_removed(store: Store, response_id: str, *, revised: bool) -> None:

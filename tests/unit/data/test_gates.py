@@ -65,8 +65,9 @@ def put(store: Store, stage: str, *rows: Record | tuple[str, str]) -> None:
 
 def exported(folder: Path, kind: Any, **settings: Any) -> tuple[list[str], dict[str, int]]:
     (written,) = export_run(folder, ExportConfig(**settings), kinds=[kind])
-    left = folder / "export" / f"left_out_{kind}.jsonl"
+    left = folder / "export" / "removed.jsonl"
     lines = [json.loads(line) for line in left.read_text().splitlines()] if left.is_file() else []
+    lines = [line for line in lines if line["set"] == written.path.name]
     for reason, number in written.left_out.items():
         assert sum(line["reason"] == reason for line in lines) == number
     assert len(lines) == sum(written.left_out.values())
@@ -87,8 +88,8 @@ def test_what_a_filter_removed_is_in_no_set(tmp_path: Path) -> None:
     waiting = "not filtered yet; `constitute filter` goes on"
     assert exported(tmp_path, "sft") == (["p/0"], {LOOP: 1, waiting: 1})
     assert exported(tmp_path, "preferences") == (["p/0-rev"], {LOOP: 1, waiting: 1})
-    first = (tmp_path / "export" / "left_out_sft.jsonl").read_text().splitlines()[0]
-    assert json.loads(first) == {"id": "p/1", "reason": LOOP}
+    first = (tmp_path / "export" / "removed.jsonl").read_text().splitlines()[0]
+    assert json.loads(first) == {"set": "sft.jsonl", "id": "p/1", "reason": LOOP}
     # The filter saw the revision, so the response before it stays.
     assert exported(tmp_path, "sft", revisions="none") == (["p/0", "p/1", "p/2"], {})
     card = (tmp_path / "export" / "README.md").read_text()
@@ -152,14 +153,14 @@ def test_near_duplicates_and_lengths_of_a_set(tmp_path: Path) -> None:
     with Store.open(tmp_path) as store:
         put(store, "revise", *rows)
         put(store, "label", *(pair(row, vote(0.2, 0.2)) for row in rows))
-    reason = "nearly the same as an earlier row"
+    reason = "nearly the same as an earlier row (export.near_duplicates)"
     assert exported(tmp_path, "sft", near_duplicates=0.8) == (["p/0", "p/2"], {reason: 1})
-    line = json.loads((tmp_path / "export/left_out_sft.jsonl").read_text())
-    assert line == {"id": "p/1", "reason": reason, "like": "p/0"}
+    line = json.loads((tmp_path / "export/removed.jsonl").read_text())
+    assert line == {"set": "sft.jsonl", "id": "p/1", "reason": reason, "like": "p/0"}
     # All three longer answers are chosen, so none can be matched.
     with pytest.raises(ValueError, match="3 left out so that lengths match"):
         exported(tmp_path, "preferences", match_lengths=True)
     card = (tmp_path / "export/README.md").read_text()
     assert "Near-duplicates from a Jaccard index of 0.8 are left out." in card
     assert exported(tmp_path, "sft") == (["p/0", "p/1", "p/2"], {})
-    assert not (tmp_path / "export/left_out_sft.jsonl").exists()
+    assert not (tmp_path / "export/removed.jsonl").exists()

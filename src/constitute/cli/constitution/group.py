@@ -85,7 +85,7 @@ def show(
       constitute constitution show assistant --model smollm2
       constitute constitution show my.yaml --principle no-insults --json
     """
-    from constitute.constitution.read import parse_constitution, select
+    from constitute.constitution.read import parse_constitution
     from constitute.constitution.show import as_text, filled_forms, pick, principle_rows, totals
     from constitute.packaged import find
     from constitute.strict_yaml import read_bytes
@@ -93,7 +93,7 @@ def show(
     path = find(file, "constitutions", ".yaml")
     data = read_bytes(path)
     whole = parse_constitution(data, path)
-    chosen = pick(select(whole, tags), ids)
+    chosen = pick(whole, ids, tags)
     rows = principle_rows(chosen, filled_forms(data), whole, _counter(model, tokenizer))
     if as_json:
         for row in rows:
