@@ -132,6 +132,26 @@ def set_(file: Path, principle_id: str, key: str, value: str) -> None:
     click.echo(harmless(f"{principle_id} {key}: {plain(runs)}".replace("\n", " ")))
 
 
+@constitution.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@click.option("--others", is_flag=True, help="Remove all others, and keep these.")
+@options.debug
+def remove(file: Path, ids: tuple[str, ...], others: bool) -> None:
+    """Remove the principles ID... from FILE; every other line stays as it is.
+
+    \b
+    Examples:
+      constitute constitution remove my.yaml be-brief
+      constitute constitution remove spec.yaml do_not_lie protect_privacy --others
+    """
+    from constitute.cli.text import counted
+    from constitute.constitution.remove import remove_from_file
+
+    gone, left = remove_from_file(file, ids, keep=others)
+    say(f"{file}: {counted(gone, 'principle')} removed, {left} left")
+
+
 def _counter(model: str | None, tokenizer: str | None) -> Callable[[str], int] | None:
     """How many tokens a text has for the model; only its tokenizer is loaded."""
     from constitute.errors import UsageError
