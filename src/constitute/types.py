@@ -200,11 +200,17 @@ def logprob_flaw(values: Iterable[float]) -> str:
 
 
 class CritiqueRevision(Record):
-    """One round: the principle drawn, what the critic said, and the revision that followed."""
+    """One round: the principle drawn, what the critic said, and the revision that followed.
+
+    `skipped`: the critic found nothing to mend, so no revision was asked for, and `revision` is the answer as
+    it was.
+    """
 
     principle_id: str
     critique: str
     revision: str
+    # Left out of what is stored where it is false: rows made before it was there stay the same rows.
+    skipped: bool = Field(default=False, exclude_if=lambda skipped: not skipped)
 
 
 class Response(Record):

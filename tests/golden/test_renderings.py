@@ -84,6 +84,7 @@ VALUES: dict[str, dict[str, Any]] = {
     "form_revise": {"text": PRINCIPLE.text},
     "form_compare": {"text": PRINCIPLE.text},
     "neutral": {},
+    "nothing_to_mend": {},
     "follow": {"principle": PRINCIPLE},
     "follow_opposite": {"principle": PRINCIPLE},
     "reasoning": {"reasoning": "A names {{ moisture }}, B does not."},

@@ -37,6 +37,11 @@ from constitute.config.data import EXPORT_FORMATS
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), help="Folder to write; RUN/export if absent."
 )
+@click.option(
+    "--accept",
+    type=click.Choice(["all", "both_orders"]),
+    help="SFT: every revision, or those that the judge prefers in both orders.",
+)
 @options.config_file
 @options.sets
 @options.as_json
@@ -51,6 +56,7 @@ def export(
     exclude: str | None,
     licence: str | None,
     out: Path | None,
+    accept: str | None,
     config_file: Path | None,
     sets: tuple[str, ...],
     as_json: bool,
@@ -59,11 +65,13 @@ def export(
 
     SFT rows hold `messages`; preference rows `prompt`, `chosen`, `rejected` and the soft label
     `chosen_prob`. The same run gives the same files, byte for byte. `train` reads what was written last.
+    What is left out is counted, and named row by row in removed.jsonl.
 
     \b
     Examples:
       constitute export --run run
       constitute export --run run --what sft --revisions all --format parquet
+      constitute export --run run --accept both_orders --set export.near_duplicates=0.8
       constitute export --run run --min-margin 0.2 --drop-order-flips --exclude bad-ids.txt
     """
     from constitute.cli.text import say
@@ -73,6 +81,7 @@ def export(
     wanted = {
         "export.format": kind,
         "export.revisions": revisions,
+        "export.accept": accept,
         "export.min_margin": min_margin,
         "export.drop_order_flips": drop_order_flips or None,
         "export.exclude": exclude,

@@ -24,6 +24,7 @@ COMMANDS = {
     ),
     "generate": ("constitute.cli.stages:generate", "Sample n responses for each prompt."),
     "revise": ("constitute.cli.stages:revise", "Critique and revise responses under the constitution."),
+    "filter": ("constitute.cli.filter:filter_rows", "Remove revisions that are not worth training on."),
     "label": ("constitute.cli.stages:label", "Label pairs with soft AI preferences, in both orders."),
     "judge": (
         "constitute.cli.judge:judge",

@@ -70,7 +70,7 @@ def generate(
     """
     wanted = {"model": model, "prompts": prompts_file, "generate.n": samples, "limit": limit, "seed": seed}
     config = options.configured(run_dir, config_file, sets, {**wanted, "reuse": reuse_dir})
-    return _run(config, "generate", as_json=as_json, skip_bad=skip_bad, retry=retry, limits=limits)
+    return run_stage(config, "generate", as_json=as_json, skip_bad=skip_bad, retry=retry, limits=limits)
 
 
 @options.command()
@@ -105,7 +105,7 @@ def revise(
     config = options.configured(
         run_dir, config_file, sets, {**wanted, "revise.rounds": rounds, "reuse": reuse_dir}
     )
-    return _run(config, "revise", as_json=as_json, skip_bad=False, retry=retry, limits=limits)
+    return run_stage(config, "revise", as_json=as_json, skip_bad=False, retry=retry, limits=limits)
 
 
 @options.command()
@@ -142,7 +142,7 @@ def label(
     wanted = {"model": model, "judge": judge, "constitution": constitution_file, "limit": limit}
     more = {"label.principles": principles, "seed": seed, "reuse": reuse_dir}
     config = options.configured(run_dir, config_file, sets, {**wanted, **more})
-    return _run(
+    return run_stage(
         config,
         "label",
         as_json=as_json,
@@ -181,19 +181,19 @@ def stage_command(name: str) -> click.Command:
     ) -> int:
         wanted = {"model": model, "constitution": constitution_file, "limit": limit, "seed": seed}
         config = options.configured(run_dir, config_file, sets, {**wanted, "reuse": reuse_dir})
-        return _run(config, name, as_json=as_json, skip_bad=False, retry=retry, limits=limits)
+        return run_stage(config, name, as_json=as_json, skip_bad=False, retry=retry, limits=limits)
 
     return run
 
 
-def _run(
+def run_stage(
     config: RunConfig,
     stage: str,
     *,
     as_json: bool,
-    skip_bad: bool,
-    retry: bool,
-    limits: Limits,
+    skip_bad: bool = False,
+    retry: bool = False,
+    limits: Limits | None = None,
     pairs_files: tuple[str, ...] = (),
 ) -> int:
     """Read the input, run the stage, print how its rows ended; returns the exit code.

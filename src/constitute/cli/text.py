@@ -136,7 +136,10 @@ def _response(row: Response, shown: set[str]) -> list[str]:
     for number, step in enumerate(row.steps, 1):
         if step.critique:
             parts.append(_turn(f"critique {number}, {step.principle_id}", step.critique))
-        parts.append(_turn(f"revision {number}, {step.principle_id}", step.revision))
+        if step.skipped:
+            parts.append(_turn(f"revision {number}, {step.principle_id}", "(none: nothing to mend)"))
+        else:
+            parts.append(_turn(f"revision {number}, {step.principle_id}", step.revision))
     return parts
 
 

@@ -3,7 +3,7 @@
 Start at `run`, which holds every section; `load` reads the file.
 """
 
-from constitute.config.data import ExportConfig, GenerateConfig, LabelConfig, ReviseConfig
+from constitute.config.data import ExportConfig, FilterConfig, GenerateConfig, LabelConfig, ReviseConfig
 from constitute.config.engine import EngineConfig
 from constitute.config.evals import EvalsConfig
 from constitute.config.load import load_config
@@ -16,6 +16,7 @@ __all__ = [
     "EngineConfig",
     "EvalsConfig",
     "ExportConfig",
+    "FilterConfig",
     "GenerateConfig",
     "LabelConfig",
     "PPOConfig",

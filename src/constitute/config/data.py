@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from constitute.registry import nearest
@@ -47,6 +47,10 @@ class ReviseConfig(Record):
 
     rounds: int = Field(default=1, ge=1, le=64)
     critique: bool = Field(default=True, description="False revises without a critique first")
+    skip_clean: bool = Field(
+        default=False,
+        description="let the critic say that there is nothing to mend, and then ask for no revision",
+    )
     thinking_tokens: int = Field(
         default=0, ge=0, le=131072, description="tokens a model may think before it answers; 0: thinking off"
     )
@@ -141,6 +145,43 @@ class LabelConfig(Record):
         return clamp
 
 
+# Presets of `filter.use`. What `standard` removes is wrong in any data; an unchanged answer or a refusal may
+# be right, and `strict` removes them too.
+FILTER_PRESETS: dict[str, tuple[str, ...]] = {
+    "standard": ("copies_critique", "preamble", "leak", "language", "repetition", "reasoning"),
+    "strict": (
+        *("copies_critique", "preamble", "leak", "language", "repetition", "reasoning"),
+        *("unchanged", "refusal"),
+    ),
+}
+
+
+class FilterConfig(Record):
+    """The stage `filter`, which removes rows that are not worth training on; a chain has none by default."""
+
+    use: tuple[str, ...] = Field(
+        default=("standard",), description="filters by name, in their order, and presets: standard, strict"
+    )
+    every_round: bool = Field(
+        default=False, description="judge every revision of a row, for export.revisions=all; else the last"
+    )
+    alike: float = Field(
+        default=0.8, gt=0, le=1, description="share of words in common from which a revision is its critique"
+    )
+    repeated: float = Field(
+        default=0.3, gt=0, le=1, description="share of runs of four words said before that makes a loop"
+    )
+    leak_words: int = Field(
+        default=8, ge=4, le=64, description="words in a row, as in an example or a principle, that are a leak"
+    )
+    refusals: str | None = Field(
+        default=None, description="file of phrases, one a line, in place of the packaged ones"
+    )
+    few_shot_file: str | None = Field(
+        default=None, description="file of examples whose words must not come back, as in revise"
+    )
+
+
 # Name of a format of training sets -> its `ExportFormat`, as "module:attribute".
 EXPORT_FORMATS = {
     "jsonl": "constitute.data.formats:JSONL",
@@ -169,6 +210,20 @@ class ExportConfig(Record):
     preambles: Literal["leave_out", "keep"] = "leave_out"
     """Revisions that open with talk about themselves, such as "Here is the revised reply:", in SFT rows."""
 
+    accept: Literal["all", "both_orders"] = "all"
+    """Revisions in SFT rows: all, or those that the run's labels prefer to the response in both orders."""
+
+    near_duplicates: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="leave out rows whose runs of five words are shared so far (Jaccard) with an earlier row",
+    )
+    match_lengths: bool = Field(
+        default=False, description="leave out pairs until the longer answer is chosen in half of them"
+    )
+    seed: int = Field(default=0, ge=0, description="of the choice that match_lengths makes")
+
     min_margin: float = Field(
         default=0.0, ge=0, le=1, description="preference rows with a smaller |2 P(chosen) - 1| are left out"
     )
@@ -189,3 +244,13 @@ class ExportConfig(Record):
             text = nearest(name, EXPORT_FORMATS)
             raise PydanticCustomError("unknown_format", "{text}", {"text": text})
         return name
+
+    @model_validator(mode="after")
+    def _accepts_what_was_judged(self) -> ExportConfig:
+        if self.accept == "both_orders" and self.revisions not in ("last", "best"):
+            raise PydanticCustomError(
+                "not_judged",
+                "export.accept=both_orders goes with export.revisions=last or best: no label judges other "
+                "revisions",
+            )
+        return self

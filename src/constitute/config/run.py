@@ -7,7 +7,14 @@ from typing import Any
 
 from pydantic import Field
 
-from constitute.config.data import ExportConfig, GenerateConfig, LabelConfig, ReadConfig, ReviseConfig
+from constitute.config.data import (
+    ExportConfig,
+    FilterConfig,
+    GenerateConfig,
+    LabelConfig,
+    ReadConfig,
+    ReviseConfig,
+)
 from constitute.config.engine import EngineConfig
 from constitute.config.evals import EvalsConfig
 from constitute.config.train import TrainConfig
@@ -36,7 +43,15 @@ class RunConfig(Record):
     engine: EngineConfig = EngineConfig()
     generate: GenerateConfig = GenerateConfig()
     revise: ReviseConfig = ReviseConfig()
+    filter: FilterConfig = FilterConfig()
     label: LabelConfig = LabelConfig()
     export: ExportConfig = ExportConfig()
     train: TrainConfig = TrainConfig()
     evals: EvalsConfig = EvalsConfig()
+
+    def with_stage(self, name: str) -> RunConfig:
+        """The configuration with a stage of responses in its chain: as it is, else put before `label`."""
+        if name in self.chain:
+            return self
+        at = self.chain.index("label") if "label" in self.chain else len(self.chain)
+        return self.model_copy(update={"chain": (*self.chain[:at], name, *self.chain[at:])})

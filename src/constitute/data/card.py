@@ -79,7 +79,8 @@ def card(
         ended = " | ".join(str(part.counts.get(status, 0)) for status in ("ok", "abstain", "failed"))
         lines.append(f"| {part.path.name} | {part.rows} | {part.stage} | {ended} |")
     lines += _labels(labels, _mapping(origin.settings.get("label")))
-    lines += ["", f"Format: {config.format}. Revisions: {config.revisions}.", *_columns(sets, config)]
+    lines += ["", f"Format: {config.format}. Revisions: {config.revisions}.{_chosen(config)}"]
+    lines += _columns(sets, config)
     for part in sets:
         lines += [
             "",
@@ -87,6 +88,8 @@ def card(
             "",
             *_origin(part.stage, _mapping(origin.settings.get(part.stage))),
         ]
+        if filters := _mapping(origin.settings.get("filter")).get("filter"):
+            lines.append(f"- filters: {_code(filters)}")
         if part.unfinished:
             lines.append(
                 f"- unfinished: {', '.join(part.unfinished)} had not seen every row; rows are missing"
@@ -158,6 +161,18 @@ def _labels(labels: LabelCard | None, settings: Mapping[str, Any]) -> list[str]:
         lines.append(f"- agrees with people: {found_in.accuracy.text()}; {ties}")
         lines.append(f"- Cohen's kappa with people: {found_in.kappa.text()}")
     return lines
+
+
+def _chosen(config: ExportConfig) -> str:
+    """What was left out on purpose, in words; empty where nothing was."""
+    said = ""
+    if config.accept == "both_orders":
+        said += " SFT rows: those whose revision the judge prefers in both orders."
+    if config.near_duplicates is not None:
+        said += f" Near-duplicates from a Jaccard index of {config.near_duplicates:g} are left out."
+    if config.match_lengths:
+        said += f" Pairs are matched in length (seed {config.seed})."
+    return said
 
 
 def _columns(parts: Sequence[Exported], config: ExportConfig) -> list[str]:

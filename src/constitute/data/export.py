@@ -7,28 +7,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import get_args
 
-from pydantic import ValidationError
-
 from constitute.config import ExportConfig
 from constitute.data.card import Exported, Origin, card
-from constitute.data.formats import (
-    Kind,
-    NotExportable,
-    Row,
-    best_of,
-    export_format,
-    preference_row,
-    prompt_row,
-    refuse_preambles,
-    sft_rows,
-)
-from constitute.data.removal import Exclusion, Removed, note_removed, read_exclusion, refuse_weak
+from constitute.data.formats import Kind, Row, export_format
+from constitute.data.removal import Exclusion, Removed, note_removed, read_exclusion
+from constitute.data.selection import rows_of, stage_of
 from constitute.data.sets import CARD_FILE, note_labels, note_sets, noted_object
-from constitute.errors import DataError, UsageError
+from constitute.errors import UsageError
 from constitute.files import atomic, write_text
 from constitute.store import Store
 from constitute.store.manifest import MANIFEST_FILE, UNFINISHED
-from constitute.types import LabelledPair, Outcome, Prompt, Response
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 # Prompts are written where they are asked for.
@@ -60,7 +48,7 @@ def export_run(
                 "another --format or --what"
             )
         chosen = wanted or tuple(
-            kind for kind in _UNASKED if kind in known and _stage(store, kind, config) in store.stages()
+            kind for kind in _UNASKED if kind in known and stage_of(store, kind, config) in store.stages()
         )
         if not chosen:
             hint = ", or --revisions none for the responses" if "generate" in store.stages() else ""
@@ -91,99 +79,10 @@ def export_run(
     return written
 
 
-def rows_of(
-    store: Store,
-    kind: Kind,
-    config: ExportConfig,
-    exclusion: Exclusion,
-    left_out: Removed,
-    unlabelled: Counter[str],
-) -> Iterator[Row]:
-    """The training rows of a store, by position and then id; what gives none is noted in `left_out`.
-
-    With `revisions=best`, the rows that take the last revision for want of a label are in `unlabelled`.
-    """
-    shape = export_format(config.format).rows
-    seen: set[str] = set()
-    for outcome in store.outcomes(_stage(store, kind, config), status="ok"):
-        try:
-            rows, problem = _rows(store, kind, config, outcome, exclusion)
-            if kind == "prompts" and rows[0]["id"] in seen:
-                continue
-        except NotExportable as reason:
-            left_out.add(outcome.row_id, str(reason))
-            continue
-        except ValidationError as damage:
-            field = ".".join(map(str, damage.errors()[0]["loc"]))
-            raise DataError(
-                f"{store.folder}: the stored row {outcome.row_id!r} is damaged at {field or 'its root'}; "
-                "restore the run directory from a copy, or start the run anew"
-            ) from None
-        for row in rows:
-            try:
-                exclusion.refuse(row["id"])
-                shaped = shape(row, kind)
-                seen |= {row["id"]} if kind == "prompts" else set()
-            except NotExportable as reason:
-                left_out.add(row["id"], str(reason))
-                continue
-            if problem:
-                unlabelled[problem] += 1
-            yield from shaped
-
-
-def _rows(
-    store: Store, kind: Kind, config: ExportConfig, outcome: Outcome, exclusion: Exclusion
-) -> tuple[list[Row], str | None]:
-    """The rows of one record, and why no label could choose among its answers where that was asked for."""
-    if kind == "preferences":
-        pair = LabelledPair.model_validate(outcome.data)
-        exclusion.refuse(pair.id, pair.comparison.prompt.id)
-        row = preference_row(pair)
-        refuse_weak(pair, config)
-        return [row], None
-    if kind == "prompts":
-        asked = _prompt_of(outcome)
-        exclusion.refuse(asked.id)
-        return [prompt_row(asked)], None
-    response = Response.model_validate(outcome.data)
-    exclusion.refuse(response.id, response.prompt.id)
-    which: str = config.revisions
-    problem: str | None = None
-    if which == "best":
-        which, problem = best_of(response, _label(store, response.id))
-    rows = sft_rows(response, which)
-    if config.preambles == "leave_out" and which != "none":
-        refuse_preambles(response, rows)
-    return rows, problem
-
-
-def _prompt_of(outcome: Outcome) -> Prompt:
-    if "comparison" in (outcome.data or {}):
-        return LabelledPair.model_validate(outcome.data).comparison.prompt
-    return Response.model_validate(outcome.data).prompt
-
-
-def _label(store: Store, response_id: str) -> LabelledPair | None:
-    """The label of a response (A) against its last revision (B), where it has one."""
-    outcome = store.outcome("label", f"{response_id}-rev")
-    if outcome is None or outcome.status != "ok":
-        return None
-    return LabelledPair.model_validate(outcome.data)
-
-
-def _stage(store: Store, kind: Kind, config: ExportConfig) -> str:
-    if kind == "preferences":
-        return "label"
-    if kind == "prompts":
-        return next((name for name in ("generate", "revise", "label") if name in store.stages()), "generate")
-    return "generate" if config.revisions == "none" and "generate" in store.stages() else "revise"
-
-
 def _export(
     store: Store, kind: Kind, config: ExportConfig, folder: Path, exclusion: Exclusion, left_out: Removed
 ) -> Exported:
-    stage = _stage(store, kind, config)
+    stage = stage_of(store, kind, config)
     form = export_format(config.format)
     path = folder / f"{kind}{form.ending}"
     unlabelled: Counter[str] = Counter()
@@ -222,8 +121,10 @@ def _noting(first: list[Row], rows: Iterator[Row]) -> Iterator[Row]:
 def _unfinished(store: Store, stage: str, config: ExportConfig) -> Iterator[str]:
     """The stages behind a set that stopped before they had seen every row."""
     later = {"generate": {"revise", "label"}, "revise": {"label"}}.get(stage, set())
-    if config.revisions == "best":
+    if config.revisions == "best" or config.accept == "both_orders":
         later = set()
+    elif stage == "generate" and "revise" in store.stages():
+        later = later | {"filter"}
     for name in store.stages():
         if name not in later and store.meta(UNFINISHED + name):
             yield name

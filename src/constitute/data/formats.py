@@ -14,7 +14,7 @@ from itertools import islice
 from typing import IO, Any, Literal, get_args
 
 from constitute.config.data import EXPORT_FORMATS
-from constitute.data.preamble import preamble
+from constitute.stages.filters.preamble import announces
 from constitute.types import LabelledPair, Message, Prompt, Response
 
 Kind = Literal["sft", "preferences", "prompts"]
@@ -61,12 +61,8 @@ def sft_rows(response: Response, revisions: str) -> list[Row]:
 
 
 def refuse_preambles(response: Response, rows: Sequence[Row]) -> None:
-    """Raise `NotExportable` where an SFT row imitates a revision that announces itself.
-
-    Where the response opens in such words as well, the prompt asked for a text that is revised.
-    """
-    said = any(preamble(row["messages"][-1]["content"]) for row in rows)
-    if said and not preamble(response.response):
+    """Raise `NotExportable` where an SFT row imitates a revision that announces itself."""
+    if any(announces(row["messages"][-1]["content"], response.response) for row in rows):
         raise NotExportable("a revision that announces itself (export.preambles=keep keeps it)")
 
 

@@ -86,10 +86,11 @@ class Removed:
         self.counts: Counter[str] = Counter()
         self._lines: IO[bytes] = SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115
 
-    def add(self, row_id: str, reason: str) -> None:
-        """Note a row and why it was left out."""
+    def add(self, row_id: str, reason: str, like: str | None = None) -> None:
+        """Note a row and why it was left out; `like` is the id of the row that stays in its place."""
         self.counts[reason] += 1
-        self._lines.write(_line({"set": self.name, "id": row_id, "reason": reason}))
+        row = {"set": self.name, "id": row_id, "reason": reason}
+        self._lines.write(_line(row if like is None else {**row, "like": like}))
 
     def lines(self) -> Iterator[bytes]:
         """The list, a JSON object a line, in the order of the rows."""

@@ -67,9 +67,8 @@ def note_labels(
     store: Store, folder: Path, written: Sequence[Exported], config: ExportConfig
 ) -> LabelCard | None:
     """Write what the labels behind the sets are worth, and which sets of the folder depend on them."""
-    by_label = {
-        part.path.name for part in written if part.kind == "preferences" or config.revisions == "best"
-    }
+    judged = config.revisions == "best" or config.accept == "both_orders"
+    by_label = {part.path.name for part in written if part.kind == "preferences" or judged}
     noted = noted_object(folder / LABELS_FILE)
     before = noted.get("sets")
     kept = {name for name in before if isinstance(name, str)} if isinstance(before, list) else set()

@@ -8,7 +8,7 @@ from typing import Any
 
 from constitute.config import RunConfig
 from constitute.engines.base import Engine, ModelIdentity
-from constitute.errors import UsageError
+from constitute.errors import RunMismatch, UsageError
 from constitute.pipeline.cut import Mend, blames
 from constitute.stages import stage_spec
 from constitute.stages.base import StageSpec, settings_of, stage_settings
@@ -139,20 +139,28 @@ def _blamed(store: Store, stage: str, key: str, value: Any) -> bool:
 
 
 def check_claims(plan: Plan, store: Store) -> None:
-    """Raise `RunMismatch` where a stage began with other settings, before a model is opened."""
-    for name in plan.steps:
+    """Raise `RunMismatch` where a stage began with other settings, before a model is opened.
+
+    A stage that asks no model begins again instead: its rows follow from those before it.
+    """
+    for name in (name for name, step in plan.steps.items() if step.spec.asks):
         goes_on(store, name, _settings(plan, name, None), _defaults(plan, name))
 
 
 def claim_chain(plan: Plan, engine: Engine, judge: Engine | None, store: Store) -> None:
     """Note each stage's settings in the store, or raise `RunMismatch` where it began with others."""
     for name, step in plan.steps.items():
-        claim(
-            store,
-            name,
-            _settings(plan, name, answering(step.spec, engine, judge).identity),
-            _defaults(plan, name),
-        )
+        if not step.spec.asks:
+            _begin_again(plan, name, store)
+        identity = answering(step.spec, engine, judge).identity if step.spec.asks else None
+        claim(store, name, _settings(plan, name, identity), _defaults(plan, name))
+
+
+def _begin_again(plan: Plan, name: str, store: Store) -> None:
+    try:
+        goes_on(store, name, _settings(plan, name, None), _defaults(plan, name))
+    except RunMismatch:
+        store.forget(name)
 
 
 def check_abilities(plan: Plan, engine: Engine, judge: Engine | None) -> None:

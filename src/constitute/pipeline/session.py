@@ -11,11 +11,13 @@ from constitute.config import RunConfig
 from constitute.constitution.read import load_constitution
 from constitute.engines import named_model, use_engine
 from constitute.engines.base import Engine
+from constitute.engines.none import NoEngine
 from constitute.pipeline.budget import Budget, Limits
 from constitute.pipeline.chain import run_chain
 from constitute.pipeline.plan import Plan, check_abilities, check_claims, claim_chain, mend_plan, plan_chain
 from constitute.pipeline.stage_run import Counts
 from constitute.progress import Progress, Silent
+from constitute.stages import stage_spec
 from constitute.store import FILE_NAME, Store
 from constitute.store.manifest import UNFINISHED, save_config, write_manifest
 from constitute.types import Comparison, Prompt
@@ -77,7 +79,10 @@ def run_stages(
     is loaded. Raises every `ConstituteError`.
     """
     if engine is None:
-        named_model(config.model)
+        if any(stage_spec(stage).asks for stage in stages):
+            named_model(config.model)
+        else:
+            engine = NoEngine()
     constitution = load_constitution(config.constitution, config.tags) if config.constitution else None
     progress = progress or Silent()
     with open_store(config, progress, create="generate" in stages or pairs is not None) as store:

@@ -1,4 +1,4 @@
-"""The data stages: generate, critique and revise, label; and the registry that the chain is built from.
+"""The data stages: generate, critique and revise, filter, label; and their registry.
 
 Start at `base` for what a stage is; each stage is one module of pure async functions.
 """
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 STAGES: dict[str, str] = {
     "generate": "constitute.stages.generate:STAGE",
     "revise": "constitute.stages.revise:STAGE",
+    "filter": "constitute.stages.filters.stage:STAGE",
     "label": "constitute.stages.labels.stage:STAGE",
 }
 

@@ -90,6 +90,8 @@ class StageSpec:
     needs_constitution: bool = True
     # The rows it makes hold revisions: pairs of samples are taken from the rows before it.
     revises: bool = False
+    # One that asks no model runs without loading one, and begins again where its settings differ.
+    asks: bool = True
     templates: Callable[[Any], tuple[str, ...]] = _no_templates
     check: Callable[[Any], None] = _no_check
     needs: Callable[[Any], tuple[Ability, ...]] = _no_needs

@@ -6,11 +6,13 @@ model thought before it answered.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from functools import partial
 
 from constitute.config import ReviseConfig
 from constitute.constitution.draw import draw
-from constitute.errors import RowError
+from constitute.errors import RowError, UsageError
 from constitute.stages import few_shot
 from constitute.stages.base import Sample, StageSpec
 from constitute.templates import render
@@ -24,19 +26,41 @@ from constitute.types import (
     SamplingParams,
 )
 
+_CHANGE = r"(?:changes?|revisions?|edits?|corrections?|improvements?)"
+_CLEAN = re.compile(
+    r"(?:no[,.] )?(?:there(?: is|['’]s) )?nothing (?:needs )?to (?:be )?"
+    r"(?:mend|revise|change|improve|correct|fix)(?:ed|d)?"
+    r"(?: here| in (?:it|this|the|my) ?(?:answer|reply|response)?)?[.!]*"
+    rf"|no {_CHANGE} (?:(?:is|are) )?(?:needed|necessary|required)[.!]*",
+    re.IGNORECASE,
+)
+
 
 async def revise(row: Response, sample: Sample, cfg: ReviseConfig, constitution: Constitution) -> Response:
     """The row with one step a round, each under a principle drawn for (row, round).
+
+    With `cfg.skip_clean`, a round whose critique finds nothing to mend keeps the answer and asks no more.
 
     Raises `RowError` where a critique or a revision is empty or cut short.
     """
     for round_ in range(cfg.rounds):
         principle = draw(constitution, row.id, round_)
         said = await critique(row, sample, cfg, principle) if cfg.critique else ""
-        text = await _revision(row, said, sample, cfg, principle)
-        step = CritiqueRevision(principle_id=principle.id, critique=said, revision=text)
+        clean = cfg.skip_clean and nothing_to_mend(said)
+        text = row.final if clean else await _revision(row, said, sample, cfg, principle)
+        step = CritiqueRevision(principle_id=principle.id, critique=said, revision=text, skipped=clean)
         row = row.model_copy(update={"steps": (*row.steps, step)})
     return row
+
+
+def nothing_to_mend(critique: str) -> bool:
+    """Whether a critique says that there is nothing to mend, and says nothing else. English only."""
+    return _CLEAN.fullmatch(critique.strip().strip("*_\"'").strip()) is not None
+
+
+def _critique_request(principle: Principle, messages: Sequence[Message], answer: str, clean: bool) -> str:
+    asked = render("critique", principle=principle, messages=messages, answer=answer)
+    return f"{asked}\n{render('nothing_to_mend')}" if clean else asked
 
 
 def sampling(cfg: ReviseConfig) -> SamplingParams:
@@ -54,7 +78,8 @@ def opening(row: Response, principle: Principle, cfg: ReviseConfig) -> tuple[Mes
         asked = {"principle": principle, "messages": shot.messages, "answer": shot.worse}
         if cfg.critique:
             critiqued = Message(role="assistant", content=shot.critique)
-            said = (*said, Message(role="user", content=render("critique", **asked)), critiqued)
+            request = _critique_request(principle, shot.messages, shot.worse, cfg.skip_clean)
+            said = (*said, Message(role="user", content=request), critiqued)
         better = Message(role="assistant", content=shot.better)
         turns += [*said, Message(role="user", content=render("revise", **asked)), better]
     shown = few_shot.after_system(row.prompt.messages, turns)
@@ -63,7 +88,7 @@ def opening(row: Response, principle: Principle, cfg: ReviseConfig) -> tuple[Mes
 
 def critique_turn(row: Response, principle: Principle, cfg: ReviseConfig) -> tuple[Message, ...]:
     """The conversation up to the critique request."""
-    request = render("critique", principle=principle, messages=row.prompt.messages, answer=row.final)
+    request = _critique_request(principle, row.prompt.messages, row.final, cfg.skip_clean)
     return (*opening(row, principle, cfg), Message(role="user", content=request))
 
 
@@ -104,7 +129,15 @@ async def _revision(row: Response, said: str, sample: Sample, cfg: ReviseConfig,
 
 
 def _templates(cfg: ReviseConfig) -> tuple[str, ...]:
-    return ("critique", "revise")
+    return ("critique", "nothing_to_mend", "revise") if cfg.skip_clean else ("critique", "revise")
+
+
+def _check(cfg: ReviseConfig) -> None:
+    if cfg.skip_clean and not cfg.critique:
+        raise UsageError(
+            "revise.skip_clean needs a critique, and revise.critique is false; set one of them otherwise"
+        )
+    few_shot.check("revise", cfg)
 
 
 STAGE = StageSpec(
@@ -113,7 +146,7 @@ STAGE = StageSpec(
     settings=ReviseConfig,
     revises=True,
     templates=_templates,
-    check=partial(few_shot.check, "revise"),
+    check=_check,
     files=frozenset({"few_shot_file"}),
     shows=partial(few_shot.digests, "revise"),
 )

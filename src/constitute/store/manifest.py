@@ -221,6 +221,10 @@ def _anchored(config: RunConfig, folder: Path) -> RunConfig:
         if section.few_shot_file is not None:
             path = str(Path(section.few_shot_file).resolve())
             update[name] = section.model_copy(update={"few_shot_file": path})
+    given = config.filter
+    paths = {key: getattr(given, key) for key in ("refusals", "few_shot_file")}
+    found = {key: str(Path(path).resolve()) for key, path in paths.items() if path is not None}
+    update["filter"] = given.model_copy(update=found)
     return config.model_copy(update=update)
 
 

@@ -238,6 +238,10 @@ class Store:
             (stage, outcome.row_id, outcome.position, outcome.status, outcome.reason, data, input_hash),
         )
 
+    def forget(self, stage: str) -> None:
+        """Forget how the rows of a stage ended: only for one whose rows follow from those before it."""
+        self._write("DELETE FROM outcomes WHERE stage = ?", (stage,))
+
     def outcome(self, stage: str, row_id: str) -> Outcome | None:
         """How a row ended in a stage, or None while it has not."""
         found = self.ended(stage, row_id)

@@ -9,9 +9,9 @@ from scripted import constitution, principle, prompt
 
 from constitute.config import GenerateConfig, ReviseConfig
 from constitute.constitution.draw import draw
-from constitute.errors import RowError
+from constitute.errors import RowError, UsageError
 from constitute.stages.generate import generate
-from constitute.stages.revise import revise
+from constitute.stages.revise import STAGE, nothing_to_mend, revise
 from constitute.types import Choice, Completion, Message, Principle, Request, Response
 
 
@@ -137,3 +137,52 @@ async def test_braces_in_texts_stay_as_they_are() -> None:
         ("user", "{{ row }}\nWrite only the new reply."),
     ]
     assert row.final == "{{ 7 * 7 }}"
+
+
+@pytest.mark.parametrize(
+    ("critique", "clean"),
+    [
+        ("Nothing to mend.", True),
+        ("**There is nothing to mend.**", True),
+        ("There's nothing to change in the answer!", True),
+        ("Nothing needs to be revised", True),
+        ("No changes are needed.", True),
+        ("No revision necessary.", True),
+        ("No, nothing to mend.", True),
+        ("The answer is nothing to mend.", False),
+        ("Nothing to mend, but it should say why.", False),
+        ("There is nothing to mend except its tone.", False),
+        ("No changes are needed. It is rude, though.", False),
+        ("It does nothing to mend the matter.", False),
+        ("", False),
+    ],
+)
+def test_a_critique_that_finds_nothing_says_nothing_else(critique: str, clean: bool) -> None:
+    assert nothing_to_mend(critique) is clean
+
+
+async def test_where_nothing_is_to_mend_no_revision_is_asked_and_the_row_says_so() -> None:
+    config = ReviseConfig(rounds=2, skip_clean=True)
+    sample = Asked("Nothing to mend.", "It is rude.", "Good day.")
+    row = await revise(ROW, sample, config, constitution())
+    assert [step for step, _, _ in sample.steps] == ["critique", "critique", "revision"]
+    assert [(s.critique, s.revision, s.skipped) for s in row.steps] == [
+        ("Nothing to mend.", "Go away.", True),
+        ("It is rude.", "Good day.", False),
+    ]
+    asked = said(sample.requests[0])[-1][1]
+    assert asked.endswith("alone.\nIf there is nothing to mend, answer only: Nothing to mend.")
+    assert Response.model_validate_json(row.model_dump_json()) == row
+
+
+async def test_by_default_every_critique_is_followed_by_a_revision_and_rows_are_stored_as_before() -> None:
+    sample = Asked("Nothing to mend.", "Good day.")
+    row = await revise(ROW, sample, ReviseConfig(), constitution())
+    assert [step for step, _, _ in sample.steps] == ["critique", "revision"]
+    assert "nothing to mend" not in said(sample.requests[0])[-1][1]
+    assert set(row.model_dump(mode="json")["steps"][0]) == {"principle_id", "critique", "revision"}
+
+
+def test_skipping_needs_a_critique() -> None:
+    with pytest.raises(UsageError, match="skip_clean needs a critique"):
+        STAGE.check(ReviseConfig(skip_clean=True, critique=False))

@@ -6,7 +6,7 @@ import pytest
 from places import SHARED
 
 from constitute.data.pairs import read_pairs
-from constitute.data.preamble import preamble
+from constitute.stages.filters.preamble import preamble
 
 HH = SHARED / "hh-rlhf" / "harmless-base-test-even.jsonl.gz"
 

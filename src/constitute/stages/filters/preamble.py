@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import re
 
+from constitute.config import FilterConfig
+from constitute.stages.filters.base import Candidate, RowFilter, Shown
+
 _MADE = (
     "revised|rewritten|re-written|reworded|rephrased|improved|updated|edited|corrected|new|better|modified|"
     "alternative|refined|amended|softened"
@@ -31,3 +34,18 @@ def preamble(text: str) -> str:
     """The words about itself that an answer opens with, empty where it opens with none."""
     found = _TALK.match(text[:400] + "\n")
     return "" if found is None else found[0].strip()
+
+
+def announces(text: str, first: str) -> bool:
+    """Whether `text` announces itself.
+
+    Where the first response does as well, the prompt asked for a text that is revised.
+    """
+    return bool(preamble(text)) and not preamble(first)
+
+
+def _why(found: Candidate, cfg: FilterConfig, shown: Shown) -> str:
+    return "the text announces itself as a revision" if announces(found.text, found.first) else ""
+
+
+FILTER = RowFilter("talk about the revision, such as `Here is the revised reply:`", _why)

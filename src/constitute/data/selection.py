@@ -1,0 +1,156 @@
+"""Choose the rows of a training set from a run's records: which texts, and what is left out and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from pydantic import ValidationError
+
+from constitute.config import ExportConfig
+from constitute.data.formats import (
+    Kind,
+    NotExportable,
+    Row,
+    best_of,
+    export_format,
+    preference_row,
+    prompt_row,
+    refuse_preambles,
+    sft_rows,
+)
+from constitute.data.gates import refuse_removed, refuse_removed_pair, require_accepted
+from constitute.data.removal import Exclusion, Removed, refuse_weak
+from constitute.data.thin import NearDuplicates, text_of, unmatched
+from constitute.errors import DataError
+from constitute.store import Store
+from constitute.types import LabelledPair, Outcome, Prompt, Response
+
+
+def rows_of(
+    store: Store,
+    kind: Kind,
+    config: ExportConfig,
+    exclusion: Exclusion,
+    left_out: Removed,
+    unlabelled: Counter[str],
+) -> Iterator[Row]:
+    """The training rows of a store, by position and then id; what gives none is noted in `left_out`.
+
+    With `revisions=best`, the rows that take the last revision for want of a label are in `unlabelled`.
+    """
+    shape = export_format(config.format).rows
+    out: set[str] = set()
+    if config.match_lengths and kind == "preferences":
+        every = _distinct(store, kind, config, exclusion, Removed(left_out.name))
+        out = unmatched((row for row, _ in every), config.seed)
+    for row, problem in _distinct(store, kind, config, exclusion, left_out):
+        if row["id"] in out:
+            left_out.add(row["id"], "left out so that lengths match (export.match_lengths)")
+            continue
+        try:
+            shaped = shape(row, kind)
+        except NotExportable as reason:
+            left_out.add(row["id"], str(reason))
+            continue
+        if problem:
+            unlabelled[problem] += 1
+        yield from shaped
+
+
+def _distinct(
+    store: Store, kind: Kind, config: ExportConfig, exclusion: Exclusion, left_out: Removed
+) -> Iterator[tuple[Row, str | None]]:
+    """Rows as `_rows` makes them, without near-duplicates of earlier ones where those are left out."""
+    threshold = None if kind == "prompts" else config.near_duplicates
+    seen = None if threshold is None else NearDuplicates(threshold)
+    for row, problem in _every(store, kind, config, exclusion, left_out):
+        like = None if seen is None else seen.like(row["id"], text_of(row, kind))
+        if like is None:
+            yield row, problem
+        else:
+            left_out.add(row["id"], "nearly the same as an earlier row (export.near_duplicates)", like)
+
+
+def _every(
+    store: Store, kind: Kind, config: ExportConfig, exclusion: Exclusion, left_out: Removed
+) -> Iterator[tuple[Row, str | None]]:
+    seen: set[str] = set()
+    filtered = "filter" in store.stages()
+    for outcome in store.outcomes(stage_of(store, kind, config), status="ok"):
+        try:
+            rows, problem = _rows(store, kind, config, outcome, exclusion, filtered)
+        except NotExportable as reason:
+            left_out.add(outcome.row_id, str(reason))
+            continue
+        except ValidationError as damage:
+            field = ".".join(map(str, damage.errors()[0]["loc"]))
+            raise DataError(
+                f"{store.folder}: the stored row {outcome.row_id!r} is damaged at {field or 'its root'}; "
+                "restore the run directory from a copy, or start the run anew"
+            ) from None
+        for row in rows:
+            if kind == "prompts" and row["id"] in seen:
+                continue
+            try:
+                exclusion.refuse(row["id"])
+            except NotExportable as reason:
+                left_out.add(row["id"], str(reason))
+                continue
+            seen |= {row["id"]} if kind == "prompts" else set()
+            yield row, problem
+
+
+def _rows(
+    store: Store, kind: Kind, config: ExportConfig, outcome: Outcome, exclusion: Exclusion, filtered: bool
+) -> tuple[list[Row], str | None]:
+    """The rows of one record, and why no label could choose among its answers where that was asked for."""
+    if kind == "preferences":
+        pair = LabelledPair.model_validate(outcome.data)
+        exclusion.refuse(pair.id, pair.comparison.prompt.id)
+        if filtered:
+            refuse_removed_pair(store, pair)
+        row = preference_row(pair)
+        refuse_weak(pair, config)
+        return [row], None
+    if kind == "prompts":
+        asked = _prompt_of(outcome)
+        exclusion.refuse(asked.id)
+        return [prompt_row(asked)], None
+    response = Response.model_validate(outcome.data)
+    exclusion.refuse(response.id, response.prompt.id)
+    which: str = config.revisions
+    if filtered:
+        refuse_removed(store, response.id, revised=which != "none")
+    problem: str | None = None
+    if which == "best":
+        which, problem = best_of(response, _label(store, response.id))
+    if config.accept == "both_orders" and which == "last":
+        require_accepted(response, _label(store, response.id))
+    rows = sft_rows(response, which)
+    if config.preambles == "leave_out" and which != "none":
+        refuse_preambles(response, rows)
+    return rows, problem
+
+
+def _prompt_of(outcome: Outcome) -> Prompt:
+    if "comparison" in (outcome.data or {}):
+        return LabelledPair.model_validate(outcome.data).comparison.prompt
+    return Response.model_validate(outcome.data).prompt
+
+
+def _label(store: Store, response_id: str) -> LabelledPair | None:
+    """The label of a response (A) against its last revision (B), where it has one."""
+    outcome = store.outcome("label", f"{response_id}-rev")
+    if outcome is None or outcome.status != "ok":
+        return None
+    return LabelledPair.model_validate(outcome.data)
+
+
+def stage_of(store: Store, kind: Kind, config: ExportConfig) -> str:
+    """The stage whose rows a set of `kind` is made of."""
+    if kind == "preferences":
+        return "label"
+    if kind == "prompts":
+        return next((name for name in ("generate", "revise", "label") if name in store.stages()), "generate")
+    return "generate" if config.revisions == "none" and "generate" in store.stages() else "revise"
