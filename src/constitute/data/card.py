@@ -13,6 +13,7 @@ from constitute.data.formats import Kind, export_format
 from constitute.stages.card import LabelCard
 from constitute.stages.verdict import label_warnings, verdict
 from constitute.stats import share_of
+from constitute.store.unfinished import Unfinished
 from constitute.text import harmless
 from constitute.types import Record, Status
 
@@ -36,7 +37,7 @@ class Exported(Record):
     counts: dict[str, int]
     left_out: dict[str, int]
     unlabelled: dict[str, int]
-    unfinished: tuple[str, ...] = ()
+    unfinished: tuple[Unfinished, ...] = ()
 
 
 def card(
@@ -64,9 +65,8 @@ def card(
     for part in sets:
         lines += ["", f"## {part.path.name}", "", *_origin(part.stage, _mapping(settings.get(part.stage)))]
         if part.unfinished:
-            lines.append(
-                f"- unfinished: {', '.join(part.unfinished)} had not seen every row; rows are missing"
-            )
+            missing = "; ".join(each.sentence for each in part.unfinished)
+            lines.append(f"- rows are missing: {missing}, then export again")
         lines += _not_exported(part, reasons.get(part.stage, ()))
     return "\n".join([*lines, "", *_provenance(manifest)]) + "\n"
 

@@ -28,7 +28,8 @@ from constitute.files import atomic, read_json, write_json, write_text
 from constitute.stages.card import LabelCard, card_of
 from constitute.stages.verdict import verdict
 from constitute.store import Store
-from constitute.store.manifest import MANIFEST_FILE, UNFINISHED
+from constitute.store.manifest import MANIFEST_FILE
+from constitute.store.unfinished import Unfinished, unfinished
 from constitute.types import LabelledPair, Outcome, Response
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -190,14 +191,12 @@ def _export(store: Store, kind: Kind, config: ExportConfig, folder: Path) -> Exp
     )
 
 
-def _unfinished(store: Store, stage: str, config: ExportConfig) -> Iterator[str]:
+def _unfinished(store: Store, stage: str, config: ExportConfig) -> Iterator[Unfinished]:
     """The stages behind a set that stopped before they had seen every row."""
     later = {"generate": {"revise", "label"}, "revise": {"label"}}.get(stage, set())
     if config.revisions == "best":
         later = set()
-    for name in store.stages():
-        if name not in later and store.meta(UNFINISHED + name):
-            yield name
+    yield from (each for each in unfinished(store) if each.stage not in later)
 
 
 def _empty(store: Store, kind: Kind, stage: str, counts: dict[str, int], left_out: Counter[str]) -> str:

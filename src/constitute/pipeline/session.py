@@ -11,12 +11,13 @@ from constitute.config import RunConfig
 from constitute.constitution.read import load_constitution
 from constitute.engines import named_model, use_engine
 from constitute.engines.base import Engine
-from constitute.pipeline.chain import run_chain
+from constitute.pipeline.chain import expected_rows, run_chain
 from constitute.pipeline.plan import Plan, check_abilities, check_claims, claim_chain, plan_chain
 from constitute.pipeline.stage_run import Counts
 from constitute.progress import Progress, Silent
 from constitute.store import FILE_NAME, Store
-from constitute.store.manifest import UNFINISHED, save_config, write_manifest
+from constitute.store.manifest import save_config, write_manifest
+from constitute.store.unfinished import begin, end, warn_unfinished
 from constitute.types import Comparison, Prompt
 
 # The store's note of the day that its run began; templates that write the date are told it ever after.
@@ -81,6 +82,8 @@ def run_stages(
         config = _on(config, store.meta(_DAY))
         plan = plan_chain(config, constitution, stages, store, prompts=prompts, pairs=pairs)
         check_claims(plan, store)
+        if plan.before is not None and pairs is None:
+            warn_unfinished(store, plan.before, progress)
         total = next((len(rows) for rows in (prompts, pairs) if rows is not None), None)
         return block(_run(plan, store, engine, progress, total, retry))
 
@@ -103,13 +106,13 @@ async def _run(
         claim_chain(plan, engine, judge, store)
         save_config(config.run, config)
         for stage in plan.steps:
-            store.put_meta(UNFINISHED + stage, True)
+            begin(store, stage, expected_rows(stage, plan, total, store))
         try:
             counts = await run_chain(
                 plan, engine, store, judge=judge, progress=progress, total=total, retry=retry
             )
             for stage in plan.steps:
-                store.put_meta(UNFINISHED + stage, False)
+                end(store, stage)
             return counts
         finally:
             write_manifest(store, config, plan.constitution)

@@ -272,6 +272,11 @@ class Store:
         row = self._one("SELECT value FROM meta WHERE name = ?", name)
         return None if row is None else self._value(row[0])
 
+    def notes(self, prefix: str) -> dict[str, Any]:
+        """The notes whose names start with `prefix`, in the order they were last written."""
+        query = "SELECT name, value FROM meta WHERE substr(name, 1, ?) = ? ORDER BY rowid"
+        return {name: self._value(text) for name, text in self._all(query, len(prefix), prefix)}
+
     def _outcome(self, row: tuple[str, int, Status, str | None, str | None]) -> Outcome:
         row_id, position, status, reason, data = row
         decoded = None if data is None else self._value(data)

@@ -165,7 +165,7 @@ def _recovery(
         if bad:
             progress.note(f"skipped {counted(len(bad), 'bad line')}, the first at {bad[0].where}")
     else:
-        pairs = run_pairs(config, "human" if asked.target == "human" else "label")
+        pairs = run_pairs(config, "human" if asked.target == "human" else "label", progress)
     from_run = asked.target is not None
     done = recover(
         config,
