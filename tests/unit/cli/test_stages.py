@@ -381,7 +381,7 @@ def test_a_labelling_that_stopped_is_told_wherever_its_rows_are_read(run, monkey
     assert told in run("status")[2]
     assert json.loads(run("status --json")[1])["unfinished"] == {"stage": "label", "done": 8, "rows": 16}
     assert told in run("constitution attribute run --out map.html")[2]
-    assert told.replace("`", "&#96;") in (page := Path("map.html").read_text()) or told in page
+    assert told in Path("map.html").read_text()
     attributed = json.loads(run("constitution attribute run --json")[1].splitlines()[-1])
     assert attributed["unfinished"]["rows"] == 16
     assert f"preferences is not complete: {told}" in run("export --what preferences")[2]
