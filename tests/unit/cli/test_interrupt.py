@@ -65,11 +65,9 @@ def test_the_first_is_acknowledged_at_once_and_the_second_ends(tmp_path: Path, k
     try:
         assert "busy" in said(child.stderr.fileno(), "busy", 60)
         child.send_signal(signal.SIGINT)
-        if as_json:
-            told = json.dumps({"event": "note", "text": STOPPING})
-            assert told + "\n" in said(child.stdout.fileno(), STOPPING, 5)
-        else:
-            assert STOPPING + "\n" in said(child.stderr.fileno(), STOPPING, 5)
+        told = json.dumps({"event": "note", "text": STOPPING}) if as_json else STOPPING
+        stream = child.stdout if as_json else child.stderr
+        assert f"{told}\n" in said(stream.fileno(), f"{told}\n", 5)
         time.sleep(0.4)
         assert child.poll() is None
         child.send_signal(signal.SIGINT)
