@@ -102,11 +102,8 @@ def export(
         )
         click.echo(f"{part.kind}: {part.rows} rows ({part.stage}: {ended}{more})", err=True)
         if part.unfinished:
-            click.echo(
-                f"{part.kind} is not complete: {', '.join(part.unfinished)} stopped before the last row; "
-                "continue with the same command, then export again",
-                err=True,
-            )
+            missing = "; ".join(each.sentence for each in part.unfinished)
+            say(f"{part.kind} is not complete: {missing}, then export again", red=True)
     for part in written[:1]:
         if part.unmet:
             shown = ", ".join(part.unmet[:5]) + (", …" if len(part.unmet) > 5 else "")

@@ -103,7 +103,9 @@ def cli() -> None:
 def main() -> None:
     """Entry point: run the command line and turn errors into one sentence and an exit code."""
     from constitute.cli.errors import run_and_exit
+    from constitute.cli.interrupt import watch
 
+    watch()
     code = run_and_exit(cli)
     # The interpreter would look through every object of torch and vLLM before it ends: seconds for nothing.
     gc.freeze()

@@ -25,10 +25,13 @@ def status(run_dir: Path, as_json: bool) -> None:
     from constitute.stages.card import card_of
     from constitute.stages.verdict import label_warnings, verdict
     from constitute.store import Store
+    from constitute.store.unfinished import unfinished
     from constitute.text import grouped_reasons
 
     with Store.open(run_dir, readonly=True) as store:
-        counts = {stage: store.counts(stage) for stage in store.stages()}
+        early = unfinished(store)
+        stages = dict.fromkeys([*store.stages(), *(each.stage for each in early)])
+        counts = {stage: store.counts(stage) for stage in stages}
         reasons = {stage: grouped_reasons(store.reasons(stage)) for stage in counts}
         card = card_of(store) if "label" in counts else None
     found = None if card is None else verdict(card)
@@ -37,6 +40,8 @@ def status(run_dir: Path, as_json: bool) -> None:
         for stage, ended in counts.items():
             why = [{"status": s, "rows": rows, "reason": reason} for s, rows, reason in reasons[stage]]
             line = {"stage": stage, "rows": sum(ended.values()), **ended, "reasons": why}
+            stopped = next((each for each in early if each.stage == stage), None)
+            line["unfinished"] = None if stopped is None else stopped.model_dump(mode="json")
             if stage == "label" and card is not None:
                 line["label_card"] = card.model_dump(mode="json")
                 line["verdict"] = None if found is None else found.model_dump(mode="json")
@@ -55,6 +60,8 @@ def status(run_dir: Path, as_json: bool) -> None:
         click.echo("\n" + card_text(card))
     for sentence in warned:
         say(f"warning: {sentence}")
+    for each in early:
+        say(each.sentence, red=True)
     if found is not None:
         say(found.sentence, red=True)
 

@@ -17,6 +17,7 @@ from constitute.stages.card import LabelCard
 from constitute.stages.verdict import label_warnings, verdict
 from constitute.stats import share_of
 from constitute.store.manifest import kept_constitution
+from constitute.store.unfinished import Unfinished
 from constitute.text import harmless
 from constitute.types import Record, Status
 
@@ -43,7 +44,7 @@ class Exported(Record):
     counts: dict[str, int]
     left_out: dict[str, int]
     unlabelled: dict[str, int]
-    unfinished: tuple[str, ...] = ()
+    unfinished: tuple[Unfinished, ...] = ()
     unmet: tuple[str, ...] = ()
     example: Row = Field(default={}, exclude=True, repr=False)
 
@@ -91,9 +92,8 @@ def card(
         if filters := _mapping(origin.settings.get("filter")).get("filter"):
             lines.append(f"- filters: {_code(filters)}")
         if part.unfinished:
-            lines.append(
-                f"- unfinished: {', '.join(part.unfinished)} had not seen every row; rows are missing"
-            )
+            missing = "; ".join(each.sentence for each in part.unfinished)
+            lines.append(f"- rows are missing: {missing}, then export again")
         lines += _not_exported(part, origin.reasons.get(part.stage, ()))
         lines += _example(part)
     if sets[0].unmet:

@@ -16,7 +16,8 @@ from constitute.data.sets import CARD_FILE, note_labels, note_sets, noted_object
 from constitute.errors import UsageError
 from constitute.files import atomic, write_text
 from constitute.store import Store
-from constitute.store.manifest import MANIFEST_FILE, UNFINISHED
+from constitute.store.manifest import MANIFEST_FILE
+from constitute.store.unfinished import Unfinished, unfinished
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 # Prompts are written where they are asked for.
@@ -118,16 +119,14 @@ def _noting(first: list[Row], rows: Iterator[Row]) -> Iterator[Row]:
         yield row
 
 
-def _unfinished(store: Store, stage: str, config: ExportConfig) -> Iterator[str]:
+def _unfinished(store: Store, stage: str, config: ExportConfig) -> Iterator[Unfinished]:
     """The stages behind a set that stopped before they had seen every row."""
     later = {"generate": {"revise", "label"}, "revise": {"label"}}.get(stage, set())
     if config.revisions == "best" or config.accept == "both_orders":
         later = set()
     elif stage == "generate" and "revise" in store.stages():
         later = later | {"filter"}
-    for name in store.stages():
-        if name not in later and store.meta(UNFINISHED + name):
-            yield name
+    yield from (each for each in unfinished(store) if each.stage not in later)
 
 
 def _empty(store: Store, kind: Kind, stage: str, counts: dict[str, int], left_out: Counter[str]) -> str:

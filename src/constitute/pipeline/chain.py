@@ -19,7 +19,7 @@ from constitute.pipeline.drive import input_hash, run_jobs
 from constitute.pipeline.plan import Plan, answering
 from constitute.pipeline.stage_run import Counts, StageRun, Work
 from constitute.progress import Progress, Silent
-from constitute.stages.base import Sample, StageSpec
+from constitute.stages.base import Sample
 from constitute.stages.generate import slot
 from constitute.stages.labels.stage import pair_of_revision, pair_of_samples, pairs_of, voters
 from constitute.store import Store
@@ -65,7 +65,7 @@ async def run_chain(
             mend=step.mend,
             budget=budget,
         )
-        progress.start(name, _expected(name, spec, plan, total, store), sum(store.counts(name).values()))
+        progress.start(name, expected_rows(name, plan, total, store), sum(store.counts(name).values()))
     source, workers = _source(_Chain(plan, runs, store))
     await run_jobs(source, lambda job: job, workers)
     for name, run in runs.items():
@@ -96,9 +96,9 @@ def _label_width(plan: Plan, in_flight: int) -> int:
     return max(1, in_flight // (2 * votes))
 
 
-def _expected(name: str, spec: StageSpec, plan: Plan, total: int | None, store: Store) -> int | None:
+def expected_rows(name: str, plan: Plan, total: int | None, store: Store) -> int | None:
     """Rows of a stage where no row fails on the way; None where that is not known beforehand."""
-    config = plan.config
+    config, spec = plan.config, plan.steps[name].spec
     if total is not None:
         total = min(total, config.limit or total)
         n, samples = config.generate.n, len(pairs_of(config.generate.n))

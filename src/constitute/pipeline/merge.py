@@ -16,13 +16,13 @@ from constitute.store import Store
 from constitute.store.manifest import (
     CONFIG_FILE,
     MANIFEST_FILE,
-    UNFINISHED,
     kept_constitution,
     save_config,
     settings_noted,
     write_manifest,
 )
 from constitute.store.merge import check_same, gather, place
+from constitute.store.unfinished import UNFINISHED
 from constitute.types import Record
 
 

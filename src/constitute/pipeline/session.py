@@ -13,13 +13,14 @@ from constitute.engines import named_model, use_engine
 from constitute.engines.base import Engine
 from constitute.engines.none import NoEngine
 from constitute.pipeline.budget import Budget, Limits
-from constitute.pipeline.chain import run_chain
+from constitute.pipeline.chain import expected_rows, run_chain
 from constitute.pipeline.plan import Plan, check_abilities, check_claims, claim_chain, mend_plan, plan_chain
 from constitute.pipeline.stage_run import Counts
 from constitute.progress import Progress, Silent
 from constitute.stages import stage_spec
 from constitute.store import FILE_NAME, Store
-from constitute.store.manifest import UNFINISHED, save_config, write_manifest
+from constitute.store.manifest import save_config, write_manifest
+from constitute.store.unfinished import begin, end, warn_unfinished
 from constitute.types import Comparison, Prompt
 
 # The store's note of the day that its run began; templates that write the date are told it ever after.
@@ -91,6 +92,8 @@ def run_stages(
         if retry:
             plan = mend_plan(plan, store)
         check_claims(plan, store)
+        if plan.before is not None and pairs is None:
+            warn_unfinished(store, plan.before, progress)
         total = next((len(rows) for rows in (prompts, pairs) if rows is not None), None)
         budget = Budget.of(store, limits or Limits())
         try:
@@ -117,7 +120,7 @@ async def _run(
         claim_chain(plan, engine, judge, store)
         save_config(config.run, config)
         for stage in plan.steps:
-            store.put_meta(UNFINISHED + stage, True)
+            begin(store, stage, expected_rows(stage, plan, total, store))
         try:
             counts = await run_chain(
                 plan,
@@ -130,7 +133,7 @@ async def _run(
                 budget=budget,
             )
             for stage in plan.steps:
-                store.put_meta(UNFINISHED + stage, False)
+                end(store, stage)
             return counts
         finally:
             write_manifest(store, config, plan.constitution)

@@ -72,6 +72,14 @@ def process_count() -> int:
     return int(os.environ.get("WORLD_SIZE") or 1)
 
 
+_heard: list[Progress] = []
+
+
+def heard() -> Progress | None:
+    """What is shown at the moment, for a word from outside the run; None where nothing is."""
+    return _heard[-1] if _heard else None
+
+
 @contextmanager
 def open_progress(as_json: bool = False, out: TextIO | None = None) -> Iterator[Progress]:
     """JSON events on stdout, a live display where stderr is a terminal, plain lines elsewhere.
@@ -88,4 +96,8 @@ def open_progress(as_json: bool = False, out: TextIO | None = None) -> Iterator[
         out = out or sys.stderr
         shown = Live(out) if out.isatty() else Plain(out)
     with shown.running():
-        yield shown
+        _heard.append(shown)
+        try:
+            yield shown
+        finally:
+            _heard.remove(shown)

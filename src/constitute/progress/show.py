@@ -43,12 +43,9 @@ class _Counting:
         with self._lock:
             state, now = self.stages[stage], time.monotonic()
             known = state.eta_s(now) is not None
-            state.done += 1
-            state.fresh += 1
-            state.share = 0.0
+            state.ended(now)
             state.statuses[status] += 1
             state.figures.update(figures)
-            state.first = now if state.first is None else state.first
             self._show_news(state, now, known)
 
     def part(self, stage: str, share: float) -> None:
@@ -176,7 +173,7 @@ class Events(_Counting):
             "done": state.done,
             "total": state.total,
             **{status: state.statuses[status] for status in ("ok", "abstain", "failed")},
-            "rows_per_s": round(state.rate(now), 3),
+            "rows_per_s": round(state.mean_rate(now) if event == "finish" else state.rate(now), 3),
             "tokens": state.tokens,
             "tokens_per_s": round(state.token_rate(now), 1),
             "eta_s": None if eta is None else round(eta, 1),

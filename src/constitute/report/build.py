@@ -21,6 +21,7 @@ from constitute.report.rows import Chain, Labels, PrincipleWork, chains_of, labe
 from constitute.report.training import curves_of, figure_of, figures_of
 from constitute.stats import Estimate
 from constitute.store import Store
+from constitute.store.unfinished import Unfinished, unfinished
 from constitute.text import grouped_reasons
 
 _POLICIES = ("base", "sft", "ppo")
@@ -48,6 +49,7 @@ class Report:
     policies: dict[str, Mapping[str, Figure]]
     headline: list[tuple[str, Figure, bool]]
     stages: list[tuple[Counts, list[Reason]]]
+    unfinished: list[Unfinished]
     constitution: str
     principles: list[PrincipleWork]
     principles_note: str
@@ -65,9 +67,10 @@ class Report:
 
     @property
     def verdicts(self) -> list[str]:
-        """What the run found wrong with its labels and trainings, to be read before any figure."""
+        """What is missing or wrong in the rows, labels and trainings, to be read before any figure."""
+        missing = [each.sentence for each in self.unfinished]
         labels = [self.labels.verdict.sentence] if self.labels and self.labels.verdict else []
-        return labels + [one.verdict for one, _, _ in self.training if one.verdict]
+        return missing + labels + [one.verdict for one, _, _ in self.training if one.verdict]
 
 
 def write_report(run_dir: Path, out: Path | None = None, rows: int = 24) -> Path:
@@ -107,6 +110,7 @@ def build(store: Store, files: RunFiles, rows: int = 24) -> Report:
         policies=_policies(files.summary),
         headline=list(_headline(files.summary)),
         stages=[_stage(store, name) for name in store.stages()],
+        unfinished=unfinished(store),
         constitution=(files.manifest.constitution or MadeUnder()).name,
         principles=principles,
         principles_note=" ".join(part for part in (files.constitution_note, principles_note) if part),

@@ -28,16 +28,20 @@ class Cell(Record):
     title: str
 
 
-def write_heatmap(figures: Attribution, title: str, out: Path) -> Path:
-    """Write the page to `out`; returns its path. Raises `StorageError` for the disk."""
-    return write_text(out, render_heatmap(figures, title))
+def write_heatmap(figures: Attribution, title: str, out: Path, missing: str = "") -> Path:
+    """Write the page to `out`, `missing` in red at its top; returns its path.
+
+    Raises `StorageError` for the disk.
+    """
+    return write_text(out, render_heatmap(figures, title, missing))
 
 
-def render_heatmap(figures: Attribution, title: str) -> str:
+def render_heatmap(figures: Attribution, title: str, missing: str = "") -> str:
     """The page. Every text is escaped; the only style allowed to apply is our own, by its hash."""
     page: dict[str, Any] = {
         "figures": figures,
         "title": title,
+        "missing": missing,
         "sentences": sentences(figures),
         "cells": cells(figures),
         "names": [(i.principle_id, 17 + ROW * at) for at, i in enumerate(figures.influences)],

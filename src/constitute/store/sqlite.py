@@ -332,6 +332,11 @@ class Store:
         """Let queries of the modules of this folder call a function of a text."""
         self._connection.create_function(name, 1, function, deterministic=True)
 
+    def notes(self, prefix: str) -> dict[str, Any]:
+        """The notes whose names start with `prefix`, in the order they were last written."""
+        query = "SELECT name, value FROM meta WHERE substr(name, 1, ?) = ? ORDER BY rowid"
+        return {name: self._value(text) for name, text in self._all(query, len(prefix), prefix)}
+
     def _outcome(self, row: tuple[str, int, Status, str | None, str | None]) -> Outcome:
         row_id, position, status, reason, data = row
         decoded = None if data is None else self._value(data)

@@ -19,6 +19,8 @@ from constitute.cli.text import table
 from constitute.constitution.write import to_yaml
 from constitute.engines import ENGINES
 from constitute.errors import EngineError
+from constitute.store import Store
+from constitute.store.unfinished import begin
 from constitute.text import grouped_reasons, harmless
 from constitute.types import Choice
 
@@ -356,3 +358,52 @@ def test_a_table_is_aligned_and_holds_no_markup() -> None:
 def test_reasons_that_differ_in_numbers_are_one() -> None:
     reasons = [("failed", "cut at 3 tokens", 2), ("failed", "cut at 4 tokens", 1), ("abstain", "equal", 2)]
     assert grouped_reasons(reasons) == [("failed", 3, "cut at 3 tokens"), ("abstain", 2, "equal")]
+
+
+def test_a_labelling_that_stopped_is_told_wherever_its_rows_are_read(run, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    pairs = [{"id": f"q{n}", "prompt": f"Q{n}?", "a": "yes", "b": f"no {n}"} for n in range(16)]
+    Path("pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    label = f"label {FAKE} --constitution c.yaml --pairs pairs.jsonl --set engine.in_flight=1"
+    put, ended = Store.put_outcome, []
+
+    def stops(store, stage, outcome, input_hash="") -> None:  # type: ignore[no-untyped-def]
+        if len(ended) == 8:
+            raise KeyboardInterrupt
+        ended.append(outcome.row_id)
+        put(store, stage, outcome, input_hash)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "put_outcome", stops)
+        code, _, err = run(label)
+    assert code == 130 and "run the same command again" in err
+    told = "label: 8 of 16 rows, unfinished: run `constitute label` again"
+    assert told in run("status")[2]
+    assert json.loads(run("status --json")[1])["unfinished"] == {"stage": "label", "done": 8, "rows": 16}
+    assert told in run("constitution attribute run --out map.html")[2]
+    assert told in Path("map.html").read_text()
+    attributed = json.loads(run("constitution attribute run --json")[1].splitlines()[-1])
+    assert attributed["unfinished"]["rows"] == 16
+    assert f"preferences is not complete: {told}" in run("export --what preferences")[2]
+    assert run("report")[0] == 0
+    top, _, rest = Path("run/report.html").read_text().partition('<section id="stages">')
+    assert f'<p class="verdict" role="alert">{told}</p>' in top
+    assert "Every row seen so far ended ok" in rest
+    assert run(label)[0] == 0
+    assert "unfinished" not in run("status")[2] + run("constitution attribute run")[2]
+    assert json.loads(run("status --json")[1])["unfinished"] is None
+
+
+def test_a_stage_of_which_no_row_ended_is_still_told(run) -> None:  # type: ignore[no-untyped-def]
+    with Store.open("run") as store:
+        begin(store, "label", 16)
+    code, out, err = run("status")
+    assert (code, out.splitlines()[1].split()) == (0, ["label", "0", "0", "0", "0"])
+    assert err == "label: 0 of 16 rows, unfinished: run `constitute label` again\n"
+
+
+def test_the_next_stage_says_that_the_one_before_it_stopped_early(run) -> None:  # type: ignore[no-untyped-def]
+    run(f"generate {FAKE} --prompts p.jsonl -n 2")
+    with Store.open("run") as store:
+        begin(store, "generate", 10)
+    err = run("revise --constitution c.yaml")[2]
+    assert "warning: generate: 8 of 10 rows, unfinished: run `constitute generate` again" in err

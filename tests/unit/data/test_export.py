@@ -25,6 +25,7 @@ from constitute.errors import DataError, UsageError
 from constitute.pipeline import run_stages
 from constitute.progress import Silent
 from constitute.store import Store
+from constitute.store.unfinished import Unfinished, begin, end
 from constitute.train.common.data import read_conversations
 from constitute.types import (
     Comparison,
@@ -405,13 +406,17 @@ def test_a_new_format_is_one_module_and_one_line(run, monkeypatch):
 def test_an_export_of_an_unfinished_run_says_so(run):
     assert {part.unfinished for part in export_run(run, ExportConfig())} == {()}
     with Store.open(run) as store:
-        store.put_meta("unfinished:revise", True)
-        store.put_meta("unfinished:generate", False)
-    assert [part.unfinished for part in export_run(run, ExportConfig())] == [("revise",)] * 2
+        begin(store, "revise", 9)
+        begin(store, "generate", 9)
+        end(store, "generate")
+        done = sum(store.counts("revise").values())
+    early = Unfinished(stage="revise", done=done, rows=9)
+    assert [part.unfinished for part in export_run(run, ExportConfig())] == [(early,)] * 2
     text = (run / "export" / "README.md").read_text()
-    assert "- unfinished: revise had not seen every row; rows are missing" in text
+    said = f"revise: {done} of 9 rows, unfinished: run `constitute revise` again, then export again"
+    assert f"- rows are missing: {said}" in text
     done = CliRunner().invoke(command, ["--run", str(run), "--what", "sft"])
-    assert "sft is not complete: revise stopped before the last row" in done.stderr
+    assert f"sft is not complete: {said}" in done.stderr
 
 
 def test_a_run_that_stops_is_unfinished_until_it_is_continued(tmp_path):
@@ -424,7 +429,7 @@ def test_a_run_that_stops_is_unfinished_until_it_is_continued(tmp_path):
     with pytest.raises(RuntimeError, match="stopped"):
         run_stages(config, ["generate"], prompts=prompts, engine=ScriptedEngine(), progress=Interrupts())
     (part,) = export_run(config.run, ExportConfig(revisions="none"))
-    assert (part.rows, part.unfinished) == (1, ("generate",))
+    assert (part.rows, part.unfinished) == (1, (Unfinished(stage="generate", done=1, rows=3),))
     run_stages(config, ["generate"], prompts=prompts, engine=ScriptedEngine())
     (part,) = export_run(config.run, ExportConfig(revisions="none"))
     assert (part.rows, part.unfinished) == (3, ())

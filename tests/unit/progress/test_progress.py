@@ -71,14 +71,51 @@ def test_a_live_line_shows_no_markup_and_ends_with_the_figures() -> None:
     assert "generate: 2 of 2 rows" in out.getvalue()
 
 
+def ended(state: StageState, *times: float) -> StageState:
+    for now in times:
+        state.ended(now)
+    return state
+
+
 def test_rate_and_time_left_count_this_run_alone() -> None:
-    state = StageState("s", 100, done=60, fresh=11, started=0.0, first=100.0, tokens=660)
-    assert state.rate(110.0) == pytest.approx(0.1)
-    # Ten rows in the ten seconds since the first; the hundred before it were warming up.
-    assert state.eta_s(110.0) == pytest.approx(40.0)
-    assert state.token_rate(110.0) == pytest.approx(6.0)
-    assert describe(state).startswith("60 of 100 rows, ")
+    state = StageState("s", 100, done=50, started=0.0, tokens=660)
+    ended(state, 15.0, *[40.0] * 9)
+    # 10 rows in 40 s, and 40 rows to go.
+    assert state.rate(40.0) == pytest.approx(0.25) and state.eta_s(40.0) == pytest.approx(160.0)
+    assert state.token_rate(40.0) == pytest.approx(16.5)
+    assert describe(state, now=40.0) == "60 of 100 rows, 0.25 rows/s, 16 tokens/s, 2 min 40 s left"
     assert StageState("s", None, 0).eta_s(110.0) is None
+
+
+def test_a_batch_that_ends_all_at_once_is_no_pace_of_its_own() -> None:
+    # All eight in flight end within 7 s, after 80: the next eight take as long.
+    state = ended(StageState("label", 16, 0, started=0.0), *(73.0 + at for at in range(8)))
+    assert state.eta_s(80.0) == pytest.approx(80.0)
+    assert describe(state, now=80.0) == "8 of 16 rows, 0.10 rows/s, 1 min 20 s left"
+    # Nothing has ended since: the pace falls and the time left grows with it.
+    assert (state.rate(160.0), state.eta_s(160.0)) == pytest.approx((0.05, 160.0))
+
+
+def test_a_slow_start_leaves_the_window() -> None:
+    # The first row took 100 s, then one came a second.
+    state = ended(StageState("s", 300, 0, started=0.0), *(100.0 + at for at in range(81)))
+    # Of the marks 60 s back or more the last is at 120 s, with 21 rows of 81.
+    assert (state.rate(180.0), state.eta_s(180.0)) == pytest.approx((1.0, 219.0))
+    assert state.mean_rate(180.0) == pytest.approx(0.45)
+    assert describe(state, ended=True, now=180.0) == "81 of 300 rows, 0.45 rows/s, in 180 s"
+    # What is before the window is forgotten, and a second keeps one mark.
+    assert len(ended(state, *[180.5] * 1000).marks) == 61
+
+
+def test_events_show_a_rate_and_a_time_left_that_agree() -> None:
+    out = io.StringIO()
+    progress = Events(out)
+    progress.start("label", 18)
+    state = ended(StageState("label", 18, 0, started=time.monotonic() - 50.0), *[time.monotonic() - 5.0] * 2)
+    progress._show("progress", state)
+    told = json.loads(out.getvalue().splitlines()[-1])
+    assert told["rows_per_s"] == pytest.approx(0.04, abs=0.001)
+    assert told["eta_s"] == pytest.approx(16 / 0.04, rel=0.02)
 
 
 @pytest.mark.parametrize(("fresh", "now"), [(1, 160.0), (40, 101.5)])
@@ -157,11 +194,16 @@ def test_a_long_step_is_told_when_it_begins_and_with_its_first_estimate() -> Non
 
 
 def test_the_time_left_counts_the_part_of_a_step_that_is_done() -> None:
-    state = StageState("train sft", 4, done=0, begun=0.0, share=0.5)
+    state = StageState("train sft", 4, done=0, started=0.0, begun=0.0, share=0.5)
     assert state.eta_s(10.0) == pytest.approx(70.0)
     assert state.eta_s(1.0) is None
-    state = StageState("train sft", 4, done=1, fresh=1, begun=0.0, first=20.0)
+    ended(state, 20.0)
     assert state.eta_s(20.0) == pytest.approx(60.0)
-    # The first step warmed up; one and a half more took 15 s, and half a step is left.
-    state = StageState("train sft", 3, done=2, fresh=2, begun=0.0, first=20.0, share=0.5)
-    assert state.eta_s(35.0) == pytest.approx(5.0)
+    # The first step warmed up; one and a half more took 15 s, and one and a half are left.
+    ended(state, 30.0)
+    state.share = 0.5
+    assert (state.rate(35.0), state.eta_s(35.0)) == pytest.approx((0.1, 15.0))
+    # Four steps of 20 s after a slow one of 100: the window of a minute holds no four, so it reaches back.
+    state = StageState("train sft", 10, done=0, started=0.0, begun=0.0)
+    ended(state, 100.0, 120.0, 140.0, 160.0, 180.0)
+    assert state.eta_s(180.0) == pytest.approx(100.0)

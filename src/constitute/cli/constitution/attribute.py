@@ -77,8 +77,11 @@ def attribute(
         done = attribute_run(config, fill=fill, margin=least, limit=limit, progress=progress)
     for file in filter(None, (out, csv_file)):
         file.parent.mkdir(parents=True, exist_ok=True)
+    missing = "" if done.unfinished is None else done.unfinished.sentence
+    if missing:
+        say(missing, red=True)
     if out is not None:
-        say(f"wrote {write_heatmap(done.figures, run_dir.name or 'run', out)}")
+        say(f"wrote {write_heatmap(done.figures, run_dir.name or 'run', out, missing)}")
     if csv_file is not None:
         say(f"wrote {write_text(csv_file, as_csv(done.figures))}")
     if as_json:
@@ -87,6 +90,7 @@ def attribute(
             "asked": done.asked,
             "reused": done.reused,
             "without_label": done.without_label,
+            "unfinished": None if done.unfinished is None else done.unfinished.model_dump(mode="json"),
         }
         result["unfilled"] = [(row.row_id, row.status, row.reason) for row in done.unfilled]
         figures = done.figures.model_dump(mode="json")

@@ -166,7 +166,7 @@ def _recovery(
         for sentence in notes_on(", ".join(asked.pairs_files), bad):
             progress.note(sentence)
     else:
-        pairs = run_pairs(config, "human" if asked.target == "human" else "label")
+        pairs = run_pairs(config, "human" if asked.target == "human" else "label", progress)
     from_run = asked.target is not None
     done = recover(
         config,

@@ -23,18 +23,23 @@ from constitute.stages.few_shot import digests
 from constitute.stages.labels.rules import Levels
 from constitute.store import Store
 from constitute.store.manifest import MANIFEST_FILE, kept_constitution
+from constitute.store.unfinished import Unfinished, unfinished_stage
 from constitute.types import Constitution, LabelledPair, Outcome
 
 
 @dataclass(frozen=True)
 class Attributed:
-    """The figures, how many rows have no label, and how filling went; `unfilled` pairs got no votes."""
+    """The figures, how many rows have no label, and how filling went; `unfilled` pairs got no votes.
+
+    `unfinished` says how far a labelling came that stopped early.
+    """
 
     figures: Attribution
     without_label: int
     asked: int = 0
     reused: int = 0
     unfilled: tuple[Outcome, ...] = ()
+    unfinished: Unfinished | None = None
 
 
 def attribute_run(
@@ -58,7 +63,7 @@ def attribute_run(
     progress = progress or Silent()
     with _store_of(config, progress, writes=fill) as store:
         rows = [LabelledPair.model_validate(row.data) for row in store.outcomes("label", "ok")]
-        counts = store.counts("label")
+        counts, early = store.counts("label"), unfinished_stage(store, "label")
         if not rows:
             ended = (
                 f", {counts['abstain']} abstained and {counts['failed']} failed"
@@ -77,7 +82,7 @@ def attribute_run(
         left_out = counts["abstain"] + counts["failed"]
         if not fill:
             levels = _levels(config, rows)
-            return Attributed(attribute(rows, (), margin, config.label, levels), left_out)
+            return Attributed(attribute(rows, (), margin, config.label, levels), left_out, unfinished=early)
         if engine is None:
             named_model(config.judge or config.model)
         constitution = load_configured(config)
@@ -85,7 +90,7 @@ def attribute_run(
     new = {row.id: row for row in done.labelled}
     full = [new.get(row.id, row) for row in rows]
     figures = attribute(full, _active(constitution), margin, config.label, by_level(constitution))
-    return Attributed(figures, left_out, done.asked, done.reused, done.without)
+    return Attributed(figures, left_out, done.asked, done.reused, done.without, early)
 
 
 @contextmanager

@@ -17,9 +17,10 @@ from constitute.files import Row
 from constitute.pipeline.drive import run_jobs
 from constitute.pipeline.session import dated
 from constitute.pipeline.stage_run import Sampler, StageRun
-from constitute.progress import Progress
+from constitute.progress import Progress, Silent
 from constitute.stages.generate import generate, slot
 from constitute.store import FILE_NAME, Store
+from constitute.store.unfinished import warn_unfinished
 from constitute.types import Comparison, Message, Prompt, Response
 
 KEYS = ("response", "completion", "answer")
@@ -59,16 +60,18 @@ def matched(before: Sequence[Answer], after: Sequence[Answer]) -> tuple[list[Com
     return pairs, equal, unmatched
 
 
-def read_answers(source: str) -> list[Answer]:
+def read_answers(source: str, progress: Progress | None = None) -> list[Answer]:
     """Answers of a policy: a file of rows with `prompt` and `response`, or the answers in a run directory.
 
     `RUN` reads the stage `generate`, `RUN:STAGE` another one that holds answers, such as `held-out/ppo`.
-    Raises `UsageError` or `DataError`.
+    `progress` is told
+    where that stage stopped early. Raises `UsageError` or `DataError`.
     """
     folder, _, stage = (source, "", "generate") if Path(source).exists() else source.rpartition(":")
     if folder and (Path(folder) / FILE_NAME).is_file():
         with Store.open(folder, create=False, readonly=True) as store:
             outcomes = [outcome.data for outcome in store.outcomes(stage, "ok")]
+            warn_unfinished(store, stage, progress or Silent())
         rows = [Response.model_validate(data) for data in outcomes if data and "response" in data]
         if not rows:
             raise UsageError(f"{folder} holds no answers of the stage {stage!r}; name one as RUN:STAGE")

@@ -91,7 +91,7 @@ def movement(
         named_model(config.judge or config.model)
     with open_store(config, progress) as store:
         if prompts is None:
-            told = [read_answers(each) for each in sides]
+            told = [read_answers(each, progress) for each in sides]
         else:
             told = [block(sample(model, prompts, config, store, progress)) for model in sides]
         pairs, equal, unmatched = matched(*told)

@@ -22,6 +22,7 @@ from constitute.errors import UsageError
 from constitute.pipeline.session import dated, open_store
 from constitute.progress import Progress, Silent
 from constitute.store import Store
+from constitute.store.unfinished import warn_unfinished
 from constitute.types import Comparison, Constitution, LabelledPair, Record
 
 Target = Literal["label", "human"]
@@ -79,13 +80,14 @@ class Done:
     reasons: dict[str, int] = field(default_factory=dict)
 
 
-def run_pairs(config: RunConfig, target: Target) -> list[Comparison]:
+def run_pairs(config: RunConfig, target: Target, progress: Progress | None = None) -> list[Comparison]:
     """The labelled pairs of a run; with the target `label`, the label's P(A) is the preference to explain.
 
-    Raises `UsageError` where the run has none.
+    `progress` is told where the labelling stopped early. Raises `UsageError` where the run has none.
     """
     with Store.open(config.run, create=False, readonly=True) as store:
         rows = [LabelledPair.model_validate(row.data) for row in store.outcomes("label", "ok")]
+        warn_unfinished(store, "label", progress or Silent())
     if not rows:
         raise UsageError(f"{config.run} has no labelled pairs; run `constitute label` first, or give --pairs")
     if target == "human":

@@ -20,6 +20,7 @@ from constitute.errors import UsageError
 from constitute.pipeline import run_stages
 from constitute.progress import Silent
 from constitute.store import Store
+from constitute.store.unfinished import begin
 from constitute.types import Choice, Comparison, Completion, Message, Prompt, Request
 
 NAMES = ("kind", "brief", "safe", "plain", "warm")
@@ -170,7 +171,12 @@ def test_a_run_is_explained_by_its_stored_votes(config: RunConfig, tmp_path: Pat
     assert (done.model, done.asked, done.stored) == (None, 0, 2 * decided) and decided > 40
     assert done.figures.together.constitution.accuracy.value == 1.0
     assert notes.told[-1].startswith(f"{run.run} was labelled under this constitution")
-    people = run_pairs(run, "human")
+    with Store.open(run.run) as store:
+        begin(store, "label", 90)
+    people = run_pairs(run, "human", notes)
+    assert notes.told[-1].startswith(
+        "warning: label: 60 of 90 rows, unfinished: run `constitute label` again"
+    )
     more = recover(run, constitution("kind", "safe", "warm"), people, from_run=True, engine=Reader())
     assert (more.asked, more.stored) == (120, 120)
     other = recover(run, constitution("kind"), people, from_run=True, engine=Reader("another"))
