@@ -21,6 +21,7 @@ from constitute.stages.labels.choice import comparison_turn
 from constitute.stages.labels.read import of_choice
 from constitute.stages.labels.stage import voters
 from constitute.store import Store
+from constitute.store.unfinished import warn_unfinished
 from constitute.types import (
     Choice,
     Comparison,
@@ -104,11 +105,13 @@ def read_stored(
     sides: tuple[Constitution, Constitution],
     given: Sequence[Comparison] | None,
     renamed: Mapping[str, str],
+    progress: Progress | None = None,
 ) -> Stored:
     """The pairs, `given` or the run's own, and what the run holds about them.
 
     `renamed` maps ids of principles to other ids of the same wording. A run that does not exist yet holds
-    nothing. Raises `UsageError` where there are no pairs.
+    nothing. `progress` is told where the run's labelling stopped early.
+    Raises `UsageError` where there are no pairs.
     """
     if given is not None and not (config.run / "run.sqlite").is_file():
         return Stored(tuple(given), {}, 0, 0, None)
@@ -121,6 +124,8 @@ def read_stored(
                 f"{config.run} has no labelled pairs to compare on; run `constitute label` first, "
                 "or give --pairs FILE"
             )
+        if given is None:
+            warn_unfinished(store, "label", progress or Silent())
         pairs = [row.comparison for row in labelled] if given is None else list(given)
         pairs = list(islice(pairs, config.limit))
         wanted = {pair.id for pair in pairs}

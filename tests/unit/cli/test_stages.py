@@ -384,6 +384,7 @@ def test_a_labelling_that_stopped_is_told_wherever_its_rows_are_read(run, monkey
     attributed = json.loads(run("constitution attribute run --json")[1].splitlines()[-1])
     assert attributed["unfinished"]["rows"] == 16
     assert f"preferences is not complete: {told}" in run("export --what preferences")[2]
+    assert told in run(f"constitution diff c.yaml c.yaml --run run {FAKE}")[2]
     assert run("report")[0] == 0
     top, _, rest = Path("run/report.html").read_text().partition('<section id="stages">')
     assert f'<p class="verdict" role="alert">{told}</p>' in top

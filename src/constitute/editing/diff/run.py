@@ -68,7 +68,7 @@ def diff_constitutions(
     """
     progress = progress or Silent()
     changes = changes_between(a, b)
-    stored = read_stored(config, (a, b), pairs, changes.renamed)
+    stored = read_stored(config, (a, b), pairs, changes.renamed, progress)
     name = model or config.judge or config.model
     missing = _missing(stored.pairs, (a, b), config.label, stored.votes)
     work = _Work(config, (a, b), changes, stored, dict(stored.votes))
