@@ -139,6 +139,28 @@ def set_in_file(path: Path, principle_id: str, key: str, value: str) -> tuple[st
     return (number(before), number(after)) if key == "weight" else (before, after)
 
 
+def left_behind(path: Path, principle_id: str) -> tuple[str, ...]:
+    """The forms of a principle that are written in the file, and so do not follow its text."""
+    data = read_mine(path)
+    ids = [principle.id for principle in parse_constitution(data, path).principles]
+    written = _at(read_constitution(data)[1], ids.index(principle_id))
+    return tuple(form for form in FORMS if form in written)
+
+
+def still_said(forms: Sequence[str]) -> str:
+    """What a new text leaves undone where these forms are written out."""
+    *others, last = forms
+    if not others:
+        return (
+            f"{last} is written out and still says the old thing: set it too, or remove it to have it filled "
+            "from the text"
+        )
+    return (
+        f"{', '.join(others)} and {last} are written out and still say the old thing: set them too, or "
+        "remove them to have them filled from the text"
+    )
+
+
 def append_to_file(path: Path, principles: Sequence[Principle]) -> tuple[int, int]:
     """Append principles to a constitution file; (added, already there). Nothing is written where none is new.
 
