@@ -6,8 +6,9 @@ To add an engine, write a module with a class `(model, config)` that implements 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -35,6 +36,10 @@ OPENING: dict[str, str] = {
     "openai": "asking {model} what it can do",
     "transformers": "loading {model} (about ten seconds, a large model longer)",
 }
+
+
+# Kinds that take long to load, though their tokenizer alone tells the key of an answer.
+DEFERRED = frozenset({"vllm", "transformers"})
 
 
 def check_kind(kind: str) -> None:
@@ -76,6 +81,20 @@ def open_engine(model: str, config: EngineConfig, progress: Progress | None = No
     return engine
 
 
+def open_when_asked(model: str, config: EngineConfig, progress: Progress | None = None) -> Engine:
+    """`open_engine`, but a local model loads its weights with the first question that reaches it.
+
+    For a command whose questions a store may answer altogether. Raises as `open_engine` does, then or later.
+    """
+    kind = resolve_kind(model, config.kind)
+    if kind not in DEFERRED:
+        return open_engine(model, config, progress)
+    with (progress or Silent()).waiting(f"reading the tokenizer of {model}"):
+        from constitute.engines.deferred import DeferredEngine
+
+        return DeferredEngine(kind, model, config, partial(open_engine, model, config, progress))
+
+
 def named_model(model: str | None) -> str:
     """`model`, for a check before anything is opened; raises `UsageError` where none is named."""
     if model is None:
@@ -85,16 +104,22 @@ def named_model(model: str | None) -> str:
 
 @asynccontextmanager
 async def use_engine(
-    model: str | None, config: EngineConfig, progress: Progress, given: Engine | None = None
+    model: str | None,
+    config: EngineConfig,
+    progress: Progress,
+    given: Engine | None = None,
+    opening: Callable[[str, EngineConfig, Progress], Engine] | None = None,
 ) -> AsyncIterator[Engine]:
     """Yield `given` and leave it open; without it, open `model` and close it after the block.
+
+    It is opened by `open_engine`, or by `opening`, such as `open_when_asked`.
 
     Raises `UsageError` where neither is given, and whatever `open_engine` raises.
     """
     if given is not None:
         yield given
         return
-    engine = open_engine(named_model(model), config, progress)
+    engine = (opening or open_engine)(named_model(model), config, progress)
     try:
         yield engine
     finally:
