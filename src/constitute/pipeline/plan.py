@@ -73,7 +73,7 @@ def plan_chain(
     """
     if not stages:
         raise UsageError("no stage given; name one, such as generate")
-    specs = {name: stage_spec(name) for name in (*config.chain, *stages)}
+    specs = {name: stage_spec(name) for name in stages} | check_settings(config)
     _check_order(config.chain, specs)
     outside = next((name for name in stages if name not in config.chain), None)
     if outside is not None:
@@ -86,7 +86,6 @@ def plan_chain(
         if name in stages
     }
     for step in asked.values():
-        step.spec.check(step.settings)
         if step.spec.needs_constitution and constitution is None:
             raise UsageError("no constitution given; name one with --constitution FILE")
     plan = Plan(config, constitution, asked, prompts=prompts, pairs=pairs)
@@ -106,6 +105,17 @@ def plan_chain(
                 f"{store.folder} has no rows of {stage} to {first}; run `constitute {stage}` first"
             )
     return Plan(config, constitution, asked, before, revised)
+
+
+def check_settings(config: RunConfig) -> dict[str, StageSpec]:
+    """The stages of `config.chain`; raises `UsageError` where the settings of one cannot be met.
+
+    Of every stage, whichever is to run: what label refuses must not be found out after hours of generate.
+    """
+    specs = {name: stage_spec(name) for name in config.chain}
+    for name, spec in specs.items():
+        spec.check(settings_of(config, name, spec))
+    return specs
 
 
 def check_claims(plan: Plan, store: Store) -> None:

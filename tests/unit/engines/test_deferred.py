@@ -1,8 +1,9 @@
-"""A model that is opened when it is first asked: the keys of a model that is open, and no load without need."""
+"""A model that is opened when it is first asked: an open model's keys, and no load without need."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -64,7 +65,12 @@ def test_tests_that_the_store_can_answer_load_no_weights(
     config = RunConfig(run=tmp_path / "t", model="pocket", engine=CONFIG, label=LabelConfig(min_mass=0.0))
     loads: list[str] = []
     load = engine_module._load
-    monkeypatch.setattr(engine_module, "_load", lambda *args: loads.append("load") or load(*args))
+
+    def counted(path: str, engine: EngineConfig) -> Any:
+        loads.append("load")
+        return load(path, engine)
+
+    monkeypatch.setattr(engine_module, "_load", counted)
     first = try_constitution(config, written)
     assert (first.cost.asked, first.cost.cached, loads) == (2, 0, ["load"])
     again = try_constitution(config, written)
