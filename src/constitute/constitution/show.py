@@ -20,7 +20,8 @@ def pick(constitution: Constitution, ids: Sequence[str]) -> Constitution:
     for identity in ids:
         if identity not in known:
             near = get_close_matches(identity, known, n=3)
-            hint = f"did you mean {', '.join(near)}?" if near else f"known are {', '.join(known[:10])}"
+            more = f" and {len(known) - 10} more" if len(known) > 10 else ""
+            hint = f"did you mean {', '.join(near)}?" if near else f"known are {', '.join(known[:10])}{more}"
             raise UsageError(f"no principle {identity!r} in {constitution.name!r}; {hint}")
     if not ids:
         return constitution

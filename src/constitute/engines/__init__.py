@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from constitute.errors import UsageError
+from constitute.packaged import SMOLLM, model_path
 from constitute.progress import Progress, Silent
 from constitute.registry import nearest
 from constitute.urls import is_url
@@ -74,11 +75,20 @@ def open_engine(model: str, config: EngineConfig, progress: Progress | None = No
     Raises `UsageError` for a model that does not exist, `EngineError` for a server that does not answer.
     """
     kind = resolve_kind(model, config.kind)
+    _require_there(model, kind)
     module, name = ENGINES[kind].split(":")
     said = OPENING.get(kind, "opening {model}").replace("{model}", model)
     with (progress or Silent()).waiting(said):
         engine: Engine = getattr(import_module(module), name)(model, config)
     return engine
+
+
+def _require_there(model: str, kind: str) -> None:
+    """Refuse a local model that is not there before it is said to be loading."""
+    if kind in DEFERRED:
+        from constitute.engines.locate import require
+
+        require(model_path(model))
 
 
 def open_when_asked(model: str, config: EngineConfig, progress: Progress | None = None) -> Engine:
@@ -89,6 +99,7 @@ def open_when_asked(model: str, config: EngineConfig, progress: Progress | None 
     kind = resolve_kind(model, config.kind)
     if kind not in DEFERRED:
         return open_engine(model, config, progress)
+    _require_there(model, kind)
     with (progress or Silent()).waiting(f"reading the tokenizer of {model}"):
         from constitute.engines.deferred import DeferredEngine
 
@@ -98,7 +109,7 @@ def open_when_asked(model: str, config: EngineConfig, progress: Progress | None 
 def named_model(model: str | None) -> str:
     """`model`, for a check before anything is opened; raises `UsageError` where none is named."""
     if model is None:
-        raise UsageError("no model given; name one with --model, such as --model pocket")
+        raise UsageError(f"no model given; name one with --model, such as --model {SMOLLM}")
     return model
 
 

@@ -62,7 +62,7 @@ def check(file: str, as_json: bool) -> None:
 @click.option("--principle", "ids", multiple=True, callback=options.names, metavar="ID[,ID]",
               help="Only this principle; may be repeated.")  # fmt: skip
 @click.option("--tag", "tags", multiple=True, help="Only principles with this tag; may be repeated.")
-@click.option("--model", help="Count tokens as this model does: folder, Hub name or 'pocket'.")
+@click.option("--model", help="Count tokens as this model does: folder, Hub name or 'smollm2'.")
 @click.option("--tokenizer", help="Count tokens with this tokenizer folder or Hub name.")
 @options.as_json
 @options.debug
