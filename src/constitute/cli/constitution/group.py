@@ -85,7 +85,7 @@ def show(
       constitute constitution show assistant --model smollm2
       constitute constitution show my.yaml --principle no-insults --json
     """
-    from constitute.constitution.read import parse_constitution, select
+    from constitute.constitution.read import parse_constitution
     from constitute.constitution.show import as_text, filled_forms, pick, principle_rows, totals
     from constitute.packaged import find
     from constitute.strict_yaml import read_bytes
@@ -93,7 +93,7 @@ def show(
     path = find(file, "constitutions", ".yaml")
     data = read_bytes(path)
     whole = parse_constitution(data, path)
-    chosen = pick(select(whole, tags), ids)
+    chosen = pick(whole, ids, tags)
     rows = principle_rows(chosen, filled_forms(data), whole, _counter(model, tokenizer))
     if as_json:
         for row in rows:
@@ -133,6 +133,26 @@ def set_(file: Path, principle_id: str, key: str, value: str) -> None:
     forms = left_behind(file, principle_id) if key == "text" else ()
     if forms:
         say(still_said(forms))
+
+
+@constitution.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@click.option("--others", is_flag=True, help="Remove all others, and keep these.")
+@options.debug
+def remove(file: Path, ids: tuple[str, ...], others: bool) -> None:
+    """Remove the principles ID... from FILE; every other line stays as it is.
+
+    \b
+    Examples:
+      constitute constitution remove my.yaml be-brief
+      constitute constitution remove spec.yaml do_not_lie protect_privacy --others
+    """
+    from constitute.cli.text import counted
+    from constitute.constitution.remove import remove_from_file
+
+    gone, left = remove_from_file(file, ids, keep=others)
+    say(f"{file}: {counted(gone, 'principle')} removed, {left} left")
 
 
 def _counter(model: str | None, tokenizer: str | None) -> Callable[[str], int] | None:
