@@ -23,6 +23,7 @@ from constitute.evals.write import load_written, write_sets
 from constitute.packaged import model_path
 from constitute.pipeline import run_stages
 from constitute.pipeline.budget import Limits
+from constitute.pipeline.plan import check_settings
 from constitute.pipeline.session import dated
 from constitute.progress import Progress, Silent
 from constitute.report.build import write_report
@@ -147,6 +148,7 @@ def _check(config: RunConfig, prompts_given: bool) -> None:
             f"the loop trains {config.model}, which is a server; set model to a local folder or Hub name, "
             "or run the data stages against the server one by one"
         )
+    check_settings(config)
     from constitute.train.ppo.algorithms import find_algorithm
 
     find_algorithm(config.train.ppo)

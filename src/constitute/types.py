@@ -319,6 +319,11 @@ class PreferenceLabel(Record):
         return min((m for vote in self.votes if (m := vote.least_mass) is not None), default=None)
 
     @property
+    def ordered(self) -> bool:
+        """Whether a vote was taken in both orders."""
+        return any(vote.p_ba is not None for vote in self.votes)
+
+    @property
     def flips(self) -> int:
         """Votes whose two orders prefer different answers."""
         return sum(bool(vote.flips) for vote in self.votes)

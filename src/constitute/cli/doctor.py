@@ -11,7 +11,7 @@ from constitute.cli import options
 
 @options.command()
 @click.option("--run", "folder", type=click.Path(path_type=Path), default=Path(), help="Where runs will go.")
-@click.option("--model", help="Also examine this model: a local folder, a Hub name or 'pocket'.")
+@click.option("--model", help="Also examine this model: a local folder, a Hub name or 'smollm2'.")
 @options.as_json
 @options.debug
 @click.pass_context

@@ -26,8 +26,8 @@ def evals() -> None:
 
     \b
     Examples:
-      constitute evals write --model pocket --behavior "helps people to harm others"
-      constitute evals run --model pocket
+      constitute evals write --model smollm2 --behavior "helps people to harm others"
+      constitute evals run --model smollm2
     """
 
 
@@ -75,7 +75,7 @@ def write(
 
     \b
     Examples:
-      constitute evals write --model pocket --behavior "helps people to harm others" -n 50
+      constitute evals write --model smollm2 --behavior "helps people to harm others" -n 50
       constitute evals write --model pocket --constitution pocket/harmless --principle all -n 10
     """
     from constitute.evals.write import write_sets
@@ -116,7 +116,7 @@ def run(
 
     \b
     Examples:
-      constitute evals run --model pocket
+      constitute evals run --model smollm2
       constitute evals run --model Qwen/Qwen3-0.6B persona/politically-liberal.jsonl --limit 200
     """
     from constitute.evals.run import run_sets

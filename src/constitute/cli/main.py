@@ -20,7 +20,8 @@ COMMANDS = {
     "serve": ("constitute.cli.serve:serve", "Serve a model with vLLM's OpenAI-compatible server."),
     "constitution": (
         "constitute.cli.constitution.group:constitution",
-        "Write, lint, test, preview, diff, compare, attribute: what an edit of a constitution changes.",
+        "Constitutions, and what an edit changes: new, show, set, remove, check, lint, import, export, test, "
+        "examples, keep, preview, diff, attribute, compare, recover.",
     ),
     "generate": ("constitute.cli.stages:generate", "Sample n responses for each prompt."),
     "revise": ("constitute.cli.stages:revise", "Critique and revise responses under the constitution."),
@@ -82,8 +83,20 @@ class LazyGroup(options.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         known = self.list_commands(ctx)
         if args and args[0] not in known:
-            ctx.fail(f"no such command {args[0]!r}; {nearest(args[0], known)}")
+            ctx.fail(f"no such command {args[0]!r}; {self._meant(ctx, args[0])}")
         return super().resolve_command(ctx, args)
+
+    def _meant(self, ctx: click.Context, name: str) -> str:
+        """The commands of that name in a group, such as `constitution import`; else the nearest name."""
+        groups = [(each, self.get_command(ctx, each)) for each in COMMANDS]
+        inner = [
+            f"`constitute {each} {name}`"
+            for each, group in groups
+            if isinstance(group, click.Group) and name in group.commands
+        ]
+        if inner:
+            return f"did you mean {' or '.join(inner)}?"
+        return nearest(name, self.list_commands(ctx))
 
 
 @click.group(

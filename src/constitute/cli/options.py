@@ -83,7 +83,7 @@ cache = click.option(
     show_default=True,
     help="Directory that keeps the model's answers.",
 )
-model = click.option("--model", help="Local folder, Hub name, 'pocket', or the http(s):// URL of a server.")
+model = click.option("--model", help="Local folder, Hub name, 'smollm2', or the http(s):// URL of a server.")
 constitution = click.option("--constitution", "constitution_file", help="Constitution file or packaged name.")
 prompts = click.option(
     "--prompts",

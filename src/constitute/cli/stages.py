@@ -65,7 +65,7 @@ def generate(
 
     \b
     Examples:
-      constitute generate --model pocket --prompts prompts.jsonl -n 2
+      constitute generate --model smollm2 --prompts prompts.jsonl -n 2
       constitute generate --model http://localhost:8000 --prompts prompts.jsonl --set generate.temperature=0.7
     """
     wanted = {"model": model, "prompts": prompts_file, "generate.n": samples, "limit": limit, "seed": seed}

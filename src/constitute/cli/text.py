@@ -146,10 +146,21 @@ def _response(row: Response, shown: set[str]) -> list[str]:
 def _label(row: LabelledPair) -> list[str]:
     pair = row.comparison
     parts = [_turn(f"A, {pair.a_source}", pair.a), _turn(f"B, {pair.b_source}", pair.b)]
-    head = ("principle", "weight", "P(A), A first", "P(A), B first", "P(A)", "mass, A first", "mass, B first")
-    votes: list[tuple[Any, ...]] = [
-        (v.principle_id, v.weight, v.p_ab, v.p_ba, v.p_a, v.mass_ab, v.mass_ba) for v in row.label.votes
-    ]
+    head: tuple[str, ...] = ("principle", "weight", "P(A)", "mass")
+    votes: list[tuple[Any, ...]] = [(v.principle_id, v.weight, v.p_a, v.mass_ab) for v in row.label.votes]
+    if row.label.ordered:
+        head = (
+            "principle",
+            "weight",
+            "P(A), A first",
+            "P(A), B first",
+            "P(A)",
+            "mass, A first",
+            "mass, B first",
+        )
+        votes = [
+            (v.principle_id, v.weight, v.p_ab, v.p_ba, v.p_a, v.mass_ab, v.mass_ba) for v in row.label.votes
+        ]
     return [*parts, table(head, votes), f"P(A) = {row.label.p_a:.3f}{_ruled(row.label)}"]
 
 

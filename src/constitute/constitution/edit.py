@@ -18,13 +18,13 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from constitute.constitution.priority import level_names
+from constitute.constitution.priority import DEFAULT_LEVELS, level_names
 from constitute.constitution.read import FORMS, MAX_WEIGHT, fill_form, parse_constitution, read_constitution
 from constitute.constitution.splice import spliced
 from constitute.constitution.write import entry, free_id, number
 from constitute.errors import DataError, UsageError
 from constitute.files import atomic
-from constitute.strict_yaml import CONTROL, MAX_BYTES, Node, read_bytes, resolve, shorten
+from constitute.strict_yaml import CONTROL, MAX_BYTES, Node, fail, read_bytes, resolve, shorten
 from constitute.types import Constitution, Principle
 
 KEYS = ("text", *FORMS, "weight", "priority")
@@ -32,13 +32,16 @@ _BOM = "\ufeff"
 _BY_HAND = "this file is laid out in a way that cannot be edited safely; edit it by hand"
 
 
-def set_value(data: bytes, principle_id: str, key: str, value: str) -> bytes:
+def set_value(data: bytes, principle_id: str, key: str, value: str, name: str | Path = "the file") -> bytes:
     """The file's bytes with one value of one principle replaced, or inserted where the key is absent.
 
-    `key` is one of `KEYS`. A form that is absent from the file still follows the text. Raises `UsageError`
+    `key` is one of `KEYS`. A form that is absent from the file still follows the text. A priority that is no
+    level is mended though the file cannot be loaded, and though another problem is left. Raises `UsageError`
     for an unknown id or key or a value that cannot stand, `DataError` for a file that cannot be loaded.
     """
-    before = parse_constitution(data, "the file")
+    if key == "priority" and (root := read_constitution(data)[1]) and not read_constitution(data)[0]:
+        return _mended_priority(data, root, principle_id, value, name)
+    before = parse_constitution(data, name)
     ids = [principle.id for principle in before.principles]
     check_known(principle_id, ids, "principle")
     check_known(key, KEYS, "key")
@@ -53,6 +56,29 @@ def set_value(data: bytes, principle_id: str, key: str, value: str) -> bytes:
     return _put(
         data, ("principles", at), key, value, after, before.model_copy(update={"principles": principles})
     )
+
+
+def _mended_priority(data: bytes, root: Node, principle_id: str, value: str, name: str | Path) -> bytes:
+    """The bytes of a file that cannot be loaded with a priority that makes it better, or its `DataError`."""
+    listed = root.entries["principles"].items if "principles" in root.entries else []
+    ids = [str(item.entries["id"].scalar).strip() if "id" in item.entries else "" for item in listed]
+    problems = read_constitution(data)[2]
+    if principle_id not in ids or "priority" not in listed[ids.index(principle_id)].entries:
+        raise fail(name, problems)
+    named = root.entries["priorities"].plain() if "priorities" in root.entries else None
+    value = _checked("priority", value)
+    check_known(value, [str(level).strip() for level in named or DEFAULT_LEVELS], "level")
+    at = ids.index(principle_id)
+    wanted = root.plain()
+    wanted["principles"][at]["priority"] = value
+    text = data.decode()
+    mark = _BOM if text.startswith(_BOM) else ""
+    for edited in spliced(text.removeprefix(_BOM), ("principles", at), "priority", value, ()):
+        made = (mark + edited).encode()
+        _, node, left = read_constitution(made)
+        if node is not None and node.plain() == wanted and len(left) < len(problems):
+            return made
+    raise fail(name, problems)
 
 
 def set_name(data: bytes, name: str) -> bytes:
@@ -129,14 +155,50 @@ def append(data: bytes, principles: Sequence[Principle]) -> tuple[bytes, int, in
 def set_in_file(path: Path, principle_id: str, key: str, value: str) -> tuple[str, str] | None:
     """Set one value in a file, whole or not at all; the old and the new, None where they are the same."""
     data = read_mine(path)
-    old = parse_constitution(data, path)
-    edited = set_value(data, principle_id, key, value)
-    new = parse_constitution(edited, path)
-    before, after = (next(getattr(p, key) for p in c.principles if p.id == principle_id) for c in (old, new))
+    if key != "priority":
+        parse_constitution(data, path)
+    edited = set_value(data, principle_id, key, value, path)
+    before, after = (_value(each, principle_id, key) for each in (data, edited))
     if before == after:
         return None
     replace_file(path, edited)
     return (number(before), number(after)) if key == "weight" else (before, after)
+
+
+def _value(data: bytes, principle_id: str, key: str) -> Any:
+    """A principle's value in a file, which need not be loadable for a priority."""
+    constitution, root, _ = read_constitution(data)
+    if constitution is not None:
+        return next(getattr(p, key) for p in constitution.principles if p.id == principle_id)
+    assert root is not None
+    entries = root.entries["principles"].items
+    return next(
+        str(each.entries[key].scalar).strip()
+        for each in entries
+        if "id" in each.entries and str(each.entries["id"].scalar).strip() == principle_id
+    )
+
+
+def left_behind(path: Path, principle_id: str) -> tuple[str, ...]:
+    """The forms of a principle that are written in the file, and so do not follow its text."""
+    data = read_mine(path)
+    ids = [principle.id for principle in parse_constitution(data, path).principles]
+    written = _at(read_constitution(data)[1], ids.index(principle_id))
+    return tuple(form for form in FORMS if form in written)
+
+
+def still_said(forms: Sequence[str]) -> str:
+    """What a new text leaves undone where these forms are written out."""
+    *others, last = forms
+    if not others:
+        return (
+            f"{last} is written out and still says the old thing: set it too, or remove it to have it filled "
+            "from the text"
+        )
+    return (
+        f"{', '.join(others)} and {last} are written out and still say the old thing: set them too, or "
+        "remove them to have them filled from the text"
+    )
 
 
 def append_to_file(path: Path, principles: Sequence[Principle]) -> tuple[int, int]:

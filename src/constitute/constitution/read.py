@@ -16,6 +16,7 @@ from pydantic import Field, StrictBool, StringConstraints, ValidationError, mode
 from pydantic_core import PydanticCustomError
 
 from constitute.config import RunConfig
+from constitute.constitution.formats.foreign import SAVE, foreign
 from constitute.constitution.priority import DEFAULT_LEVELS
 from constitute.errors import UsageError
 from constitute.packaged import find
@@ -24,6 +25,7 @@ from constitute.templates import render
 from constitute.types import Constitution, Message, Principle, Record
 
 FORMS = ("critique", "revise", "compare")
+IMPORT = "`constitute constitution import`"
 MAX_WEIGHT = 1000.0
 ID = "^[a-z0-9][a-z0-9_-]{0,63}$"
 
@@ -79,6 +81,8 @@ def read_constitution(data: bytes) -> tuple[Constitution | None, Node | None, li
 
     There is a constitution where there is no problem; there is a node wherever the YAML could be read.
     """
+    if what := foreign(data):
+        return None, None, [Problem(1, 1, f"{what}; {SAVE} and make a constitution of it with {IMPORT}")]
     root, problems = read_yaml(data)
     if root is None:
         return None, None, problems
@@ -199,6 +203,8 @@ Loc = tuple[int | str, ...]
 def _constitution(root: Node, problems: list[Problem]) -> Constitution | None:
     if root.kind != "mapping":
         what = f"the file holds {root.describe()}; it needs the keys name and principles"
+        if root.plain() is not None:
+            what += f"; {IMPORT} makes a constitution of a text or a list"
         problems.append(Problem(root.line, root.column, what))
         return None
     listed = root.entries.get("principles", Node("list", root.line, root.column))

@@ -87,6 +87,9 @@ def as_text(constitution: Constitution, rows: Sequence[dict[str, Any]]) -> str:
     if any(principle.priority for principle in constitution.principles):
         names = [f"{name} ({len(members)})" for name, members in by_level(constitution)]
         blocks.append(f"levels, the highest first, and how many principles stand on each: {', '.join(names)}")
+        without = [principle.id for principle in constitution.principles if not principle.priority]
+        if without:
+            blocks.append(f"without a priority, so on the last level: {', '.join(without)}")
     blocks += [_block(row) for row in rows]
     return "\n\n".join([*blocks, _totals(rows)])
 

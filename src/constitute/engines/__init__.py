@@ -6,13 +6,15 @@ To add an engine, write a module with a class `(model, config)` that implements 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from constitute.errors import UsageError
+from constitute.packaged import SMOLLM, model_path
 from constitute.progress import Progress, Silent
 from constitute.registry import nearest
 from constitute.urls import is_url
@@ -35,6 +37,10 @@ OPENING: dict[str, str] = {
     "openai": "asking {model} what it can do",
     "transformers": "loading {model} (about ten seconds, a large model longer)",
 }
+
+
+# Kinds that take long to load, though their tokenizer alone tells the key of an answer.
+DEFERRED = frozenset({"vllm", "transformers"})
 
 
 def check_kind(kind: str) -> None:
@@ -69,6 +75,7 @@ def open_engine(model: str, config: EngineConfig, progress: Progress | None = No
     Raises `UsageError` for a model that does not exist, `EngineError` for a server that does not answer.
     """
     kind = resolve_kind(model, config.kind)
+    _require_there(model, kind)
     module, name = ENGINES[kind].split(":")
     said = OPENING.get(kind, "opening {model}").replace("{model}", model)
     with (progress or Silent()).waiting(said):
@@ -76,25 +83,54 @@ def open_engine(model: str, config: EngineConfig, progress: Progress | None = No
     return engine
 
 
+def _require_there(model: str, kind: str) -> None:
+    """Refuse a local model that is not there before it is said to be loading."""
+    if kind in DEFERRED:
+        from constitute.engines.locate import require
+
+        require(model_path(model))
+
+
+def open_when_asked(model: str, config: EngineConfig, progress: Progress | None = None) -> Engine:
+    """`open_engine`, but a local model loads its weights with the first question that reaches it.
+
+    For a command whose questions a store may answer altogether. Raises as `open_engine` does, then or later.
+    """
+    kind = resolve_kind(model, config.kind)
+    if kind not in DEFERRED:
+        return open_engine(model, config, progress)
+    _require_there(model, kind)
+    with (progress or Silent()).waiting(f"reading the tokenizer of {model}"):
+        from constitute.engines.deferred import DeferredEngine
+
+        return DeferredEngine(kind, model, config, partial(open_engine, model, config, progress))
+
+
 def named_model(model: str | None) -> str:
     """`model`, for a check before anything is opened; raises `UsageError` where none is named."""
     if model is None:
-        raise UsageError("no model given; name one with --model, such as --model pocket")
+        raise UsageError(f"no model given; name one with --model, such as --model {SMOLLM}")
     return model
 
 
 @asynccontextmanager
 async def use_engine(
-    model: str | None, config: EngineConfig, progress: Progress, given: Engine | None = None
+    model: str | None,
+    config: EngineConfig,
+    progress: Progress,
+    given: Engine | None = None,
+    opening: Callable[[str, EngineConfig, Progress], Engine] | None = None,
 ) -> AsyncIterator[Engine]:
     """Yield `given` and leave it open; without it, open `model` and close it after the block.
+
+    It is opened by `open_engine`, or by `opening`, such as `open_when_asked`.
 
     Raises `UsageError` where neither is given, and whatever `open_engine` raises.
     """
     if given is not None:
         yield given
         return
-    engine = open_engine(named_model(model), config, progress)
+    engine = (opening or open_engine)(named_model(model), config, progress)
     try:
         yield engine
     finally:

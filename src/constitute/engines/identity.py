@@ -10,7 +10,13 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from constitute.engines.base import ModelIdentity
+from constitute.engines.locate import snapshot
+
+if TYPE_CHECKING:
+    from constitute.engines.render import Renderer
 
 # Bytes that one thread hashes at a time; hashlib lets others run meanwhile.
 CHUNK = 64 * 1024 * 1024
@@ -77,6 +83,20 @@ def folder_fingerprint(folder: Path) -> str:
 def model_fingerprint(path: str) -> str:
     """Fingerprint of `path` where it is a local folder, else the empty string."""
     return folder_fingerprint(Path(path)) if Path(path).is_dir() else ""
+
+
+def local_identity(
+    engine: str, model: str, path: str, revision: str | None, renderer: Renderer
+) -> ModelIdentity:
+    """Who answers where `engine` opens the model at `path`, which people call `model`."""
+    return ModelIdentity(
+        engine=engine,
+        name=model,
+        revision=revision or "",
+        fingerprint=model_fingerprint(path) or snapshot(path, revision),
+        tokenizer_hash=renderer.tokenizer_hash,
+        template_hash=renderer.template_hash,
+    )
 
 
 def weights_fingerprint(named_bytes: Iterable[tuple[str, bytes]]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,11 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 
 from constitute.errors import UsageError
+from constitute.packaged import SMOLLM
 from constitute.strict_yaml import shorten
 
+# The names of models that come with constitute, or by its `fetch`.
+PACKAGED = ("pocket", SMOLLM)
 _CONNECT_S = 5.0
 _LFS_POINTER = b"version https://git-lfs"
 # The safetensors format allows headers of this many bytes.
@@ -34,13 +38,16 @@ def require(path: str) -> None:
     if path.startswith((".", "/", "~")) or path.count("/") > 1:
         raise UsageError(f"no such model: {path!r} is not a folder; check the path")
     cached = _cached(path)
+    near = get_close_matches(path.lower(), PACKAGED, n=1, cutoff=0.8)
+    if near and not cached:
+        raise UsageError(f"no such model: {path!r}; did you mean {near[0]!r}?")
     if cached:
         _require_own_weights(Path(cached).parent)
     if cached or _reachable():
         return
     raise UsageError(
         f"no such model: {path!r} is neither a folder nor packaged nor in the Hub's cache, and the Hub "
-        "cannot be reached; give a folder, 'pocket', or the URL of a server"
+        f"cannot be reached; give a folder, {SMOLLM!r}, or the URL of a server"
     )
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from constitute.engines.base import Ability, Ids, ModelIdentity, as_bytes, branches, check_length
 from constitute.engines.choosing import choose_by_ids
 from constitute.engines.decoding import Sampled, next_batch, sample_batch, score_batch
-from constitute.engines.identity import model_fingerprint, tensor_bytes, weights_fingerprint
-from constitute.engines.locate import reason_of, require, snapshot
+from constitute.engines.identity import local_identity, tensor_bytes, weights_fingerprint
+from constitute.engines.locate import reason_of, require
 from constitute.engines.render import Renderer, RenderSettings
 from constitute.engines.tokenizer import load_tokenizer, turn_ends
 from constitute.errors import EngineError, UsageError
@@ -63,14 +63,7 @@ class TransformersEngine:
         self._batch = min(_BATCH, config.in_flight)
         self._waiting: list[Waiting] = []
         self._driver: asyncio.Task[None] | None = None
-        self._identity = ModelIdentity(
-            engine="transformers",
-            name=model,
-            revision=config.revision or "",
-            fingerprint=model_fingerprint(self._path) or snapshot(self._path, config.revision),
-            tokenizer_hash=self._renderer.tokenizer_hash,
-            template_hash=self._renderer.template_hash,
-        )
+        self._identity = local_identity("transformers", model, self._path, config.revision, self._renderer)
 
     @property
     def identity(self) -> ModelIdentity:

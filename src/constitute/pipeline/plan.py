@@ -75,7 +75,7 @@ def plan_chain(
     """
     if not stages:
         raise UsageError("no stage given; name one, such as generate")
-    specs = {name: stage_spec(name) for name in (*config.chain, *stages)}
+    specs = {name: stage_spec(name) for name in stages} | check_settings(config)
     _check_order(config.chain, specs)
     outside = next((name for name in stages if name not in config.chain), None)
     if outside is not None:
@@ -88,7 +88,6 @@ def plan_chain(
         if name in stages
     }
     for step in asked.values():
-        step.spec.check(step.settings)
         if step.spec.needs_constitution and constitution is None:
             raise UsageError("no constitution given; name one with --constitution FILE")
     plan = Plan(config, constitution, asked, prompts=prompts, pairs=pairs)
@@ -136,6 +135,17 @@ def _blamed(store: Store, stage: str, key: str, value: Any) -> bool:
         return True
     reasons = (blames(stage, reason) for _, reason, _ in store.reasons(stage))
     return any(key in blamed and blamed[key](value) for blamed in reasons)
+
+
+def check_settings(config: RunConfig) -> dict[str, StageSpec]:
+    """The stages of `config.chain`; raises `UsageError` where the settings of one cannot be met.
+
+    Of every stage, whichever is to run: what label refuses must not be found out after hours of generate.
+    """
+    specs = {name: stage_spec(name) for name in config.chain}
+    for name, spec in specs.items():
+        spec.check(settings_of(config, name, spec))
+    return specs
 
 
 def check_claims(plan: Plan, store: Store) -> None:

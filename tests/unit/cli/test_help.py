@@ -79,6 +79,32 @@ def test_documents_use_known_flags(path: Path) -> None:
             parse(line)
 
 
+def test_readme_and_the_top_level_help_name_every_command_of_constitution() -> None:
+    group = cli.get_command(click.Context(cli), "constitution")
+    assert isinstance(group, click.Group)
+    table = re.findall(r"^\| `constitution ([a-z /]+)` \|", (ROOT / "README.md").read_text(), flags=re.M)
+    in_readme = {name.strip() for row in table for name in row.split("/")}
+    assert in_readme == set(group.commands) and len(in_readme) == 16
+    said = " ".join(CliRunner().invoke(cli, ["--help"]).output.split())
+    listed = re.search(r"constitution Constitutions, and what an edit changes: ([a-z, ]+)\.", said)
+    assert listed is not None and set(listed[1].split(", ")) == in_readme
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("recover", "did you mean `constitute constitution recover`?"),
+        ("import", "did you mean `constitute constitution import`?"),
+        ("compare", "did you mean `constitute constitution compare` or `constitute evals compare`?"),
+        ("ppo", "did you mean `constitute train ppo`?"),
+        ("reprot", "did you mean 'report'?"),
+    ],
+)
+def test_a_command_of_a_group_is_led_to_it(name: str, said: str) -> None:
+    done = CliRunner().invoke(cli, [name])
+    assert done.exit_code == 2 and f"no such command {name!r}; {said}" in done.output
+
+
 def test_unknown_flag_is_caught() -> None:
     with pytest.raises(click.UsageError):
         parse("constitute status --no-such-flag")

@@ -36,10 +36,18 @@ def test_labels_without_an_order_are_shown_reported_exported_and_attributed(
         card = card_of(store)
     assert (card.pairs, card.votes, card.ordered, card.flip_rate, card.p_first) == (6, 12, 0, None, None)
     run("status")
-    assert "P(A) = " in run("show", "p0/0-1")
+    shown = run("show", "p0/0-1")
+    assert "P(A) = " in shown and "A first" not in shown
+    (head,) = (line for line in shown.splitlines() if line.startswith("principle"))
+    assert head.split() == ["principle", "weight", "P(A)", "mass"]
     run("export")
     run("report")
     page = Path("run/report.html").read_text()
-    assert page.count("–</td>") >= 12, "what was not measured is a dash"
+    assert page.count('<th>vote under</th><th class="num">P(A)</th>') == 12 and "A first" not in page
+    table = page.split("<th>vote under</th>")[1].split("</table>")[0]
+    body = table.split("<tbody>")[1]
+    assert table.split("</thead>")[0].count("<th") == 2 and body.count("<td") == 2 * 3
+    if method == "likelihood":
+        assert body.count("–</td>") == 2, "what was not measured is a dash"
     done = CliRunner().invoke(cli, ["constitution", "attribute", "run"], catch_exceptions=False)
     assert done.exit_code == 0, done.output

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from constitute.cli.constitution.group import check
+from constitute.cli.constitution.group import check, constitution
 from constitute.cli.constitution.lint import lint as lint_command
+from constitute.constitution.edit import set_in_file
 from constitute.constitution.read import load_constitution, parse_constitution
+from constitute.constitution.show import pick
 from constitute.editing.lint.findings import lint
 from constitute.errors import DataError, UsageError
 
@@ -382,3 +385,59 @@ def test_commands_name_place_and_remedy_of_every_broken_file(command, tmp_path):
             assert f"f.yaml:{place}: " in said
             for line in said.splitlines():
                 assert re.match(r".*f\.yaml:(\d+:\d+: .+; .+| and \d+ more)", line), line
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "what"),
+    [
+        ("word.md", b"PK\x03\x04 word/document.xml", "this is a Word file"),
+        ("pack.yaml", b"PK\x03\x04 rest", "this is a zip file"),
+        ("page.html", b"<!DOCTYPE html><html><body>Be kind.</body></html>", r"this is a web page \(HTML\)"),
+        ("paper.pdf", b"%PDF-1.7", "this is a PDF"),
+        ("rules.md", b"- Be kind.\n- Be brief.\n", "the file holds a list; it needs the keys name and princ"),
+    ],
+)
+def test_a_file_of_another_kind_is_named_and_led_to_import(
+    tmp_path: Path, name: str, data: bytes, what: str
+) -> None:
+    file = tmp_path / name
+    file.write_bytes(data)
+    for command in ("check", "show"):
+        done = CliRunner().invoke(constitution, [command, str(file)])
+        said = str(done.exception)
+        assert re.search(rf"{name}:1:1: {what}.*`constitute constitution import`", said), said
+        assert "control character" not in said and "\n" not in said
+    linted = CliRunner().invoke(constitution, ["lint", str(file)])
+    assert "constitution import" in linted.output
+
+
+def test_an_empty_file_is_called_empty(tmp_path: Path) -> None:
+    for data in (b"", b" \n\n", b"\xef\xbb\xbf\n"):
+        (tmp_path / "empty.md").write_bytes(data)
+        done = CliRunner().invoke(constitution, ["import", str(tmp_path / "empty.md")])
+        assert str(done.exception).endswith("empty.md: the file is empty; give one that holds principles")
+
+
+def test_set_mends_a_priority_that_is_no_level(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    start = "name: n\nprinciples:\n  - id: a\n    text: Be kind.\n    priority: %s # mine\n"
+    file.write_text(start % "rot" + "  - id: b\n    text: Be brief.\n    priority: usr\n")
+    assert set_in_file(file, "a", "priority", "root") == ("rot", "root")
+    assert file.read_text().startswith(start % "root")
+    with pytest.raises(DataError, match="the priority 'usr' is no level"):
+        load_constitution(file)
+    kept = file.read_bytes()
+    with pytest.raises(UsageError, match="no level 'nobody'; there are root, system, developer, user, guid"):
+        set_in_file(file, "b", "priority", "nobody")
+    with pytest.raises(DataError, match=r"c\.yaml:8:15: the priority 'usr' is no level"):
+        set_in_file(file, "a", "priority", "user")
+    with pytest.raises(DataError, match="the priority 'usr' is no level"):
+        set_in_file(file, "b", "text", "Be short.")
+    assert file.read_bytes() == kept
+    assert set_in_file(file, "b", "priority", "user") == ("usr", "user")
+    assert [p.priority for p in load_constitution(file).principles] == ["root", "user"]
+
+
+def test_an_unknown_id_says_how_many_there_are() -> None:
+    with pytest.raises(UsageError, match=r"no principle 'nonsense' in .* known are .* and 18 more$"):
+        pick(load_constitution("assistant"), ["nonsense"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -376,3 +377,24 @@ def test_any_odd_file_is_edited_in_one_place_or_refused(source, data, value, key
 def _shared(a: bytes, b: bytes) -> int:
     """How many bytes both begin with."""
     return next((n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+def test_a_new_text_names_the_forms_that_still_say_the_old_thing(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    forms = {"critique": "Old critique?", "revise": "Old revision.", "compare": "Old question?"}
+    for written, said in (
+        ((), ""),
+        (("compare",), "compare is written out and still says the old thing: set it too, or remove it"),
+        (
+            ("critique", "revise", "compare"),
+            "critique, revise and compare are written out and still say the old thing: set them too, or "
+            "remove them to have them filled from the text",
+        ),
+    ):
+        lines = "".join(f"    {form}: {forms[form]}\n" for form in written)
+        path.write_text(f"name: n\nprinciples:\n  - id: kind\n    text: Old.\n{lines}")
+        done = CliRunner().invoke(set_, [str(path), "kind", "text", "New."])
+        assert done.exit_code == 0 and "[-Old-]{+New+}." in done.stdout
+        assert done.stderr.startswith(said) and bool(done.stderr) is bool(written)
+        quiet = CliRunner().invoke(set_, [str(path), "kind", "weight", "2"])
+        assert "written out" not in quiet.output

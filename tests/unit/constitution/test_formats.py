@@ -402,7 +402,7 @@ def test_plain_text(tmp_path, content, found):
         ("a.json", '["a\\u0000"]', r"U\+0000"),
         ("a.json", '["a\\ufffe"]', r"U\+FFFE"),
         ("a.json", '[{"definition": "x", "weight": "y"}]', "weight is 'y'"),
-        ("a.md", "\n\n", "no principle was found"),
+        ("a.md", "\n\n", "the file is empty"),
         ("a.yaml", "nme: x\n", "did you mean 'name'"),
     ],
 )

@@ -101,3 +101,18 @@ def test_show_prints_the_levels_and_the_priority_of_each() -> None:
     plain = file("", c="")
     none = parse_constitution(plain, "f")
     assert "levels" not in as_text(none, principle_rows(none, filled_forms(plain)))
+
+
+def test_show_names_the_principles_without_a_priority() -> None:
+    some = parse_constitution(file("", a="root", b="", c=""), "c.yaml")
+    said = "without a priority, so on the last level: "
+    filled: dict[str, list[str]] = {name: [] for name in "abc"}
+    assert f"{said}b, c\n" in as_text(some, principle_rows(some, filled))
+    none, every = (
+        some.model_copy(
+            update={"principles": tuple(p.model_copy(update={"priority": name}) for p in some.principles)}
+        )
+        for name in ("", "user")
+    )
+    for other in (none, every):
+        assert said not in as_text(other, principle_rows(other, filled))

@@ -179,6 +179,11 @@ def test_drafts_are_written_into_the_file_and_kept_by_a_person(run) -> None:  # 
     kind, brief = load_constitution("c.yaml").principles
     assert [example.draft for example in kind.examples] == [True, True] and brief.examples == ()
     assert Path("c.yaml").read_text().endswith("# the end\n")
+    code, _, err = run(f"{LINE} --id brief")
+    assert (
+        code == 3
+        and err.splitlines()[-1] == "c.yaml: 0 of 2 drafts written, 2 failed: another --seed asks again"
+    )
     code, out, _ = run(f"{LINE} --id kind --json")
     assert (code, json.loads(out.splitlines()[-1])) == (0, {"event": "result", "drafted": 0, "failed": 0})
     code, _, err = run("constitution keep c.yaml --id brief")

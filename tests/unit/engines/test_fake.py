@@ -87,6 +87,6 @@ async def test_an_engine_opened_for_a_block_is_closed_and_a_given_one_is_left_op
 
 
 async def test_no_model_and_no_engine_is_one_sentence():
-    with pytest.raises(UsageError, match=r"^no model given; name one with --model, such as --model pocket$"):
+    with pytest.raises(UsageError, match=r"^no model given; name one with --model, such as --model smollm2$"):
         async with use_engine(None, CONFIG, Silent()):
             pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -9,10 +10,12 @@ import shutil
 import pytest
 from pydantic import BaseModel, ValidationError, model_validator
 
-from constitute.engines import identity
+from constitute.config import EngineConfig
+from constitute.engines import identity, open_engine, open_when_asked
 from constitute.engines.base import branches, label_logprob
 from constitute.engines.locate import reason_of, require
 from constitute.errors import UsageError
+from constitute.progress.show import Plain
 
 
 @pytest.mark.parametrize(
@@ -22,6 +25,17 @@ def test_unknown_models_are_one_sentence(name, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(UsageError, match=f"no such model: '{name}'"):
         require(name)
+
+
+def test_a_slip_in_the_name_of_our_model_is_named_before_anything_is_said_to_load() -> None:
+    told = io.StringIO()
+    for kind in ("transformers", "vllm"):
+        for opening in (open_engine, open_when_asked):
+            with pytest.raises(UsageError, match=r"^no such model: 'smolm2'; did you mean 'smollm2'\?$"):
+                opening("smolm2", EngineConfig(kind=kind), Plain(told))
+    with pytest.raises(UsageError, match=r"^no such model: 'Poket'; did you mean 'pocket'\?$"):
+        require("Poket")
+    assert told.getvalue() == ""
 
 
 def test_a_folder_needs_a_config(tmp_path):

@@ -50,9 +50,9 @@ def test_an_unknown_kind_is_refused_with_the_nearest_name():
 @pytest.mark.parametrize(
     ("model", "kind", "said"),
     [
-        ("m", "vllm", "loading m into vLLM (first answers in half a minute, "),
+        ("pocket", "vllm", "loading pocket into vLLM (first answers in half a minute, "),
         ("http://h:1", "auto", "asking http://h:1 what it can do…"),
-        ("m", "transformers", "loading m (about ten seconds, a large"),
+        ("pocket", "transformers", "loading pocket (about ten seconds, a large"),
     ],
 )
 def test_what_opening_a_model_does_is_said_before_it_is_done(monkeypatch, model, kind, said):

@@ -13,7 +13,8 @@ from constitute.data.export import export_run
 from constitute.editing.attribute.run import attribute_run
 from constitute.editing.diff.run import diff_constitutions
 from constitute.engines.fake import FakeEngine
-from constitute.errors import RunMismatch
+from constitute.errors import RunMismatch, UsageError
+from constitute.loop import open_loop
 from constitute.pipeline import run_stages
 from constitute.report.build import write_report
 from constitute.stages.card import card_of
@@ -147,3 +148,21 @@ def test_a_new_level_changes_labels_without_a_question(runs: dict[str, int], tmp
     # Under the mean a level changes nothing.
     same = diff_constitutions(config(tmp_path, "mean"), MADE, after)
     assert same.effect is not None and same.effect.all.moved.value == 0 and same.effect.by_principle == ()
+
+
+def test_settings_that_label_refuses_are_refused_before_anything_is_generated(tmp_path: Path) -> None:
+    engine = FakeEngine("m", EngineConfig())
+    drawn = config(tmp_path, "priority", **{"label.principles": "one"})
+    for stages in (["generate"], ["generate", "label"]):
+        with pytest.raises(UsageError, match=r"label\.rule: priority decides between .* has one vote"):
+            run_stages(drawn, stages, prompts=PROMPTS, engine=engine)
+    with (
+        pytest.raises(UsageError, match=r"label\.rule: priority decides"),
+        open_loop(drawn, PROMPTS),
+    ):
+        pass
+    assert engine.answered == 0
+    # A stage that is not in the chain has no part in it.
+    alone = drawn.model_copy(update={"chain": ("generate", "revise")})
+    run_stages(alone, ["generate"], prompts=PROMPTS[:1], engine=engine)
+    assert engine.answered == 2

@@ -57,7 +57,7 @@ def attribute(
     \b
     Examples:
       constitute constitution attribute run --out attribution.html
-      constitute constitution attribute run --fill --model pocket --csv votes.csv
+      constitute constitution attribute run --fill --model smollm2 --csv votes.csv
       constitute constitution attribute run --set label.rule=priority --set label.threshold=0.2
     """
     from constitute.cli.text import say

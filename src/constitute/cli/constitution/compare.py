@@ -50,7 +50,7 @@ def compare(
     \b
     Examples:
       constitute constitution compare assistant my.yaml --model smollm2 --prompts prompts.jsonl
-      constitute constitution compare old.yaml new.yaml --model pocket --set label.principles=all
+      constitute constitution compare old.yaml new.yaml --model smollm2 --set label.principles=all
     """
     from constitute.cli.text import coloured
     from constitute.constitution.read import load_configured

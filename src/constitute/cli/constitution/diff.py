@@ -81,7 +81,7 @@ def diff(
     else:
         config = options.configured(run_dir, config_file, sets, {"seed": seed})
     a, b = (load_configured(config, name) for name in (first, second))
-    changes = changes_between(a, b)
+    changes = changes_between(a, b, config.label)
     tests = compared(run_dir or Path(".constitute"), config.label, a, b)
     if not as_json:
         click.echo(changes_text(changes, coloured()))

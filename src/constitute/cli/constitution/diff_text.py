@@ -16,7 +16,7 @@ _SHOWN = 100
 
 
 def changes_text(changes: Changes, colour: bool) -> str:
-    """What differs in words, principle by principle, and what a new run would ask anew."""
+    """What differs in words, principle by principle, and what a new run would ask."""
     sides = [
         f"{side}: {name}, {count} principles, hash {digest[:16]}"
         for side, name, count, digest in zip("AB", changes.names, changes.counts, changes.hashes, strict=True)
@@ -52,12 +52,17 @@ def _anew(changes: Changes) -> str:
             "a new run under B asks nothing anew: sources, probes and order change no outcome, and examples "
             "only where few_shot shows them"
         )
+    again = (
+        f"  the same label questions again under {', '.join(anew.same_words)}: its text or id is part of the "
+        "key that answers are kept under; with --run, stored votes are used",
+    )
     lines = (
-        "a new run under B asks anew:",
+        f"a new run under B asks other questions (labels show the judge `{anew.form}`):",
         f"  label questions of {anew.label} of {n} principles, where all of them vote",
         f"  {anew.drawn_label:.1%} of labels, where one principle is drawn for each pair",
         f"  {anew.drawn_revise:.1%} of critiques and revisions a round "
         f"({anew.redrawn:.1%} of draws fall on another principle)",
+        *(again if anew.same_words else ()),
     )
     return "\n".join(lines)
 

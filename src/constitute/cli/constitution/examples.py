@@ -90,7 +90,8 @@ def examples(
     else:
         again = f", {failed} failed: another --seed asks again" if failed else ""
         written = f"{len(rows) - failed} of {counted(len(rows), 'draft')} written{again}"
-        say(f"{file}: {written}; read them, then: constitute constitution keep {file}")
+        then = f"; read them, then: constitute constitution keep {file}" if failed < len(rows) else ""
+        say(f"{file}: {written}{then}")
     return ExitCode.ROWS_FAILED if failed else ExitCode.OK
 
 

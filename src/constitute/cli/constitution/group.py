@@ -62,7 +62,7 @@ def check(file: str, as_json: bool) -> None:
 @click.option("--principle", "ids", multiple=True, callback=options.names, metavar="ID[,ID]",
               help="Only this principle; may be repeated.")  # fmt: skip
 @click.option("--tag", "tags", multiple=True, help="Only principles with this tag; may be repeated.")
-@click.option("--model", help="Count tokens as this model does: folder, Hub name or 'pocket'.")
+@click.option("--model", help="Count tokens as this model does: folder, Hub name or 'smollm2'.")
 @click.option("--tokenizer", help="Count tokens with this tokenizer folder or Hub name.")
 @options.as_json
 @options.debug
@@ -121,7 +121,7 @@ def set_(file: Path, principle_id: str, key: str, value: str) -> None:
       constitute constitution set my.yaml be-brief priority guideline
       constitute constitution set my.yaml be-brief compare "Which reply is shorter?"
     """
-    from constitute.constitution.edit import set_in_file
+    from constitute.constitution.edit import left_behind, set_in_file, still_said
     from constitute.editing.words import brief, plain, word_diff
 
     change = set_in_file(file, principle_id, key, value)
@@ -130,6 +130,9 @@ def set_(file: Path, principle_id: str, key: str, value: str) -> None:
         return
     runs = brief(word_diff(*change))
     click.echo(harmless(f"{principle_id} {key}: {plain(runs)}".replace("\n", " ")))
+    forms = left_behind(file, principle_id) if key == "text" else ()
+    if forms:
+        say(still_said(forms))
 
 
 @constitution.command()

@@ -85,7 +85,7 @@ def lint(
     wanted = {"model": model, "prompts": prompts_file, "seed": seed}
     config = options.configured(cache_dir, config_file, sets, wanted)
     if config.model is None and (prompts_file or pairs_file):
-        raise UsageError("--prompts and --pairs are for --model; name a model too, such as --model pocket")
+        raise UsageError("--prompts and --pairs are for --model; name a model too, such as --model smollm2")
     results = [lint_file(file, allow, config.tags) for file in files]
     if not as_json:
         # What needs no model is shown before one is opened, and whatever becomes of it.

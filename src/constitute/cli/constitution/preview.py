@@ -48,7 +48,7 @@ def preview(
 
     \b
     Examples:
-      constitute constitution preview my.yaml --model pocket
+      constitute constitution preview my.yaml --model smollm2
       constitute constitution preview my.yaml --watch --model http://localhost:8000 --prompts prompts.jsonl
     """
     from constitute.cli.constitution.preview_text import Lines, Terminal

@@ -80,7 +80,7 @@ def recover(
     \b
     Examples:
       constitute constitution recover assistant --model smollm2 --pairs pairs.jsonl --method likelihood
-      constitute constitution recover my.yaml --model pocket --run run --target human
+      constitute constitution recover my.yaml --model smollm2 --run run --target human
       constitute constitution recover my.yaml --model m --pairs p.jsonl --propose --out found.yaml
       constitute constitution recover assistant --model smollm2 --before demo --after demo:held-out/ppo
     """

@@ -66,11 +66,13 @@ def trial_text(result: TrialResult) -> str:
 
 
 def cost_text(cost: Cost) -> str:
-    """Such as `88 requests asked, 0 cached; 9,120 prompt tokens; 12.3 s`."""
+    """Such as `88 requests asked, 0 cached; 9,120 prompt tokens; 12.3 s in all`."""
     tokens = (
         "prompt tokens unknown" if cost.prompt_tokens is None else f"{cost.prompt_tokens:,} prompt tokens"
     )
-    return f"{counted(cost.asked, 'request')} asked, {cost.cached} cached; {tokens}; {cost.seconds:.1f} s"
+    return (
+        f"{counted(cost.asked, 'request')} asked, {cost.cached} cached; {tokens}; {cost.seconds:.1f} s in all"
+    )
 
 
 def tests_text(rows: Sequence[Before]) -> str:

@@ -20,7 +20,7 @@ def train() -> None:
 
     \b
     Examples:
-      constitute train sft --run run --model pocket
+      constitute train sft --run run --model smollm2
       constitute train reward --run run
     """
 
@@ -44,7 +44,7 @@ def sft(
 
     \b
     Examples:
-      constitute train sft --run run --model pocket
+      constitute train sft --run run --model smollm2
       constitute train sft --model Qwen/Qwen3-0.6B --data sft.jsonl --out tuned --set train.sft.lora_rank=16
     """
     from constitute.progress import open_progress

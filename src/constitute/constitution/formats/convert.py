@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from constitute.constitution.formats import FORMATS
 from constitute.constitution.formats.base import Draft, Format, Found, LeftOut, Source
-from constitute.constitution.formats.foreign import foreign
+from constitute.constitution.formats.foreign import SAVE, foreign
 from constitute.constitution.formats.sections import size
 from constitute.constitution.priority import DEFAULT_LEVELS, merge_levels
 from constitute.constitution.read import FORMS, fill_form, slug
@@ -118,8 +118,10 @@ def _known() -> str:
 
 
 def _read(source: Source, kind: str) -> Found:
-    if what := foreign(source):
-        raise DataError(f"{source.path}: {what}")
+    if what := foreign(source.data):
+        raise DataError(f"{source.path}: {what}; {SAVE} and import that")
+    if not source.data.removeprefix(b"\xef\xbb\xbf").strip():
+        raise DataError(f"{source.path}: the file is empty; give one that holds principles")
     chosen = _format(kind) if kind else next((f for f in map(_format, FORMATS) if f.detect(source)), None)
     if chosen is None:
         raise _unknown(source)

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import re
 
-from constitute.constitution.formats.base import Source
-
 _HTML = re.compile(
     rb"\s*(?:<!--.{0,2000}?-->\s*)?<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL
 )
-_SAVE = "save it as plain text or Markdown (.md) and import that"
+SAVE = "save it as plain text or Markdown (.md)"
 
 
-def foreign(source: Source) -> str:
-    """What a file is that no format reads, and what to do; empty where it may be one of ours."""
-    data = source.data.removeprefix(b"\xef\xbb\xbf")
+def foreign(data: bytes) -> str:
+    """What a file of these bytes is, that no format reads, in a clause; empty where it may be ours."""
+    data = data.removeprefix(b"\xef\xbb\xbf")
     if data.startswith(b"PK\x03\x04"):
-        return f"{_office(data)}; {_SAVE}"
+        return _office(data)
     if data.startswith(b"\xd0\xcf\x11\xe0"):
-        return f"this is a Word or other Office file of the old kind; {_SAVE}"
+        return "this is a Word or other Office file of the old kind"
     if data.lstrip().startswith(b"{\\rtf"):
-        return f"this is rich text (RTF); {_SAVE}"
+        return "this is rich text (RTF)"
     if data.startswith(b"%PDF"):
-        return f"this is a PDF; {_SAVE}"
+        return "this is a PDF"
     if _HTML.match(data[:4000]):
-        return f"this is a web page (HTML); {_SAVE}"
+        return "this is a web page (HTML)"
     return ""
 
 

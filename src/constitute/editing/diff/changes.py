@@ -6,9 +6,12 @@ from collections.abc import Callable, Sequence
 from difflib import SequenceMatcher
 from typing import Literal
 
+from constitute.config import LabelConfig
 from constitute.constitution.identity import constitution_hash, principle_hash
 from constitute.constitution.priority import level_names, levels
 from constitute.constitution.read import FORMS
+from constitute.editing.votes import wording_of
+from constitute.stages.labels import label_method
 from constitute.types import Constitution, Principle, Record
 
 TEXTS = ("text", *FORMS)
@@ -64,14 +67,17 @@ class PrincipleChange(Record):
 
 
 class AskedAnew(Record):
-    """What a new run under the second constitution asks anew.
+    """What a new run under the second constitution asks that one under the first did not.
 
-    `label` principles have questions of labels that the first one's answers do not hold. Shares of rows,
-    in expectation over row ids: `redrawn` rows draw another principle than before, `drawn_label` and
-    `drawn_revise` rows draw one whose question was not asked before.
+    `form` is what the label method shows of a principle. `label` principles have questions of labels in
+    other words. Those of `same_words` have the same words under another id or text, both part of a cache
+    key, so a new run asks them again. Shares of rows, in expectation over row ids: `redrawn` rows draw
+    another principle than before, `drawn_label` and `drawn_revise` rows draw one with another question.
     """
 
+    form: str
     label: int
+    same_words: tuple[str, ...]
     redrawn: float
     drawn_label: float
     drawn_revise: float
@@ -98,10 +104,11 @@ class Changes(Record):
         return {c.before.id: c.after.id for c in self.changes if c.kind == "renamed" and c.before and c.after}
 
 
-def changes_between(a: Constitution, b: Constitution) -> Changes:
+def changes_between(a: Constitution, b: Constitution, cfg: LabelConfig | None = None) -> Changes:
     """Match the principles of `a` and `b` by id, then by identical wording, and list what differs.
 
-    Similar wording is no match: it is a hint (`near`) at an added or removed principle.
+    Similar wording is no match: it is a hint (`near`) at an added or removed principle. What a label
+    question shows is that of `cfg`, the default settings where None.
     """
     ids_a, ids_b = {p.id for p in a.principles}, {p.id: p for p in b.principles}
     removed = [p for p in a.principles if p.id not in ids_b]
@@ -128,7 +135,7 @@ def changes_between(a: Constitution, b: Constitution) -> Changes:
         levels=(level_names(a), level_names(b)),
         moved=tuple(p.id for p in b.principles if p.id in pairs and at_a[pairs[p.id].id] != at_b[p.id]),
         changes=changes,
-        anew=_anew(a, b),
+        anew=_anew(a, b, cfg or LabelConfig()),
     )
 
 
@@ -156,15 +163,17 @@ def _ratio(principles: dict[str, Principle], name: str, to: str) -> float:
     return principles[name].weight / principles[to].weight if name in principles else 0.0
 
 
-def _anew(a: Constitution, b: Constitution) -> AskedAnew:
-    before = {p.id: p for p in a.principles}
-    label, revise = _equal("text", "compare"), _equal("text", "critique", "revise")
-    fresh = [p for p in b.principles if p.id not in before or not label(before[p.id], p)]
+def _anew(a: Constitution, b: Constitution, cfg: LabelConfig) -> AskedAnew:
+    shown = {wording_of(p, cfg) for p in a.principles}
+    kept = [p for p in b.principles if wording_of(p, cfg) in shown]
+    texts = {p.id: p.text for p in a.principles}
     return AskedAnew(
-        label=len(fresh),
+        form=label_method(cfg.method).form,
+        label=len(b.principles) - len(kept),
+        same_words=tuple(p.id for p in kept if texts.get(p.id) != p.text),
         redrawn=_rest(kept_draws(a, b, lambda *_: True)),
-        drawn_label=_rest(kept_draws(a, b, label)),
-        drawn_revise=_rest(kept_draws(a, b, revise)),
+        drawn_label=_rest(kept_draws(a, b, lambda p, q: wording_of(p, cfg) == wording_of(q, cfg))),
+        drawn_revise=_rest(kept_draws(a, b, _equal("critique", "revise"))),
     )
 
 

@@ -67,7 +67,7 @@ def diff_constitutions(
     compared. No engine is opened where nothing is missing. Raises `UsageError` without pairs or a model.
     """
     progress = progress or Silent()
-    changes = changes_between(a, b)
+    changes = changes_between(a, b, config.label)
     stored = read_stored(config, (a, b), pairs, changes.renamed, progress)
     name = model or config.judge or config.model
     missing = _missing(stored.pairs, (a, b), config.label, stored.votes)

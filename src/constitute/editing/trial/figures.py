@@ -86,7 +86,8 @@ class Overall(Record):
 class Cost(Record):
     """Questions put to the judge and answered from the store; `prompt_tokens` of those put to it.
 
-    None where the engine does not know its tokens. `seconds` count from the open model to the last answer.
+    None where the engine does not know its tokens. `seconds` are those until the last answer, with what it
+    took to load the model, which is not loaded where the store answers every question.
     """
 
     asked: int

@@ -23,7 +23,7 @@ from constitute.editing.trial.figures import (
     overall,
     tallies,
 )
-from constitute.engines import named_model, use_engine
+from constitute.engines import named_model, open_when_asked, use_engine
 from constitute.engines.base import Engine, ModelIdentity
 from constitute.errors import GateFailed, UsageError
 from constitute.pipeline.labelling import check_judge, label_pairs
@@ -110,7 +110,8 @@ class _Work:
         names: dict[str, str] = {}
         verdicts: dict[str, str] = {}
         count = [0, 0]
-        async with use_engine(judge, dated(config).engine, self._progress, given) as engine:
+        start = time.monotonic()
+        async with use_engine(judge, dated(config).engine, self._progress, given, open_when_asked) as engine:
             counted = _Counted(engine)
             configs = {
                 named(method, layout): known.one_vote(candidate_config(config.label, method, layout))
@@ -118,7 +119,6 @@ class _Work:
             }
             for cfg in configs.values():
                 check_judge(cfg, engine)
-            start = time.monotonic()
             for name, cfg in configs.items():
                 self._progress.note(
                     f"asking {engine.identity.name} about {len(self._asked)} examples by {name}"
@@ -192,8 +192,12 @@ class _Counted:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self.identity, self.context_length = engine.identity, engine.context_length
+        self.identity = engine.identity
         self.prompt_tokens: int | None = 0
+
+    @property
+    def context_length(self) -> int | None:
+        return self._engine.context_length
 
     @property
     def lacks(self) -> Mapping[Ability, str]:

@@ -17,8 +17,8 @@ from constitute.engines.base import (
     check_length,
 )
 from constitute.engines.choosing import choose_by_ids
-from constitute.engines.identity import model_fingerprint, tensor_bytes, weights_fingerprint
-from constitute.engines.locate import reason_of, require, snapshot
+from constitute.engines.identity import local_identity, tensor_bytes, weights_fingerprint
+from constitute.engines.locate import reason_of, require
 from constitute.engines.render import Renderer, RenderSettings
 from constitute.engines.tokenizer import load_tokenizer, turn_ends
 from constitute.engines.vllm.loop import StepLoop
@@ -62,14 +62,7 @@ class VLLMEngine:
         self._llm = _start(self._path, config)
         self._loop = StepLoop(self._llm.llm_engine)
         self._limit = int(self._llm.llm_engine.model_config.max_model_len)
-        self._identity = ModelIdentity(
-            engine="vllm",
-            name=model,
-            revision=config.revision or "",
-            fingerprint=model_fingerprint(self._path) or snapshot(self._path, config.revision),
-            tokenizer_hash=self._renderer.tokenizer_hash,
-            template_hash=self._renderer.template_hash,
-        )
+        self._identity = local_identity("vllm", model, self._path, config.revision, self._renderer)
 
     @property
     def identity(self) -> ModelIdentity:

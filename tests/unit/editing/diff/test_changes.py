@@ -9,6 +9,7 @@ import pytest
 from scripted import constitution, principle
 
 from constitute.cli.constitution.diff_text import changes_json, changes_text
+from constitute.config import LabelConfig
 from constitute.constitution.draw import draw
 from constitute.constitution.priority import DEFAULT_LEVELS
 from constitute.editing.diff.changes import changes_between
@@ -78,8 +79,8 @@ def test_each_kind_of_change_by_hand() -> None:
     }
     assert changes.renamed == {"gone": "calm"}
     assert changes.counts == (4, 5)
-    # kind (reworded), calm (its id is part of the question's key) and new.
-    assert changes.anew.label == 3
+    # kind (reworded) and new; calm has the words of gone, and its id is part of a cache key.
+    assert changes.anew.label == 2 and changes.anew.same_words == ("calm",)
 
 
 def test_like_wording_is_a_hint_and_no_match() -> None:
@@ -99,7 +100,9 @@ def test_order_and_tag_order_are_no_difference() -> None:
     changes = changes_between(a, b)
     assert changes.changes == () and changes.hashes[0] == changes.hashes[1]
     assert changes.anew.model_dump() == {
+        "form": "compare",
         "label": 0,
+        "same_words": (),
         "redrawn": 0.0,
         "drawn_label": 0.0,
         "drawn_revise": 0.0,
@@ -140,6 +143,27 @@ def test_one_reworded_of_four_touches_a_quarter_and_an_added_one_a_fifth() -> No
     assert (changes.anew.redrawn, changes.anew.drawn_revise) == (0.0, 0.0)
     added = changes_between(a, of(*a.principles, principle("e")))
     assert added.anew.redrawn == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("method", ["choice", "reasoned", "likelihood", "yes_no", "rating"])
+def test_other_questions_are_those_whose_words_the_method_shows(method: str) -> None:
+    """A new text alone is no other question to a method that shows `compare`; nor the other way round."""
+    a = constitution("a", "b", "c", "d")
+    cfg = LabelConfig(method=method)
+    retold, compared = (
+        changes_between(a, of(a.principles[0].model_copy(update={key: "Other."}), *a.principles[1:]), cfg)
+        for key in ("text", "compare")
+    )
+    shows_compare = method in ("choice", "reasoned")
+    assert (retold.anew.label, compared.anew.label) == ((0, 1) if shows_compare else (1, 0))
+    assert retold.anew.drawn_label == pytest.approx(0.0 if shows_compare else 0.25)
+    assert compared.anew.drawn_label == pytest.approx(0.25 if shows_compare else 0.0)
+    assert retold.anew.drawn_revise == compared.anew.drawn_revise == 0.0
+    said = changes_text(retold, False)
+    assert f"label questions of {0 if shows_compare else 1} of 4 principles" in said
+    assert f"`{'compare' if shows_compare else 'text'}`" in said
+    # Its text is part of the key of an answer: a new run asks the very same words once more.
+    assert ("the same label questions again under a:" in said) is shows_compare
 
 
 @pytest.mark.parametrize(
