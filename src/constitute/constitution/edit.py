@@ -19,7 +19,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from constitute.constitution.priority import level_names
-from constitute.constitution.read import FORMS, MAX_WEIGHT, fill_form, parse_constitution, read_constitution
+from constitute.constitution.read import (
+    FORMS,
+    MAX_WEIGHT,
+    fill_form,
+    parse_constitution,
+    parse_whole,
+    read_constitution,
+)
 from constitute.constitution.splice import spliced
 from constitute.constitution.write import entry, free_id, number
 from constitute.errors import DataError, UsageError
@@ -38,7 +45,14 @@ def set_value(data: bytes, principle_id: str, key: str, value: str) -> bytes:
     `key` is one of `KEYS`. A form that is absent from the file still follows the text. Raises `UsageError`
     for an unknown id or key or a value that cannot stand, `DataError` for a file that cannot be loaded.
     """
-    before = parse_constitution(data, "the file")
+    return _set(data, parse_whole(data, "the file"), principle_id, key, value)[0]
+
+
+def _set(
+    data: bytes, whole: tuple[Constitution, Node], principle_id: str, key: str, value: str
+) -> tuple[bytes, Principle, Principle]:
+    """The edited bytes, and the principle as it was and as it is, of a file that was read as `whole`."""
+    before, root = whole
     ids = [principle.id for principle in before.principles]
     check_known(principle_id, ids, "principle")
     check_known(key, KEYS, "key")
@@ -46,13 +60,12 @@ def set_value(data: bytes, principle_id: str, key: str, value: str) -> bytes:
     if key == "priority":
         check_known(value, level_names(before), "level")
     at = ids.index(principle_id)
-    written = set(_at(read_constitution(data)[1], at))
+    written = set(root.at(("principles", at)).entries)
     wanted = _changed(before.principles[at], written & set(FORMS), key, value)
     principles = (*before.principles[:at], wanted, *before.principles[at + 1 :])
     after = ("id", *KEYS[: KEYS.index(key)])
-    return _put(
-        data, ("principles", at), key, value, after, before.model_copy(update={"principles": principles})
-    )
+    changed = before.model_copy(update={"principles": principles})
+    return _put(data, ("principles", at), key, value, after, changed), before.principles[at], wanted
 
 
 def set_name(data: bytes, name: str) -> bytes:
@@ -60,11 +73,6 @@ def set_name(data: bytes, name: str) -> bytes:
     before = parse_constitution(data, "the file")
     name = _checked("name", name)
     return _put(data, (), "name", name, (), before.model_copy(update={"name": name}))
-
-
-def _at(root: Node | None, at: int) -> list[str]:
-    """The keys of a principle in the file."""
-    return list(root.at(("principles", at)).entries) if root else []
 
 
 def _put(
@@ -87,7 +95,10 @@ def append(data: bytes, principles: Sequence[Principle]) -> tuple[bytes, int, in
     One with the text and forms of another, in the file or before it in `principles`, is skipped; an id
     that is taken gets a number. Raises `DataError` where the file cannot be loaded or the list is inline.
     """
-    before = parse_constitution(data, "the file")
+    return _append(data, parse_constitution(data, "the file"), principles)
+
+
+def _append(data: bytes, before: Constitution, principles: Sequence[Principle]) -> tuple[bytes, int, int]:
     taken = {p.id for p in before.principles}
     said = {_words(p) for p in before.principles}
     added: list[Principle] = []
@@ -129,10 +140,8 @@ def append(data: bytes, principles: Sequence[Principle]) -> tuple[bytes, int, in
 def set_in_file(path: Path, principle_id: str, key: str, value: str) -> tuple[str, str] | None:
     """Set one value in a file, whole or not at all; the old and the new, None where they are the same."""
     data = read_mine(path)
-    old = parse_constitution(data, path)
-    edited = set_value(data, principle_id, key, value)
-    new = parse_constitution(edited, path)
-    before, after = (next(getattr(p, key) for p in c.principles if p.id == principle_id) for c in (old, new))
+    edited, old, new = _set(data, parse_whole(data, path), principle_id, key, value)
+    before, after = getattr(old, key), getattr(new, key)
     if before == after:
         return None
     replace_file(path, edited)
@@ -145,9 +154,9 @@ def append_to_file(path: Path, principles: Sequence[Principle]) -> tuple[int, in
     Raises as `append` does, and `UsageError` where there is no such file.
     """
     data = read_mine(path)
-    parse_constitution(data, path)
+    before = parse_constitution(data, path)
     try:
-        edited, added, skipped = append(data, principles)
+        edited, added, skipped = _append(data, before, principles)
     except DataError as problem:
         raise DataError(f"{path}: {problem}") from None
     if added:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from constitute import strict_yaml
 from constitute.cli.constitution.group import set_
-from constitute.constitution.edit import KEYS, append, set_name, set_value
+from constitute.constitution import read as reader
+from constitute.constitution.edit import KEYS, append, append_to_file, set_in_file, set_name, set_value
 from constitute.constitution.new import GivenWording, from_aims, from_scratch
 from constitute.constitution.read import (
     FORMS,
@@ -376,3 +379,22 @@ def test_any_odd_file_is_edited_in_one_place_or_refused(source, data, value, key
 def _shared(a: bytes, b: bytes) -> int:
     """How many bytes both begin with."""
     return next((n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+def test_set_reads_the_file_once_and_what_it_wrote_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading is nearly all that an edit of a large file takes."""
+    path = tmp_path / "f.yaml"
+    path.write_bytes(TIDY)
+    read: list[bytes] = []
+    real = strict_yaml.read_yaml
+    monkeypatch.setattr(reader, "read_yaml", lambda data, **more: read.append(data) or real(data, **more))
+    assert set_in_file(path, "plain", "weight", "3") == ("2", "3")
+    assert read == [TIDY, path.read_bytes()]
+    read.clear()
+    before = path.read_bytes()
+    new = load_constitution("pocket/concise").principles[:1]
+    read.clear()
+    assert append_to_file(path, new) == (1, 0)
+    assert read == [before, path.read_bytes()]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from constitute.cli import options
-from constitute.cli.text import counted, say
+from constitute.cli.text import counted, said_if_slow, say
 from constitute.constitution.formats import FORMATS
 
 if TYPE_CHECKING:
@@ -155,7 +155,8 @@ def _drafted(loaded: Constitution, config: RunConfig) -> tuple[Constitution, int
 def _append(into: Path, loaded: Constitution) -> None:
     from constitute.constitution.edit import append_to_file
 
-    added, skipped = append_to_file(into, loaded.principles)
+    with said_if_slow(f"reading {into}, and reading it again with what is added"):
+        added, skipped = append_to_file(into, loaded.principles)
     there = f", {skipped} there already" if skipped else ""
     say(f"{into}: {counted(added, 'principle')} added{there}")
 
