@@ -417,7 +417,8 @@ def test_alike_finds_what_comparing_every_pair_finds() -> None:
     """Only texts that share a heavy word are compared; the nearest must be the same."""
     rng = random.Random(5)
     stock = [f"w{letter}x" for letter in "abcdefghijklmnopqrst"]
-    texts = tuple(" ".join(rng.sample(stock, rng.randint(2, 6))) for _ in range(150)) + ("", "?")
+    made = [" ".join(rng.sample(stock, rng.randint(2, 6))) for _ in range(150)]
+    texts = (*made, "", "?")
     bags = [frozenset(text.split()) for text in texts]
     weight = {w: math.log(1 + len(texts) / sum(w in bag for bag in bags)) for w in stock}
     first, expected = [], []
@@ -441,3 +442,10 @@ def test_three_thousand_texts_are_compared_in_seconds() -> None:
     begun = time.process_time()
     alike(texts)
     assert time.process_time() - begun < 3
+
+
+def test_demands_that_an_import_leaves_together_are_found() -> None:
+    """`import` splits only demands that each stand alone."""
+    text = "The helper can explain every item on a bill, must never change one, and should pass on a dispute."
+    source = f"name: n\nprinciples:\n- id: a\n  text: {text}\n"
+    assert "several-demands" in {finding.rule for finding in lint(source.encode(), "f").findings}
