@@ -317,6 +317,11 @@ class PreferenceLabel(Record):
         """Votes whose two orders prefer different answers."""
         return sum(bool(vote.flips) for vote in self.votes)
 
+    @property
+    def flipped(self) -> bool:
+        """Whether most of the votes that were taken in both orders change with the order."""
+        return 2 * self.flips > sum(vote.flips is not None for vote in self.votes)
+
 
 class LabelledPair(Record):
     """Row of `label`: a comparison and its preference."""

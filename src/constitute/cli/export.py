@@ -8,23 +8,32 @@ from pathlib import Path
 import click
 
 from constitute.cli import options
+from constitute.config.data import EXPORT_FORMATS
 
 
 @options.command()
 @options.run_dir
 @click.option(
     "--what",
-    type=click.Choice(["all", "sft", "preferences"]),
+    type=click.Choice(["all", "sft", "preferences", "prompts"]),
     default="all",
     show_default=True,
-    help="Which sets; all writes those that the run has rows for.",
+    help="Which sets; all writes sft and preferences where the run has rows for them.",
 )
-@click.option("--format", "kind", help="jsonl or parquet (TRL's rows), or hh (transcripts).")
+@click.option("--format", "kind", help=f"One of {', '.join(EXPORT_FORMATS)}.")
 @click.option(
     "--revisions",
     type=click.Choice(["last", "all", "best", "none"]),
     help="Imitate the last revision, every one, what the labels prefer, or the first response.",
 )
+@click.option("--min-margin", type=click.FloatRange(0, 1), help="Leave out pairs with a smaller |2 P - 1|.")
+@click.option("--drop-order-flips", is_flag=True, help="Leave out pairs whose votes change with the order.")
+@click.option(
+    "--exclude",
+    type=click.Path(dir_okay=False),
+    help="File of ids to leave out, of rows or prompts: one a line, or JSON lines with an id.",
+)
+@click.option("--licence", help="Licence named in the card, as the Hub names it, such as cc-by-4.0.")
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), help="Folder to write; RUN/export if absent."
 )
@@ -37,6 +46,10 @@ def export(
     what: str,
     kind: str | None,
     revisions: str | None,
+    min_margin: float | None,
+    drop_order_flips: bool,
+    exclude: str | None,
+    licence: str | None,
     out: Path | None,
     config_file: Path | None,
     sets: tuple[str, ...],
@@ -51,11 +64,20 @@ def export(
     Examples:
       constitute export --run run
       constitute export --run run --what sft --revisions all --format parquet
+      constitute export --run run --min-margin 0.2 --drop-order-flips --exclude bad-ids.txt
     """
     from constitute.cli.text import say
-    from constitute.data.export import KINDS, export_run, labels_verdict
+    from constitute.data.export import KINDS, export_run
+    from constitute.data.sets import labels_verdict
 
-    wanted = {"export.format": kind, "export.revisions": revisions}
+    wanted = {
+        "export.format": kind,
+        "export.revisions": revisions,
+        "export.min_margin": min_margin,
+        "export.drop_order_flips": drop_order_flips or None,
+        "export.exclude": exclude,
+        "export.licence": licence,
+    }
     config = options.configured(run_dir, config_file, sets, wanted)
     kinds = () if what == "all" else tuple(name for name in KINDS if name == what)
     written = export_run(config.run, config.export, kinds=kinds, out=out)
@@ -76,6 +98,10 @@ def export(
                 "continue with the same command, then export again",
                 err=True,
             )
+    for part in written[:1]:
+        if part.unmet:
+            shown = ", ".join(part.unmet[:5]) + (", …" if len(part.unmet) > 5 else "")
+            say(f"the exclude list names ids that no row of these sets has: {len(part.unmet)}, {shown}")
     about = {labels_verdict(part.path) for part in written} - {""}
     for sentence in about:
         say(sentence, red=True)

@@ -29,6 +29,7 @@ COMMANDS = {
         "Compare ways to label with a model, on pairs that people judged.",
     ),
     "export": ("constitute.cli.export:export", "Write SFT and preference data sets from a run."),
+    "push": ("constitute.cli.push:push", "Upload an export folder to the Hub as a data set."),
     "train": (
         "constitute.cli.train.group:train",
         "Train with AI feedback: sft, reward, dpo, best-of-n, ppo.",
@@ -37,6 +38,7 @@ COMMANDS = {
     "run": ("constitute.cli.run:run", "Run the whole loop of one YAML file."),
     "status": ("constitute.cli.status:status", "Count a run's rows by outcome."),
     "show": ("constitute.cli.status:show", "Print one row's whole chain."),
+    "prune": ("constitute.cli.prune:prune", "List what a run no longer needs on disk, and delete it."),
     "report": ("constitute.cli.report:report", "Write one self-contained HTML file about a run."),
     "fetch": ("constitute.cli.fetch:fetch", "Fetch SmolLM2-135M-Instruct, a small real model, as 'smollm2'."),
     "demo": ("constitute.cli.demo:demo", "Run the whole loop on the embedded model, on a CPU."),

@@ -129,7 +129,16 @@ class LabelConfig(Record):
 EXPORT_FORMATS = {
     "jsonl": "constitute.data.formats:JSONL",
     "parquet": "constitute.data.formats:PARQUET",
-    "hh": "constitute.data.formats:HH",
+    "hh": "constitute.data.trl:HH",
+    "hh-prompt": "constitute.data.trl:HH_PROMPT",
+    "trl-implicit": "constitute.data.trl:IMPLICIT",
+    "trl-unpaired": "constitute.data.trl:UNPAIRED",
+    "trl-prompt-completion": "constitute.data.trl:PROMPT_COMPLETION",
+    "openai": "constitute.data.consumers:OPENAI",
+    "openrlhf": "constitute.data.consumers:OPENRLHF",
+    "verl": "constitute.data.consumers:VERL",
+    "nemo-rl": "constitute.data.consumers:NEMO_RL",
+    "argilla": "constitute.data.consumers:ARGILLA",
 }
 
 
@@ -143,6 +152,19 @@ class ExportConfig(Record):
 
     preambles: Literal["leave_out", "keep"] = "leave_out"
     """Revisions that open with talk about themselves, such as "Here is the revised reply:", in SFT rows."""
+
+    min_margin: float = Field(
+        default=0.0, ge=0, le=1, description="preference rows with a smaller |2 P(chosen) - 1| are left out"
+    )
+    drop_order_flips: bool = Field(
+        default=False, description="leave preference rows out where most votes change with the order"
+    )
+    exclude: str | None = Field(
+        default=None, description="file of ids, of rows or prompts, one a line, that are left out"
+    )
+    licence: str | None = Field(
+        default=None, description="licence of the data set as the Hub names it, such as cc-by-4.0"
+    )
 
     @field_validator("format")
     @classmethod

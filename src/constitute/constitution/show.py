@@ -8,24 +8,38 @@ from typing import Any
 
 from constitute.constitution.identity import constitution_hash, principle_hash
 from constitute.constitution.priority import by_level
-from constitute.constitution.read import FORMS, read_forms
+from constitute.constitution.read import FORMS, read_forms, select
 from constitute.errors import UsageError
 from constitute.strict_yaml import Node
 from constitute.templates import render
 from constitute.types import Constitution, Principle
 
+SHOWN = 10  # ids in a message
 
-def pick(constitution: Constitution, ids: Sequence[str]) -> Constitution:
-    """The principles of these ids, or all where none is given; raises `UsageError` for an unknown one."""
+
+def pick(constitution: Constitution, ids: Sequence[str], tags: Sequence[str] = ()) -> Constitution:
+    """The principles that have one of these ids and one of these tags; where none is given, all do.
+
+    Raises `UsageError` for an unknown id or tag, and where no principle has both.
+    """
     known = [principle.id for principle in constitution.principles]
     for identity in ids:
         if identity not in known:
             near = get_close_matches(identity, known, n=3)
-            hint = f"did you mean {', '.join(near)}?" if near else f"known are {', '.join(known[:10])}"
+            more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
+            hint = (
+                f"did you mean {', '.join(near)}?" if near else f"known are {', '.join(known[:SHOWN])}{more}"
+            )
             raise UsageError(f"no principle {identity!r} in {constitution.name!r}; {hint}")
+    tagged = select(constitution, tags)
     if not ids:
-        return constitution
-    chosen = tuple(principle for principle in constitution.principles if principle.id in ids)
+        return tagged
+    chosen = tuple(principle for principle in tagged.principles if principle.id in ids)
+    if not chosen:
+        raise UsageError(
+            f"{', '.join(ids)} and the tag {', '.join(tags)} have no principle in common; "
+            "leave one of them out"
+        )
     return constitution.model_copy(update={"principles": chosen})
 
 

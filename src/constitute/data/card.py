@@ -5,20 +5,26 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from constitute.config import ExportConfig
-from constitute.data.formats import Kind, export_format
+from constitute.data.formats import Kind, Row, export_format
 from constitute.stages.card import LabelCard
 from constitute.stages.verdict import label_warnings, verdict
 from constitute.stats import share_of
+from constitute.store.manifest import kept_constitution
 from constitute.text import harmless
 from constitute.types import Record, Status
 
 Reasons = Sequence[tuple[Status, str, int]]
 _ABSENT = "not recorded"
 _SHOWN = 20
+# Characters of a text in the example row.
+_EXAMPLE = 600
 
 
 class Exported(Record):
@@ -26,7 +32,8 @@ class Exported(Record):
 
     `counts` are the stage's rows by status; `left_out` counts rows that ended ok and gave no training
     row, by reason; `unlabelled` the rows for which no label could choose the answer, by reason.
-    `unfinished` names the stages, up to this one, that stopped before they had seen every row.
+    `unfinished` names the stages, up to this one, that stopped before they had seen every row. `unmet` are
+    the ids of the exclude list that name no row of any set written together.
     """
 
     kind: Kind
@@ -37,41 +44,95 @@ class Exported(Record):
     left_out: dict[str, int]
     unlabelled: dict[str, int]
     unfinished: tuple[str, ...] = ()
+    unmet: tuple[str, ...] = ()
+    example: Row = Field(default={}, exclude=True, repr=False)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What made the sets: `settings` and `reasons` by stage, and the run's manifest, or nothing."""
+
+    settings: Mapping[str, Any]
+    reasons: Mapping[str, Reasons]
+    manifest: Mapping[str, Any]
 
 
 def card(
     sets: Sequence[Exported],
     config: ExportConfig,
-    settings: Mapping[str, Any],
-    reasons: Mapping[str, Reasons],
-    manifest: Mapping[str, Any],
+    origin: Origin,
     labels: LabelCard | None = None,
+    files: Mapping[str, str] | None = None,
 ) -> str:
-    """The card as Markdown. `settings` and `reasons` are by stage; `manifest` is the run's, or empty.
+    """The card as Markdown, with the YAML block by which `datasets.load_dataset` finds the sets.
 
-    `labels` is the label card, where a set depends on labels.
+    `labels` is the label card, where a set depends on labels. `files` are the sets of the folder by kind,
+    those written now if absent.
 
     It holds no time and no path of this machine, so the same run gives the same card. Names and texts
     that come from a file or a model stand as code, in which no Markdown works.
     """
-    lines = ["# Data card", "", "AI-feedback data written by constitute from one run.", ""]
+    lines = _front_matter(files or {part.kind: part.path.name for part in sets}, config)
+    lines += ["", "# Data card", "", "AI-feedback data written by constitute from one run.", ""]
     lines += ["| file | rows | stage | ok | abstain | failed |", "|---|---|---|---|---|---|"]
     for part in sets:
         ended = " | ".join(str(part.counts.get(status, 0)) for status in ("ok", "abstain", "failed"))
         lines.append(f"| {part.path.name} | {part.rows} | {part.stage} | {ended} |")
-    lines += _labels(labels)
+    lines += _labels(labels, _mapping(origin.settings.get("label")))
     lines += ["", f"Format: {config.format}. Revisions: {config.revisions}.", *_columns(sets, config)]
     for part in sets:
-        lines += ["", f"## {part.path.name}", "", *_origin(part.stage, _mapping(settings.get(part.stage)))]
+        lines += [
+            "",
+            f"## {part.path.name}",
+            "",
+            *_origin(part.stage, _mapping(origin.settings.get(part.stage))),
+        ]
         if part.unfinished:
             lines.append(
                 f"- unfinished: {', '.join(part.unfinished)} had not seen every row; rows are missing"
             )
-        lines += _not_exported(part, reasons.get(part.stage, ()))
-    return "\n".join([*lines, "", *_provenance(manifest)]) + "\n"
+        lines += _not_exported(part, origin.reasons.get(part.stage, ()))
+        lines += _example(part)
+    if sets[0].unmet:
+        shown = ", ".join(map(_code, sets[0].unmet[:_SHOWN]))
+        lines += ["", f"Ids of the exclude list that no exported set holds: {len(sets[0].unmet)}, {shown}."]
+    return "\n".join([*lines, "", *_provenance(origin.manifest)]) + "\n"
 
 
-def _labels(labels: LabelCard | None) -> list[str]:
+def _front_matter(files: Mapping[str, str], config: ExportConfig) -> list[str]:
+    """The YAML block of a Hub data card (https://huggingface.co/docs/hub/datasets-manual-configuration).
+
+    JSON strings are YAML. One configuration is the default, so that a folder of two loads without a name.
+    """
+    first = "preferences" if "preferences" in files else next(iter(files))
+    lines = ["---"]
+    if config.licence is not None:
+        lines.append(f"license: {json.dumps(config.licence)}")
+    lines += ["tags: [constitute, rlaif]", "configs:"]
+    for kind, name in files.items():
+        lines += [f"- config_name: {kind}", *(["  default: true"] if kind == first else [])]
+        lines += ["  data_files:", "  - split: train", f"    path: {json.dumps(name)}"]
+    return [*lines, "---"]
+
+
+def _example(part: Exported) -> list[str]:
+    """The first row as JSON, in a fence that its own text cannot end."""
+    if not part.example:
+        return []
+    text = harmless(json.dumps(_cut(part.example), ensure_ascii=False, indent=2))
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    return ["", "The first row, long texts cut:", "", f"{fence}json", text, fence]
+
+
+def _cut(value: Any) -> Any:
+    if isinstance(value, str) and len(value) > _EXAMPLE:
+        return f"{value[:_EXAMPLE]} … ({len(value) - _EXAMPLE} characters more)"
+    if isinstance(value, Mapping):
+        return {key: _cut(each) for key, each in value.items()}
+    return [_cut(each) for each in value] if isinstance(value, list) else value
+
+
+def _labels(labels: LabelCard | None, settings: Mapping[str, Any]) -> list[str]:
     """The verdict, and what the labels are worth."""
     if labels is None:
         return []
@@ -79,7 +140,11 @@ def _labels(labels: LabelCard | None) -> list[str]:
     lines = [] if found is None else ["", f"**Do not train on these labels:** {_code(found.sentence)}"]
     lines += [line for text in label_warnings(labels) for line in ("", f"**Warning:** {_code(text)}")]
     flips = share_of(labels.flips, labels.ordered).text()
-    lines += ["", "## Labels", ""]
+    judge = _mapping(settings.get("model")).get("name")
+    lines += ["", "## Labels", "", f"- judged by: {_code(judge) if judge else _ABSENT}"]
+    lines.append(f"- pairs: {labels.pairs} labelled, {labels.abstained} abstained, {labels.failed} failed")
+    margin = _ABSENT if labels.margin is None else f"{labels.margin:.3f}"
+    lines.append(f"- margin \\|2 P - 1\\|, mean: {margin}")
     lines += [f"- labels made by {_code(each.by)}: {each.share.text()}" for each in labels.decided]
     lines += [f"- votes that change with the order: {flips}"]
     mass = _ABSENT if labels.mass is None else f"{labels.mass:.3f}"
@@ -96,6 +161,9 @@ def _labels(labels: LabelCard | None) -> list[str]:
 
 
 def _columns(parts: Sequence[Exported], config: ExportConfig) -> list[str]:
+    about = export_format(config.format).about
+    if about:
+        return ["", f"- {about}"]
     lines = []
     if any(part.kind == "sft" for part in parts):
         held = export_format(config.format).conversation
@@ -144,8 +212,12 @@ def _provenance(manifest: Mapping[str, Any]) -> list[str]:
         ("constitution", constitution.get("name")),
     ):
         lines.append(f"- {name}: {_code(value) if value else _ABSENT}")
+    kept = kept_constitution(manifest)
+    texts = {} if kept is None else {each.id: f", {_code(each.text)}" for each in kept.principles}
     digests = sorted((str(name), str(digest)[:16]) for name, digest in principles.items())
-    return [*lines, *(f"- principle {_code(name)}: {_code(digest)}" for name, digest in digests)]
+    for name, digest in digests:
+        lines.append(f"- principle {_code(name)}: {_code(digest)}{texts.get(name, '')}")
+    return lines
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

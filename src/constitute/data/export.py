@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 from pydantic import ValidationError
 
 from constitute.config import ExportConfig
-from constitute.config.data import EXPORT_FORMATS
-from constitute.data.card import Exported, card
+from constitute.data.card import Exported, Origin, card
 from constitute.data.formats import (
     Kind,
     NotExportable,
@@ -20,23 +18,21 @@ from constitute.data.formats import (
     best_of,
     export_format,
     preference_row,
+    prompt_row,
     refuse_preambles,
     sft_rows,
 )
+from constitute.data.removal import Exclusion, Removed, note_removed, read_exclusion, refuse_weak
+from constitute.data.sets import CARD_FILE, note_labels, note_sets, noted_object
 from constitute.errors import DataError, UsageError
-from constitute.files import atomic, read_json, write_json, write_text
-from constitute.stages.card import LabelCard, card_of
-from constitute.stages.verdict import verdict
+from constitute.files import atomic, write_text
 from constitute.store import Store
 from constitute.store.manifest import MANIFEST_FILE, UNFINISHED
-from constitute.types import LabelledPair, Outcome, Response
+from constitute.types import LabelledPair, Outcome, Prompt, Response
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
-CARD_FILE = "README.md"
-# Which file of each kind the last export wrote.
-SETS_FILE = "sets.json"
-# What the labels behind the sets are worth, for programs.
-LABELS_FILE = "labels.json"
+# Prompts are written where they are asked for.
+_UNASKED: tuple[Kind, ...] = ("sft", "preferences")
 
 
 class EmptySet(UsageError):
@@ -55,65 +51,67 @@ def export_run(
     """
     wanted = tuple(kinds)
     folder = out or _folder(run_dir)
+    exclusion = read_exclusion(config.exclude)
     with Store.open(run_dir, create=False, readonly=True) as store:
-        chosen = wanted or tuple(kind for kind in KINDS if _stage(store, kind, config) in store.stages())
+        known = export_format(config.format).kinds
+        if unknown := [kind for kind in wanted if kind not in known]:
+            raise UsageError(
+                f"the format {config.format} has no {unknown[0]} set, only {' and '.join(known)}; give "
+                "another --format or --what"
+            )
+        chosen = wanted or tuple(
+            kind for kind in _UNASKED if kind in known and _stage(store, kind, config) in store.stages()
+        )
         if not chosen:
             hint = ", or --revisions none for the responses" if "generate" in store.stages() else ""
             raise UsageError(f"{run_dir} holds no rows to export; run `revise` or `label` first{hint}")
         written: list[Exported] = []
+        removed: list[Removed] = []
         empty: EmptySet | None = None
         for kind in chosen:
+            left_out = Removed(f"{kind}{export_format(config.format).ending}")
             try:
-                written.append(_export(store, kind, config, folder))
+                written.append(_export(store, kind, config, folder, exclusion, left_out))
+                removed.append(left_out)
             except EmptySet as problem:
                 empty = problem
         if written:
-            _note(folder, written)
-            labels = _note_labels(store, folder, written, config)
-            settings = {part.stage: store.meta(f"stage:{part.stage}") for part in written}
-            reasons = {part.stage: store.reasons(part.stage) for part in written}
-            made_by = _object(run_dir / MANIFEST_FILE)
-            write_text(folder / CARD_FILE, card(written, config, settings, reasons, made_by, labels))
+            written = [part.model_copy(update={"unmet": tuple(exclusion.unmet)}) for part in written]
+            files = note_sets(folder, written, trained=export_format(config.format).trained)
+            note_removed(folder, removed)
+            labels = note_labels(store, folder, written, config)
+            origin = Origin(
+                settings={stage: store.meta(f"stage:{stage}") for stage in store.stages()},
+                reasons={part.stage: store.reasons(part.stage) for part in written},
+                manifest=noted_object(run_dir / MANIFEST_FILE),
+            )
+            write_text(folder / CARD_FILE, card(written, config, origin, labels, files))
     if empty:
         raise empty
     return written
 
 
-def exported_file(run_dir: Path, kind: Kind) -> Path:
-    """The set of `kind` that the run's last export wrote. Raises `UsageError` where there is none.
-
-    Without a note of it, the one file of that kind is taken; of several none is guessed.
-    """
-    folder = run_dir / "export"
-    noted = _object(folder / SETS_FILE).get(kind)
-    endings = (export_format(name).ending for name in EXPORT_FORMATS)
-    names = [noted] if isinstance(noted, str) else [f"{kind}{ending}" for ending in endings]
-    found = [folder / name for name in names if (folder / name).is_file() and Path(name).name == name]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise UsageError(
-            f"{folder} holds several {kind} sets and no note which is the latest: "
-            f"{', '.join(path.name for path in found)}; give one with --data FILE"
-        )
-    raise UsageError(
-        f"no {kind} set in {folder}; write it with `constitute export --run {run_dir}` or give --data FILE"
-    )
-
-
 def rows_of(
-    store: Store, kind: Kind, config: ExportConfig, left_out: Counter[str], unlabelled: Counter[str]
+    store: Store,
+    kind: Kind,
+    config: ExportConfig,
+    exclusion: Exclusion,
+    left_out: Removed,
+    unlabelled: Counter[str],
 ) -> Iterator[Row]:
-    """The training rows of a store, by position and then id; what gives none is counted in `left_out`.
+    """The training rows of a store, by position and then id; what gives none is noted in `left_out`.
 
     With `revisions=best`, the rows that take the last revision for want of a label are in `unlabelled`.
     """
-    shape = export_format(config.format).row
+    shape = export_format(config.format).rows
+    seen: set[str] = set()
     for outcome in store.outcomes(_stage(store, kind, config), status="ok"):
         try:
-            rows, problem = _rows(store, kind, config, outcome)
+            rows, problem = _rows(store, kind, config, outcome, exclusion)
+            if kind == "prompts" and rows[0]["id"] in seen:
+                continue
         except NotExportable as reason:
-            left_out[str(reason)] += 1
+            left_out.add(outcome.row_id, str(reason))
             continue
         except ValidationError as damage:
             field = ".".join(map(str, damage.errors()[0]["loc"]))
@@ -123,20 +121,33 @@ def rows_of(
             ) from None
         for row in rows:
             try:
+                exclusion.refuse(row["id"])
                 shaped = shape(row, kind)
+                seen |= {row["id"]} if kind == "prompts" else set()
             except NotExportable as reason:
-                left_out[str(reason)] += 1
+                left_out.add(row["id"], str(reason))
                 continue
             if problem:
                 unlabelled[problem] += 1
-            yield shaped
+            yield from shaped
 
 
-def _rows(store: Store, kind: Kind, config: ExportConfig, outcome: Outcome) -> tuple[list[Row], str | None]:
+def _rows(
+    store: Store, kind: Kind, config: ExportConfig, outcome: Outcome, exclusion: Exclusion
+) -> tuple[list[Row], str | None]:
     """The rows of one record, and why no label could choose among its answers where that was asked for."""
     if kind == "preferences":
-        return [preference_row(LabelledPair.model_validate(outcome.data))], None
+        pair = LabelledPair.model_validate(outcome.data)
+        exclusion.refuse(pair.id, pair.comparison.prompt.id)
+        row = preference_row(pair)
+        refuse_weak(pair, config)
+        return [row], None
+    if kind == "prompts":
+        asked = _prompt_of(outcome)
+        exclusion.refuse(asked.id)
+        return [prompt_row(asked)], None
     response = Response.model_validate(outcome.data)
+    exclusion.refuse(response.id, response.prompt.id)
     which: str = config.revisions
     problem: str | None = None
     if which == "best":
@@ -145,6 +156,12 @@ def _rows(store: Store, kind: Kind, config: ExportConfig, outcome: Outcome) -> t
     if config.preambles == "leave_out" and which != "none":
         refuse_preambles(response, rows)
     return rows, problem
+
+
+def _prompt_of(outcome: Outcome) -> Prompt:
+    if "comparison" in (outcome.data or {}):
+        return LabelledPair.model_validate(outcome.data).comparison.prompt
+    return Response.model_validate(outcome.data).prompt
 
 
 def _label(store: Store, response_id: str) -> LabelledPair | None:
@@ -158,21 +175,25 @@ def _label(store: Store, response_id: str) -> LabelledPair | None:
 def _stage(store: Store, kind: Kind, config: ExportConfig) -> str:
     if kind == "preferences":
         return "label"
+    if kind == "prompts":
+        return next((name for name in ("generate", "revise", "label") if name in store.stages()), "generate")
     return "generate" if config.revisions == "none" and "generate" in store.stages() else "revise"
 
 
-def _export(store: Store, kind: Kind, config: ExportConfig, folder: Path) -> Exported:
+def _export(
+    store: Store, kind: Kind, config: ExportConfig, folder: Path, exclusion: Exclusion, left_out: Removed
+) -> Exported:
     stage = _stage(store, kind, config)
     form = export_format(config.format)
     path = folder / f"{kind}{form.ending}"
-    left_out: Counter[str] = Counter()
     unlabelled: Counter[str] = Counter()
-    rows = rows_of(store, kind, config, left_out, unlabelled)
+    rows = rows_of(store, kind, config, exclusion, left_out, unlabelled)
     counts = store.counts(stage)
+    first: list[Row] = []
     with atomic(path) as stream:
-        number = form.write(stream, rows, kind)
+        number = form.write(stream, _noting(first, rows), kind)
         if number == 0:
-            raise EmptySet(_empty(store, kind, stage, counts, left_out))
+            raise EmptySet(_empty(store, kind, stage, counts, left_out.counts))
         if unlabelled.total() == number:
             raise UsageError(
                 f"{store.folder} holds no label of a revision, so export.revisions=best cannot choose; run "
@@ -184,10 +205,18 @@ def _export(store: Store, kind: Kind, config: ExportConfig, folder: Path) -> Exp
         stage=stage,
         rows=number,
         counts=counts,
-        left_out=dict(left_out),
+        left_out=dict(left_out.counts),
         unlabelled=dict(unlabelled),
         unfinished=tuple(_unfinished(store, stage, config)),
+        example=first[0],
     )
+
+
+def _noting(first: list[Row], rows: Iterator[Row]) -> Iterator[Row]:
+    for row in rows:
+        if not first:
+            first.append(row)
+        yield row
 
 
 def _unfinished(store: Store, stage: str, config: ExportConfig) -> Iterator[str]:
@@ -218,57 +247,3 @@ def _folder(run_dir: Path) -> Path:
     if folder.is_symlink():
         raise UsageError(f"{folder} is a link to {folder.resolve()}; give --out FOLDER to write there")
     return folder
-
-
-def _note(folder: Path, written: list[Exported]) -> None:
-    latest: dict[str, Any] = {part.kind: part.path.name for part in written}
-    write_json(folder / SETS_FILE, dict(sorted((_object(folder / SETS_FILE) | latest).items())))
-
-
-def _note_labels(
-    store: Store, folder: Path, written: list[Exported], config: ExportConfig
-) -> LabelCard | None:
-    """Write what the labels behind the sets are worth, and which sets of the folder depend on them."""
-    by_label = {
-        part.path.name for part in written if part.kind == "preferences" or config.revisions == "best"
-    }
-    noted = _object(folder / LABELS_FILE)
-    before = noted.get("sets")
-    kept = {name for name in before if isinstance(name, str)} if isinstance(before, list) else set()
-    names = (kept - {part.path.name for part in written}) | by_label
-    if not names:
-        (folder / LABELS_FILE).unlink(missing_ok=True)
-        return None
-    if not by_label:
-        write_json(folder / LABELS_FILE, noted | {"sets": sorted(names)})
-        return None
-    found = card_of(store)
-    about = verdict(found)
-    write_json(
-        folder / LABELS_FILE,
-        {
-            "sets": sorted(names),
-            "label_card": found.model_dump(mode="json"),
-            "verdict": None if about is None else about.model_dump(mode="json"),
-        },
-    )
-    return found
-
-
-def labels_verdict(file: Path) -> str:
-    """Why the labels behind an exported file say nothing, in one sentence; empty where that is not noted."""
-    noted = _object(file.parent / LABELS_FILE)
-    sets, found = noted.get("sets"), noted.get("verdict")
-    if not isinstance(sets, list) or file.name not in sets or not isinstance(found, dict):
-        return ""
-    sentence = found.get("sentence")
-    return sentence if isinstance(sentence, str) else ""
-
-
-def _object(path: Path) -> dict[str, Any]:
-    """A JSON object that is only read as a help: nothing where it is missing or broken."""
-    with suppress(DataError, UsageError):
-        value = read_json(path)
-        if isinstance(value, dict):
-            return value
-    return {}

@@ -11,14 +11,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import islice
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, get_args
 
 from constitute.config.data import EXPORT_FORMATS
 from constitute.data.preamble import preamble
-from constitute.hh import format_hh
-from constitute.types import LabelledPair, Message, Response
+from constitute.types import LabelledPair, Message, Prompt, Response
 
-Kind = Literal["sft", "preferences"]
+Kind = Literal["sft", "preferences", "prompts"]
 Row = dict[str, Any]
 # Role and content, and in SFT rows a weight of 0.
 Turn = dict[str, Any]
@@ -112,6 +111,11 @@ def preference_row(pair: LabelledPair) -> Row:
     }
 
 
+def prompt_row(prompt: Prompt) -> Row:
+    """Row `{id, prompt}` of a conversation that a policy is to answer."""
+    return {"id": prompt.id, "prompt": _turns(prompt.messages)}
+
+
 def _turns(messages: Sequence[Message]) -> list[Turn]:
     return [{"role": message.role, "content": message.content} for message in messages]
 
@@ -125,18 +129,27 @@ def _assistant(text: str) -> Turn:
     return {"role": "assistant", "content": text}
 
 
+def as_it_is(row: Row, kind: Kind) -> list[Row]:
+    """The row of a run unchanged."""
+    return [row]
+
+
 @dataclass(frozen=True)
 class ExportFormat:
-    """One way to write a training set: the file's ending, its row for a row, and how rows are written.
+    """One way to write a training set: the file's ending, its rows for a row, and how rows are written.
 
-    `write(stream, rows, kind)` returns the number of rows. `row(row, kind)` raises `NotExportable` for a
-    row that the format cannot hold. `conversation` says in the data card where an SFT row holds it.
+    `write(stream, rows, kind)` returns the number of rows. `rows(row, kind)` raises `NotExportable` for a
+    row that the format cannot hold. `kinds` are the sets that it knows, and `trained` says whether `train`
+    reads them. `conversation` says in the data card where an SFT row holds it, `about` what any row holds.
     """
 
     ending: str
     write: Callable[[IO[bytes], Iterable[Row], Kind], int]
-    row: Callable[[Row, Kind], Row] = lambda row, kind: row
+    rows: Callable[[Row, Kind], Sequence[Row]] = as_it_is
     conversation: str = "`messages`: the conversation"
+    kinds: tuple[Kind, ...] = get_args(Kind)
+    trained: bool = True
+    about: str = ""
 
 
 def export_format(name: str) -> ExportFormat:
@@ -146,23 +159,8 @@ def export_format(name: str) -> ExportFormat:
     return found
 
 
-def _hh_row(row: Row, kind: Kind) -> Row:
-    """The row with whole transcripts: as `text`, or as `chosen` and `rejected` without a `prompt`."""
-    if kind == "sft":
-        return {"id": row["id"], "text": _transcript(row["messages"]), "principle_ids": row["principle_ids"]}
-    sides = {key: _transcript([*row["prompt"], *row[key]]) for key in ("chosen", "rejected")}
-    return {key: sides.get(key, value) for key, value in row.items() if key != "prompt"}
-
-
-def _transcript(turns: Sequence[Turn]) -> str:
-    *before, last = (Message(role=turn["role"], content=turn["content"]) for turn in turns)
-    try:
-        return format_hh(before, last.content)
-    except ValueError as problem:
-        raise NotExportable(str(problem)) from None
-
-
-def _write_jsonl(stream: IO[bytes], rows: Iterable[Row], kind: Kind) -> int:
+def write_jsonl(stream: IO[bytes], rows: Iterable[Row], kind: Kind) -> int:
+    """Write a JSON object a line; returns how many."""
     number = 0
     for row in rows:
         stream.write(json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode("utf-8") + b"\n")
@@ -170,9 +168,9 @@ def _write_jsonl(stream: IO[bytes], rows: Iterable[Row], kind: Kind) -> int:
     return number
 
 
-def _write_parquet(stream: IO[bytes], rows: Iterable[Row], kind: Kind) -> int:
+def write_parquet(stream: IO[bytes], rows: Iterable[Row], kind: Kind) -> int:
+    """Write the rows of a run as Parquet; returns how many."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     text, texts = pa.string(), pa.list_(pa.string())
     turn = [("role", text), ("content", text)]
@@ -184,8 +182,16 @@ def _write_parquet(stream: IO[bytes], rows: Iterable[Row], kind: Kind) -> int:
             *(("chosen_prob", pa.float64()), ("chosen_source", text), ("rejected_source", text)),
             ("principle_ids", texts),
         ],
+        "prompts": [("id", text), ("prompt", turns)],
     }[kind]
-    schema = pa.schema(fields)
+    return write_table(stream, rows, pa.schema(fields))
+
+
+def write_table(stream: IO[bytes], rows: Iterable[Row], schema: Any) -> int:
+    """Write rows as Parquet of a `pyarrow.Schema`, in batches; returns how many."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     number = 0
     with pq.ParquetWriter(stream, schema) as writer:
         for batch in _batches(rows):
@@ -200,6 +206,5 @@ def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
         yield batch
 
 
-JSONL = ExportFormat(".jsonl", _write_jsonl)
-PARQUET = ExportFormat(".parquet", _write_parquet)
-HH = ExportFormat("-hh.jsonl", _write_jsonl, _hh_row, "`text`: the transcript")
+JSONL = ExportFormat(".jsonl", write_jsonl)
+PARQUET = ExportFormat(".parquet", write_parquet)

@@ -137,7 +137,7 @@ def label_card(labelled: Iterable[LabelledPair], abstained: int, failed: int, *,
         first = [vote.p_first for vote in row.label.votes if vote.p_first is not None]
         masses = [vote.mass for vote in row.label.votes if vote.mass is not None]
         ordered_pairs += bool(first)
-        flipped += 2 * row.label.flips > len(first)
+        flipped += row.label.flipped
         thin += bool(masses) and math.fsum(masses) / len(masses) < THIN_MASS
         p_first += first
         mass += masses

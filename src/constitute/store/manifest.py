@@ -196,6 +196,9 @@ def _anchored(config: RunConfig, folder: Path) -> RunConfig:
         update["prompts"] = str(Path(config.prompts).resolve())
     if config.reuse is not None:
         update["reuse"] = config.reuse.resolve()
+    if config.export.exclude is not None:
+        path = str(Path(config.export.exclude).resolve())
+        update["export"] = config.export.model_copy(update={"exclude": path})
     for name, section in (("revise", config.revise), ("label", config.label)):
         if section.few_shot_file is not None:
             path = str(Path(section.few_shot_file).resolve())

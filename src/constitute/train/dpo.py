@@ -21,9 +21,9 @@ from torch import Tensor
 
 from constitute.config import RunConfig
 from constitute.config.train import DPOConfig
-from constitute.data.export import exported_file
 from constitute.data.pairs import read_preferences
 from constitute.data.rows import Sources
+from constitute.data.sets import exported_file
 from constitute.engines.render import Renderer, RenderSettings
 from constitute.engines.tokenizer import check_trainable, load_tokenizer, turn_ends
 from constitute.errors import DataError

@@ -13,8 +13,8 @@ from typing import Any
 
 from constitute.config import RunConfig
 from constitute.config.train import SFTConfig
-from constitute.data.export import exported_file
 from constitute.data.rows import Sources, source_names
+from constitute.data.sets import exported_file
 from constitute.engines.render import Renderer, RenderSettings
 from constitute.engines.tokenizer import check_trainable, load_tokenizer, turn_ends
 from constitute.errors import DataError, GateFailed, UsageError

@@ -36,6 +36,19 @@ def test_show_counts_what_the_model_reads(tmp_path: Path) -> None:
     assert row["filled"] == []
 
 
+def test_an_id_that_the_tag_leaves_out_is_known() -> None:
+    whole = load_constitution("assistant")
+    tag = whole.principles[0].tags[0]
+    other = next(p.id for p in whole.principles if tag not in p.tags)
+    assert [p.id for p in pick(whole, [whole.principles[0].id, other], [tag]).principles] == [
+        whole.principles[0].id
+    ]
+    with pytest.raises(UsageError, match=f"^{other} and the tag {tag} have no principle in common; leave"):
+        pick(whole, [other], [tag])
+    with pytest.raises(UsageError, match=rf" and {len(whole.principles) - 10} more$"):
+        pick(whole, ["zzzz"])
+
+
 def test_show_tells_what_is_filled_by_the_file_and_not_by_the_words() -> None:
     same = fill_form("critique", "Be kind.").replace("\n", "\\n")
     file = (

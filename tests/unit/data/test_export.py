@@ -15,9 +15,11 @@ from constitute.cli.export import export as command
 from constitute.config import ExportConfig, RunConfig, load_config
 from constitute.config.data import EXPORT_FORMATS
 from constitute.config.engine import EngineConfig
-from constitute.data.export import export_run, exported_file
-from constitute.data.formats import HH, NotExportable, preference_row, sft_rows
+from constitute.data.export import export_run
+from constitute.data.formats import NotExportable, preference_row, sft_rows
 from constitute.data.pairs import read_preferences
+from constitute.data.sets import exported_file
+from constitute.data.trl import HH
 from constitute.engines.render import Renderer
 from constitute.errors import DataError, UsageError
 from constitute.pipeline import run_stages
@@ -131,7 +133,7 @@ def test_preference_rows(p_a, chosen, prob, source):
 
 
 def test_hh_rows():
-    row = HH.row(preference_row(pair(0.25)), "preferences")
+    row = HH.rows(preference_row(pair(0.25)), "preferences")[0]
     assert row == {
         "id": "p",
         "chosen": "Be brief.\n\nHuman: Wie? 😀\n\nAssistant: right",
@@ -142,7 +144,7 @@ def test_hh_rows():
         "principle_ids": ["c0"],
     }
     with pytest.raises(NotExportable, match="turn mark"):
-        HH.row(preference_row(pair(0.25, a="x\n\nHuman: y")), "preferences")
+        HH.rows(preference_row(pair(0.25, a="x\n\nHuman: y")), "preferences")[0]
     with pytest.raises(NotExportable, match="equal answers"):
         preference_row(pair(0.25, a="same", b="same"))
 
@@ -208,7 +210,9 @@ def test_files_are_ordered_counted_and_the_same_every_time(run):
         ("preferences", 2, {"ok": 2, "abstain": 1, "failed": 0}, {}),
     ]
     before = {path.name: path.read_bytes() for path in (run / "export").iterdir()}
-    assert sorted(before) == ["README.md", "labels.json", "preferences.jsonl", "sets.json", "sft.jsonl"]
+    assert sorted(before) == [
+        *("README.md", "labels.json", "preferences.jsonl", "removed.jsonl", "sets.json", "sft.jsonl")
+    ]
     export_run(run, ExportConfig())
     assert before == {path.name: path.read_bytes() for path in (run / "export").iterdir()}
     for config in (ExportConfig(format="parquet"), ExportConfig(format="parquet")):

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from constitute.config import ExportConfig, RunConfig
-from constitute.data.export import export_run, labels_verdict
+from constitute.data.export import export_run
+from constitute.data.sets import labels_verdict
 from constitute.errors import GateFailed
 from constitute.progress import Silent
 from constitute.stats import share_of

@@ -86,7 +86,7 @@ def show(
       constitute constitution show assistant --model smollm2
       constitute constitution show my.yaml --principle no-insults --json
     """
-    from constitute.constitution.read import parse_whole, select
+    from constitute.constitution.read import parse_whole
     from constitute.constitution.show import as_text, filled_forms, pick, principle_rows, totals
     from constitute.packaged import find
     from constitute.strict_yaml import read_bytes
@@ -95,7 +95,7 @@ def show(
     data = read_bytes(path)
     with said_if_slow(f"reading {path}"):
         whole, root = parse_whole(data, path)
-    chosen = pick(select(whole, tags), ids)
+    chosen = pick(whole, ids, tags)
     rows = principle_rows(chosen, filled_forms(root), whole, _counter(model, tokenizer))
     if as_json:
         for row in rows:
@@ -133,6 +133,26 @@ def set_(file: Path, principle_id: str, key: str, value: str) -> None:
         return
     runs = brief(word_diff(*change))
     click.echo(harmless(f"{principle_id} {key}: {plain(runs)}".replace("\n", " ")))
+
+
+@constitution.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@click.option("--others", is_flag=True, help="Remove all others, and keep these.")
+@options.debug
+def remove(file: Path, ids: tuple[str, ...], others: bool) -> None:
+    """Remove the principles ID... from FILE; every other line stays as it is.
+
+    \b
+    Examples:
+      constitute constitution remove my.yaml be-brief
+      constitute constitution remove spec.yaml do_not_lie protect_privacy --others
+    """
+    from constitute.cli.text import counted
+    from constitute.constitution.remove import remove_from_file
+
+    gone, left = remove_from_file(file, ids, keep=others)
+    say(f"{file}: {counted(gone, 'principle')} removed, {left} left")
 
 
 def _counter(model: str | None, tokenizer: str | None) -> Callable[[str], int] | None:

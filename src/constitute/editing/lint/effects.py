@@ -27,10 +27,11 @@ class Bounds(Record):
     `contradiction`, `redundant` and `correlation` are what the figure itself must reach; `redundant_low`,
     `correlation_low`, `apart_low`, `wording` and `order` are what the interval's end must exceed, `negation`
     what its upper end must stay under. `least` is the number of pairs that two principles must both decide
-    to be compared, and `shared` the number both must have a vote on for their correlation to count; a
-    principle leans where |2 P(A) - 1| reaches `lean`. Below `mute`, a correlation says that the judge makes
-    nothing of a wording. From `suspect` on, two principles are asked on more pairs; there, `apart` is the
-    share on which one decides and the other leans the other way.
+    to be compared, and that a warning about wordings, negation or order needs; `shared` is the number both
+    must have a vote on for their correlation to count; a principle leans where |2 P(A) - 1| reaches `lean`.
+    Below `mute`, a correlation says that the judge makes nothing of a wording. From `suspect` on, two
+    principles are asked on more pairs; there, `apart` is the share on which one decides and the other leans
+    the other way.
     """
 
     margin: float = 0.5
@@ -141,8 +142,9 @@ def silence(name: str, column: Column, why: str = "", bounds: Bounds = BOUNDS) -
 def order_bias(name: str, column: Column, bounds: Bounds = BOUNDS, seed: int = 0) -> Finding | None:
     """How often the two orders of a pair prefer different answers, among pairs that either order decides.
 
-    A warning where the lower end of the interval exceeds `order`, else a note; None without such pairs. The
-    mean of P(what is shown first) is over all pairs voted on, with a bootstrap interval over pairs.
+    A warning where the lower end of the interval exceeds `order` over `least` pairs or more, else a note;
+    None without such pairs. The mean of P(what is shown first) is over all pairs voted on, with a bootstrap
+    interval over pairs.
     """
     voted = [vote for vote in column if vote is not None]
     clear = [v for v in voted if any(preferred((p, p), bounds.margin) for p in v)]
@@ -154,7 +156,7 @@ def order_bias(name: str, column: Column, bounds: Bounds = BOUNDS, seed: int = 0
         f"the two orders disagree on {share(differ, len(clear), 'pairs that either decides')} and "
         f"P(what is shown first) is {first.text(2)} on average"
     )
-    bad = wilson(differ, len(clear))[0] > bounds.order
+    bad = len(clear) >= bounds.least and wilson(differ, len(clear))[0] > bounds.order
     fix = (
         "labels average both orders, so these pairs end near 0.5 and teach little; name one thing to look "
         "for in the compare form, or label with a stronger model"
@@ -177,7 +179,8 @@ def wording(
     """How many of the pairs a principle decides keep their label under all its paraphrases.
 
     Pairs it leaves open are left out: their label is a coin's whatever the wording. A warning where the
-    lower end of the share of flips exceeds `wording`, else a note; `failed` paraphrases could not be used.
+    lower end of the share of flips exceeds `wording` over `least` pairs or more, else a note; `failed`
+    paraphrases could not be used.
     """
     lost = f"; {failed} of the model's answers could not be used" if failed else ""
     counts: dict[str, float] = {"paraphrases": len(others), "failed": failed}
@@ -196,7 +199,7 @@ def wording(
         f"{share(flipped, len(kept), 'decided pairs')} change their label under {len(others)} other "
         f"wordings, P(A) moves by {change:.2f} on average{lost}"
     )
-    bad = wilson(flipped, len(kept))[0] > bounds.wording
+    bad = len(kept) >= bounds.least and wilson(flipped, len(kept))[0] > bounds.wording
     fix = (
         "the words decide, not what they mean: make the compare form shorter and more concrete" if bad else ""
     )
@@ -207,12 +210,13 @@ def wording(
 def negation(name: str, column: Column, negated: Column, bounds: Bounds = BOUNDS) -> Finding:
     """How many of the pairs a principle decides turn round with it.
 
-    A warning where even the upper end of the interval is below `negation`, else a note.
+    A warning where even the upper end of the interval is below `negation` over `least` pairs or more, else a
+    note.
     """
     kept = [at for at in decided(column, bounds.margin) if negated[at] is not None]
     turned = sum(preferred(_known(negated[at])) == -preferred(_known(column[at])) for at in kept)
     said = f"{share(turned, len(kept), 'decided pairs')} turn round when the principle is negated"
-    bad = wilson(turned, len(kept))[1] < bounds.negation
+    bad = len(kept) >= bounds.least and wilson(turned, len(kept))[1] < bounds.negation
     fix = (
         "the model answers by something else than what the principle says: put the thing to look for "
         "into the compare form, or label with a stronger model"

@@ -20,6 +20,7 @@ from constitute.progress import Progress, Silent
 from constitute.train.common import sharding
 from constitute.train.common.batching import micro_batches
 from constitute.train.common.checkpoint import last_checkpoint, load_checkpoint, save_checkpoint
+from constitute.train.common.disk import checkpoint_bytes, model_bytes, most_bytes, note_disk
 from constitute.train.common.team import Team, deal, gather_team
 
 Cut = Callable[[Sequence[int], int], list[list[int]]]
@@ -94,6 +95,9 @@ def fit(
     autocast = _autocast(model)
     progress.start(f"train {stage}", len(batches), len(losses))
     note_single_step(replace(job, progress=progress), len(batches), len(lengths))
+    checkpoints = (len(batches) - 1) // config.checkpoint_every
+    need = most_bytes(checkpoint_bytes(model), model_bytes(model), checkpoints)
+    note_disk(progress, stage, job.out, need)
     with _training(model, config.gradient_checkpointing), team.phase(f"train {stage}"):
         for step in range(len(losses), len(batches)):
             rows = batches[step]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from constitute.data.export import labels_verdict
 from constitute.data.rows import Sources, source_list
+from constitute.data.sets import labels_verdict
 from constitute.errors import GateFailed
 from constitute.progress import Progress
 

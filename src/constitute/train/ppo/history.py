@@ -12,6 +12,7 @@ from typing import Any
 
 from constitute.config.ppo import PPOConfig
 from constitute.files import append_log, atomic_folder, read_log, write_text
+from constitute.progress import Progress
 from constitute.stats import mean, stderr
 from constitute.train.common import losses, sharding
 from constitute.train.common.agreement import push_in
@@ -22,6 +23,7 @@ from constitute.train.common.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
+from constitute.train.common.disk import checkpoint_bytes, model_bytes, most_bytes, note_disk
 from constitute.train.ppo.experience import Experience
 from constitute.train.ppo.setup import Models
 from constitute.train.ppo.update import UpdateStats
@@ -51,6 +53,14 @@ class History:
         with learner.team.phase("start"):
             learner.team.share(None)
         return lines, kl_coef
+
+    def note_disk(self, progress: Progress) -> None:
+        """Say what the run takes on disk: the last and the best checkpoint, each with its policy."""
+        policy = model_bytes(self.models.actor_critic.actor.model)
+        number = math.ceil(self.config.iterations / self.config.checkpoint_every)
+        each = checkpoint_bytes(self.models.learner.model) + policy
+        copies = number if self.config.keep_policies else 0
+        note_disk(progress, "ppo", self.out, most_bytes(each, policy, number, kept=2, policies=copies))
 
     def record(self, line: Line) -> None:
         """Append one line to the metrics; on disk before the checkpoint that counts on it."""

@@ -99,6 +99,7 @@ def train_ppo(
     history = History(out, made_by, models, config)
     run = _Run(models, parts, engine, kept, kept_ids, config, seed, history, config.kl_coef, ptx)
     lines = run.resume()
+    history.note_disk(progress if team.main else Silent())
     if config.save_rollouts and team.main:
         save_prompts(out, kept, kept_ids)
     findings = _train(run, lines, progress if team.main else Silent())

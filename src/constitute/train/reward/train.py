@@ -25,9 +25,9 @@ from torch import Tensor
 
 from constitute.config import RunConfig
 from constitute.config.train import RewardConfig
-from constitute.data.export import exported_file
 from constitute.data.pairs import read_preferences
 from constitute.data.rows import Sources, source_names
+from constitute.data.sets import exported_file
 from constitute.engines.render import Renderer, RenderSettings
 from constitute.engines.tokenizer import check_trainable, load_tokenizer, pad_of, turn_ends
 from constitute.errors import DataError, GateFailed, UsageError

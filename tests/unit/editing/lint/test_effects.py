@@ -300,6 +300,17 @@ def test_negation_must_turn_labels_round(kept: int, severity: str) -> None:
     assert (found.figure["count"], found.severity) == (32 - kept, severity)
 
 
+@pytest.mark.parametrize(("n", "severity"), [(1, "note"), (7, "note"), (8, "warning")])
+def test_a_few_pairs_are_no_reason_to_warn(n: int, severity: str) -> None:
+    # The interval of 0 of 1 ends at 0.793, that of 1 of 1 begins at 0.207: both beyond the bounds.
+    assert wilson(0, 1)[1] < 0.8 and wilson(1, 1)[0] > 0.1
+    same, other = column("A" * n), column("B" * n)
+    assert negation("x", same, same).severity == severity
+    assert wording("x", same, [other, other]).severity == severity
+    place = order_bias("x", column("<" * n))
+    assert place is not None and place.severity == severity
+
+
 def test_a_negation_that_ends_undecided_has_not_turned() -> None:
     found = negation("x", column("ABAB."), column("BA=.A"))
     assert (found.figure["count"], found.figure["n"]) == (2, 3)
