@@ -8,7 +8,7 @@ from constitute.constitution.formats.asks import not_english
 from constitute.constitution.formats.base import Draft, Format, Found, LeftOut, Source
 from constitute.constitution.formats.blocks import blocks
 from constitute.constitution.formats.lists import is_list
-from constitute.constitution.formats.sections import Section, asked, plain, sections, size
+from constitute.constitution.formats.sections import Asked, Section, asked, demands, plain, sections, size
 from constitute.constitution.formats.sentences import sentences
 from constitute.constitution.read import slug
 from constitute.errors import DataError
@@ -78,9 +78,7 @@ def _section(section: Section, source: Source) -> tuple[list[Draft], list[LeftOu
     first = next((block.text for block in section.blocks if block.kind == "paragraph"), "")
     named_first = _MODEL.search(plain(first[slice(*sentences(first)[0])])) if first.strip() else None
     drafts = []
-    for unit in units:
-        if not unit.text:
-            continue
+    for unit in (Asked(each.line, text) for each in units if each.text for text in demands(each.text)):
         text, dangles = _with_subject(unit.text, named_first[0] if named_first else "")
         drafts.append(
             Draft(

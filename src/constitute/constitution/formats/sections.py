@@ -127,8 +127,7 @@ def asked(blocks: Sequence[Block], titles: Mapping[str, str]) -> tuple[list[Aske
             _led(block, items, took, left)
         else:
             _sentences(block, took, left)
-    whole = [Asked(each.line, plain(each.text, titles)) for each in took]
-    return ([Asked(each.line, text) for each in whole for text in demands(each.text)], left)
+    return ([Asked(each.line, plain(each.text, titles)) for each in took], left)
 
 
 def demands(text: str) -> list[str]:
