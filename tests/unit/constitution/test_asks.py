@@ -71,6 +71,8 @@ REST = {
     "All staff members must report it.": OTHERS,
     "No customer likes waiting.": NOTHING,
     "No one was hurt.": NOTHING,
+    "No need to worry about it.": NOTHING,
+    "Once this is done, it becomes difficult to stop.": NOTHING,
     "No refunds for books were given.": NOTHING,
     "Monday comes before Tuesday.": NOTHING,
     "When the shop opens, it is busy.": NOTHING,

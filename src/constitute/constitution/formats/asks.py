@@ -71,7 +71,8 @@ _ALLOWED = re.compile(
 )
 # A ban without a verb, "No discounts without a code.", and what is put before what.
 _NONE = re.compile(
-    r"[\"'“‘(*_\s]*no [\w'’-]+(?: (?:and|or) [\w'’-]+)?(?:[.!)]*$|, (?:not|no|even|ever)\b"
+    r"[\"'“‘(*_\s]*no (?!need|problem|doubt|wonder|matter|one\b)"
+    r"[\w'’-]+(?: (?:and|or) [\w'’-]+)?(?:[.!)]*$|, (?:not|no|even|ever)\b"
     r"| (?:without|before|after|unless|until|except|for|about|in|on|to|with|of)\b"
     r"| [\w'’-]+(?:[.!)]*$| (?:without|before|unless|until|except)\b))"
     r"(?!.*\b(?:is|are|was|were|has|have|had)\b)",
@@ -92,7 +93,7 @@ _PASSIVE = re.compile(
 _IT_DOES = re.compile(
     r"(?:^|: )[\"'“‘(*_\s]*(?:if|when|whenever|where|unless|once) [^,:.;]{1,120}, "
     r"it (?:never |always |also )?"
-    r"(?!is\b|was\b|has\b|does\b|seems\b|takes\b|makes\b|means\b|depends\b|happens\b|rains\b)\w+s\b",
+    r"(?!is\b|was\b|has\b|does\b|seems\b|takes\b|makes\b|means\b|depends\b|happens\b|becomes\b|remains\b|gets\b|looks\b)\w+s\b",
     re.IGNORECASE,
 )
 _WISH = re.compile(
