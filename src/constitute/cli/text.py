@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -26,6 +28,18 @@ def say(text: str, *, red: bool = False) -> None:
     """Print a sentence for a person to stderr, in red where that is asked for and wanted."""
     text = harmless(text)
     click.echo(click.style(text, fg="red") if red and not os.environ.get("NO_COLOR") else text, err=True)
+
+
+@contextmanager
+def said_if_slow(what: str, after_s: float = 2.0) -> Iterator[None]:
+    """Say once what the block does, where it takes longer than `after_s` seconds."""
+    timer = threading.Timer(after_s, say, (f"{what} …",))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def counted(count: int, noun: str) -> str:

@@ -19,7 +19,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from constitute.constitution.priority import DEFAULT_LEVELS, level_names
-from constitute.constitution.read import FORMS, MAX_WEIGHT, fill_form, parse_constitution, read_constitution
+from constitute.constitution.read import (
+    FORMS,
+    MAX_WEIGHT,
+    fill_form,
+    parse_constitution,
+    parse_whole,
+    read_constitution,
+)
 from constitute.constitution.splice import spliced
 from constitute.constitution.write import entry, free_id, number
 from constitute.errors import DataError, UsageError
@@ -41,7 +48,14 @@ def set_value(data: bytes, principle_id: str, key: str, value: str, name: str | 
     """
     if key == "priority" and (root := read_constitution(data)[1]) and not read_constitution(data)[0]:
         return _mended_priority(data, root, principle_id, value, name)
-    before = parse_constitution(data, name)
+    return _set(data, parse_whole(data, name), principle_id, key, value)[0]
+
+
+def _set(
+    data: bytes, whole: tuple[Constitution, Node], principle_id: str, key: str, value: str
+) -> tuple[bytes, Principle, Principle]:
+    """The edited bytes, and the principle as it was and as it is, of a file that was read as `whole`."""
+    before, root = whole
     ids = [principle.id for principle in before.principles]
     check_known(principle_id, ids, "principle")
     check_known(key, KEYS, "key")
@@ -49,13 +63,12 @@ def set_value(data: bytes, principle_id: str, key: str, value: str, name: str | 
     if key == "priority":
         check_known(value, level_names(before), "level")
     at = ids.index(principle_id)
-    written = set(_at(read_constitution(data)[1], at))
+    written = set(root.at(("principles", at)).entries)
     wanted = _changed(before.principles[at], written & set(FORMS), key, value)
     principles = (*before.principles[:at], wanted, *before.principles[at + 1 :])
     after = ("id", *KEYS[: KEYS.index(key)])
-    return _put(
-        data, ("principles", at), key, value, after, before.model_copy(update={"principles": principles})
-    )
+    changed = before.model_copy(update={"principles": principles})
+    return _put(data, ("principles", at), key, value, after, changed), before.principles[at], wanted
 
 
 def _mended_priority(data: bytes, root: Node, principle_id: str, value: str, name: str | Path) -> bytes:
@@ -88,11 +101,6 @@ def set_name(data: bytes, name: str) -> bytes:
     return _put(data, (), "name", name, (), before.model_copy(update={"name": name}))
 
 
-def _at(root: Node | None, at: int) -> list[str]:
-    """The keys of a principle in the file."""
-    return list(root.at(("principles", at)).entries) if root else []
-
-
 def _put(
     data: bytes, path: Sequence[int | str], key: str, value: str, after: Sequence[str], wanted: Constitution
 ) -> bytes:
@@ -113,7 +121,10 @@ def append(data: bytes, principles: Sequence[Principle]) -> tuple[bytes, int, in
     One with the text and forms of another, in the file or before it in `principles`, is skipped; an id
     that is taken gets a number. Raises `DataError` where the file cannot be loaded or the list is inline.
     """
-    before = parse_constitution(data, "the file")
+    return _append(data, parse_constitution(data, "the file"), principles)
+
+
+def _append(data: bytes, before: Constitution, principles: Sequence[Principle]) -> tuple[bytes, int, int]:
     taken = {p.id for p in before.principles}
     said = {_words(p) for p in before.principles}
     added: list[Principle] = []
@@ -155,10 +166,12 @@ def append(data: bytes, principles: Sequence[Principle]) -> tuple[bytes, int, in
 def set_in_file(path: Path, principle_id: str, key: str, value: str) -> tuple[str, str] | None:
     """Set one value in a file, whole or not at all; the old and the new, None where they are the same."""
     data = read_mine(path)
-    if key != "priority":
-        parse_constitution(data, path)
-    edited = set_value(data, principle_id, key, value, path)
-    before, after = (_value(each, principle_id, key) for each in (data, edited))
+    if key == "priority" and read_constitution(data)[0] is None:
+        edited = set_value(data, principle_id, key, value, path)
+        before, after = (_value(each, principle_id, key) for each in (data, edited))
+    else:
+        edited, old, new = _set(data, parse_whole(data, path), principle_id, key, value)
+        before, after = getattr(old, key), getattr(new, key)
     if before == after:
         return None
     replace_file(path, edited)
@@ -181,9 +194,9 @@ def _value(data: bytes, principle_id: str, key: str) -> Any:
 
 def left_behind(path: Path, principle_id: str) -> tuple[str, ...]:
     """The forms of a principle that are written in the file, and so do not follow its text."""
-    data = read_mine(path)
-    ids = [principle.id for principle in parse_constitution(data, path).principles]
-    written = _at(read_constitution(data)[1], ids.index(principle_id))
+    constitution, root = parse_whole(read_mine(path), path)
+    at = [principle.id for principle in constitution.principles].index(principle_id)
+    written = root.at(("principles", at)).entries
     return tuple(form for form in FORMS if form in written)
 
 
@@ -207,9 +220,9 @@ def append_to_file(path: Path, principles: Sequence[Principle]) -> tuple[int, in
     Raises as `append` does, and `UsageError` where there is no such file.
     """
     data = read_mine(path)
-    parse_constitution(data, path)
+    before = parse_constitution(data, path)
     try:
-        edited, added, skipped = append(data, principles)
+        edited, added, skipped = _append(data, before, principles)
     except DataError as problem:
         raise DataError(f"{path}: {problem}") from None
     if added:

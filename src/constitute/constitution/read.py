@@ -70,10 +70,15 @@ def select(constitution: Constitution, tags: Sequence[str]) -> Constitution:
 
 def parse_constitution(data: bytes, name: str | Path) -> Constitution:
     """The constitution in the bytes of a YAML file; `name` is the file's in messages."""
-    constitution, _, problems = read_constitution(data)
-    if problems or constitution is None:
+    return parse_whole(data, name)[0]
+
+
+def parse_whole(data: bytes, name: str | Path) -> tuple[Constitution, Node]:
+    """The constitution in the bytes of a YAML file, and the file's root node; raises as the one above."""
+    constitution, root, problems = read_constitution(data)
+    if problems or constitution is None or root is None:
         raise fail(name, problems)
-    return constitution
+    return constitution, root
 
 
 def read_constitution(data: bytes) -> tuple[Constitution | None, Node | None, list[Problem]]:

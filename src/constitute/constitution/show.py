@@ -8,8 +8,9 @@ from typing import Any
 
 from constitute.constitution.identity import constitution_hash, principle_hash
 from constitute.constitution.priority import by_level
-from constitute.constitution.read import FORMS, read_constitution, read_forms, select
+from constitute.constitution.read import FORMS, read_forms, select
 from constitute.errors import UsageError
+from constitute.strict_yaml import Node
 from constitute.templates import render
 from constitute.types import Constitution, Principle
 
@@ -42,10 +43,9 @@ def pick(constitution: Constitution, ids: Sequence[str], tags: Sequence[str] = (
     return constitution.model_copy(update={"principles": chosen})
 
 
-def filled_forms(data: bytes) -> dict[str, list[str]]:
-    """By id, the forms that the bytes of a constitution file leave to their templates."""
-    _, root, _ = read_constitution(data)
-    items = root.entries["principles"].items if root else []
+def filled_forms(root: Node) -> dict[str, list[str]]:
+    """By id, the forms that a constitution file, given as its root node, leaves to their templates."""
+    items = root.entries["principles"].items
     ids = [str(item.entries["id"].scalar).strip() for item in items]
     return {
         identity: [form for form in FORMS if form not in item.entries]

@@ -44,7 +44,16 @@ It is important to cite sources.
 The model may only pursue the goals of its user.
 It cannot give legal advice.
 The assistant is not to flatter.
-“Answer the question first.”"""
+“Answer the question first.”
+No discounts without a code.
+No politics.
+No diagnosis, not even a guess.
+When someone is injured, the emergency number comes before everything else, even before an apology.
+Being wrong is worse than being slow: if it is not sure, it says so and passes the chat to a person.
+If it is not sure, it says so.
+three sentences are usually enough.
+Privacy takes precedence over convenience.
+Sources are to be named."""
 REST = {
     "The cost is 3.5 euros.": NOTHING,
     "The aim is to build a good product.": NOTHING,
@@ -58,6 +67,15 @@ REST = {
     "We must earn trust, and I ought to know.": AUTHORS,
     "Users should read the manual.": OTHERS,
     "Developers must pay.": OTHERS,
+    "Staff must report any leak to privacy@example.org within a day.": OTHERS,
+    "All staff members must report it.": OTHERS,
+    "No customer likes waiting.": NOTHING,
+    "No one was hurt.": NOTHING,
+    "No need to worry about it.": NOTHING,
+    "Once this is done, it becomes difficult to stop.": NOTHING,
+    "No refunds for books were given.": NOTHING,
+    "Monday comes before Tuesday.": NOTHING,
+    "When the shop opens, it is busy.": NOTHING,
     "Should the assistant lie?": QUESTION,
     "The assistant may use humour.": ALLOWS,
     "Jokes are permitted.": ALLOWS,

@@ -10,8 +10,10 @@ from click.testing import CliRunner
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from constitute import strict_yaml
 from constitute.cli.constitution.group import set_
-from constitute.constitution.edit import KEYS, append, set_name, set_value
+from constitute.constitution import read as reader
+from constitute.constitution.edit import KEYS, append, append_to_file, set_in_file, set_name, set_value
 from constitute.constitution.new import GivenWording, from_aims, from_scratch
 from constitute.constitution.read import (
     FORMS,
@@ -398,3 +400,22 @@ def test_a_new_text_names_the_forms_that_still_say_the_old_thing(tmp_path: Path)
         assert done.stderr.startswith(said) and bool(done.stderr) is bool(written)
         quiet = CliRunner().invoke(set_, [str(path), "kind", "weight", "2"])
         assert "written out" not in quiet.output
+
+
+def test_set_reads_the_file_once_and_what_it_wrote_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading is nearly all that an edit of a large file takes."""
+    path = tmp_path / "f.yaml"
+    path.write_bytes(TIDY)
+    read: list[bytes] = []
+    real = strict_yaml.read_yaml
+    monkeypatch.setattr(reader, "read_yaml", lambda data, **more: read.append(data) or real(data, **more))
+    assert set_in_file(path, "plain", "weight", "3") == ("2", "3")
+    assert read == [TIDY, path.read_bytes()]
+    read.clear()
+    before = path.read_bytes()
+    new = load_constitution("pocket/concise").principles[:1]
+    read.clear()
+    assert append_to_file(path, new) == (1, 0)
+    assert read == [before, path.read_bytes()]

@@ -8,7 +8,7 @@ from constitute.constitution.edit import append
 from constitute.constitution.formats.convert import import_constitution
 from constitute.constitution.identity import constitution_hash
 from constitute.constitution.priority import levels, merge_levels
-from constitute.constitution.read import parse_constitution
+from constitute.constitution.read import parse_constitution, parse_whole
 from constitute.constitution.show import as_text, filled_forms, principle_rows
 from constitute.errors import DataError
 
@@ -95,12 +95,12 @@ def test_the_hash_follows_the_order_of_levels_not_their_names():
 def test_show_prints_the_levels_and_the_priority_of_each() -> None:
     data = file("", a="root", b="user", c="")
     whole = parse_constitution(data, "f")
-    said = as_text(whole, principle_rows(whole, filled_forms(data)))
+    said = as_text(whole, principle_rows(whole, filled_forms(parse_whole(data, "f")[1])))
     assert "each: root (1), system (0), developer (0), user (1), guideline (1)\n" in said
     assert "a (weight 1, drawn 33.3%, priority root)" in said and "c (weight 1, drawn 33.3%)" in said
     plain = file("", c="")
     none = parse_constitution(plain, "f")
-    assert "levels" not in as_text(none, principle_rows(none, filled_forms(plain)))
+    assert "levels" not in as_text(none, principle_rows(none, filled_forms(parse_whole(plain, "f")[1])))
 
 
 def test_show_names_the_principles_without_a_priority() -> None:

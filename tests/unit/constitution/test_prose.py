@@ -80,8 +80,8 @@ def test_what_asks_becomes_principles_and_the_rest_is_listed(tmp_path: Path) -> 
             "rules.md, line 10",
         ),
         (
-            "is-a-program-it-should-say",
-            "It is a program. It should say that it is one.",
+            "the-helper-is-a-program-it",
+            "The helper is a program. It should say that it is one.",
             ("honesty",),
             "rules.md, line 14",
         ),
@@ -91,6 +91,7 @@ def test_what_asks_becomes_principles_and_the_rest_is_listed(tmp_path: Path) -> 
             ("honesty",),
             "rules.md, line 16",
         ),
+        ("be-true", "Be true", ("honesty",), "rules.md, line 26"),
     ]
     (parts,) = left.values()
     assert [(part.line, part.reason) for part in parts] == [
@@ -99,7 +100,8 @@ def test_what_asks_becomes_principles_and_the_rest_is_listed(tmp_path: Path) -> 
         (6, NOTHING),
         (11, OTHERS),
         (21, "commentary"),
-        (24, "a table"),
+        (24, "rows of a table that ask for nothing"),
+        (26, "a cell of a table that asks for nothing"),
         (28, "a block of code"),
         (32, "markup"),
         (34, AUTHORS),
@@ -109,7 +111,7 @@ def test_what_asks_becomes_principles_and_the_rest_is_listed(tmp_path: Path) -> 
     taken = total - sum(size(part.text) for part in parts)
     assert notes == [
         f"{tmp_path / 'rules.md'}: {taken} of {total} characters ({taken / total:.0%}) stand in "
-        "principles and examples; 9 parts left out"
+        "principles and examples; 10 parts left out"
     ]
 
 
@@ -301,9 +303,9 @@ def test_command_lists_what_is_left_out(tmp_path: Path) -> None:
     run = CliRunner()
     done = run.invoke(command, ["import", str(path)])
     assert done.exit_code == 0 and parse_constitution(done.stdout.encode(), "f").principles
-    assert done.stderr.count(f"  {path}:") == 5 and "and 4 more; see them with --show-left-out" in done.stderr
+    assert done.stderr.count(f"  {path}:") == 5 and "and 5 more; see them with --show-left-out" in done.stderr
     whole = run.invoke(command, ["import", str(path), "--show-left-out"])
-    assert whole.stderr.count(f"  {path}:") == 9 and "more; see" not in whole.stderr
+    assert whole.stderr.count(f"  {path}:") == 10 and "more; see" not in whole.stderr
     assert f"  {path}:34: {AUTHORS}: We should hire more people.\n" in whole.stderr
     named = run.invoke(command, ["import", str(path), "--format", "list"])
     assert [p.text for p in parse_constitution(named.stdout.encode(), "f").principles] == [
@@ -326,3 +328,72 @@ def test_priorities_of_several_files_that_contradict_are_refused(tmp_path: Path)
 def test_parts_left_out_are_ordered_by_line() -> None:
     assert sorted([LeftOut(2, ALLOWS, "b"), LeftOut(1, NOTHING, "a")])[0].line == 1
     assert json.dumps(LeftOut(1, "r", "t").__dict__) == '{"line": 1, "reason": "r", "text": "t"}'
+
+
+def texts(tmp_path: Path, text: str) -> list[tuple[str, bool]]:
+    return [(p.text, p.draft) for p in read(tmp_path, text, kind="prose").constitution.principles]
+
+
+def test_rows_of_a_table_whose_cells_ask_are_read(tmp_path: Path) -> None:
+    table = "# T\n\n| Topic | What to do |\n|---|:-:|\n| Prices | Quote the list. |\n| Team | Four people |\n"
+    assert texts(tmp_path, table) == [("Prices: Quote the list.", False)]
+    (left,) = read(tmp_path, table, kind="prose").left_out.values()
+    assert [(part.line, part.text) for part in left] == [
+        (3, "| Topic | What to do |\n|---|:-:|"),
+        (6, "| Team | Four people |"),
+    ]
+    wordings = "Be kind.\n\n| Don't say | Say |\n|---|---|\n| You must pay. | Please pay. |\n"
+    assert texts(tmp_path, wordings) == [("Be kind.", False)]
+
+
+@pytest.mark.parametrize(
+    ("sentence", "parts"),
+    [
+        (
+            "The helper can explain a bill, must never change one, and should pass on a dispute.",
+            None,
+        ),
+        (
+            "The helper must explain a bill, must not change one, and should pass on a dispute.",
+            [
+                "The helper must explain a bill.",
+                "The helper must not change one.",
+                "The helper should pass on a dispute.",
+            ],
+        ),
+        ("Be brief; never lie.", ["Be brief.", "Never lie."]),
+        ("Always discuss it; never lie.", ["Always discuss it.", "Never lie."]),
+        ("If asked, give the price, and never haggle.", None),
+        ("The helper must be kind and brief.", None),
+    ],
+)
+def test_demands_of_one_sentence_that_stand_alone_are_split(
+    tmp_path: Path, sentence: str, parts: list[str] | None
+) -> None:
+    assert [text for text, _ in texts(tmp_path, f"We sell plants.\n\n{sentence}")] == (parts or [sentence])
+
+
+def test_an_it_of_nobody_gets_the_name_of_the_section_or_is_a_draft(tmp_path: Path) -> None:
+    named = "# T\n\nThis is how our helper talks.\n\nIt must not haggle.\n\nIt is important to be kind."
+    assert texts(tmp_path, named) == [
+        ("Our helper must not haggle.", False),
+        ("It is important to be kind.", False),
+    ]
+    assert texts(tmp_path, "We sell plants.\n\nIt must not haggle.") == [("It must not haggle.", True)]
+
+
+def test_a_second_import_says_how_many_were_not_in_the_file(tmp_path: Path) -> None:
+    rules, mine = tmp_path / "rules.md", tmp_path / "mine.yaml"
+    rules.write_text("- Be kind.\n- Be brief.\n- Never haggle.\n")
+    mine.write_text("name: n\nprinciples:\n- id: old\n  text: Be good.\n")
+    first = CliRunner().invoke(command, ["import", str(rules), "--into", str(mine)])
+    assert f"{mine}: 3 principles added at the end\n" in first.stderr and "was not in" not in first.stderr
+    pruned = re.sub(r"\n- id: be-brief\n  text: Be brief\.\n", "\n", mine.read_text())
+    assert pruned != mine.read_text()
+    mine.write_text(pruned)
+    second = CliRunner().invoke(command, ["import", str(rules), "--into", str(mine)])
+    assert f"{mine}: 1 principle added at the end, 2 there already\n" in second.stderr
+    assert "what was added was not in the file: it is new, or was taken out" in second.stderr
+    third = CliRunner().invoke(command, ["import", str(rules), "--into", str(mine)])
+    assert "0 principles added at the end, 3 there already" in third.stderr
+    assert "was not in" not in third.stderr

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from constitute.cli.constitution.group import constitution as group
 from constitute.constitution.edit import append_to_file, set_in_file
-from constitute.constitution.read import fill_form, load_constitution, parse_constitution
+from constitute.constitution.read import fill_form, load_constitution, parse_constitution, parse_whole
 from constitute.constitution.show import filled_forms, pick, principle_rows
 from constitute.errors import DataError, UsageError
 from constitute.packaged import find
@@ -18,7 +18,7 @@ from constitute.packaged import find
 
 def test_show_counts_what_the_model_reads(tmp_path: Path) -> None:
     whole = load_constitution("pocket/harmless")
-    filled = filled_forms(find("pocket/harmless", "constitutions", ".yaml").read_bytes())
+    filled = filled_forms(parse_whole(find("pocket/harmless", "constitutions", ".yaml").read_bytes(), "f")[1])
     chosen = pick(whole, ["no-assist-acts-cruelty"])
     rows = principle_rows(chosen, filled, whole, tokens=lambda text: text.count("e"))
     (row,) = rows
@@ -55,7 +55,7 @@ def test_show_tells_what_is_filled_by_the_file_and_not_by_the_words() -> None:
         f'name: c\nprinciples:\n  - id: a\n    text: Be kind.\n    critique: "{same}"\n'
         "  - id: b\n    text: Be true.\n    weight: 3\n"
     ).encode()
-    filled = filled_forms(file)
+    filled = filled_forms(parse_whole(file, "f")[1])
     assert filled == {"a": ["revise", "compare"], "b": ["critique", "revise", "compare"]}
     rows = principle_rows(parse_constitution(file, "f"), filled)
     assert [row["drawn"] for row in rows] == [0.25, 0.75]

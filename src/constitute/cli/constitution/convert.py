@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from constitute.cli import options
-from constitute.cli.text import counted, say
+from constitute.cli.text import counted, said_if_slow, say
 from constitute.constitution.formats import FORMATS
 
 if TYPE_CHECKING:
@@ -63,7 +63,8 @@ def import_(
     and what was left out, is said. The OpenAI Model Spec keeps its ids, levels and compared answers. A file
     of critique and revision instructions and a file of comparisons may be given together. With --into the
     principles are appended to a constitution, of which every byte is kept; one that it says already, in
-    text and forms, is skipped, and an id that is taken gets a number. With --model the model writes the
+    text and forms, is skipped, and an id that is taken gets a number. One that you took out since an earlier
+    import is added again, and the command says that it may be. With --model the model writes the
     forms that the files do not give, and marks those principles `draft: true` for you to read.
 
     \b
@@ -155,9 +156,16 @@ def _drafted(loaded: Constitution, config: RunConfig) -> tuple[Constitution, int
 def _append(into: Path, loaded: Constitution) -> None:
     from constitute.constitution.edit import append_to_file
 
-    added, skipped = append_to_file(into, loaded.principles)
+    with said_if_slow(f"reading {into}, and reading it again with what is added"):
+        added, skipped = append_to_file(into, loaded.principles)
     there = f", {skipped} there already" if skipped else ""
-    say(f"{into}: {counted(added, 'principle')} added{there}")
+    say(f"{into}: {counted(added, 'principle')} added at the end{there}")
+    if added and skipped:
+        # The file does not keep what was taken out of it.
+        say(
+            "  what was added was not in the file: it is new, or was taken out or changed since an earlier "
+            "import; read it before you keep it"
+        )
 
 
 def _write(text: str, output: Path | None, force: bool, what: str) -> None:

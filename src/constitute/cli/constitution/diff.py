@@ -65,7 +65,7 @@ def diff(
     """
     from constitute.cli.constitution.diff_text import changes_json, changes_text
     from constitute.cli.constitution.trial_text import tests_text
-    from constitute.cli.text import coloured
+    from constitute.cli.text import coloured, said_if_slow
     from constitute.config import load_config
     from constitute.constitution.read import load_configured
     from constitute.editing.diff.changes import changes_between
@@ -80,8 +80,10 @@ def diff(
         config = load_config(config_file, sets, {"seed": seed})
     else:
         config = options.configured(run_dir, config_file, sets, {"seed": seed})
-    a, b = (load_configured(config, name) for name in (first, second))
-    changes = changes_between(a, b, config.label)
+    with said_if_slow(f"reading {first} and {second}"):
+        a, b = (load_configured(config, name) for name in (first, second))
+    with said_if_slow("comparing their principles"):
+        changes = changes_between(a, b, config.label)
     tests = compared(run_dir or Path(".constitute"), config.label, a, b)
     if not as_json:
         click.echo(changes_text(changes, coloured()))

@@ -19,7 +19,7 @@ from constitute.cli.constitution.new import new
 from constitute.cli.constitution.preview import preview
 from constitute.cli.constitution.recover import recover
 from constitute.cli.constitution.trial import trial
-from constitute.cli.text import harmless, say
+from constitute.cli.text import harmless, said_if_slow, say
 
 
 @options.group()
@@ -48,7 +48,8 @@ def check(file: str, as_json: bool) -> None:
     from constitute.constitution.identity import constitution_hash
     from constitute.constitution.read import load_constitution
 
-    loaded = load_constitution(file)
+    with said_if_slow(f"reading {file}"):
+        loaded = load_constitution(file)
     row = {"name": loaded.name, "principles": len(loaded.principles), "hash": constitution_hash(loaded)}
     if as_json:
         click.echo(json.dumps(row, ensure_ascii=False))
@@ -85,16 +86,17 @@ def show(
       constitute constitution show assistant --model smollm2
       constitute constitution show my.yaml --principle no-insults --json
     """
-    from constitute.constitution.read import parse_constitution
+    from constitute.constitution.read import parse_whole
     from constitute.constitution.show import as_text, filled_forms, pick, principle_rows, totals
     from constitute.packaged import find
     from constitute.strict_yaml import read_bytes
 
     path = find(file, "constitutions", ".yaml")
     data = read_bytes(path)
-    whole = parse_constitution(data, path)
+    with said_if_slow(f"reading {path}"):
+        whole, root = parse_whole(data, path)
     chosen = pick(whole, ids, tags)
-    rows = principle_rows(chosen, filled_forms(data), whole, _counter(model, tokenizer))
+    rows = principle_rows(chosen, filled_forms(root), whole, _counter(model, tokenizer))
     if as_json:
         for row in rows:
             click.echo(json.dumps(row, ensure_ascii=False))
@@ -124,7 +126,8 @@ def set_(file: Path, principle_id: str, key: str, value: str) -> None:
     from constitute.constitution.edit import left_behind, set_in_file, still_said
     from constitute.editing.words import brief, plain, word_diff
 
-    change = set_in_file(file, principle_id, key, value)
+    with said_if_slow(f"reading {file}, and reading it again with the change"):
+        change = set_in_file(file, principle_id, key, value)
     if change is None:
         say(f"{file}: {principle_id} {key} is that already")
         return

@@ -78,6 +78,7 @@ def lint(
       constitute constitution lint my.yaml --strict
       constitute constitution lint assistant my.yaml --model smollm2 --json
     """
+    from constitute.cli.text import said_if_slow
     from constitute.editing.lint.findings import check_allowed, lint_file
     from constitute.errors import ExitCode, UsageError
 
@@ -86,7 +87,8 @@ def lint(
     config = options.configured(cache_dir, config_file, sets, wanted)
     if config.model is None and (prompts_file or pairs_file):
         raise UsageError("--prompts and --pairs are for --model; name a model too, such as --model smollm2")
-    results = [lint_file(file, allow, config.tags) for file in files]
+    with said_if_slow(f"reading {', '.join(files)}"):
+        results = [lint_file(file, allow, config.tags) for file in files]
     if not as_json:
         # What needs no model is shown before one is opened, and whatever becomes of it.
         _print_findings([finding for each in results for finding in each.findings])

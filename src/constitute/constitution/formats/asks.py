@@ -43,7 +43,11 @@ _MODEL = (
     r"(?:(?:the|an?|our|this|these|all|any|every|your) )?(?:ai )?"
     r"(?:ai|assistants?|models?|chat ?bots?|bots?|agents?|claude|chatgpt|gpt|llms?|language models?|systems?)"
 )
-_OTHER = r"(?:users?|developers?|operators?|people|readers?|customers?|employees?|researchers?)"
+_OTHER = (
+    r"(?:users?|developers?|operators?|people|readers?|customers?|employees?|researchers?|staff|members?"
+    r"|managers?|colleagues?|visitors?|clients?|guests?|patients?|nurses?|doctors?|teachers?|parents?|pupils?"
+    r"|students?|librarians?|volunteers?|contractors?|suppliers?|engineers?|reviewers?|moderators?|admins?)"
+)
 _MODAL = re.compile(
     r"(?P<before>[\w'’-]{1,30} )?\b(?:(?:must|should)(?:n['’]t)?|shall|ought to|needs? to"
     r"|(?:has|have) to|(?:is|are)(?: not)? to)\b"
@@ -65,12 +69,40 @@ _ALLOWED = re.compile(
     rf"\b(?:(?:{_MODEL}|it|you) (?:\w+ )?(?:may|can)\b|(?:is|are) (?:\w+ )?(?:allowed|permitted|acceptable))",
     re.IGNORECASE,
 )
+# A ban without a verb, "No discounts without a code.", and what is put before what.
+_NONE = re.compile(
+    r"[\"'“‘(*_\s]*no (?!need|problem|doubt|wonder|matter|one\b)"
+    r"[\w'’-]+(?: (?:and|or) [\w'’-]+)?(?:[.!)]*$|, (?:not|no|even|ever)\b"
+    r"| (?:without|before|after|unless|until|except|for|about|in|on|to|with|of)\b"
+    r"| [\w'’-]+(?:[.!)]*$| (?:without|before|unless|until|except)\b))"
+    r"(?!.*\b(?:is|are|was|were|has|have|had)\b)",
+    re.IGNORECASE,
+)
+_RANKED = re.compile(
+    r"\bcomes? (?:first|before (?:all|any|every)\w*)\b|\btakes? (?:precedence|priority) over\b"
+    r"|\b(?:matters? more|is more important) than\b"
+    r"|^[\"'“‘(*_\s]*\w+ing\b[^,.;:]{1,60} (?:is|are) (?:worse|better) than\b"
+    r"|\b(?:one|two|three|four|five|six|\d+) (?:\w+ )?\w+s are (?:\w+ly )?enough\b",
+    re.IGNORECASE,
+)
+_PASSIVE = re.compile(
+    r"\b(?:is|are) to be (?!found\b|seen\b|had\b)(?:\w+ly )?\w+(?:ed|en|t)\b",
+    re.IGNORECASE,
+)
+# "If it is not sure, it says so": a clause, and then what the one spoken of does.
+_IT_DOES = re.compile(
+    r"(?:^|: )[\"'“‘(*_\s]*(?:if|when|whenever|where|unless|once) [^,:.;]{1,120}, "
+    r"it (?:never |always |also )?"
+    r"(?!is\b|was\b|has\b|does\b|seems\b|takes\b|makes\b|means\b|depends\b|happens\b|becomes\b|remains\b|gets\b|looks\b)\w+s\b",
+    re.IGNORECASE,
+)
 _WISH = re.compile(
     r"\b(?:we|i)(?:['’]d| would)? (?:\w+ly |also )?(?:want|wish|expect|ask|like|prefer|hope|encourage|intend)"
     rf" (?:that |for )?(?:{_MODEL}\b|it\b|them\b|you\b|its\b|your\b|(?:the|our) [\w-]+ to\b)"
     rf"|\bwants? (?:{_MODEL}|it) to\b",
     re.IGNORECASE,
 )
+_DEMANDS = (_RULED, _BARRED, _WISH, _RANKED, _PASSIVE, _IT_DOES)
 _SUBJECT = re.compile(
     r"(?:(?:the|our) (?:ai )?(?:assistant|model|chat ?bot|bot|agent|ai)|assistant|claude|chatgpt)\s+"
     r"(?P<verb>[A-Za-z][\w'’]*)(?=\s)",
@@ -132,7 +164,7 @@ def why_not(sentence: str) -> str:
         if not whom:
             return ""
         reason = whom if reason == NOTHING else reason
-    if any(each.search(flat) for each in (_RULED, _BARRED, _WISH)) or _ordered(flat) or _norm(flat):
+    if _NONE.match(flat) or any(each.search(flat) for each in _DEMANDS) or _ordered(flat) or _norm(flat):
         return ""
     return ALLOWS if reason == NOTHING and _ALLOWED.search(flat) else reason
 

@@ -8,7 +8,8 @@ from constitute.constitution.formats.asks import not_english
 from constitute.constitution.formats.base import Draft, Format, Found, LeftOut, Source
 from constitute.constitution.formats.blocks import blocks
 from constitute.constitution.formats.lists import is_list
-from constitute.constitution.formats.sections import Section, asked, plain, sections, size
+from constitute.constitution.formats.sections import Asked, Section, asked, demands, plain, sections, size
+from constitute.constitution.formats.sentences import sentences
 from constitute.constitution.read import slug
 from constitute.errors import DataError
 from constitute.types import Constitution
@@ -19,6 +20,16 @@ LANGUAGE = (
     "write the principles as a list, one an item, and import it with --format list"
 )
 NO_PRINCIPLE = "a heading over no principle"
+# "It says so", and not "It is important that …".
+_DANGLES = re.compile(
+    r"it\b(?= )(?! (?:is|was|would be|will be)\b(?! (?:not )?(?:an?|the)\b)| takes\b"
+    r"| (?:should|must|needs to|has to|can) be (?:\w+ )?(?:noted|said|clear|understood|remembered)\b)",
+    re.IGNORECASE,
+)
+_MODEL = re.compile(
+    r"\b(?:(?:the|our) (?:ai )?(?:assistant|model|chat ?bot|bot|agent|helper)|claude)\b(?!['’-])",
+    re.IGNORECASE,
+)
 _SUBJECT = re.compile(
     r"(?:(?:the|an?|our) )?(?:ai )?(?:assistants?|models?|chatbots?|bots?|agents?|claude|it|you|we want \w+)"
     r"(?:['’]s)? (?:also |always )?(?:(?:must|should|shall|will|needs? to|has to|to|does)\b )?"
@@ -64,17 +75,29 @@ def _section(section: Section, source: Source) -> tuple[list[Draft], list[LeftOu
     units, left = asked(section.blocks, {})
     named = section.heading is not None and (section.heading.level > 1 or bool(section.path))
     tags = (slug(section.title),) if named and slug(section.title) else ()
-    drafts = [
-        Draft(
-            text=unit.text,
-            id=short_id(unit.text),
-            tags=tags,
-            source=f"{source.path.name}, line {unit.line}",
+    first = next((block.text for block in section.blocks if block.kind == "paragraph"), "")
+    named_first = _MODEL.search(plain(first[slice(*sentences(first)[0])])) if first.strip() else None
+    drafts = []
+    for unit in (Asked(each.line, text) for each in units if each.text for text in demands(each.text)):
+        text, dangles = _with_subject(unit.text, named_first[0] if named_first else "")
+        drafts.append(
+            Draft(
+                text=text,
+                id=short_id(text),
+                tags=tags,
+                source=f"{source.path.name}, line {unit.line}",
+                draft=dangles,
+            )
         )
-        for unit in units
-        if unit.text
-    ]
     return drafts, left
+
+
+def _with_subject(text: str, whom: str) -> tuple[str, bool]:
+    """The text with `whom` for the "it" it begins with, and whether an "it" of nobody stays."""
+    found = _DANGLES.match(text)
+    if found is None or not whom:
+        return text, found is not None
+    return f"{whom[0].upper()}{whom[1:]}{text[found.end() :]}", False
 
 
 def _write(constitution: Constitution) -> str:

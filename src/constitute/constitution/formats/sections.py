@@ -36,6 +36,26 @@ _EXPLAINS = re.compile(
     re.IGNORECASE,
 )
 _EXCEPTS = re.compile(r"(?:however|but|that said|still|nevertheless|except)\b", re.IGNORECASE)
+_CELLS = re.compile(r"(?<!\\)\|")
+_SPOKEN = re.compile(
+    r"[*_\s]*(?:(?:do not|don['’]t|never|not|instead of|rather than) )?"
+    r"(?:say|says|write|examples?|example reply|repl(?:y|ies)|answers?|phrases?|wording|why|reason)\b",
+    re.IGNORECASE,
+)
+# Another demand of one sentence begins: "…, and must not …", "…; never …".
+_JOINT = re.compile(
+    r"(?:;|,)(?: (?:and|but))? (?=(?:(?:it|the assistant) )?(?:must|should|shall|may not|cannot|never)\b"
+    r"|(?:do not|don['’]t)\b)",
+    re.IGNORECASE,
+)
+_WHOSE = re.compile(
+    r"((?:the|our) [\w-]+|it|you|claude|replies|answers|responses) "
+    r"(?:(?:must|should|shall|can|may|will|never|cannot)\b|\w+s\b)",
+    re.IGNORECASE,
+)
+_ON_CONDITION = re.compile(
+    r"(?:if|when|where|unless|while|once|before|after|in|for|whenever)\b", re.IGNORECASE
+)
 _COMMENT = re.compile(r"[\s(*_\[]*(?:commentary|author'?s'? note|editor'?s'? note)\b[\s*_]*:", re.IGNORECASE)
 
 
@@ -95,7 +115,9 @@ def asked(blocks: Sequence[Block], titles: Mapping[str, str]) -> tuple[list[Aske
     while at < len(blocks):
         block = blocks[at]
         at += 1
-        if block.kind not in ("paragraph", "item"):
+        if block.kind == "table":
+            _table(block, took, left)
+        elif block.kind not in ("paragraph", "item"):
             left.append(LeftOut(block.line, _KINDS[block.kind], block.text))
         elif _COMMENT.match(block.text):
             left.append(LeftOut(block.line, "commentary", block.text))
@@ -106,6 +128,69 @@ def asked(blocks: Sequence[Block], titles: Mapping[str, str]) -> tuple[list[Aske
         else:
             _sentences(block, took, left)
     return ([Asked(each.line, plain(each.text, titles)) for each in took], left)
+
+
+def demands(text: str) -> list[str]:
+    """The demands of one sentence, where each stands alone with the sentence's subject; else the text.
+
+    A condition before the first may hold for all, and so such a sentence stays whole.
+    """
+    parts = _JOINT.split(text)
+    whose = _WHOSE.match(text)
+    if len(parts) < 2 or len(sentences(text)) > 1 or "\n" in text or _ON_CONDITION.match(text):
+        return [text]
+    made = [parts[0]]
+    for part in parts[1:]:
+        first = part.split()[0].lower()
+        if first in ("it", "never", "do", "don't", "don’t") or first == "the":
+            own = part
+            if whose and first == "it":
+                own = f"{whose[1]}{part[2:]}"
+            elif whose and first == "never":
+                own = f"{whose[1]} must {part}"
+        elif whose:
+            own = f"{whose[1]} {part}"
+        else:
+            return [text]
+        made.append(own[0].upper() + own[1:])
+    made = [each if each.endswith((".", "!", "…", "”")) else f"{each}." for each in made]
+    return [text] if any(why_not(each) for each in made) else made
+
+
+def _table(block: Block, took: list[Asked], left: list[LeftOut]) -> None:
+    """The cells of a table that ask, each behind its row's first; a row without one is left out whole.
+
+    A column of wordings, "Say", "Example", is not read.
+    """
+    rows = [[cell.strip() for cell in _CELLS.split(part.strip("| "))] for part in block.parts]
+    ruled = len(rows) > 1 and all(re.fullmatch(r":?-+:?", cell) for cell in rows[1])
+    spoken = [bool(ruled and _SPOKEN.match(title)) for title in rows[0]]
+    asks = [
+        [] if ruled and at < 2 else [n for n, cell in enumerate(row) if _cell_asks(cell, n, spoken)]
+        for at, row in enumerate(rows)
+    ]
+    if not any(asks):
+        left.append(LeftOut(block.line, _KINDS["table"], block.text))
+        return
+    idle: list[str] = []
+    for at, (row, asking) in enumerate(zip(rows, asks, strict=True)):
+        line = block.line + at
+        if not asking:
+            idle.append(block.parts[at])
+            if at + 1 == len(rows) or asks[at + 1]:
+                begun = line - len(idle) + 1
+                left.append(LeftOut(begun, "rows of a table that ask for nothing", "\n".join(idle)))
+                idle = []
+            continue
+        topic = row[0] if 0 not in asking else ""
+        took += [Asked(line, f"{topic}: {row[n]}" if topic else row[n]) for n in asking]
+        rest = [cell for n, cell in enumerate(row) if cell and n not in asking and not (n == 0 and topic)]
+        left += [LeftOut(line, "a cell of a table that asks for nothing", cell) for cell in rest]
+
+
+def _cell_asks(cell: str, column: int, spoken: Sequence[bool]) -> bool:
+    said = column < len(spoken) and spoken[column]
+    return not said and bool(cell) and any(not why_not(cell[a:b]) for a, b in sentences(cell))
 
 
 def _run(blocks: Sequence[Block], at: int) -> list[Block]:

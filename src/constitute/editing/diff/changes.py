@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from difflib import SequenceMatcher
+from itertools import accumulate
 from typing import Literal
 
 from constitute.config import LabelConfig
@@ -113,13 +117,16 @@ def changes_between(a: Constitution, b: Constitution, cfg: LabelConfig | None = 
     ids_a, ids_b = {p.id for p in a.principles}, {p.id: p for p in b.principles}
     removed = [p for p in a.principles if p.id not in ids_b]
     pairs: dict[str, Principle] = {p.id: p for p in a.principles if p.id in ids_b}
+    worded: dict[str, list[Principle]] = defaultdict(list)
+    for principle in removed:
+        worded[principle_hash(principle)].append(principle)
     for principle in b.principles:
         if principle.id in ids_a:
             continue
-        was = next((p for p in removed if principle_hash(p) == principle_hash(principle)), None)
-        if was is not None:
-            removed.remove(was)
-            pairs[principle.id] = was
+        if same := worded[principle_hash(principle)]:
+            pairs[principle.id] = same.pop(0)
+    renamed = {was.id for was in pairs.values()}
+    removed = [p for p in removed if p.id not in renamed]
     added = [p for p in b.principles if p.id not in pairs]
     listed = [
         PrincipleChange(before=pairs.get(p.id), after=p, near="" if p.id in pairs else _nearest(p, removed))
@@ -147,20 +154,24 @@ def kept_draws(a: Constitution, b: Constitution, kept: Callable[[Principle, Prin
     weights under `a` and v those under `b`, 0 for a principle that is missing.
     """
     first, second = ({p.id: p for p in c.principles if p.weight > 0} for c in (a, b))
+    weights = {
+        name: tuple(side[name].weight if name in side else 0.0 for side in (first, second))
+        for name in first.keys() | second.keys()
+    }
+    # w_j / w_i is the larger of the two just where w_j / v_j is at least w_i / v_i: sorted by that ratio, the
+    # sum over j is a sum of v up to a place and one of w from there on.
+    ordered = sorted((w / v if v else math.inf, w, v) for w, v in weights.values())
+    ratios = [ratio for ratio, *_ in ordered]
+    sums_w = [0.0, *accumulate(w for _, w, _ in ordered)]
+    sums_v = [0.0, *accumulate(v for *_, v in ordered)]
     share = 0.0
     for name in first.keys() & second.keys():
         if not kept(first[name], second[name]):
             continue
-        total = sum(
-            max(_ratio(first, other, name), _ratio(second, other, name))
-            for other in sorted(first.keys() | second.keys())
-        )
-        share += 1 / total
+        w, v = weights[name]
+        below = bisect_left(ratios, w / v)
+        share += 1 / (sums_v[below] / v + (sums_w[-1] - sums_w[below]) / w)
     return min(1.0, share)
-
-
-def _ratio(principles: dict[str, Principle], name: str, to: str) -> float:
-    return principles[name].weight / principles[to].weight if name in principles else 0.0
 
 
 def _anew(a: Constitution, b: Constitution, cfg: LabelConfig) -> AskedAnew:
@@ -187,11 +198,19 @@ def _equal(*names: str) -> Callable[[Principle, Principle], bool]:
 
 
 def _nearest(principle: Principle, others: Sequence[Principle]) -> str:
-    def likeness(other: Principle) -> float:
-        return SequenceMatcher(None, principle.text.split(), other.text.split(), autojunk=False).ratio()
-
-    best = max(others, key=likeness, default=None)
-    return best.id if best is not None and likeness(best) >= NEAR else ""
+    """The id of the one whose words are most alike, of those that are near."""
+    best, most = "", 0.0
+    matcher = SequenceMatcher(None, b=principle.text.split(), autojunk=False)
+    for other in others:
+        matcher.set_seq1(other.text.split())
+        # The first two are bounds from above, and cheap.
+        least = max(NEAR, most)
+        if matcher.real_quick_ratio() < least or matcher.quick_ratio() < least:
+            continue
+        likeness = matcher.ratio()
+        if likeness >= NEAR and likeness > most:
+            best, most = other.id, likeness
+    return best
 
 
 def _same(value: object) -> object:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from difflib import SequenceMatcher
 from functools import lru_cache
 from statistics import median
@@ -146,20 +146,36 @@ def alike(texts: tuple[str, ...], near: float = NEAR) -> tuple[Alike, ...]:
     counts = Counter(word for bag in bags for word in bag.words)
     weight = {word: math.log(1 + len(texts) / count) for word, count in counts.items()}
     totals = [sum(weight[word] for word in bag.words) for bag in bags]
-    first: list[int] = []
+    by_word: dict[str, list[int]] = defaultdict(list)
     found: list[Alike] = []
     for at, bag in enumerate(bags):
         best: Alike | None = None
-        for other in first:
+        heaviest = _heaviest(bag.words, weight, near * totals[at])
+        for other in sorted({other for word in heaviest for other in by_word[word]}):
             shared = sum(weight[word] for word in bag.words & bags[other].words)
             share = shared / (totals[at] + totals[other] - shared) if shared else 0.0
             if share >= near and (best is None or share > best.share):
                 best = Alike(at, other, share, _opposed(bag, bags[other]))
         if best is None:
-            first.append(at)
+            for word in heaviest:
+                by_word[word].append(at)
         else:
             found.append(best)
     return tuple(found)
+
+
+def _heaviest(words: frozenset[str], weight: Mapping[str, float], least: float) -> list[str]:
+    """The heaviest words, so many that the others weigh less than `least` together.
+
+    Two texts that share `least` of each share one of these: were all they share among the others, it would
+    weigh less. The margin is for sums in another order.
+    """
+    ordered = sorted(words, key=lambda word: (-weight[word], word))
+    rest, count = sum(weight[word] for word in ordered), 0
+    while count < len(ordered) and rest >= least - 1e-9:
+        rest -= weight[ordered[count]]
+        count += 1
+    return ordered[:count]
 
 
 def _words(text: str) -> tuple[frozenset[str], bool]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from itertools import pairwise
 
 import pytest
@@ -12,9 +13,9 @@ from constitute.cli.constitution.diff_text import changes_json, changes_text
 from constitute.config import LabelConfig
 from constitute.constitution.draw import draw
 from constitute.constitution.priority import DEFAULT_LEVELS
-from constitute.editing.diff.changes import changes_between
+from constitute.editing.diff.changes import changes_between, kept_draws
 from constitute.editing.words import Stretch, ansi, brief, plain, word_diff
-from constitute.types import Constitution, Example, Probe
+from constitute.types import Constitution, Example, Principle, Probe
 
 
 def of(*principles) -> Constitution:
@@ -199,3 +200,32 @@ def test_levels_are_compared_by_their_names_and_by_who_moves() -> None:
     said = changes_text(turned, False)
     assert "priorities root > user -> user > root\non another level than before: high" in said
     assert changes_json(turned)["levels"] == (("root", "user"), ("user", "root"))
+
+
+def test_kept_draws_is_the_sum_over_all_pairs_of_principles() -> None:
+    rng = random.Random(3)
+    sides = []
+    for _ in range(2):
+        ids = rng.sample(range(60), 45)
+        weights = {f"p{n}": rng.choice([0.0, 0.5, 1.0, 1.0, 3.0]) for n in ids}
+        sides.append(Constitution(name="n", principles=tuple(_one(n, w) for n, w in weights.items())))
+    w, v = ({p.id: p.weight for p in side.principles if p.weight} for side in sides)
+    every = w.keys() | v.keys()
+    expected = sum(
+        1 / sum(max(w.get(j, 0) / w[i], v.get(j, 0) / v[i]) for j in every) for i in w.keys() & v.keys()
+    )
+    assert kept_draws(*sides, lambda *_: True) == pytest.approx(expected, rel=1e-12)
+
+
+def _one(name: str, weight: float = 1.0, text: str = "Be good.") -> Principle:
+    return Principle(id=name, text=text, critique="c", revise="r", compare="c", weight=weight)
+
+
+def test_a_diff_of_three_thousand_principles_takes_seconds() -> None:
+    """Quadratic, it took 30 s of CPU and more."""
+    many = [_one(f"p{n}", 1.0 + n % 7 / 10, f"Rule {n}.") for n in range(3_000)]
+    a = Constitution(name="n", principles=tuple(many))
+    b = Constitution(name="n", principles=(_one("p0", 9.0, "Rule 0."), *many[1:]))
+    begun = time.process_time()
+    assert [change.id for change in changes_between(a, b).changes] == ["p0"]
+    assert time.process_time() - begun < 5

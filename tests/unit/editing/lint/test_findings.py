@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 import time
 
 import pytest
@@ -410,3 +411,41 @@ def test_tags_leave_out_what_is_found_about_other_principles(tmp_path):
     assert chosen.constitution is not None and [p.id for p in chosen.constitution.principles] == ["b"]
     with pytest.raises(UsageError, match="has the tag 'three'"):
         lint_file(str(path), tags=["three"])
+
+
+def test_alike_finds_what_comparing_every_pair_finds() -> None:
+    """Only texts that share a heavy word are compared; the nearest must be the same."""
+    rng = random.Random(5)
+    stock = [f"w{letter}x" for letter in "abcdefghijklmnopqrst"]
+    made = [" ".join(rng.sample(stock, rng.randint(2, 6))) for _ in range(150)]
+    texts = (*made, "", "?")
+    bags = [frozenset(text.split()) for text in texts]
+    weight = {w: math.log(1 + len(texts) / sum(w in bag for bag in bags)) for w in stock}
+    first, expected = [], []
+    for at, bag in enumerate(bags):
+        shares = {o: sum(weight[w] for w in bag & bags[o]) for o in first}
+        near = {
+            o: shared / sum(weight[w] for w in bag | bags[o])
+            for o, shared in shares.items()
+            if shared and shared / sum(weight[w] for w in bag | bags[o]) >= 0.5
+        }
+        if near:
+            expected.append((at, pytest.approx(max(near.values()))))
+        else:
+            first.append(at)
+    assert len(expected) > 20
+    assert [(found.later, found.share) for found in alike(texts, 0.5)] == expected
+
+
+def test_three_thousand_texts_are_compared_in_seconds() -> None:
+    texts = tuple(f"Keep the rule{n} of thing{n % 90} and place{n % 70}." for n in range(3_000))
+    begun = time.process_time()
+    alike(texts)
+    assert time.process_time() - begun < 3
+
+
+def test_demands_that_an_import_leaves_together_are_found() -> None:
+    """`import` splits only demands that each stand alone."""
+    text = "The helper can explain every item on a bill, must never change one, and should pass on a dispute."
+    source = f"name: n\nprinciples:\n- id: a\n  text: {text}\n"
+    assert "several-demands" in {finding.rule for finding in lint(source.encode(), "f").findings}
