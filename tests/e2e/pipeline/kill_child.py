@@ -42,6 +42,9 @@ class Logged:
     def rendered(self, request: Request) -> bytes:
         return self._engine.rendered(request)
 
+    def prompt_ids(self, request: Request) -> tuple[int, ...] | None:
+        return self._engine.prompt_ids(request)
+
     async def generate(self, request: Request) -> Completion:
         os.write(self._log, f"{question_id(request)}\n".encode())
         return await self._engine.generate(request)
