@@ -84,6 +84,7 @@ class Removed:
     def __init__(self, name: str) -> None:
         self.name = name
         self.counts: Counter[str] = Counter()
+        # It lives as long as the export that fills it and then copies it, so no `with` can hold it here.
         self._lines: IO[bytes] = SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115
 
     def add(self, row_id: str, reason: str, like: str | None = None) -> None:
