@@ -304,7 +304,8 @@ class PreferenceLabel(Record):
     """A soft preference: P(A), made of the votes by `rule`.
 
     `decided_by` are the principles whose votes P(A) was made of, empty in rows written before there were
-    rules, where all of them were. `level` is the level that decided, "" where no level did.
+    rules, where all of them were. `level` is the level that decided, "" where no level did. `voters`, where
+    principles are asked by `label.adaptive`, is how many could have voted: fewer votes are those asked first.
     """
 
     p_a: float = Field(ge=0.0, le=1.0)
@@ -312,6 +313,8 @@ class PreferenceLabel(Record):
     rule: str = "mean"
     level: str = ""
     decided_by: tuple[str, ...] = ()
+    # Left out of what is stored where it is 0: rows made before it was there stay the same rows.
+    voters: int = Field(default=0, ge=0, exclude_if=lambda voters: not voters)
 
     @property
     def mass(self) -> float | None:

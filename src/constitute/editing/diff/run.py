@@ -18,8 +18,8 @@ from constitute.engines.base import Engine
 from constitute.pipeline.session import dated, open_store
 from constitute.progress import Progress, Silent
 from constitute.stages.few_shot import shows_own
+from constitute.stages.labels.adaptive import asking_all, voters
 from constitute.stages.labels.rules import settle
-from constitute.stages.labels.stage import voters
 from constitute.store import Store
 from constitute.types import Comparison, Constitution, Principle, PrincipleVote
 
@@ -181,7 +181,7 @@ async def _ask_one(
         alone,
         engine,
         store,
-        work.config.label.model_copy(update={"principles": "all"}),
+        asking_all(work.config.label),
         seed=work.config.seed,
         in_flight=work.config.engine.in_flight,
         progress=progress,
