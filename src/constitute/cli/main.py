@@ -24,6 +24,7 @@ COMMANDS = {
         "examples, keep, preview, diff, attribute, compare, recover.",
     ),
     "generate": ("constitute.cli.stages:generate", "Sample n responses for each prompt."),
+    "contrast": ("constitute.cli.contrast:contrast", "Answer each prompt under a principle and against it."),
     "revise": ("constitute.cli.stages:revise", "Critique and revise responses under the constitution."),
     "filter": ("constitute.cli.filter:filter_rows", "Remove revisions that are not worth training on."),
     "label": ("constitute.cli.stages:label", "Label pairs with soft AI preferences, in both orders."),

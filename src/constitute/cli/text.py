@@ -84,7 +84,10 @@ def card_text(card: LabelCard) -> str:
         ("no label", f"{card.abstained} abstained, {card.failed} failed"),
         ("the longer answer wins", _longer(card)),
         *_agreement(card),
+        *_first_asked(card),
     ]
+    if card.as_made is not None:
+        rows.append(("agrees with how pairs were made", card.as_made.text()))
     return table(("label card", ""), rows)
 
 
@@ -118,6 +121,16 @@ def _agreement(card: LabelCard) -> list[tuple[str, str]]:
     return [
         ("agrees with people", f"{found.accuracy.text()}; left out: {ties}"),
         ("Cohen's kappa", found.kappa.text()),
+    ]
+
+
+def _first_asked(card: LabelCard) -> list[tuple[str, str]]:
+    found = card.first_asked
+    if found is None:
+        return []
+    return [
+        ("settled by the first principles", found.settled.text()),
+        ("votes asked", f"{found.votes} of {found.voters}"),
     ]
 
 
@@ -175,7 +188,8 @@ def _label(row: LabelledPair) -> list[str]:
         votes = [
             (v.principle_id, v.weight, v.p_ab, v.p_ba, v.p_a, v.mass_ab, v.mass_ba) for v in row.label.votes
         ]
-    return [*parts, table(head, votes), f"P(A) = {row.label.p_a:.3f}{_ruled(row.label)}"]
+    asked = f", {len(votes)} of {row.label.voters} principles asked" if row.label.voters else ""
+    return [*parts, table(head, votes), f"P(A) = {row.label.p_a:.3f}{_ruled(row.label)}{asked}"]
 
 
 def _ruled(label: PreferenceLabel) -> str:

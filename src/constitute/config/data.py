@@ -43,6 +43,12 @@ class GenerateConfig(Record):
     keep_truncated: bool = False
 
 
+class ContrastConfig(GenerateConfig):
+    """Sampling of answers under a principle and under its opposite in turn; `n` is even."""
+
+    n: int = Field(default=2, ge=2, le=1024, multiple_of=2)
+
+
 class ReviseConfig(Record):
     """Rounds of critique and revision (arXiv 2212.08073, section 3.1)."""
 

@@ -235,6 +235,11 @@ def _check_pairs(plan: Plan) -> None:
                 f"label.pairs: {wanted} needs two responses a prompt, n is {n}; "
                 "give -n 2, or --set label.pairs=revision"
             )
+        if source.stage and generates and source.stage != next(iter(plan.steps)):
+            raise UsageError(
+                f"label.pairs: {wanted} pairs the answers of the stage {source.stage}; begin the chain "
+                f"with it, as in chain: [{source.stage}, label]"
+            )
         if source.against and plan.config.label.against is None:
             raise UsageError(
                 f"label.pairs: {wanted} compares with the answers of another run, and none is named; "

@@ -132,7 +132,7 @@ def _count_votes(pair: LabelledPair, works: dict[str, PrincipleWork]) -> None:
         if vote.flips is not None:
             work.ordered += 1
             work.flips += vote.flips
-        if pair.comparison.b_source.startswith("revision"):
+        if pair.comparison.a_source == "response" and pair.comparison.b_source.startswith("revision"):
             work.revisions.append(1 - vote.p_a)
 
 
@@ -199,9 +199,10 @@ def spaced(total: int, wanted: int) -> list[int]:
 
 
 def _chain(store: Store, row: Response) -> Chain:
-    """The response with the pairs it is part of: with its revision, or with the sample beside it."""
+    """The response with the pairs that it is part of."""
     first = f"{row.prompt.id}/{row.sample - 1}-{row.sample}"
-    names = (f"{row.id}-rev", f"{row.id}-{row.sample + 1}", first)
+    whole = (f"{row.id}-against", f"{row.prompt.id}/best-worst")
+    names = (f"{row.id}-rev", f"{row.id}-{row.sample + 1}", first, *whole)
     found = [outcome for name in names if (outcome := store.outcome("label", name)) is not None]
     pairs = [_row(LabelledPair, "label", outcome) for outcome in found if outcome.status == "ok"]
     return Chain(row, tuple(pairs), tuple(outcome for outcome in found if outcome.status != "ok"))

@@ -220,7 +220,9 @@ def _changed(
 
     Of a priority the level counts, where `label.rule` decides by it: its place, whatever its name.
     """
-    silent = {"source", "probes", "draft", "priority"} | (set() if shows_own(cfg) else {"examples"})
+    silent = {"source", "probes", "draft", "priority", "opposite"} | (
+        set() if shows_own(cfg) else {"examples"}
+    )
     moved = set(changes.moved) if cfg.rule == "priority" else set()
     found = {
         change.id: tuple(sorted({tag for p in (change.before, change.after) if p for tag in p.tags}))

@@ -36,6 +36,7 @@ class LabelMethod:
     (`label.votes: sampled`), and then needs nothing. `form` is the form of a principle that it shows.
     `few_shot`: it can show judged pairs before its question. `templates` names the prompt templates it asks
     with. `worth`, where it judges each answer by itself, is what `label.rank` ranks answers by.
+    `alone`: it votes under the one principle that is drawn for a pair, and under no other.
     """
 
     vote: Vote
@@ -46,6 +47,7 @@ class LabelMethod:
     form: Literal["compare", "text"] = "compare"
     templates: Callable[[LabelConfig], tuple[str, ...]] = _no_templates
     worth: Worth | None = None
+    alone: bool = False
 
 
 async def together(questions: Sequence[Awaitable[T]]) -> list[T]:

@@ -7,7 +7,7 @@ A pair's id, its answers and so its label follow from these answers alone, which
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Literal
 
@@ -77,14 +77,22 @@ def together_of(n: int) -> list[tuple[int, ...]]:
 
 def pair_of_samples(first: Response, second: Response) -> Comparison:
     """Two responses to one prompt as a comparison."""
+    made = first.contrast
+    if made is None or second.contrast != made.model_copy(update={"follows": not made.follows}):
+        made = None
     return Comparison(
         id=f"{first.id}-{second.sample}",
         prompt=first.prompt,
         a=first.response,
         b=second.response,
-        a_source=f"response {first.sample}",
-        b_source=f"response {second.sample}",
+        a_source=_named(first),
+        b_source=_named(second),
+        contrast=made,
     )
+
+
+def _named(row: Response) -> str:
+    return f"response {row.sample}" + (f", {row.contrast.said}" if row.contrast else "")
 
 
 def pair_of_revision(row: Response) -> Comparison:
@@ -155,6 +163,7 @@ PAIRS: dict[str, tuple[PairSource, ...] | str] = {
             each=lambda config: config.revise.rounds * (config.revise.rounds + 1) // 2,
         ),
     ),
+    "contrast": (replace(SAMPLES, stage="contrast"),),
     "models": (PairSource("before", lambda rows, find: pairs_of_runs(rows[0], find(rows[0])), against=True),),
 }
 

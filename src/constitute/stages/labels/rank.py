@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 from constitute.config import LabelConfig
-from constitute.errors import Abstain, UsageError
+from constitute.errors import UsageError
 from constitute.stages.base import Sample
 from constitute.stages.labels import LABEL_METHODS, label_method
 from constitute.stages.labels.adaptive import asked_first, voters
@@ -24,8 +24,8 @@ async def best_and_worst(
 ) -> Comparison:
     """The best and the worst answer as a pair, the earlier sample as A.
 
-    Of answers worth the same, the earlier is the best and the later the worst. Raises `Abstain` where all are
-    worth the same, and as the label method does where it says nothing of an answer.
+    Of answers worth the same, the earlier is the best and the later the worst: the label has to tell. Raises
+    as the label method does where it says nothing of an answer.
     """
     principles = asked_first(row.id, cfg, voters(row.id, cfg, constitution))
     worth = ranking(cfg.rank)
@@ -41,8 +41,6 @@ async def best_and_worst(
         math.fsum(weight * value for (_, weight), value in zip(principles, part, strict=True)) / total
         for part in zip(*[iter(found)] * len(principles), strict=True)
     ]
-    if max(values) == min(values):
-        raise Abstain(f"all {len(values)} answers are worth the same under label.rank={cfg.rank}")
     best = values.index(max(values))
     worst = len(values) - 1 - values[::-1].index(min(values))
     pair = pair_of_samples(*(row.responses[at] for at in sorted((best, worst))))

@@ -68,6 +68,11 @@ def _check(cfg: LabelConfig) -> None:
         raise UsageError(
             f"label.method: {cfg.method} shows no examples; set label.few_shot=0, or label.method=choice"
         )
+    if method.alone and cfg.principles not in ("one", 1):
+        raise UsageError(
+            f"label.method: {cfg.method} knows of the principle that a pair was made under alone; set "
+            "label.principles=one, or label.method=choice"
+        )
     rule_named(cfg.rule)
     if any(source.ranks for source in pair_sources(cfg.pairs)):
         ranking(cfg.rank)
