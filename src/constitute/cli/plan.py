@@ -117,7 +117,7 @@ def _sentences(found: Forecast) -> Iterator[str]:
         yield f"tokens are about these: {found.probed} prompts were run, and an answer has {length}"
     if found.least_requests is not None:
         yield (
-            f"label.adaptive: between {found.least_requests} requests, where the principles asked first agree "
+            f"label.adaptive: between {found.least_requests} requests, where the first principles agree "
             f"on every pair, and the {found.total('requests')} shown, where they never do"
         )
     if not found.tokenizer:
