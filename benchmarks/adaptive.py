@@ -2,7 +2,7 @@
 
     python -m benchmarks adaptive [--prompts N] [--constitution NAME] [--model NAME] [--engine KIND]
 
-Two samples of each prompt are labelled under every principle; then the same pairs are labelled again with
+Two samples of each prompt, and each with its revision, are labelled under every principle; then the same pairs are labelled again with
 `label.adaptive`, from the same stored answers, by the stage itself. A label changes side where P(A) - 1/2 has
 another sign than with all principles.
 """
@@ -15,13 +15,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-SETTINGS = ((2, 0.0), (2, 0.1), (2, 0.3), (4, 0.0), (4, 0.1), (4, 0.3), (6, 0.1))
+SETTINGS = tuple((first, margin) for first in (2, 4, 6) for margin in (0.0, 0.1, 0.2, 0.3))
 
 
 def main(arguments: Sequence[str]) -> None:
     """Print one line a setting."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks adaptive")
-    parser.add_argument("--prompts", type=int, default=400)
+    parser.add_argument("--prompts", type=int, default=100)
     parser.add_argument("--constitution", default="pocket/harmless")
     parser.add_argument("--model", default="pocket")
     parser.add_argument("--engine", default="auto", help="as engine.kind")
@@ -39,7 +39,8 @@ def _run(given: Any, folder: Path) -> None:
 
     sets = [f"model={given.model}", f"constitution={given.constitution}", "label.principles=all"]
     sets += [f"engine.kind={given.engine}"] if given.engine != "auto" else []
-    sets += ["chain=[generate, label]", "generate.n=2", "generate.temperature=0.8", "generate.max_tokens=128"]
+    sets += ["label.pairs=both", "generate.n=2", "generate.temperature=0.8", "generate.max_tokens=128"]
+    sets += ["revise.temperature=0", "revise.max_tokens=128"]
     config = load_config(None, [*sets, f"run={folder / 'all'}"])
     prompts = [each.as_prompt() for each in world.prompts("train", kind="mixed", n=given.prompts, seed=0)]
     engine = open_engine(given.model, config.engine)
