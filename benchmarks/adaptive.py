@@ -1,10 +1,10 @@
-"""Adaptive principles against asking all: questions saved, labels that change side, and what it does to margins.
+"""Adaptive principles against all: questions saved, labels that change side, what it does to margins.
 
     python -m benchmarks adaptive [--prompts N] [--constitution NAME] [--model NAME] [--engine KIND]
 
-Two samples of each prompt, and each with its revision, are labelled under every principle; then the same pairs are labelled again with
-`label.adaptive`, from the same stored answers, by the stage itself. A label changes side where P(A) - 1/2 has
-another sign than with all principles.
+Two samples of each prompt, and each with its revision, are labelled under every principle; then the same
+pairs are labelled again with `label.adaptive`, from the same stored answers, by the stage itself. A label
+changes side where P(A) - 1/2 has another sign than with all principles.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""label.pairs and label.adaptive in the chain: rows, whole and in parts, after a death, and what a plan says."""
+"""label.pairs and label.adaptive in the chain: whole, in parts, after a death, and in a plan."""
 
 from __future__ import annotations
 
@@ -183,9 +183,9 @@ def test_two_runs_are_compared_prompt_by_prompt(configured: Any, tmp_path: Path)
 
 def test_what_models_cannot_compare_is_said(configured: Any, tmp_path: Path) -> None:
     base = ("label.pairs=models", "chain=[generate, label]")
-    with pytest.raises(UsageError, match="give --set label.against=RUN"):
+    with pytest.raises(UsageError, match=r"give --set label\.against=RUN"):
         run(configured("run", *base))
-    with pytest.raises(UsageError, match="no run in .*nowhere"):
+    with pytest.raises(UsageError, match=r"no run in .*nowhere"):
         run(configured("run", *base, f"label.against={tmp_path / 'nowhere'}"))
     with pytest.raises(UsageError, match="is this run itself"):
         run(configured("run", *base, f"label.against={tmp_path / 'run'}"))
@@ -226,8 +226,10 @@ def test_an_opposite_that_changes_begins_a_new_contrast(tmp_path: Path) -> None:
         file.write_text(to_yaml(Constitution(name="c", principles=(kind,))), encoding="utf-8")
         return load_config(
             None,
-            [f"constitution={file}", f"run={tmp_path / 'run'}", "model=m", "engine.kind=fake"]
-            + ["chain=[contrast, label]", "label.pairs=contrast"],
+            [
+                *(f"constitution={file}", f"run={tmp_path / 'run'}", "model=m", "engine.kind=fake"),
+                *("chain=[contrast, label]", "label.pairs=contrast"),
+            ],
         )
 
     run(config(""))
@@ -258,3 +260,29 @@ def test_a_scheme_is_one_module_and_one_line(configured: Any, monkeypatch: pytes
     planned = {stage.stage: stage.requests for stage in forecast(config, PROMPTS[:1]).stages}
     run(config, prompts=PROMPTS[:1])
     assert list(rows(config)) == ["p0/0-1", "p0/1-2", "p0/2-3"] and planned["label"] == 3 * 2
+
+
+@pytest.mark.parametrize(
+    "sets",
+    [
+        ["label.principles=all", "label.adaptive=2", "label.pairs=samples"],
+        ["label.pairs=best_worst", "label.rank=yes_no"],
+    ],
+)
+def test_rows_that_abstained_for_their_mass_are_taken_with_less_of_it(
+    configured: Any, sets: list[str]
+) -> None:
+    """The fake engine's options have a mass of 0.9 together."""
+    strict, fresh = (
+        configured(name, *sets, "chain=[generate, label]", f"label.min_mass={mass}")
+        for name, mass in (("run", 0.95), ("fresh", 0.5))
+    )
+    counts = run(strict)
+    assert (counts["label"].abstain, counts["label"].ok) == (5, 0)
+    # Two principles in two orders of each pair; or three samples, by one question each.
+    assert counts["label"].asked == (20 if "label.adaptive=2" in sets else 15)
+    loose = strict.model_copy(update={"label": strict.label.model_copy(update={"min_mass": 0.5})})
+    counts = run_stages(loose, ["label"], engine=fake(), retry=True)
+    assert counts["label"].ok == 5
+    run(fresh)
+    assert rows(strict) == rows(fresh)

@@ -149,7 +149,7 @@ def test_one_sample_has_no_best_and_worst_and_a_prompt_is_one_row() -> None:
 
 
 def test_a_method_that_judges_no_answer_by_itself_cannot_rank() -> None:
-    with pytest.raises(UsageError, match="set label.rank to one of rating, yes_no, likelihood"):
+    with pytest.raises(UsageError, match=r"set label\.rank to one of rating, yes_no, likelihood"):
         ranking("choice")
 
 
