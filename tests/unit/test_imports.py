@@ -17,6 +17,7 @@ GROUND = {
     "types",
     "errors",
     "stats",
+    "significance",
     "files",
     "progress",
     "packaged",
