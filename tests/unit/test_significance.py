@@ -106,7 +106,7 @@ def test_equivalence_equals_statsmodels():
         p, *_ = DescrStatsW(values).ttost_mean(-0.1, 0.1)
         found = equivalence(values, range(90), 0.1)
         assert found.p == pytest.approx(p)
-        assert found.holds == (-0.1 < found.low and found.high < 0.1) == (p < 0.05)
+        assert found.holds == (p < 0.05) == (found.low > -0.1 and found.high < 0.1)
 
 
 def test_equivalence_by_clusters_is_wider_and_needs_two():
