@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 
 from constitute.data.formats import NotExportable
 from constitute.store import Store
@@ -40,6 +41,21 @@ def refuse_removed_pair(store: Store, pair: LabelledPair) -> None:
     elif (a := _SAMPLE.match(row.a_source)) and (b := _SAMPLE.match(row.b_source)):
         for found in (a, b):
             refuse_removed(store, f"{row.prompt.id}/{found['sample']}", revised=False)
+
+
+def as_reviewed(pair: LabelledPair, people: Mapping[str, float], reviewed: str) -> tuple[LabelledPair, bool]:
+    """The pair with the label that people gave it, and whether they gave one; `people` as `human_choices`.
+
+    Raises `NotExportable` where they are undecided, and with `reviewed=only` where nobody chose.
+    """
+    chosen = people.get(pair.id)
+    if chosen is None:
+        if reviewed == "only":
+            raise NotExportable("nobody reviewed it (export.reviewed=only)")
+        return pair, False
+    if chosen == 0.5:
+        raise NotExportable("people are undecided about it (export.reviewed)")
+    return pair.model_copy(update={"label": pair.label.model_copy(update={"p_a": chosen})}), True
 
 
 def _ended_ok(outcome: Outcome | None) -> bool:
