@@ -96,7 +96,7 @@ def _source(chain: _Chain) -> tuple[Iterator[Coroutine[Any, Any, None]], int]:
         return (chain.pair(place, pair) for place, pair in jobs), _label_width(plan, in_flight)
     if plan.before is None:
         unique = enumerate(_distinct(islice(plan.prompts or (), limit)))
-        workers = max(1, in_flight // plan.config.generate.n)
+        workers = max(1, in_flight // plan.samples)
         return (chain.prompt(at, prompt) for at, prompt in unique), workers
     groups = islice(_groups(chain.store, plan.before), limit)
     workers = _label_width(plan, in_flight) if plan.first.reads == "pair" else in_flight

@@ -63,7 +63,9 @@ class Plan:
     @property
     def samples(self) -> int:
         """How many answers a prompt gets."""
-        return int(getattr(next(iter(self.steps.values())).settings, "n", self.config.generate.n))
+        first = next(iter(self.steps.values()))
+        own = getattr(first.settings, "n", None) if first.spec.reads == "prompt" else None
+        return self.config.generate.n if own is None else int(own)
 
 
 def plan_chain(

@@ -18,7 +18,7 @@ from constitute.pipeline.budget import Limits
 from constitute.pipeline.forecast import forecast
 from constitute.stages.labels.pairs import PAIRS
 from constitute.store import Store
-from constitute.types import Constitution, LabelledPair, Prompt, Response
+from constitute.types import Completion, Constitution, LabelledPair, Prompt, Request, Response
 
 PROMPTS = [prompt(f"p{n}") for n in range(5)]
 UNDER = constitution("brief", "calm", "fair", "kind", "safe", "true")
@@ -150,6 +150,31 @@ def test_best_and_worst_are_those_of_the_ratings_and_rating_them_again_is_free(c
         sources = (pair.comparison.a_source, pair.comparison.b_source)
         assert sources == tuple(sorted(sources)) and pair.id.endswith("/best-worst")
         assert pair.label.p_a != 0.5
+
+
+def test_a_sample_that_failed_takes_no_part_whole_or_in_parts(configured: Any) -> None:
+    class Silent(FakeEngine):
+        async def generate(self, request: Request) -> Completion:
+            found = await super().generate(request)
+            failing = (request.sampling.seed or 0) % 3 == 0
+            return found.model_copy(update={"text": ""}) if failing else found
+
+    def engine() -> Silent:
+        return Silent("m", EngineConfig())
+
+    many = [prompt(f"p{n}") for n in range(30)]
+    for scheme in ("best_worst", "all"):
+        sets = (f"label.pairs={scheme}", "chain=[generate, label]")
+        whole, parts = configured(f"{scheme}-whole", *sets), configured(f"{scheme}-parts", *sets)
+        counts = run(whole, engine(), many)
+        for stage in ("generate", "label"):
+            run_stages(parts, [stage], prompts=many if stage == "generate" else None, engine=engine())
+        assert rows(whole) == rows(parts)
+        made = rows(whole, "generate")
+        left = [sum(made[f"p{n}/{at}"][0] == "ok" for at in range(3)) for n in range(30)]
+        assert set(left) == {0, 1, 2, 3} or set(left) == {1, 2, 3}
+        pairs = [n * (n - 1) // 2 if scheme == "all" else int(n > 1) for n in left]
+        assert counts["label"].total == sum(pairs)
 
 
 def test_another_number_of_samples_makes_another_best_and_is_refused(configured: Any) -> None:
