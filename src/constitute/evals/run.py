@@ -1,4 +1,4 @@
-"""Score policies on eval sets by the log-probabilities they give to each item's two answers."""
+"""Score policies on eval sets by the log-probabilities they give to each item's answers."""
 
 from __future__ import annotations
 
@@ -81,10 +81,8 @@ def run_sets(
 async def run_set(name: str, items: Sequence[EvalItem], policy: str, session: Session) -> SetResult:
     """Score a policy on a set and save the result.
 
-    Raises `UsageError` for items that cannot be scored together and for a policy's name that another model
-    has already, and `GateFailed` as `score_set`.
+    Raises `UsageError` for a policy's name that another model has already, and `GateFailed` as `score_set`.
     """
-    check_items(items)
     cfg, digest = session.config.evals, items_hash(items)
     _check_replaced(name, policy, digest, session)
     settings = {"items": digest, "min_mass": cfg.min_mass, "reply_score": cfg.reply_score}
@@ -105,12 +103,6 @@ async def run_set(name: str, items: Sequence[EvalItem], policy: str, session: Se
     )
     save_result(session.config.run, result)
     return result
-
-
-def check_items(items: Sequence[EvalItem]) -> None:
-    """Raise `UsageError` for items of one family that cannot be scored together."""
-    for family in dict.fromkeys(item.family for item in items):
-        family_spec(family).check([item for item in items if item.family == family])
 
 
 def _check_replaced(name: str, policy: str, digest: str, session: Session) -> None:
@@ -171,11 +163,7 @@ def _refuse_constant(name: str, items: Sequence[EvalItem], scores: Sequence[Item
     questions: set[str] = set()
     for score in scores:
         item = by_id[score.id]
-        pair = (
-            (item.answer_matching_behavior, score.logprob_matching),
-            (item.answer_not_matching_behavior, score.logprob_not_matching),
-        )
-        seen.add(tuple(sorted(pair)))
+        seen.add(tuple(sorted(zip(score.labels or item.options, score.logprobs, strict=True))))
         questions.add(item.question)
     if len(questions) > 1 and len(seen) == 1:
         raise GateFailed(
@@ -189,7 +177,7 @@ def load_sets(files: Sequence[Path], run_dir: Path, limit: int | None) -> dict[s
 
     A set is named by its file; where two files share a name, their folders' names go before it. Sets that
     were written in the run keep the family they were written in. Raises `UsageError` where there is nothing
-    to read and for items that cannot be scored together.
+    to read.
     """
     paths = list(files) or sorted(evals_dir(run_dir).glob("*.jsonl"))
     if not paths:
@@ -206,10 +194,6 @@ def load_sets(files: Sequence[Path], run_dir: Path, limit: int | None) -> dict[s
         if name in sets:
             raise UsageError(f"two of the sets would be named {name!r}; rename one of the files")
         sets[name] = read_items(path, limit, own.get(stem))
-        try:
-            check_items(sets[name])
-        except UsageError as problem:
-            raise UsageError(f"{path}: {problem}") from None
     return sets
 
 
