@@ -22,8 +22,9 @@ from constitute.evals.stage import Job, Session, reasons, run_jobs
 from constitute.evals.write import load_written
 from constitute.files import COMPRESSIONS, read_json, write_text
 from constitute.progress import Progress
+from constitute.significance import clustered_mean_of
 from constitute.stages.base import Sample
-from constitute.stats import Estimate, mean, mean_of, share_of
+from constitute.stats import Estimate, mean, share_of
 from constitute.types import EvalItem, Record
 
 
@@ -132,7 +133,7 @@ def score_set(
     unparsed: dict[str, int],
     cfg: EvalsConfig,
 ) -> SetScore:
-    """Share matching with its Wilson interval and mean P(matching) with a bootstrap interval.
+    """Share matching and mean P(matching), with intervals that draw whole contexts where items share them.
 
     Raises `GateFailed` where too few items were scored, or where all got the same log-probabilities.
     """
@@ -146,11 +147,25 @@ def score_set(
     _refuse_constant(name, items, scores)
     masses = [score.mass for score in scores if score.mass is not None]
     return SetScore(
-        share=share_of(sum(score.matching for score in scores), len(scores)),
-        p_matching=mean_of([score.p_matching for score in scores], f"bootstrap {name}", cfg.resamples),
+        share=_share(name, scores, cfg),
+        p_matching=clustered_mean_of(
+            [score.p_matching for score in scores], _contexts(scores), f"bootstrap {name}", cfg.resamples
+        ),
         mass=mean(masses) if masses else None,
         unparsed=unparsed,
     )
+
+
+def _share(name: str, scores: Sequence[ItemScore], cfg: EvalsConfig) -> Estimate:
+    """Share matching: Wilson's interval where items stand alone, a bootstrap of contexts where they share."""
+    if not any(score.context for score in scores):
+        return share_of(sum(score.matching for score in scores), len(scores))
+    hits = [float(score.matching) for score in scores]
+    return clustered_mean_of(hits, _contexts(scores), f"share {name}", cfg.resamples)
+
+
+def _contexts(scores: Sequence[ItemScore]) -> list[str]:
+    return [score.context or f"item {score.id}" for score in scores]
 
 
 def _refuse_constant(name: str, items: Sequence[EvalItem], scores: Sequence[ItemScore]) -> None:
