@@ -8,9 +8,11 @@ from typing import Any, Literal
 
 from constitute.evals.run import SetResult
 from constitute.report.training import Figure, figure_of
+from constitute.significance import clustered_mean_of
 from constitute.stats import Estimate, correlation, difference_of, share_of
 from constitute.types import Record
 
+_RESAMPLES = 1000
 POLICIES = ("base", "sft", "ppo")
 # Which way is better, of what is measured in the demo (`pocket.measure`); anything else is not judged.
 _BETTER = {
@@ -84,13 +86,17 @@ def shift_of(axis: str, before: Figure, after: Figure) -> Shift | None:
 def eval_shift(before: SetResult, after: SetResult) -> Shift | None:
     """How the share matching moved on the items both have a score for; None where there are none.
 
-    Whether a behaviour is wanted is not known here.
+    Items that share a context are drawn together. Whether a behaviour is wanted is not known here.
     """
     own = {score.id: float(score.matching) for score in before.scores}
-    common = [(own[score.id], float(score.matching)) for score in after.scores if score.id in own]
+    common = [(own[score.id], score) for score in after.scores if score.id in own]
     if before.items_hash != after.items_hash or not common:
         return None
-    first, second = ([pair[side] for pair in common] for side in (0, 1))
+    first, second = [hit for hit, _ in common], [float(score.matching) for _, score in common]
+    if any(score.context for _, score in common):
+        moved = [b - a for a, b in zip(first, second, strict=True)]
+        clusters = [score.context or f"item {score.id}" for _, score in common]
+        return _judged(clustered_mean_of(moved, clusters, f"share {after.set}", _RESAMPLES), 0)
     before_share, after_share = (share_of(round(sum(hits)), len(hits)) for hits in (first, second))
     return _judged(difference_of(before_share, after_share, correlation(first, second) or 0.0), 0)
 

@@ -84,10 +84,8 @@ def test_one_policy_or_figures_without_an_interval_say_nothing(bare):
     assert shift_of("harmful", share_of(0, 0), share_of(1, 2)) is None
 
 
-def score(name, p):
-    return ItemScore(
-        id=name, p_matching=p, matching=p > 0.5, mass=1.0, logprob_matching=0.0, logprob_not_matching=0.0
-    )
+def score(name, p, context=""):
+    return ItemScore(id=name, p_matching=p, matching=p > 0.5, mass=1.0, logprobs=(0.0, 0.0), context=context)
 
 
 def result(policy, hits, items_hash="0"):
@@ -117,6 +115,17 @@ def test_evals_are_compared_on_the_items_that_both_have(bare):
     )
     alike = eval_shift(base, base)
     assert said(bare, evals={"same": [(base, None), (base, alike)]})[-1] == ("seen", "no change seen on same")
+
+
+def test_items_that_share_a_context_count_together():
+    # Ten contexts of four items each: five contexts move as one, which is 5 cases and not 20.
+    base = result("base", [1] * 40)
+    together = [score(str(at), float(at >= 20), context=f"story {at // 4}") for at in range(40)]
+    ppo = result("ppo", [0] * 20 + [1] * 20).model_copy(update={"scores": tuple(together)})
+    shared, alone = eval_shift(base, ppo), eval_shift(base, result("ppo", [0] * 20 + [1] * 20))
+    assert shared.difference.value == alone.difference.value == -0.5
+    assert (shared.difference.low, shared.difference.high) == (-0.8, -0.2)
+    assert alone.difference.high - alone.difference.low < 0.4
 
 
 def training(kind, **summary):
