@@ -116,8 +116,11 @@ def _labels(labels: Labels | None, headline: list[tuple[str, Figure, bool]]) -> 
     if labels.card.agreement is not None:
         judges.append(("people", labels.card.agreement.accuracy))
     for who, figure in judges:
-        if isinstance(figure, Estimate) and figure.low is not None:
-            kind: Kind = "worked" if figure.low > _CHANCE else "distrust"
+        if not isinstance(figure, Estimate) or figure.low is None:
+            continue
+        kind: Kind = "worked" if figure.low > _CHANCE else "distrust"
+        # That labels do not agree with people is among the warnings.
+        if kind == "worked" or who != "people":
             yield kind, f"labels agree with {who} in {_share(figure)} of the pairs that both decide"
     if labels.flips.low is not None and not labels.verdict:
         kind = "distrust" if labels.flips.low > _CHANCE else "seen"
@@ -173,7 +176,7 @@ def _evals(report: Report) -> _Said:
 def _by(shift: Shift, percent: bool) -> str:
     value = shift.difference.value or 0.0
     by = f"{100 * value:+.1f} points" if percent else f"{value:+.3g}"
-    return f"{by.replace('-', '−')}, 95 % interval {show_reach(shift, percent)}"
+    return f"{by.replace('-', '−')}, 95 % interval {show_reach(shift, percent)}, n = {shift.difference.n}"
 
 
 def _share(figure: Estimate) -> str:

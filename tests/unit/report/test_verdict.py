@@ -54,18 +54,16 @@ def test_policies_by_hand(bare):
     found = said(bare, policies=shares(base=base, sft=sft, ppo=ppo))
     # Wilson's intervals are 82.6 to 94.5 of 90 and 7.0 to 19.8 of 12 in 100, so the difference reaches down
     # by the root of 5.0² + 4.5² and up by that of 7.8² + 7.4²; the others in the same way.
-    assert found == [
-        (
-            "worked",
-            "harmful fell from 90.0 % to 12.0 %, base to ppo (−78.0 points, 95 % interval −84.7 to −67.2)",
-        ),
-        (
-            "worse",
-            "helpful fell from 95.0 % to 80.0 %, base to ppo (−15.0 points, 95 % interval −24.3 to −5.9)",
-        ),
-        ("worse", "rude rose from 5.0 % to 33.0 %, sft to ppo (+28.0 points, 95 % interval +17.5 to +38.1)"),
-        ("seen", "blue rose from 10.0 % to 50.0 %, base to ppo (+40.0 points, 95 % interval +27.8 to +50.6)"),
-        ("seen", "no change seen from base to ppo in rude"),
+    assert [f"{kind}: {sentence}" for kind, sentence in found] == [
+        "worked: harmful fell from 90.0 % to 12.0 %, base to ppo "
+        "(−78.0 points, 95 % interval −84.7 to −67.2, n = 100)",
+        "worse: helpful fell from 95.0 % to 80.0 %, base to ppo "
+        "(−15.0 points, 95 % interval −24.3 to −5.9, n = 100)",
+        "worse: rude rose from 5.0 % to 33.0 %, sft to ppo "
+        "(+28.0 points, 95 % interval +17.5 to +38.1, n = 100)",
+        "seen: blue rose from 10.0 % to 50.0 %, base to ppo "
+        "(+40.0 points, 95 % interval +27.8 to +50.6, n = 100)",
+        "seen: no change seen from base to ppo in rude",
     ]
 
 
@@ -192,6 +190,26 @@ def test_rows_that_failed_or_were_removed_are_told(bare):
             "distrust",
             "Filter: 75.0 % (59.8 to 85.8, n = 40) of the rows were removed, for example: a copy",
         ),
+    ]
+
+
+def test_labels_are_judged_by_whom_they_agree_with_and_by_their_order(bare, tmp_path):
+    run = make_run(tmp_path / "labelled")
+    with Store.open(run, readonly=True) as store:
+        labels = build(store, read_run(run)).labels
+    # Two of six votes flip: their interval holds a half.
+    assert said(bare, labels=labels) == [
+        ("seen", "33.3 % (9.7 to 70.0, n = 6) of the votes change with the order of the answers")
+    ]
+    flipped = dataclasses.replace(labels, flips=share_of(80, 100), warnings=["few pairs"])
+    oracle = ("labels agree with the oracle", share_of(98, 100), True)
+    assert said(bare, labels=flipped, headline=[oracle]) == [
+        (
+            "worked",
+            "labels agree with an oracle in 98.0 % (93.0 to 99.4, n = 100) of the pairs that both decide",
+        ),
+        ("distrust", "few pairs"),
+        ("distrust", "80.0 % (71.1 to 86.7, n = 100) of the votes change with the order of the answers"),
     ]
 
 
