@@ -96,7 +96,9 @@ def measure(given: Any, folder: Path) -> None:
                 found[policy] = _measured(config, policy, held_out, store, engine, progress, value)
         block(engine.close())
     print(f"principle: {text}")
-    print(f"{card.pairs} pairs, the longer answer wins {card.longer.text()}, mean margin {card.margin:.3f}")
+    print(
+        f"{card.pairs} pairs, the longer answer wins {card.longer.text()}, mean margin {card.margin.text()}"
+    )
     print(f"DPO: {trained['pairs']} pairs, {given.epochs:g} epochs")
     for policy, values in found.items():
         print(f"{what} in an answer, {policy}: {mean_of(list(values.values()), policy).text(2)}")

@@ -242,6 +242,9 @@ class Comparison(Record):
     a_source: str = ""
     b_source: str = ""
     human: float | None = Field(default=None, ge=0.0, le=1.0)
+    # Left out of what is stored where they are unknown: rows made before they were there stay the same rows.
+    a_model: str = Field(default="", exclude_if=lambda name: not name)
+    b_model: str = Field(default="", exclude_if=lambda name: not name)
 
     def swap(self) -> Comparison:
         """The same pair in the other order."""
@@ -251,6 +254,8 @@ class Comparison(Record):
                 "b": self.a,
                 "a_source": self.b_source,
                 "b_source": self.a_source,
+                "a_model": self.b_model,
+                "b_model": self.a_model,
                 "human": None if self.human is None else 1.0 - self.human,
             }
         )

@@ -17,6 +17,7 @@ GROUND = {
     "types",
     "errors",
     "stats",
+    "moments",
     "files",
     "progress",
     "packaged",

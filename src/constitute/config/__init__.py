@@ -3,7 +3,14 @@
 Start at `run`, which holds every section; `load` reads the file.
 """
 
-from constitute.config.data import ExportConfig, FilterConfig, GenerateConfig, LabelConfig, ReviseConfig
+from constitute.config.data import (
+    ExportConfig,
+    FilterConfig,
+    GatesConfig,
+    GenerateConfig,
+    LabelConfig,
+    ReviseConfig,
+)
 from constitute.config.engine import EngineConfig
 from constitute.config.evals import EvalsConfig
 from constitute.config.load import load_config
@@ -17,6 +24,7 @@ __all__ = [
     "EvalsConfig",
     "ExportConfig",
     "FilterConfig",
+    "GatesConfig",
     "GenerateConfig",
     "LabelConfig",
     "PPOConfig",

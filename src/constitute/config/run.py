@@ -10,6 +10,7 @@ from pydantic import Field
 from constitute.config.data import (
     ExportConfig,
     FilterConfig,
+    GatesConfig,
     GenerateConfig,
     LabelConfig,
     ReadConfig,
@@ -45,6 +46,7 @@ class RunConfig(Record):
     revise: ReviseConfig = ReviseConfig()
     filter: FilterConfig = FilterConfig()
     label: LabelConfig = LabelConfig()
+    gates: GatesConfig = GatesConfig()
     export: ExportConfig = ExportConfig()
     train: TrainConfig = TrainConfig()
     evals: EvalsConfig = EvalsConfig()

@@ -55,7 +55,8 @@ def read_pairs(
     A row holds two answers, `a` and `b` or `chosen` and `rejected`, in a form of `answers`. The first
     becomes A. Equal answers are kept: the labeller decides about them. The preference that the row itself
     holds is kept as `human`, P(A): `chosen` and `rejected` say it (`chosen_prob` how surely), beside `a` and
-    `b` the key `human` does: `a`, `b`, `tie` or a number from 0 to 1. Rows of the public shapes of `readers`
+    `b` the key `human` does: `a`, `b`, `tie` or a number from 0 to 1. `a_model` and `b_model`, or
+    `chosen_model` and `rejected_model`, name who wrote the answers. Rows of the public shapes of `readers`
     have pairs of their answers, in the order of the file.
     Raises `UsageError` or `DataError` with file and line; with `skip_bad` bad lines are returned instead.
     """
@@ -82,6 +83,8 @@ def comparison_of(value: dict[str, Any], file: str = "") -> Comparison:
         a_source=first,
         b_source=second,
         human=_human(value, (first, second)),
+        a_model=_writer(value, f"{first}_model"),
+        b_model=_writer(value, f"{second}_model"),
     )
 
 
@@ -233,6 +236,14 @@ def _principles(value: dict[str, Any]) -> tuple[str, ...]:
     if not isinstance(given, list) or not all(isinstance(name, str) for name in given):
         raise Unusable(f"principle_ids must be a list of names, not {shorten(repr(given))}")
     return tuple(dict.fromkeys(clean(name, "principle_ids") for name in given))
+
+
+def _writer(value: dict[str, Any], key: str) -> str:
+    """The name of the model that wrote an answer; empty where the row names none. Raises `Unusable`."""
+    given = value.get(key)
+    if given is not None and not isinstance(given, str):
+        raise Unusable(f"{key} must be the name of a model, not {shorten(repr(given))}")
+    return clean(given or "", key)
 
 
 def _source(value: dict[str, Any]) -> str | None:
