@@ -13,6 +13,7 @@ from constitute.blocking import block
 from constitute.config import RunConfig
 from constitute.data.export import export_run
 from constitute.data.prompts import read_prompts
+from constitute.data.reviews import reviewed_card
 from constitute.data.rows import notes_on
 from constitute.engines.base import Engine
 from constitute.engines.doctor import require_trainable
@@ -27,7 +28,6 @@ from constitute.pipeline.plan import check_settings
 from constitute.pipeline.session import dated
 from constitute.progress import Progress, Silent
 from constitute.report.build import write_report
-from constitute.stages.card import card_of
 from constitute.stages.verdict import label_warnings, stopped_by
 from constitute.stats import Estimate
 from constitute.store import Store
@@ -183,7 +183,7 @@ def _data(loop: Loop) -> Figures:
         limits=loop.limits,
     )
     with Store.open(loop.config.run, readonly=True) as store:
-        card = card_of(store)
+        card = reviewed_card(store)
     for sentence in label_warnings(card):
         loop.progress.note(f"warning: {sentence}")
     stopped = stopped_by(card, loop.config.gates)

@@ -65,18 +65,9 @@ def run(
     from constitute.loop import open_loop, run_loop
     from constitute.progress import open_progress
 
-    wanted = {
-        "model": model,
-        "constitution": constitution_file,
-        "prompts": prompts_file,
-        "generate.n": samples,
-        "limit": limit,
-        "seed": seed,
-        "run": run_dir,
-        "reuse": reuse_dir,
-        **gates,
-    }
-    config = load_config(file, sets, wanted)
+    wanted = {"model": model, "constitution": constitution_file, "prompts": prompts_file}
+    more = {"generate.n": samples, "limit": limit, "seed": seed, "run": run_dir, "reuse": reuse_dir}
+    config = load_config(file, sets, {**wanted, **more, **gates})
     if dry_run:
         from constitute.cli.plan import show
 

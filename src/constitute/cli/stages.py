@@ -252,8 +252,8 @@ def _note_bad(progress: Progress, bad: list[Any], name: str) -> None:
 def _print_result(config: RunConfig, counts: Counts, as_json: bool) -> list[str]:
     """Print how the stage's rows ended, with the label card; returns why labels are not to be trained on."""
     from constitute.cli.text import say
+    from constitute.data.reviews import reviewed_card
     from constitute.pipeline.cut import after_abstentions, after_failures
-    from constitute.stages.card import card_of
     from constitute.stages.verdict import stopped_by
     from constitute.store import Store
     from constitute.store.manifest import way_on
@@ -261,7 +261,7 @@ def _print_result(config: RunConfig, counts: Counts, as_json: bool) -> list[str]
     with Store.open(config.run, readonly=True) as store:
         every_reason = store.reasons(counts.stage)
         remedy = way_on(store, counts.stage)
-        card = card_of(store) if counts.stage == "label" else None
+        card = reviewed_card(store) if counts.stage == "label" else None
     stopped = [] if card is None else stopped_by(card, config.gates)
     if as_json:
         click.echo(json.dumps(_result(config, counts, every_reason, card)))

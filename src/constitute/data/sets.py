@@ -11,9 +11,9 @@ from constitute.config import ExportConfig, GatesConfig
 from constitute.config.data import EXPORT_FORMATS
 from constitute.data.card import Exported
 from constitute.data.formats import Kind, export_format
+from constitute.data.reviews import reviewed_card
 from constitute.errors import DataError, UsageError
 from constitute.files import read_json, write_json
-from constitute.stages.card import card_of
 from constitute.stages.card.records import LabelCard
 from constitute.stages.verdict import unmet, verdict
 from constitute.store import Store
@@ -83,7 +83,7 @@ def note_labels(
     if not by_label:
         write_json(folder / LABELS_FILE, noted | {"sets": sorted(names)})
         return None
-    found = card_of(store)
+    found = reviewed_card(store)
     about = verdict(found)
     write_json(
         folder / LABELS_FILE,

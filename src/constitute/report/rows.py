@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from constitute.data.reviews import human_choices
 from constitute.editing.words import MOST_ALIKE
 from constitute.errors import DataError
 from constitute.report.charts import Histogram, histogram
@@ -173,6 +174,7 @@ def labels_of(store: Store) -> Labels | None:
         counts["failed"],
         equal=equal_pairs(store),
         authors=authors_of(store),
+        people=human_choices(store.folder),
     )
     soft = values["soft"]
     return Labels(

@@ -94,8 +94,8 @@ def _agrees_too_little(card: LabelCard, least: float | None) -> Iterator[str]:
     if accuracy is None or accuracy.value is None:
         yield (
             f"the labels agree with people in an unknown share of the pairs, and gates.min_agreement wants "
-            f"{least:g}: no pair is decided by people and by the judge; give --pairs whose rows hold chosen "
-            "and rejected or human, or leave --min-agreement out"
+            f"{100 * least:g} %: no pair is decided both by people and by the judge; give --pairs whose rows "
+            "hold chosen and rejected or human, `constitute review` pairs, or leave --min-agreement out"
         )
     elif accuracy.value < least:
         yield (

@@ -444,7 +444,7 @@ def test_gates_end_with_4_and_name_figure_limit_and_remedy(run, monkeypatch) -> 
     assert code == 4 and json.loads(out)["rows"] == 8
     code, _, err = run("train reward --model m")
     assert code == 4 and said in err and "give --force to train on them" in err
-    code, out, _ = run("label --json --set engine.kind=last --max-order-flip 1")
+    code, out, _ = run(f"{line} --json --max-order-flip 1")
     assert code == 0 and json.loads(out.splitlines()[-1])["unmet"] == []
     assert run("export --max-order-flip 1")[0] == 0
     code, _, err = run("export --min-agreement 0.9 --max-order-flip 1")

@@ -40,8 +40,8 @@ _STEPS = 10_000
 _SOURCES = {"generate": "response", "revise": "revision"}
 
 
-def card_of(store: Store) -> LabelCard:
-    """The card of a run's labels. Raises `DataError` for a row that is damaged."""
+def card_of(store: Store, people: Mapping[str, float] | None = None) -> LabelCard:
+    """The card of a run's labels, `people` as in `label_card`. Raises `DataError` for a damaged row."""
     counts = store.counts("label")
     return label_card(
         _labelled(store),
@@ -49,6 +49,7 @@ def card_of(store: Store) -> LabelCard:
         counts["failed"],
         equal=equal_pairs(store),
         authors=authors_of(store),
+        people=people,
     )
 
 
@@ -70,22 +71,26 @@ def label_card(
     *,
     equal: int = 0,
     authors: Authors | None = None,
+    people: Mapping[str, float] | None = None,
 ) -> LabelCard:
     """The card of labelled pairs, read once; `equal` of the abstained ones are of equal answers.
 
-    `authors` knows the judge and who wrote the answers, where that is known.
+    `authors` knows the judge and who wrote the answers, where that is known. `people` holds P(A) as reviewers
+    chose, by pair; it stands before what the pair's file says.
     """
-    votes, spread, people, texts, principles = _Votes(), _Spread(), People(), Texts(), Principles()
-    authors = authors or Authors()
+    votes, spread, against, texts, principles = _Votes(), _Spread(), People(), Texts(), Principles()
+    authors, reviewed = authors or Authors(), people or {}
     for row in labelled:
-        p_a, human = row.label.p_a, row.comparison.human
+        p_a, pair = row.label.p_a, row.comparison
+        if row.id in reviewed:
+            pair = pair.model_copy(update={"human": reviewed[row.id]})
         votes.add(row.label)
         spread.add(p_a)
-        texts.add(row.comparison, p_a)
+        texts.add(pair, p_a)
         principles.add(row.label.votes)
-        authors.add(row.comparison, p_a)
-        if human is not None:
-            people.add(p_a, human)
+        authors.add(pair, p_a)
+        if pair.human is not None:
+            against.add(p_a, pair.human)
     middle = spread.median()
     return LabelCard(
         **votes.figures(),
@@ -102,8 +107,8 @@ def label_card(
         longer_human=texts.longer_human.wins.share(),
         lengths=texts.lengths(),
         boilerplate=texts.boilerplate(),
-        agreement=people.agreement(),
-        calibration=people.calibration(),
+        agreement=against.agreement() if against.brier.n else None,
+        calibration=against.calibration(),
         principles=principles.agreement(),
         writers=authors.writers(),
     )

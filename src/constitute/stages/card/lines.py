@@ -75,7 +75,7 @@ def _order(card: LabelCard) -> Iterator[CardLine]:
 
 
 def _lengths(found: Lengths) -> Iterator[CardLine]:
-    slope = "P(the longer answer), by doubling of the length ratio"
+    slope = "P(the longer) by doubling of length"
     if found.slope.value is not None:
         yield CardLine(name=slope, figure=found.slope)
     if found.slope_human.value is not None:

