@@ -54,7 +54,7 @@ def test_the_sentence_holds_figure_interval_limit_and_remedy():
 def test_what_was_not_measured_does_not_pass():
     nobody = label_card([row(0.9, 0.8)] * 3, 0, 0)
     (said,) = unmet(nobody, GatesConfig(min_agreement=0.1))
-    assert "no pair is decided by people and by the judge" in said and "--pairs" in said
+    assert "wants 10 %: no pair is decided both by people and by the judge" in said and "--pairs" in said
     (said,) = unmet(label_card([], 3, 0), GatesConfig(max_order_flip=1.0))
     assert said.startswith("no pair has a label")
 
