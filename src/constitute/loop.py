@@ -188,10 +188,10 @@ def _data(loop: Loop) -> Figures:
         loop.progress.note(f"warning: {sentence}")
     stopped = stopped_by(card, loop.config.gates)
     if stopped and loop.force:
-        loop.progress.note(f"goes on by --force although {'; '.join(stopped)}")
+        loop.progress.note(f"goes on by --force although {stopped}")
     elif stopped:
         loop.stopped = True
-        loop.gate(GateFailed(f"{'; '.join(stopped)}; nothing is trained on them unless --force is given"))
+        loop.gate(GateFailed(f"{stopped}; nothing is trained on them unless --force is given"))
     return {stage: count.model_dump(mode="json") for stage, count in counts.items()}
 
 

@@ -87,6 +87,7 @@ def export(
     from constitute.data.export import KINDS, export_run
     from constitute.data.sets import unmet_gates
     from constitute.errors import GateFailed
+    from constitute.stages.verdict import joined
 
     wanted = {
         "export.format": kind,
@@ -104,7 +105,7 @@ def export(
     written = export_run(config.run, config.export, kinds=kinds, out=out, gates=config.gates)
     _print(written, as_json)
     if unmet := {sentence: None for part in written for sentence in unmet_gates(part.path)}:
-        raise GateFailed(f"{'; '.join(unmet)} (the files are written, and say so)")
+        raise GateFailed(f"{joined(list(unmet))} (the files are written, and say so)")
 
 
 def _print(written: Sequence[Exported], as_json: bool) -> None:

@@ -228,7 +228,7 @@ def run_stage(
         except EngineError as problem:
             raise EngineError(f"{problem}{_going_on(config)}") from problem
     if stopped := _print_result(config, counts, as_json):
-        raise GateFailed("; ".join(stopped))
+        raise GateFailed(stopped)
     return ExitCode.ROWS_FAILED if counts.failed else ExitCode.OK
 
 
@@ -249,7 +249,7 @@ def _note_bad(progress: Progress, bad: list[Any], name: str) -> None:
         progress.note(sentence)
 
 
-def _print_result(config: RunConfig, counts: Counts, as_json: bool) -> list[str]:
+def _print_result(config: RunConfig, counts: Counts, as_json: bool) -> str:
     """Print how the stage's rows ended, with the label card; returns why labels are not to be trained on."""
     from constitute.cli.text import say
     from constitute.data.reviews import reviewed_card
@@ -262,7 +262,7 @@ def _print_result(config: RunConfig, counts: Counts, as_json: bool) -> list[str]
         every_reason = store.reasons(counts.stage)
         remedy = way_on(store, counts.stage)
         card = reviewed_card(store) if counts.stage == "label" else None
-    stopped = [] if card is None else stopped_by(card, config.gates)
+    stopped = "" if card is None else stopped_by(card, config.gates)
     if as_json:
         click.echo(json.dumps(_result(config, counts, every_reason, card)))
         return stopped

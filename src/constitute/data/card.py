@@ -141,9 +141,8 @@ def _labels(labels: LabelCard | None, gates: GatesConfig, settings: Mapping[str,
     """The verdict, and what the labels are worth."""
     if labels is None:
         return []
-    lines = []
-    for sentence in stopped_by(labels, gates):
-        lines += ["", f"**Do not train on these labels:** {_code(sentence)}"]
+    stopped = stopped_by(labels, gates)
+    lines = ["", f"**Do not train on these labels:** {_code(stopped)}"] if stopped else []
     lines += [line for text in label_warnings(labels) for line in ("", f"**Warning:** {_code(text)}")]
     judge = _mapping(settings.get("model")).get("name")
     lines += ["", "## Labels", "", f"- judged by: {_code(judge) if judge else _ABSENT}"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from constitute.config import GatesConfig
@@ -81,10 +81,17 @@ def unmet(card: LabelCard, gates: GatesConfig) -> list[str]:
     return [*_agrees_too_little(card, gates.min_agreement), *_flips_too_often(card, gates.max_order_flip)]
 
 
-def stopped_by(card: LabelCard, gates: GatesConfig) -> list[str]:
-    """Why nothing should be trained on these labels: the verdict and each gate that is not passed."""
+def stopped_by(card: LabelCard, gates: GatesConfig) -> str:
+    """Why nothing should be trained on these labels, by their verdict and gates; empty where they pass."""
     found = verdict(card)
-    return [*([] if found is None else [found.sentence]), *unmet(card, gates)]
+    return joined([*([] if found is None else [found.sentence]), *unmet(card, gates)])
+
+
+def joined(sentences: Sequence[str]) -> str:
+    """Several sentences as one that says the remedy once, at its end."""
+    parts = [sentence.partition(f"; {REMEDY}") for sentence in sentences]
+    remedy = next((remedy for _, remedy, _ in parts if remedy), "")
+    return "; ".join(seen for seen, _, _ in parts) + remedy + "".join(more for _, _, more in parts)
 
 
 def _agrees_too_little(card: LabelCard, least: float | None) -> Iterator[str]:

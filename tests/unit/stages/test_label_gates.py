@@ -48,7 +48,12 @@ def test_the_sentence_holds_figure_interval_limit_and_remedy():
         "the labels change with the order of the answers in 30.0 % (10.8 to 60.3, n = 10) of the pairs, and "
         "gates.max_order_flip allows 10 %; give another --judge"
     )
-    assert stopped_by(CARD, GatesConfig(min_agreement=0.8)) == [first]
+    assert stopped_by(CARD, GatesConfig(min_agreement=0.8)) == first
+    both = stopped_by(CARD, GatesConfig(min_agreement=0.8, max_order_flip=0.1))
+    assert both.startswith(first.split("; give")[0]) and second.split("; give")[0] in both
+    assert both.count("give another --judge") == 1
+    assert both.endswith("`constitute judge`, or lower --min-agreement, or raise --max-order-flip")
+    assert stopped_by(CARD, GatesConfig()) == ""
 
 
 def test_what_was_not_measured_does_not_pass():

@@ -8,6 +8,7 @@ from constitute.data.rows import Sources, files_of, source_list
 from constitute.data.sets import labels_verdict, unmet_gates
 from constitute.errors import GateFailed
 from constitute.progress import Progress
+from constitute.stages.verdict import joined
 
 
 def check_labels(sources: Sources, progress: Progress, *, force: bool) -> str:
@@ -18,7 +19,7 @@ def check_labels(sources: Sources, progress: Progress, *, force: bool) -> str:
     """
     paths = [path for source in source_list(sources) for path in files_of(source) or [Path(source)]]
     said = [sentence for path in paths for sentence in (labels_verdict(path), *unmet_gates(path)) if sentence]
-    found = "; ".join(dict.fromkeys(said))
+    found = joined(list(dict.fromkeys(said)))
     if not found:
         return ""
     if not force:
