@@ -13,6 +13,7 @@ from constitute.blocking import block
 from constitute.config import RunConfig
 from constitute.data.export import export_run
 from constitute.data.prompts import read_prompts
+from constitute.data.reviews import reviewed_card
 from constitute.data.rows import notes_on
 from constitute.engines.base import Engine
 from constitute.engines.doctor import require_trainable
@@ -27,8 +28,7 @@ from constitute.pipeline.plan import check_settings
 from constitute.pipeline.session import dated
 from constitute.progress import Progress, Silent
 from constitute.report.build import write_report
-from constitute.stages.card import card_of
-from constitute.stages.verdict import label_warnings, verdict
+from constitute.stages.verdict import label_warnings, stopped_by
 from constitute.stats import Estimate
 from constitute.store import Store
 from constitute.train.ppo.start import run_ppo
@@ -38,6 +38,8 @@ from constitute.types import Prompt
 from constitute.urls import is_url
 
 Figures = dict[str, Any]
+# Steps that only tell of the data.
+_OF_DATA = ("data", "export", "report")
 
 
 @dataclass
@@ -45,8 +47,8 @@ class Loop:
     """One run of the loop: what is shared by its steps, and what each step found.
 
     `engine` is opened once and serves every policy: its weights are replaced, never its process. With
-    `force`, labels and a reward model that say nothing are trained on all the same. `limits` bound what the
-    data stages may spend.
+    `force`, labels and a reward model that say nothing or pass no gate are trained on all the same. `limits`
+    bound what the data stages may spend. `stopped` says that the labels are not to be trained on.
     """
 
     config: RunConfig
@@ -58,6 +60,7 @@ class Loop:
     loaded: str = "base"
     found: dict[str, Figures] = field(default_factory=dict)
     gates: list[str] = field(default_factory=list)
+    stopped: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -118,6 +121,7 @@ def open_loop(
 def run_loop(loop: Loop, until: str = "report") -> dict[str, Figures]:
     """Run the steps up to and including `until`; what an earlier run finished is kept and not done again.
 
+    Labels that are not to be trained on are exported and reported, with that said, and nothing else follows.
     Returns each step's figures. Raises every `ConstituteError`; the same call continues after it.
     """
     if until not in STEPS:
@@ -126,6 +130,8 @@ def run_loop(loop: Loop, until: str = "report") -> dict[str, Figures]:
     if names.index(until) >= names.index("sft"):
         require_trainable(str(loop.config.model))
     for name in names[: names.index(until) + 1]:
+        if loop.stopped and name not in _OF_DATA:
+            continue
         with loop.timed(name):
             loop.found[name] = STEPS[name].run(loop)
     return loop.found
@@ -177,12 +183,15 @@ def _data(loop: Loop) -> Figures:
         limits=loop.limits,
     )
     with Store.open(loop.config.run, readonly=True) as store:
-        card = card_of(store)
+        card = reviewed_card(store)
     for sentence in label_warnings(card):
         loop.progress.note(f"warning: {sentence}")
-    found = verdict(card)
-    if found is not None:
-        loop.gate(GateFailed(found.sentence))
+    stopped = stopped_by(card, loop.config.gates)
+    if stopped and loop.force:
+        loop.progress.note(f"goes on by --force although {stopped}")
+    elif stopped:
+        loop.stopped = True
+        loop.gate(GateFailed(f"{stopped}; nothing is trained on them unless --force is given"))
     return {stage: count.model_dump(mode="json") for stage, count in counts.items()}
 
 
@@ -192,7 +201,7 @@ def _data_words(figures: Figures) -> Iterator[str]:
 
 
 def _export(loop: Loop) -> Figures:
-    written = export_run(loop.config.run, loop.config.export)
+    written = export_run(loop.config.run, loop.config.export, gates=loop.config.gates)
     return {part.kind: part.model_dump(mode="json") for part in written}
 
 

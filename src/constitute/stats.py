@@ -6,6 +6,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Hashable, Sequence
+from itertools import pairwise
 from statistics import NormalDist
 
 from constitute.types import Record
@@ -168,10 +169,21 @@ _RESAMPLED = 2_000_000
 
 
 def confidence_bins(points: Sequence[tuple[float, float]]) -> list[list[tuple[float, float]]]:
-    """(confidence, label) pairs, sorted already, in ten bins of one size, or as many as leave ten in each."""
+    """(confidence, label) pairs, sorted already, in ten bins of one size, or as many as leave ten in each.
+
+    Equal confidences stay together, so bins may be fewer and larger: a bin that ends within them would hold
+    the labels that were sorted first.
+    """
     n = len(points)
     count = max(1, min(_BINS, n // _LEAST_IN_BIN))
-    return [list(points[n * place // count : n * (place + 1) // count]) for place in range(count)]
+    ends = [0]
+    for number in range(1, count):
+        end = n * number // count
+        while end < n and points[end][0] == points[end - 1][0]:
+            end += 1
+        if ends[-1] < end < n:
+            ends.append(end)
+    return [list(points[start:end]) for start, end in pairwise([*ends, n])]
 
 
 def calibration_error(points: Sequence[tuple[float, float]], seed: int | str = 0) -> Estimate:
@@ -227,7 +239,7 @@ class Estimate(Record):
         return f"{value:.{digits}f} ({low:.{digits}f} to {high:.{digits}f}, n = {self.n})"
 
 
-def share_of(count: int, n: int) -> Estimate:
+def share_of(count: float, n: int) -> Estimate:
     """The share `count` / `n` with its Wilson interval."""
     if n == 0:
         return Estimate(value=None, low=None, high=None, n=0)

@@ -17,6 +17,7 @@ GROUND = {
     "types",
     "errors",
     "stats",
+    "moments",
     "significance",
     "files",
     "progress",

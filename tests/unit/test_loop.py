@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from scripted import ScriptedEngine, constitution, prompt
 
 from constitute.cli import run as command
-from constitute.config import LabelConfig, RunConfig
+from constitute.config import GatesConfig, LabelConfig, RunConfig
 from constitute.constitution.write import to_yaml
 from constitute.errors import UsageError
 from constitute.loop import STEPS, Loop, headline, run_loop
@@ -82,6 +83,36 @@ def test_labels_that_say_nothing_are_saved_gated_and_not_trained_on(blind):
     words = {step: text for step, _, text in headline(blind.found, dict.fromkeys(blind.found, 0.0))}
     assert (words["reward"], words["ppo"]) == ("refused", "refused")
     assert len(blind.gates) == 2
+
+
+def test_a_whole_run_stops_before_training_on_labels_that_say_nothing(blind, monkeypatch):
+    """Data, exports and the report are there; no trainer and no eval is reached; one sentence says why."""
+    monkeypatch.setattr("constitute.loop.require_trainable", lambda model: None)
+    assert list(run_loop(blind)) == ["data", "export", "report"]
+    (said,) = blind.gates
+    assert said.startswith("these labels say nothing of the answers: the two orders")
+    assert said.endswith("; nothing is trained on them unless --force is given")
+    assert "these labels say nothing" in (blind.config.run / "export" / "README.md").read_text()
+
+
+def test_a_gate_stops_before_training_and_force_goes_on(blind, monkeypatch):
+    """The verdict and the gate are both told; with force the first trainer is reached."""
+    gates = GatesConfig(max_order_flip=0.5)
+    blind.config = blind.config.model_copy(update={"gates": gates})
+    run_loop(blind, "export")
+    assert "allows 50 %" in blind.gates[0] and blind.stopped
+    noted = json.loads((blind.config.run / "export" / "labels.json").read_text())
+    assert len(noted["unmet"]) == 1 and "in 100.0 % (83.9 to 100.0, n = 20)" in noted["unmet"][0]
+
+    def reached(config, *, progress, force):
+        raise KeyError("sft")
+
+    monkeypatch.setattr("constitute.loop.require_trainable", lambda model: None)
+    monkeypatch.setattr("constitute.loop.run_sft", reached)
+    forced = replace(blind, force=True, gates=[], stopped=False, found={})
+    with pytest.raises(KeyError, match="sft"):
+        run_loop(forced)
+    assert forced.gates == [] and not forced.stopped
 
 
 def test_the_report_shows_what_a_reward_model_is_worth(blind):

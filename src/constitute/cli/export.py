@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from constitute.cli import options
 from constitute.config.data import EXPORT_FORMATS
+
+if TYPE_CHECKING:
+    from constitute.data.card import Exported
 
 
 @options.command()
@@ -47,10 +52,7 @@ from constitute.config.data import EXPORT_FORMATS
     type=click.Choice(["all", "both_orders"]),
     help="SFT: every revision, or those that the judge prefers in both orders.",
 )
-@options.config_file
-@options.sets
-@options.as_json
-@options.debug
+@options.compose(options.gates, options.config_file, options.sets, options.as_json, options.debug)
 def export(
     run_dir: Path,
     what: str,
@@ -63,6 +65,7 @@ def export(
     licence: str | None,
     out: Path | None,
     accept: str | None,
+    gates: dict[str, float | None],
     config_file: Path | None,
     sets: tuple[str, ...],
     as_json: bool,
@@ -71,7 +74,8 @@ def export(
 
     SFT rows hold `messages`; preference rows `prompt`, `chosen`, `rejected` and the soft label
     `chosen_prob`. The same run gives the same files, byte for byte. `train` reads what was written last.
-    What is left out is counted, and named row by row in removed.jsonl.
+    What is left out is counted, and named row by row in removed.jsonl. Where labels do not pass a gate, the
+    files are written with that said beside them, and the exit code is 4.
 
     \b
     Examples:
@@ -80,9 +84,10 @@ def export(
       constitute export --run run --accept both_orders --set export.near_duplicates=0.8
       constitute export --run run --min-margin 0.2 --drop-order-flips --exclude bad-ids.txt
     """
-    from constitute.cli.text import say
     from constitute.data.export import KINDS, export_run
-    from constitute.data.sets import labels_verdict
+    from constitute.data.sets import unmet_gates
+    from constitute.errors import GateFailed
+    from constitute.stages.verdict import joined
 
     wanted = {
         "export.format": kind,
@@ -93,10 +98,21 @@ def export(
         "export.exclude": exclude,
         "export.reviewed": reviewed,
         "export.licence": licence,
+        **gates,
     }
     config = options.configured(run_dir, config_file, sets, wanted)
     kinds = () if what == "all" else tuple(name for name in KINDS if name == what)
-    written = export_run(config.run, config.export, kinds=kinds, out=out)
+    written = export_run(config.run, config.export, kinds=kinds, out=out, gates=config.gates)
+    _print(written, as_json)
+    if unmet := {sentence: None for part in written for sentence in unmet_gates(part.path)}:
+        raise GateFailed(f"{joined(list(unmet))} (the files are written, and say so)")
+
+
+def _print(written: Sequence[Exported], as_json: bool) -> None:
+    """The files on stdout; on stderr what they hold, what was left out, and what to distrust."""
+    from constitute.cli.text import say
+    from constitute.data.sets import labels_verdict
+
     for part in written:
         if as_json:
             click.echo(json.dumps(part.model_dump(mode="json"), ensure_ascii=False))
@@ -115,6 +131,5 @@ def export(
         if part.unmet:
             shown = ", ".join(part.unmet[:5]) + (", …" if len(part.unmet) > 5 else "")
             say(f"the exclude list names ids that no row of these sets has: {len(part.unmet)}, {shown}")
-    about = {labels_verdict(part.path) for part in written} - {""}
-    for sentence in about:
+    for sentence in sorted({labels_verdict(part.path) for part in written} - {""}):
         say(sentence, red=True)

@@ -140,6 +140,28 @@ def limits(function: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def gates(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Options of what labels must reach, given to the command together as `gates`, by their keys."""
+
+    @wraps(function)
+    def command(min_agreement: float | None, max_order_flip: float | None, **given: Any) -> Any:
+        wanted = {"gates.min_agreement": min_agreement, "gates.max_order_flip": max_order_flip}
+        return function(gates=wanted, **given)
+
+    share = click.FloatRange(0, 1)
+    flips = click.option(
+        "--max-order-flip",
+        type=share,
+        help="Exit code 4 where more of the pairs change their label with the order.",
+    )
+    agreement = click.option(
+        "--min-agreement",
+        type=share,
+        help="Exit code 4 where labels agree with people in less of the pairs.",
+    )
+    return agreement(flips(command))
+
+
 def compose(*decorators: Decorator) -> Decorator:
     """Apply several option decorators, in the order given."""
 

@@ -24,7 +24,7 @@ STEPS = ("data", "export", "sft", "reward", "ppo", "evals", "report")
 )
 @options.compose(options.model, options.constitution, options.prompts, options.samples, options.limit)
 @options.compose(options.sets, options.seed, options.skip_bad, options.as_json, options.debug, options.reuse)
-@options.limits
+@options.compose(options.limits, options.gates)
 @click.option("--dry-run", is_flag=True, help="Only say what the data stages would ask, as `plan` does.")
 @click.option("--force", is_flag=True, help="Train even on labels and a reward model that say nothing.")
 @click.option(
@@ -44,14 +44,16 @@ def run(
     as_json: bool,
     reuse_dir: Path | None,
     limits: Limits,
+    gates: dict[str, float | None],
     dry_run: bool,
     force: bool,
     run_dir: Path | None,
 ) -> int:
     """Run the whole loop of one YAML file: data, exports, SFT, reward model, PPO, evals, report.
 
-    The same command continues a run that stopped; what is finished is not done again. Labels or a reward
-    model that say nothing are not trained on: the other steps run, and the exit code is 4.
+    The same command continues a run that stopped; what is finished is not done again. Where labels say
+    nothing or do not pass a gate, it stops before training; a reward model that says nothing is not optimised
+    against. The exit code is then 4.
 
     \b
     Examples:
@@ -63,17 +65,9 @@ def run(
     from constitute.loop import open_loop, run_loop
     from constitute.progress import open_progress
 
-    wanted = {
-        "model": model,
-        "constitution": constitution_file,
-        "prompts": prompts_file,
-        "generate.n": samples,
-        "limit": limit,
-        "seed": seed,
-        "run": run_dir,
-        "reuse": reuse_dir,
-    }
-    config = load_config(file, sets, wanted)
+    wanted = {"model": model, "constitution": constitution_file, "prompts": prompts_file}
+    more = {"generate.n": samples, "limit": limit, "seed": seed, "run": run_dir, "reuse": reuse_dir}
+    config = load_config(file, sets, {**wanted, **more, **gates})
     if dry_run:
         from constitute.cli.plan import show
 

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from constitute.pipeline import Counts
     from constitute.pipeline.budget import Limits
     from constitute.progress import Progress
-    from constitute.stages.verdict import LabelVerdict
+    from constitute.stages.card.records import LabelCard
+
+    Reasons = Sequence[tuple[str, str, int]]
 
 retry = click.option(
     "--retry-failed",
@@ -110,7 +112,7 @@ def revise(
 
 @options.command()
 @options.compose(options.common, options.model, judge, options.constitution, pairs, principles, options.limit)
-@options.compose(options.skip_bad, options.reuse, retry, options.limits)
+@options.compose(options.skip_bad, options.reuse, retry, options.limits, options.gates)
 def label(
     run_dir: Path,
     config_file: Path | None,
@@ -127,6 +129,7 @@ def label(
     reuse_dir: Path | None,
     retry: bool,
     limits: Limits,
+    gates: dict[str, float | None],
 ) -> int:
     """Label pairs with soft preferences: log-probabilities of A and B, in both orders.
 
@@ -134,15 +137,16 @@ def label(
     best and the worst (best_worst), a response and its last revision (revision), every two of its
     revisions (revisions), answers of another run (models), under a principle and against it (contrast);
     --pairs labels your own. Labels that say nothing of the answers, as of a judge that prefers whichever
-    is shown first, end with exit code 4.
+    is shown first, end with exit code 4, and so do those that do not pass a gate.
 
     \b
     Examples:
       constitute label --constitution assistant --set label.pairs=revision
       constitute label --run judged --model smollm2 --constitution assistant --pairs pairs.jsonl
+      constitute label --run judged --pairs hh.jsonl.gz --min-agreement 0.6 --max-order-flip 0.3
     """
     wanted = {"model": model, "judge": judge, "constitution": constitution_file, "limit": limit}
-    more = {"label.principles": principles, "seed": seed, "reuse": reuse_dir}
+    more = {"label.principles": principles, "seed": seed, "reuse": reuse_dir, **gates}
     config = options.configured(run_dir, config_file, sets, {**wanted, **more})
     return run_stage(
         config,
@@ -200,7 +204,7 @@ def run_stage(
 ) -> int:
     """Read the input, run the stage, print how its rows ended; returns the exit code.
 
-    Raises `GateFailed` for labels that say nothing, when all is saved and printed.
+    Raises `GateFailed` for labels that say nothing or do not pass a gate, when all is saved and printed.
     """
     from constitute.data.pairs import read_pairs
     from constitute.data.prompts import read_prompts
@@ -225,9 +229,8 @@ def run_stage(
             )[stage]
         except EngineError as problem:
             raise EngineError(f"{problem}{_going_on(config)}") from problem
-    found = _print_result(config, counts, as_json)
-    if found is not None:
-        raise GateFailed(found.sentence)
+    if stopped := _print_result(config, counts, as_json):
+        raise GateFailed(stopped)
     return ExitCode.ROWS_FAILED if counts.failed else ExitCode.OK
 
 
@@ -248,47 +251,66 @@ def _note_bad(progress: Progress, bad: list[Any], name: str) -> None:
         progress.note(sentence)
 
 
-def _print_result(config: RunConfig, counts: Counts, as_json: bool) -> LabelVerdict | None:
-    """Print how the stage's rows ended, with the label card; returns the verdict on labels."""
-    from constitute.cli.text import card_text, say, table
+def _print_result(config: RunConfig, counts: Counts, as_json: bool) -> str:
+    """Print how the stage's rows ended, with the label card; returns why labels are not to be trained on."""
+    from constitute.cli.text import say
+    from constitute.data.reviews import reviewed_card
     from constitute.pipeline.cut import after_abstentions, after_failures
-    from constitute.stages.card import card_of
-    from constitute.stages.verdict import label_warnings, verdict
+    from constitute.stages.verdict import stopped_by
     from constitute.store import Store
     from constitute.store.manifest import way_on
-    from constitute.text import grouped_reasons
 
     with Store.open(config.run, readonly=True) as store:
         every_reason = store.reasons(counts.stage)
         remedy = way_on(store, counts.stage)
-        card = card_of(store) if counts.stage == "label" else None
-    found = None if card is None else verdict(card)
-    warned = [] if card is None else label_warnings(card)
-    reasons = grouped_reasons(every_reason)
+        card = reviewed_card(store) if counts.stage == "label" else None
+    stopped = "" if card is None else stopped_by(card, config.gates)
     if as_json:
-        why = [{"status": status, "rows": rows, "reason": reason} for status, rows, reason in reasons]
-        result = {"event": "result", **counts.model_dump(mode="json"), "reasons": why}
-        result["label_card"] = None if card is None else card.model_dump(mode="json")
-        result["verdict"] = None if found is None else found.model_dump(mode="json")
-        result["warnings"] = warned
-        click.echo(json.dumps(result))
-        return found
-    head = ("stage", "rows", "ok", "abstain", "failed", "done before", "asked", "from store")
-    ended_as = (counts.ok, counts.abstain, counts.failed, counts.resumed, counts.asked, counts.reused)
-    click.echo(table(head, [(counts.stage, counts.total, *ended_as)]))
-    if reasons:
-        click.echo("\n" + table(("status", "rows", "reason, for example"), reasons))
-    if card is not None:
-        click.echo("\n" + card_text(card))
-    for sentence in warned:
-        say(f"warning: {sentence}")
+        click.echo(json.dumps(_result(config, counts, every_reason, card)))
+        return stopped
+    _print_counts(counts, every_reason, card)
     if taken := after_abstentions(counts.stage, every_reason, _retrying):
         say(taken)
     if counts.failed:
         say(after_failures(counts.stage, every_reason, remedy, _retrying))
-    elif found is None:
+    elif not stopped:
         say(_next_step(config, counts))
-    return found
+    return stopped
+
+
+def _result(
+    config: RunConfig, counts: Counts, every_reason: Reasons, card: LabelCard | None
+) -> dict[str, Any]:
+    """The result as one event."""
+    from constitute.stages.verdict import label_warnings, unmet, verdict
+    from constitute.text import grouped_reasons
+
+    reasons = grouped_reasons(every_reason)
+    why = [{"status": status, "rows": rows, "reason": reason} for status, rows, reason in reasons]
+    result: dict[str, Any] = {"event": "result", **counts.model_dump(mode="json"), "reasons": why}
+    found = None if card is None else verdict(card)
+    result["label_card"] = None if card is None else card.model_dump(mode="json")
+    result["verdict"] = None if found is None else found.model_dump(mode="json")
+    result["unmet"] = [] if card is None else unmet(card, config.gates)
+    result["warnings"] = [] if card is None else label_warnings(card)
+    return result
+
+
+def _print_counts(counts: Counts, every_reason: Reasons, card: LabelCard | None) -> None:
+    """The tables, and warnings of labels."""
+    from constitute.cli.text import card_text, say, table
+    from constitute.stages.verdict import label_warnings
+    from constitute.text import grouped_reasons
+
+    head = ("stage", "rows", "ok", "abstain", "failed", "done before", "asked", "from store")
+    ended_as = (counts.ok, counts.abstain, counts.failed, counts.resumed, counts.asked, counts.reused)
+    click.echo(table(head, [(counts.stage, counts.total, *ended_as)]))
+    if reasons := grouped_reasons(every_reason):
+        click.echo("\n" + table(("status", "rows", "reason, for example"), reasons))
+    if card is not None:
+        click.echo("\n" + card_text(card))
+        for sentence in label_warnings(card):
+            say(f"warning: {sentence}")
 
 
 def _retrying(sets: Sequence[str]) -> str:

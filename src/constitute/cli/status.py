@@ -22,7 +22,7 @@ def status(run_dir: Path, as_json: bool) -> None:
       constitute status --run my-run --json
     """
     from constitute.cli.text import card_text, say, table
-    from constitute.stages.card import card_of
+    from constitute.data.reviews import reviewed_card
     from constitute.stages.verdict import label_warnings, verdict
     from constitute.store import Store
     from constitute.store.unfinished import unfinished
@@ -33,7 +33,7 @@ def status(run_dir: Path, as_json: bool) -> None:
         stages = dict.fromkeys([*store.stages(), *(each.stage for each in early)])
         counts = {stage: store.counts(stage) for stage in stages}
         reasons = {stage: grouped_reasons(store.reasons(stage)) for stage in counts}
-        card = card_of(store) if "label" in counts else None
+        card = reviewed_card(store) if "label" in counts else None
     found = None if card is None else verdict(card)
     warned = [] if card is None else label_warnings(card)
     if as_json:

@@ -165,6 +165,20 @@ class LabelConfig(Record):
         return clamp
 
 
+class GatesConfig(Record):
+    """What labels must reach before anything is trained on them; a gate that is None lets all pass."""
+
+    min_agreement: float | None = Field(
+        default=None, ge=0, le=1, description="share of the pairs that people judged, on which labels agree"
+    )
+    max_order_flip: float | None = Field(
+        default=None, ge=0, le=1, description="share of pairs whose votes mostly change with the order"
+    )
+
+
+NO_GATES = GatesConfig()
+
+
 # Presets of `filter.use`. What `standard` removes is wrong in any data; an unchanged answer or a refusal may
 # be right, and `strict` removes them too.
 FILTER_PRESETS: dict[str, tuple[str, ...]] = {

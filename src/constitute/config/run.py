@@ -11,6 +11,7 @@ from constitute.config.data import (
     ContrastConfig,
     ExportConfig,
     FilterConfig,
+    GatesConfig,
     GenerateConfig,
     LabelConfig,
     ReadConfig,
@@ -47,6 +48,7 @@ class RunConfig(Record):
     revise: ReviseConfig = ReviseConfig()
     filter: FilterConfig = FilterConfig()
     label: LabelConfig = LabelConfig()
+    gates: GatesConfig = GatesConfig()
     export: ExportConfig = ExportConfig()
     train: TrainConfig = TrainConfig()
     evals: EvalsConfig = EvalsConfig()

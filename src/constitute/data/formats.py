@@ -21,6 +21,8 @@ Kind = Literal["sft", "preferences", "prompts"]
 Row = dict[str, Any]
 # Role and content, and in SFT rows a weight of 0.
 Turn = dict[str, Any]
+# What a file of pairs calls its answers.
+GIVEN = ("a", "b", "chosen", "rejected")
 _BATCH = 1000
 
 
@@ -101,10 +103,15 @@ def preference_row(pair: LabelledPair) -> Row:
         "rejected": [_assistant(row.b)],
         # 1 - p is exact for p >= 0.5 and rounded to the nearest double (2**-54) below.
         "chosen_prob": 1.0 - p_a if flipped else p_a,
-        "chosen_source": row.a_source,
-        "rejected_source": row.b_source,
+        "chosen_source": _source(row.a_source, row.a_model),
+        "rejected_source": _source(row.b_source, row.b_model),
         "principle_ids": [vote.principle_id for vote in pair.label.votes],
     }
+
+
+def _source(source: str, model: str) -> str:
+    """Who wrote an answer, or what the file called it, which says nothing of how it was labelled."""
+    return model or (f"given as {source}" if source in GIVEN else source)
 
 
 def prompt_row(prompt: Prompt) -> Row:

@@ -55,9 +55,10 @@ def read_pairs(
     A row holds two answers, `a` and `b` or `chosen` and `rejected`, in a form of `answers`. The first
     becomes A. Equal answers are kept: the labeller decides about them. The preference that the row itself
     holds is kept as `human`, P(A): `chosen` and `rejected` say it (`chosen_prob` how surely), beside `a` and
-    `b` the key `human` does: `a`, `b`, `tie` or a number from 0 to 1. Rows of the public shapes of `readers`
-    have pairs of their answers, in the order of the file. `a_source` and `b_source`, or `chosen_source` and
-    `rejected_source`, say where the answers come from.
+    `b` the key `human` does: `a`, `b`, `tie` or a number from 0 to 1. `a_model` and `b_model`, or
+    `chosen_model` and `rejected_model`, name who wrote the answers; `a_source` and `b_source`, or
+    `chosen_source` and `rejected_source`, say where else they come from. Rows of the public shapes of
+    `readers` have pairs of their answers, in the order of the file.
     Raises `UsageError` or `DataError` with file and line; with `skip_bad` bad lines are returned instead.
     """
     names = Names()
@@ -83,6 +84,8 @@ def comparison_of(value: dict[str, Any], file: str = "") -> Comparison:
         a_source=_side_source(value, first),
         b_source=_side_source(value, second),
         human=_human(value, (first, second)),
+        a_model=_writer(value, f"{first}_model"),
+        b_model=_writer(value, f"{second}_model"),
     )
 
 
@@ -242,6 +245,14 @@ def _principles(value: dict[str, Any]) -> tuple[str, ...]:
     if not isinstance(given, list) or not all(isinstance(name, str) for name in given):
         raise Unusable(f"principle_ids must be a list of names, not {shorten(repr(given))}")
     return tuple(dict.fromkeys(clean(name, "principle_ids") for name in given))
+
+
+def _writer(value: dict[str, Any], key: str) -> str:
+    """The name of the model that wrote an answer; empty where the row names none. Raises `Unusable`."""
+    given = value.get(key)
+    if given is not None and not isinstance(given, str):
+        raise Unusable(f"{key} must be the name of a model, not {shorten(repr(given))}")
+    return clean(given or "", key)
 
 
 def _source(value: dict[str, Any]) -> str | None:

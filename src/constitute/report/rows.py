@@ -10,10 +10,13 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from constitute.data.reviews import human_choices
 from constitute.editing.words import MOST_ALIKE
 from constitute.errors import DataError
 from constitute.report.charts import bin_counts
-from constitute.stages.card import LabelCard, equal_pairs, label_card
+from constitute.stages.card import authors_of, equal_pairs, label_card
+from constitute.stages.card.lines import CardLine, card_lines
+from constitute.stages.card.records import LabelCard
 from constitute.stages.verdict import LabelVerdict, label_warnings, verdict
 from constitute.stats import Estimate, mean_of, share_of
 from constitute.store import Store
@@ -65,10 +68,11 @@ class PrincipleWork:
 class Labels:
     """The label card, its verdict and warnings, soft labels counted by bins, an interval on each figure.
 
-    No `histogram` where every pair abstained or failed.
+    `lines` are the card in words. No `histogram` where every pair abstained or failed.
     """
 
     card: LabelCard
+    lines: list[CardLine]
     verdict: LabelVerdict | None
     warnings: list[str]
     histogram: tuple[int, ...] | None
@@ -164,10 +168,18 @@ def labels_of(store: Store) -> Labels | None:
                         values[name].append(value)
             yield pair
 
-    card = label_card(seen(), counts["abstain"], counts["failed"], equal=equal_pairs(store))
+    card = label_card(
+        seen(),
+        counts["abstain"],
+        counts["failed"],
+        equal=equal_pairs(store),
+        authors=authors_of(store),
+        people=human_choices(store.folder),
+    )
     soft = values["soft"]
     return Labels(
         card=card,
+        lines=card_lines(card),
         verdict=verdict(card),
         warnings=label_warnings(card),
         histogram=bin_counts(soft) if soft else None,

@@ -67,6 +67,6 @@ def test_adaptive_principles_in_plan_label_status_and_show(run) -> None:  # type
     settled = round(card["settled"]["value"] * 8)
     assert card["votes"] == settled * 2 + (8 - settled) * 6 and 0 < settled < 8
     _, out, _ = run("status")
-    assert f"{card['votes']} of 48" in out and "settled by the first principles" in out
+    assert f"{card['votes']} of 48" in out and "settled by the principles asked first" in out
     _, out, _ = run("show p0/0-1")
     assert "of 6 principles asked" in out

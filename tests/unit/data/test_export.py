@@ -133,6 +133,17 @@ def test_preference_rows(p_a, chosen, prob, source):
     }
 
 
+@pytest.mark.parametrize(
+    ("source", "model", "shown"),
+    [("chosen", "", "given as chosen"), ("chosen", "gpt-4", "gpt-4"), ("a", "", "given as a"), ("", "", "")],
+)
+def test_the_source_of_an_answer_of_ones_own_pairs_is_no_verdict(source, model, shown):
+    """`chosen_source: rejected` would contradict itself where a label turns a file's preference round."""
+    row = pair(0.9)
+    own = row.comparison.model_copy(update={"a_source": source, "a_model": model})
+    assert preference_row(row.model_copy(update={"comparison": own}))["chosen_source"] == shown
+
+
 def test_hh_rows():
     row = HH.rows(preference_row(pair(0.25)), "preferences")[0]
     assert row == {
@@ -452,7 +463,7 @@ def test_no_name_can_inject_markdown_into_the_card(run):
     assert {child.type for child in inline} <= {"text", "code_inline", "softbreak"}
     assert (
         sum("![a](http://b) <script>" in child.content for child in inline if child.type == "code_inline")
-        == 7
+        == 8
     )
 
 

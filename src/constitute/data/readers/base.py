@@ -22,7 +22,10 @@ class Unusable(ValueError):
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer and what it was judged: the higher `score` is the better, None where nobody said."""
+    """An answer and what it was judged: the higher `score` is the better, None where nobody said.
+
+    `source` names who wrote it, where the file does.
+    """
 
     text: str
     score: float | None = None
@@ -221,7 +224,13 @@ def _rows(
 
 
 def _compared(prompt: list[Value], first: Answer, second: Answer) -> Value:
-    row = {"prompt": prompt, "a": [turn("assistant", first.text)], "b": [turn("assistant", second.text)]}
+    row: Value = {
+        "prompt": prompt,
+        "a": [turn("assistant", first.text)],
+        "b": [turn("assistant", second.text)],
+    }
+    names = {"a_model": first.source, "b_model": second.source}
+    row |= {key: name for key, name in names.items() if name}
     if first.score is None or second.score is None:
         return row
     return row | {"human": 0.5 + ((first.score > second.score) - (first.score < second.score)) / 2}
