@@ -14,7 +14,7 @@ from constitute.errors import ExitCode
 if TYPE_CHECKING:
     from constitute.pipeline.budget import Limits
 
-STEPS = ("data", "export", "sft", "reward", "ppo", "evals", "report")
+STEPS = ("data", "export", "sft", "reward", "ppo", "dpo", "best-of-n", "evals", "report")
 
 
 @options.command()
@@ -50,13 +50,15 @@ def run(
 ) -> int:
     """Run the whole loop of one YAML file: data, exports, SFT, reward model, PPO, evals, report.
 
-    The same command continues a run that stopped; what is finished is not done again. Labels or a reward
-    model that say nothing are not trained on: the other steps run, and the exit code is 4.
+    `train.method` puts DPO or best of n in PPO's place, or beside it. The same command continues a run
+    that stopped; what is finished is not done again. Labels or a reward model that say nothing are not
+    trained on: the other steps run, and the exit code is 4.
 
     \b
     Examples:
       constitute run run.yaml
       constitute run run.yaml --until export --limit 100 --set generate.temperature=0.7
+      constitute run run.yaml --set train.method=dpo
     """
     from constitute.config import load_config
     from constitute.errors import GateFailed
