@@ -35,14 +35,14 @@ def bands(threshold: float) -> tuple[int, int]:
 
     A pair of Jaccard index s is compared with probability 1 - (1 - s^rows)^bands.
     """
-    if threshold == 1:
-        return 1, _FUNCTIONS
-    found = [
-        (math.ceil(math.log(1 - _RECALL) / math.log1p(-(threshold**rows))), rows)
-        for rows in range(1, _FUNCTIONS + 1)
-    ]
+    found = [(_number(threshold**rows), rows) for rows in range(1, _FUNCTIONS // 2 + 1)]
     fitting = [each for each in found if math.prod(each) <= _FUNCTIONS] or found[:1]
     return fitting[-1]
+
+
+def _number(agree: float) -> int:
+    """Bands needed where two rows agree in one with probability `agree`; datasketch takes two and more."""
+    return 2 if agree == 1 else max(2, math.ceil(math.log(1 - _RECALL) / math.log1p(-agree)))
 
 
 class NearDuplicates:
