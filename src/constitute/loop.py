@@ -228,11 +228,16 @@ def _evals(loop: Loop) -> Figures:
             run_sets(loop.config, policy=policy, engine=loop.engine, progress=loop.progress)
         except GateFailed as gate:
             loop.gate(gate)
-    for result in load_results(loop.config.run):
+    order = list(loop.policies)
+    for result in sorted(load_results(loop.config.run), key=lambda one: _rank(one.policy, order)):
         # A person may have scored other files on the same run.
         if result.set in found:
             found[result.set][result.policy] = result.model_dump(mode="json", exclude={"scores"})
     return found
+
+
+def _rank(policy: str, order: Sequence[str]) -> int:
+    return order.index(policy) if policy in order else len(order)
 
 
 def _evals_words(figures: Figures) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,12 @@ from constitute.cli import options
 from constitute.errors import ExitCode
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from constitute.pipeline.budget import Limits
 
-STEPS = ("data", "export", "sft", "reward", "ppo", "dpo", "best-of-n", "evals", "report")
+TRAINERS = ("sft", "reward", "ppo", "dpo", "best-of-n")
+STEPS = ("data", "export", *TRAINERS, "evals", "report")
 
 
 @options.command()
@@ -60,6 +64,7 @@ def run(
       constitute run run.yaml --until export --limit 100 --set generate.temperature=0.7
       constitute run run.yaml --set train.method=dpo
     """
+    from constitute.cli.text import say
     from constitute.config import load_config
     from constitute.errors import GateFailed
     from constitute.loop import open_loop, run_loop
@@ -87,10 +92,42 @@ def run(
     ):
         found = run_loop(loop, until)
     _print(found, loop.seconds, config.run, as_json)
+    if not as_json:
+        for sentence in remedies(config.run, tuple(found["data"])):
+            say(sentence)
     if loop.gates:
         raise GateFailed("; ".join(loop.gates))
     failed = any(counts["failed"] for counts in found["data"].values())
     return ExitCode.ROWS_FAILED if failed else ExitCode.OK
+
+
+def remedies(run_dir: Path, stages: tuple[str, ...]) -> Iterator[str]:
+    """What to type to repair the rows of each stage that failed, or abstained for want of mass."""
+    from constitute.pipeline.cut import after_abstentions, after_failures
+    from constitute.store import Store
+
+    folder = shlex.quote(str(run_dir))
+    anew = f"begin a run NEW that asks again only what changed: this command with --run NEW --reuse {folder}"
+    repaired = False
+    with Store.open(run_dir, readonly=True) as store:
+        for stage in stages:
+            reasons = store.reasons(stage)
+
+            def retrying(sets: Sequence[str], stage: str = stage) -> str:
+                words = ["constitute", stage, "--run", str(run_dir), "--retry-failed"]
+                return f"`{shlex.join([*words, *(word for text in sets for word in ('--set', text))])}`"
+
+            told = [after_abstentions(stage, reasons, retrying)]
+            if any(status == "failed" for status, *_ in reasons):
+                told.append(after_failures(stage, reasons, anew, retrying))
+            for sentence in filter(None, told):
+                repaired = True
+                yield f"{stage}: {sentence}"
+    if repaired:
+        yield (
+            "then this command goes on with the repaired rows; what was trained without them is refused, as "
+            "its data has changed"
+        )
 
 
 def _print(found: dict[str, Any], seconds: dict[str, float], run_dir: Path, as_json: bool) -> None:

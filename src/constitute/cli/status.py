@@ -14,7 +14,7 @@ from constitute.cli import options
 @options.command()
 @options.compose(options.run_dir, options.as_json, options.debug)
 def status(run_dir: Path, as_json: bool) -> None:
-    """Count a run's rows by stage and outcome, with the commonest reasons.
+    """Count a run's rows by stage and outcome, with the commonest reasons, and list what was trained.
 
     \b
     Examples:
@@ -22,6 +22,7 @@ def status(run_dir: Path, as_json: bool) -> None:
       constitute status --run my-run --json
     """
     from constitute.cli.text import card_text, say, table
+    from constitute.report.read import trainings
     from constitute.stages.card import card_of
     from constitute.stages.verdict import label_warnings, verdict
     from constitute.store import Store
@@ -34,6 +35,7 @@ def status(run_dir: Path, as_json: bool) -> None:
         counts = {stage: store.counts(stage) for stage in stages}
         reasons = {stage: grouped_reasons(store.reasons(stage)) for stage in counts}
         card = card_of(store) if "label" in counts else None
+    trained = trainings(run_dir)
     found = None if card is None else verdict(card)
     warned = [] if card is None else label_warnings(card)
     if as_json:
@@ -47,6 +49,9 @@ def status(run_dir: Path, as_json: bool) -> None:
                 line["verdict"] = None if found is None else found.model_dump(mode="json")
                 line["warnings"] = warned
             click.echo(json.dumps(line))
+        for one in trained:
+            left = {"training": one.name, "finished": bool(one.summary), "summary": one.summary}
+            click.echo(json.dumps(left))
         return
     rows = [
         (stage, sum(ended.values()), ended["ok"], ended["abstain"], ended["failed"])
@@ -58,8 +63,14 @@ def status(run_dir: Path, as_json: bool) -> None:
         click.echo("\n" + table(("stage", "status", "rows", "reason, for example"), listed))
     if card is not None and card.pairs:
         click.echo("\n" + card_text(card))
+    if trained:
+        ends = [(one.name, "finished" if one.summary else "not finished") for one in trained]
+        click.echo("\n" + table(("training", "state"), ends))
     for sentence in warned:
         say(f"warning: {sentence}")
+    for one in trained:
+        if one.verdict:
+            say(one.verdict, red=True)
     for each in early:
         say(each.sentence, red=True)
     if found is not None:

@@ -66,9 +66,9 @@ class Inspected(Record):
     """All that `inspect` says of one file, folder, glob or data set.
 
     `repeated` counts prompts, and pairs, that are equal to an earlier one; `near_prompts` prompts that are
-    nearly the same as an earlier one or equal, None where that was not looked for. `longer_chosen` is the share of
-    decided pairs in which the better answer is the longer one. `scripts` counts rows by the script most of
-    their letters are of: a script is no language.
+    nearly the same as an earlier one or equal, None where that was not looked for. `longer_chosen` is the
+    share of decided pairs in which the better answer is the longer one. `scripts` counts rows by the script
+    most of their letters are of: a script is no language.
     """
 
     source: str

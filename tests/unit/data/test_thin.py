@@ -58,7 +58,8 @@ def test_it_finds_what_comparing_every_pair_finds(threshold: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("threshold", "expected"), [(0.3, (49, 2)), (0.5, (35, 3)), (0.8, (16, 6)), (0.9, (11, 10)), (1.0, (2, 64))]
+    ("threshold", "expected"),
+    [(0.3, (49, 2)), (0.5, (35, 3)), (0.8, (16, 6)), (0.9, (11, 10)), (1.0, (2, 64))],
 )
 def test_bands_find_a_pair_at_the_threshold_in_99_of_100(threshold: float, expected: tuple[int, int]) -> None:
     number, rows = bands(threshold)
@@ -70,7 +71,7 @@ def test_bands_find_a_pair_at_the_threshold_in_99_of_100(threshold: float, expec
 
 
 def test_near_duplicates_at_the_threshold_are_found_and_no_other_row_is_left_out() -> None:
-    """1,000 pairs that share 80 of 100 runs are found, 98 of 100 at least; none of 1,000 that share 79 of 101."""
+    """1,000 pairs that share 80 of 100 runs are found, 98 of 100 at least; of 79 of 101, none."""
     rng = random.Random(3)
 
     def of(number: int) -> list[str]:
