@@ -36,7 +36,7 @@ def settings(model_folder, run, method):
                 "dpo": small,
                 "best_of_n": {"n": 2, "max_new_tokens": 96, "temperature": 0.8},
             },
-            "evals": {"principles": ["all"], "n": 1, "max_unparsed": 1.0},
+            "evals": {"principles": ["no-help-acts-cruelty"], "n": 2, "max_unparsed": 1.0},
         }
     )
 

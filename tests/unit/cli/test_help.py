@@ -156,3 +156,20 @@ def test_the_interpreter_ends_without_looking_through_what_is_loaded():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "True"
+
+
+@pytest.mark.parametrize(
+    ("name", "command"), [each for each in all_commands() if not isinstance(each[1], click.Group)]
+)
+def test_every_command_refuses_each_of_its_options_twice(name: str, command: click.Command) -> None:
+    """`refuse_repeats` is the one place: no command goes round it, and no option of it keeps the last value."""
+    assert isinstance(command, options.Command)
+    single = [
+        param
+        for param in command.params
+        if isinstance(param, click.Option) and not (param.multiple or param.is_flag or param.count)
+    ]
+    for param in single:
+        option = max(param.opts, key=len)
+        with pytest.raises(click.UsageError, match=f"{option} was given 2 times"):
+            command.make_context(name, [option, "1", option, "2"])
