@@ -162,7 +162,7 @@ def test_the_interpreter_ends_without_looking_through_what_is_loaded():
     ("name", "command"), [each for each in all_commands() if not isinstance(each[1], click.Group)]
 )
 def test_every_command_refuses_each_of_its_options_twice(name: str, command: click.Command) -> None:
-    """`refuse_repeats` is the one place: no command goes round it, and no option of it keeps the last value."""
+    """`refuse_repeats` is the one place: no command goes round it, and no option keeps the last value."""
     assert isinstance(command, options.Command)
     single = [
         param
