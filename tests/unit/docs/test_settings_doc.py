@@ -47,9 +47,11 @@ def written(value: object) -> str:
 def test_every_key_stands_once_with_its_default_and_what_it_means() -> None:
     found = documented()
     assert len({key for key, *_ in found}) == len(found)
-    assert {key: default for key, default, _ in found} == {
-        key: written(value) for key, value in keys_of(RunConfig())
-    }
+    there = {key: default for key, default, _ in found}
+    wanted = {key: written(value) for key, value in keys_of(RunConfig())}
+    lacking = {key: default for key, default in wanted.items() if there.get(key) != default}
+    assert not lacking, f"give docs/settings.md rows with these keys and defaults: {lacking}"
+    assert not there.keys() - wanted, "rows of docs/settings.md for keys that are gone"
     assert all(len(meaning) > 10 for *_, meaning in found)
 
 
