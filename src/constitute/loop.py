@@ -116,23 +116,29 @@ def open_loop(
         block(loop.engine.close())
 
 
+def steps_of(config: RunConfig, until: str) -> list[str]:
+    """The steps of the configuration up to and including `until`. Raises `UsageError` for one it has not."""
+    if until not in STEPS:
+        raise UsageError(f"no such step: {until!r}; known: {', '.join(STEPS)}")
+    train = config.train
+    names = [name for name in STEPS if name not in TRAIN_STEPS or name in train.steps]
+    if until not in names:
+        raise UsageError(
+            f"train.method is [{', '.join(train.method)}], so the run has no step {until!r}; its steps are "
+            f"{', '.join(names)}: stop after one of them, or add to train.method"
+        )
+    return names[: names.index(until) + 1]
+
+
 def run_loop(loop: Loop, until: str = "report") -> dict[str, Figures]:
     """Run the steps up to and including `until`; what an earlier run finished is kept and not done again.
 
     Returns each step's figures. Raises every `ConstituteError`; the same call continues after it.
     """
-    if until not in STEPS:
-        raise UsageError(f"no such step: {until!r}; known: {', '.join(STEPS)}")
-    method = loop.config.train
-    names = [name for name in STEPS if name not in TRAIN_STEPS or name in method.steps]
-    if until not in names:
-        raise UsageError(
-            f"train.method is [{', '.join(method.method)}], so the run has no step {until!r}; its steps are "
-            f"{', '.join(names)}: stop after one of them, or add to train.method"
-        )
-    if names.index(until) >= names.index("sft"):
+    names = steps_of(loop.config, until)
+    if "sft" in names:
         require_trainable(str(loop.config.model))
-    for name in names[: names.index(until) + 1]:
+    for name in names:
         with loop.timed(name):
             loop.found[name] = STEPS[name].run(loop)
     return loop.found

@@ -13,7 +13,7 @@ from constitute.cli.run import TRAINERS
 from constitute.config import LabelConfig, RunConfig, load_config
 from constitute.constitution.write import to_yaml
 from constitute.errors import UsageError
-from constitute.loop import STEPS, Loop, headline, run_loop
+from constitute.loop import STEPS, Loop, headline, run_loop, steps_of
 from constitute.loop_train import TRAIN_STEPS, Step
 from constitute.report.build import write_report
 from constitute.types import Choice, Request
@@ -52,7 +52,7 @@ def test_each_step_says_its_figures_in_words(step, figures, words):
 
 def test_an_unknown_step_is_named():
     with pytest.raises(UsageError, match=r"no such step: 'dop'; known: data, export, sft"):
-        run_loop(Loop.__new__(Loop), "dop")
+        steps_of(RunConfig(), "dop")
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def run(
     from constitute.cli.text import say
     from constitute.config import load_config
     from constitute.errors import GateFailed
-    from constitute.loop import open_loop, run_loop
+    from constitute.loop import open_loop, run_loop, steps_of
     from constitute.progress import open_progress
 
     wanted = {
@@ -86,6 +86,8 @@ def run(
 
         show(config, skip_bad=skip_bad, as_json=as_json, prices=(limits.price_in, limits.price_out))
         return ExitCode.OK
+    # Refused before a model is loaded.
+    steps_of(config, until)
     with (
         open_progress(as_json) as progress,
         open_loop(config, progress=progress, skip_bad=skip_bad, force=force, limits=limits) as loop,
