@@ -46,7 +46,7 @@ def _number(agree: float) -> int:
 
 
 class NearDuplicates:
-    """Rows seen so far. Memory: 8 bytes a word of those that were kept, and a few KB for each sketch."""
+    """Rows seen so far. Memory: for each that was kept, 8 bytes a word and some 6 KB of the index at 0.8."""
 
     def __init__(self, threshold: float) -> None:
         from datasketch import MinHash, MinHashLSH
