@@ -1,12 +1,11 @@
-"""Run the whole loop of one configuration: data, exports, SFT, reward model, PPO, evals, report."""
+"""Run the whole loop of one configuration: data, exports, trainers, evals, report."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 from constitute import clock
 from constitute.blocking import block
@@ -21,6 +20,7 @@ from constitute.engines.swap import load_folder, open_sampler, rollout_engine
 from constitute.errors import GateFailed, UsageError
 from constitute.evals.run import load_results, run_sets
 from constitute.evals.write import load_written, write_sets
+from constitute.loop_train import TRAIN_STEPS, Figures, Step, text_of
 from constitute.packaged import model_path
 from constitute.pipeline import run_stages
 from constitute.pipeline.budget import Limits
@@ -29,17 +29,14 @@ from constitute.pipeline.session import dated
 from constitute.progress import Progress, Silent
 from constitute.report.build import write_report
 from constitute.stages.verdict import label_warnings, stopped_by
-from constitute.stats import Estimate
 from constitute.store import Store
-from constitute.train.ppo.start import run_ppo
-from constitute.train.reward.train import run_reward
-from constitute.train.sft import run_sft
 from constitute.types import Prompt
 from constitute.urls import is_url
 
-Figures = dict[str, Any]
 # Steps that only tell of the data.
 _OF_DATA = ("data", "export", "report")
+# Name of a policy -> the folder of the run that holds it, in the order in which they are measured.
+POLICIES = {"sft": "sft", "ppo": "ppo", "dpo": "dpo", "best-of-n-sft": "best-of-n/sft"}
 
 
 @dataclass
@@ -67,7 +64,11 @@ class Loop:
     def policies(self) -> dict[str, str]:
         """Model folders by the name of their policy, those that exist by now."""
         run = self.config.run
-        trained = {name: str(run / name) for name in ("sft", "ppo") if (run / name / "config.json").is_file()}
+        trained = {
+            name: str(run / folder)
+            for name, folder in POLICIES.items()
+            if (run / folder / "training.json").is_file()
+        }
         return {"base": model_path(str(self.config.model)), **trained}
 
     def use(self, policy: str) -> None:
@@ -118,18 +119,30 @@ def open_loop(
         block(loop.engine.close())
 
 
+def steps_of(config: RunConfig, until: str) -> list[str]:
+    """The steps of the configuration up to and including `until`. Raises `UsageError` for one it has not."""
+    if until not in STEPS:
+        raise UsageError(f"no such step: {until!r}; known: {', '.join(STEPS)}")
+    train = config.train
+    names = [name for name in STEPS if name not in TRAIN_STEPS or name in train.steps]
+    if until not in names:
+        raise UsageError(
+            f"train.method is [{', '.join(train.method)}], so the run has no step {until!r}; its steps are "
+            f"{', '.join(names)}: stop after one of them, or add to train.method"
+        )
+    return names[: names.index(until) + 1]
+
+
 def run_loop(loop: Loop, until: str = "report") -> dict[str, Figures]:
     """Run the steps up to and including `until`; what an earlier run finished is kept and not done again.
 
     Labels that are not to be trained on are exported and reported, with that said, and nothing else follows.
     Returns each step's figures. Raises every `ConstituteError`; the same call continues after it.
     """
-    if until not in STEPS:
-        raise UsageError(f"no such step: {until!r}; known: {', '.join(STEPS)}")
-    names = list(STEPS)
-    if names.index(until) >= names.index("sft"):
+    names = steps_of(loop.config, until)
+    if "sft" in names:
         require_trainable(str(loop.config.model))
-    for name in names[: names.index(until) + 1]:
+    for name in names:
         if loop.stopped and name not in _OF_DATA:
             continue
         with loop.timed(name):
@@ -210,70 +223,6 @@ def _export_words(figures: Figures) -> Iterator[str]:
         yield f"{part['rows']} {kind} rows"
 
 
-def _unless_refused(loop: Loop, train: Callable[[], Figures]) -> Figures:
-    """What `train` returns; where it refuses what it would start from, that is noted, and later steps run."""
-    try:
-        return train()
-    except GateFailed as gate:
-        loop.gate(gate)
-        return {"refused": str(gate)}
-
-
-def _sft(loop: Loop) -> Figures:
-    def train() -> Figures:
-        return run_sft(loop.config, progress=loop.progress, force=loop.force)
-
-    return _unless_refused(loop, train)
-
-
-def _sft_words(figures: Figures) -> Iterator[str]:
-    if "refused" in figures:
-        yield "refused"
-        return
-    yield f"loss {figures['loss_first']:.3f} -> {figures['loss_last']:.3f} on {figures['rows']} rows"
-
-
-def _reward(loop: Loop) -> Figures:
-    def train() -> Figures:
-        return run_reward(loop.config, progress=loop.progress, force=loop.force)
-
-    found = _unless_refused(loop, train)
-    if "verdict" in found and not loop.force:
-        loop.gate(GateFailed(found["verdict"]))
-    if "warning" in found:
-        loop.progress.note(found["warning"])
-    return found
-
-
-def _reward_words(figures: Figures) -> Iterator[str]:
-    if "refused" in figures:
-        yield "refused"
-        return
-    accuracy = figures["held_out"].get("accuracy")
-    yield f"held-out accuracy {_text(accuracy)}" if accuracy else "no held-out pairs to measure on"
-
-
-def _ppo(loop: Loop) -> Figures:
-    if "refused" in loop.found.get("reward", {}) and not loop.config.train.ppo.rewards:
-        return {"refused": "there is no reward model"}
-    loop.loaded = "in training"
-
-    def train() -> Figures:
-        return run_ppo(
-            loop.config, loop.prompts, engine=loop.engine, progress=loop.progress, force=loop.force
-        )
-
-    return _unless_refused(loop, train)
-
-
-def _ppo_words(figures: Figures) -> Iterator[str]:
-    if "refused" in figures:
-        yield "refused"
-        return
-    before, after = _text(figures["reward_before"]), _text(figures["reward_after"])
-    yield f"reward {before} -> {after}, KL {figures['kl']:.2f} nats"
-
-
 def _evals(loop: Loop) -> Figures:
     """Write the configured sets with the base model and score every policy on them."""
     behaviors, principles = loop.config.evals.behaviors, loop.config.evals.principles
@@ -294,18 +243,23 @@ def _evals(loop: Loop) -> Figures:
             run_sets(loop.config, policy=policy, engine=loop.engine, progress=loop.progress)
         except GateFailed as gate:
             loop.gate(gate)
-    for result in load_results(loop.config.run):
+    order = list(loop.policies)
+    for result in sorted(load_results(loop.config.run), key=lambda one: _rank(one.policy, order)):
         # A person may have scored other files on the same run.
         if result.set in found:
             found[result.set][result.policy] = result.model_dump(mode="json", exclude={"scores"})
     return found
 
 
+def _rank(policy: str, order: Sequence[str]) -> int:
+    return order.index(policy) if policy in order else len(order)
+
+
 def _evals_words(figures: Figures) -> Iterator[str]:
     if not figures:
         yield "no sets: none configured (evals.behaviors, evals.principles), or none past its gate"
     for name, parts in figures.items():
-        shares = [f"{policy} {_text(part['share'])}" for policy, part in parts.items() if policy != "items"]
+        shares = [f"{policy} {text_of(part['share'])}" for policy, part in parts.items() if policy != "items"]
         yield f"{name}: {', '.join(shares)}"
 
 
@@ -317,24 +271,10 @@ def _report_words(figures: Figures) -> Iterator[str]:
     yield str(figures["path"])
 
 
-def _text(figure: Mapping[str, Any]) -> str:
-    return Estimate.model_validate(figure).text(2)
-
-
-@dataclass(frozen=True)
-class Step:
-    """One step of the loop: `run` does it and returns its figures, `words` says them for a person."""
-
-    run: Callable[[Loop], Figures]
-    words: Callable[[Figures], Iterator[str]]
-
-
 STEPS = {
     "data": Step(_data, _data_words),
     "export": Step(_export, _export_words),
-    "sft": Step(_sft, _sft_words),
-    "reward": Step(_reward, _reward_words),
-    "ppo": Step(_ppo, _ppo_words),
+    **TRAIN_STEPS,
     "evals": Step(_evals, _evals_words),
     "report": Step(_report, _report_words),
 }

@@ -56,7 +56,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "train": DRIVER,
     # A page shows the records of the other subjects as they are.
     "report": SUBJECTS,
-    "loop": SUBJECTS | {"report"},
+    "loop": SUBJECTS | {"report", "loop_train"},
+    "loop_train": SUBJECTS | {"loop"},
     "pocket": SUBJECTS | {"report", "loop"},
     "smollm": SUBJECTS | {"report", "loop"},
     "cli": SUBJECTS | {"report", "loop", "pocket", "smollm"},

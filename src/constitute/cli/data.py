@@ -36,10 +36,17 @@ def data() -> None:
 @data.command()
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option("--model", help="Count lengths in this model's tokens instead of words.")
+@click.option(
+    "--near-duplicates",
+    "near",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Also count prompts that share so much (Jaccard index of runs of five words) with an earlier one.",
+)
 @options.compose(options.limit, options.config_file, options.sets, options.as_json, options.debug)
 def inspect(
     files: tuple[str, ...],
     model: str | None,
+    near: float | None,
     limit: int | None,
     config_file: Path | None,
     sets: tuple[str, ...],
@@ -55,7 +62,7 @@ def inspect(
     Examples:
       constitute data inspect harmless-base/train.jsonl.gz
       constitute data inspect 'data/*.parquet' --model smollm2 --json
-      constitute data inspect shp.jsonl --set read.min_ratio=2
+      constitute data inspect shp.jsonl --set read.min_ratio=2 --near-duplicates 0.8
     """
     from constitute.data.inspect import inspect as look
     from constitute.data.inspect import words
@@ -63,7 +70,7 @@ def inspect(
     reading = options.settled(None, config_file, sets, {}).read
     measure, unit = (words, "words") if model is None else (_tokens(model), "tokens")
     for at, file in enumerate(files):
-        found = look(file, reading=reading, limit=limit, measure=measure, unit=unit)
+        found = look(file, reading=reading, limit=limit, measure=measure, unit=unit, near=near)
         if as_json:
             click.echo(json.dumps(found.model_dump(mode="json"), ensure_ascii=False))
         else:
@@ -105,6 +112,8 @@ def _figures(found: Inspected) -> list[tuple[str, str]]:
         (f"{found.unit} an answer", _lengths(found.answers)),
         ("repeated prompts", str(found.repeated_prompts)),
     ]
+    if found.near_prompts is not None:
+        rows.append(("repeated or nearly repeated prompts", str(found.near_prompts)))
     if found.most_pairs_of_a_prompt:
         rows += [
             ("repeated pairs", str(found.repeated_pairs)),

@@ -89,14 +89,23 @@ def show(
     cost = None if prices == (None, None) else found.price(prices[0] or 0.0, prices[1] or 0.0)
     if as_json:
         result = {"event": "result", **found.model_dump(mode="json"), "price": cost}
+        result["afterwards"] = _afterwards(config)
         click.echo(json.dumps(result))
         return
     head = ("stage", "rows", "done before", "requests", "from store", "prompt tokens", "answer tokens")
     figures = ("rows", "done", "requests", "cached", "prompt_tokens", "answer_tokens")
     rows = [(s.stage, *(getattr(s, figure) for figure in figures)) for s in found.stages]
     click.echo(table(head, [*rows, ("all", *("" if f == "rows" else found.total(f) for f in figures))]))
+    say(f"not counted, after the data: {', '.join(_afterwards(config))}")
     for sentence in (*_sentences(found), *([] if cost is None else [f"price: {_at_most(found)}{cost:.4g}"])):
         say(sentence)
+
+
+def _afterwards(config: RunConfig) -> list[str]:
+    """The steps of `constitute run` after the data."""
+    from constitute.cli.run import STEPS, TRAINERS
+
+    return [step for step in STEPS[1:] if step not in TRAINERS or step in config.train.steps]
 
 
 def _at_most(found: Forecast) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,12 @@ from constitute.cli import options
 from constitute.errors import ExitCode
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from constitute.pipeline.budget import Limits
 
-STEPS = ("data", "export", "sft", "reward", "ppo", "evals", "report")
+TRAINERS = ("sft", "reward", "ppo", "dpo", "best-of-n")
+STEPS = ("data", "export", *TRAINERS, "evals", "report")
 
 
 @options.command()
@@ -51,18 +55,20 @@ def run(
 ) -> int:
     """Run the whole loop of one YAML file: data, exports, SFT, reward model, PPO, evals, report.
 
-    The same command continues a run that stopped; what is finished is not done again. Where labels say
-    nothing or do not pass a gate, it stops before training; a reward model that says nothing is not optimised
-    against. The exit code is then 4.
+    `train.method` puts DPO or best of n in PPO's place, or beside it. The same command continues a run
+    that stopped; what is finished is not done again. Where labels say nothing or do not pass a gate, it
+    stops before training; a reward model that says nothing is not optimised against. The exit code is then 4.
 
     \b
     Examples:
       constitute run run.yaml
       constitute run run.yaml --until export --limit 100 --set generate.temperature=0.7
+      constitute run run.yaml --set train.method=dpo
     """
+    from constitute.cli.text import say
     from constitute.config import load_config
     from constitute.errors import GateFailed
-    from constitute.loop import open_loop, run_loop
+    from constitute.loop import open_loop, run_loop, steps_of
     from constitute.progress import open_progress
 
     wanted = {"model": model, "constitution": constitution_file, "prompts": prompts_file}
@@ -73,16 +79,50 @@ def run(
 
         show(config, skip_bad=skip_bad, as_json=as_json, prices=(limits.price_in, limits.price_out))
         return ExitCode.OK
+    # Refused before a model is loaded.
+    steps_of(config, until)
     with (
         open_progress(as_json) as progress,
         open_loop(config, progress=progress, skip_bad=skip_bad, force=force, limits=limits) as loop,
     ):
         found = run_loop(loop, until)
     _print(found, loop.seconds, config.run, as_json)
+    if not as_json:
+        for sentence in remedies(config.run, tuple(found["data"])):
+            say(sentence)
     if loop.gates:
         raise GateFailed("; ".join(loop.gates))
     failed = any(counts["failed"] for counts in found["data"].values())
     return ExitCode.ROWS_FAILED if failed else ExitCode.OK
+
+
+def remedies(run_dir: Path, stages: tuple[str, ...]) -> Iterator[str]:
+    """What to type to repair the rows of each stage that failed, or abstained for want of mass."""
+    from constitute.pipeline.cut import after_abstentions, after_failures
+    from constitute.store import Store
+
+    folder = shlex.quote(str(run_dir))
+    anew = f"begin a run NEW that asks again only what changed: this command with --run NEW --reuse {folder}"
+    repaired = False
+    with Store.open(run_dir, readonly=True) as store:
+        for stage in stages:
+            reasons = store.reasons(stage)
+
+            def retrying(sets: Sequence[str], stage: str = stage) -> str:
+                words = ["constitute", stage, "--run", str(run_dir), "--retry-failed"]
+                return f"`{shlex.join([*words, *(word for text in sets for word in ('--set', text))])}`"
+
+            told = [after_abstentions(stage, reasons, retrying)]
+            if any(status == "failed" for status, *_ in reasons):
+                told.append(after_failures(stage, reasons, anew, retrying))
+            for sentence in filter(None, told):
+                repaired = True
+                yield f"{stage}: {sentence}"
+    if repaired:
+        yield (
+            "then this command goes on with the repaired rows; what was trained without them is refused, as "
+            "its data has changed"
+        )
 
 
 def _print(found: dict[str, Any], seconds: dict[str, float], run_dir: Path, as_json: bool) -> None:

@@ -22,7 +22,9 @@ class ReadConfig(Record):
     pairs: Literal["all", "best_worst"] = Field(
         default="all", description="pairs of three answers and more: every two, or the best and the worst"
     )
-    per_prompt: int | None = Field(default=None, ge=1, description="most pairs of one row's prompt")
+    per_prompt: int | None = Field(
+        default=None, ge=1, description="most pairs of one prompt, the first of all files read together"
+    )
     min_gap: float = Field(default=0.0, ge=0, description="how far apart two scores must lie, ties aside")
     min_ratio: float = Field(default=1.0, ge=1, description="how many times the votes of SHP's worse answer")
     skip_bad: bool = Field(default=False, description="trainers count and skip lines that cannot be read")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from constitute.data.prompts import (
     keys_of,
     transcript,
 )
+from constitute.data.readers.base import Unwanted
 from constitute.data.rows import Sources, Unusable, notes_on, read_records, source_names
 from constitute.files import BadLine, Row
 from constitute.hh import is_hh, split_answer
@@ -47,6 +49,23 @@ class PreferencePair:
     source: str | None = None
 
 
+class PairsOfPrompts:
+    """Counts the pairs of each prompt, of all rows that are read together, up to `read.per_prompt`."""
+
+    def __init__(self, most: int | None) -> None:
+        self._most = most
+        self._seen: Counter[int] = Counter()
+
+    def take(self, prompt: tuple[Message, ...]) -> None:
+        """Count a pair. Raises `Unwanted` for one too many of its prompt."""
+        if self._most is None:
+            return
+        key = int(content_id(prompt), 16)
+        if self._seen[key] >= self._most:
+            raise Unwanted("more pairs of one prompt than read.per_prompt")
+        self._seen[key] += 1
+
+
 def read_pairs(
     sources: Sources, *, limit: int | None = None, skip_bad: bool = False, reading: ReadConfig = READ
 ) -> tuple[list[Comparison], list[BadLine]]:
@@ -61,10 +80,11 @@ def read_pairs(
     `readers` have pairs of their answers, in the order of the file.
     Raises `UsageError` or `DataError` with file and line; with `skip_bad` bad lines are returned instead.
     """
-    names = Names()
+    names, per_prompt = Names(), PairsOfPrompts(reading.per_prompt)
 
     def convert(row: Row, file: str) -> Comparison:
         pair = comparison_of(row.value, file)
+        per_prompt.take(pair.prompt.messages)
         return pair.model_copy(update={"id": names.take(row, pair.id)})
 
     return read_records(
@@ -107,11 +127,12 @@ def read_preferences(
     `source` (or `chosen_source` and `rejected_source`). Of rows of the public shapes of `readers`, `note` is
     told what is left out and why. Raises `UsageError` or `DataError`.
     """
-    hard = 0
+    hard, per_prompt = 0, PairsOfPrompts(reading.per_prompt)
 
     def convert(row: Row, file: str) -> PreferencePair:
         nonlocal hard
         pair = preference_of(row.value)
+        per_prompt.take(pair.prompt)
         hard += row.value.get("chosen_prob") is None
         return pair
 

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from constitute.config.data import ReadConfig
 from constitute.data.readers.base import Unusable as Unusable
-from constitute.data.readers.base import Use
+from constitute.data.readers.base import Unwanted, Use
 from constitute.data.readers.recognise import LeftOut, pieces, rows_for
 from constitute.data.spans import json_rows, table_rows
 from constitute.errors import DataError, UsageError
@@ -135,7 +135,8 @@ def read_records(
             try:
                 kept.append(convert(row, name))
             except Unusable as unusable:
-                problem = BadLine(where=row.where, reason=str(unusable))
+                kind = LeftOut if isinstance(unusable, Unwanted) else BadLine
+                problem = kind(where=row.where, reason=str(unusable))
         if problem is not None:
             if not (skip_bad or isinstance(problem, LeftOut)):
                 raise DataError(f"{problem.where}: {problem.reason}; {remedy}")

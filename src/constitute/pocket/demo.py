@@ -12,6 +12,7 @@ from constitute.blocking import block
 from constitute.config import RunConfig, load_config
 from constitute.constitution.identity import constitution_hash
 from constitute.constitution.read import load_constitution
+from constitute.errors import UsageError
 from constitute.files import write_json
 from constitute.loop import Loop, open_loop, run_loop
 from constitute.pipeline import drive
@@ -33,8 +34,18 @@ HELD_OUT_EACH = 250
 
 
 def demo_config(constitution: str, out: Path, seed: int | None, sets: Sequence[str] = ()) -> RunConfig:
-    """The demo's configuration with the constitution, the run directory and the seed in their places."""
-    return load_config(CONFIG, sets, {"constitution": constitution, "run": str(out.resolve()), "seed": seed})
+    """The demo's configuration with the constitution, the run directory and the seed in their places.
+
+    Raises `UsageError` for a `train.method` without PPO, whose figures the demo shows.
+    """
+    wanted = {"constitution": constitution, "run": str(out.resolve()), "seed": seed}
+    config = load_config(CONFIG, sets, wanted)
+    if "ppo" not in config.train.method:
+        raise UsageError(
+            f"the demo shows what PPO does and train.method is {list(config.train.method)}; leave ppo in it, "
+            "or use `constitute run` with a run.yaml"
+        )
+    return config
 
 
 def run_demo(config: RunConfig, progress: Progress, prompts: int = TRAIN_PROMPTS) -> dict[str, Any]:

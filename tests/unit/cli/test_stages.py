@@ -175,6 +175,30 @@ def test_labels_that_say_nothing_end_with_4_when_all_is_saved(run, monkeypatch) 
     assert code == 4 and "give --force to train on them" in err
 
 
+def test_status_lists_what_was_trained_and_what_was_not_finished(run) -> None:  # type: ignore[no-untyped-def]
+    run(f"generate {FAKE} --prompts p.jsonl")
+    assert "training" not in run("status")[1]
+    for name in ("dpo", "reward", "ppo", "sft/checkpoints"):
+        (Path("run") / name).mkdir(parents=True)
+    for name, summary in (
+        ("dpo", {"steps": 3}),
+        ("reward", {"steps": 3, "verdict": "no better than chance"}),
+    ):
+        record = {"made_by": {"kind": name}, "summary": summary}
+        (Path("run") / name / "training.json").write_text(json.dumps(record))
+    Path("run/ppo/metrics.jsonl").write_text('{"iteration": 1}\n')
+    states = {"reward": "finished", "dpo": "finished", "ppo": "not finished", "sft": "not finished"}
+    _, out, err = run("status")
+    listed = out.split("\n\n")[-1].splitlines()
+    assert [line.split(maxsplit=1) for line in listed[1:]] == [list(each) for each in states.items()]
+    assert err == "no better than chance\n"
+    lines = [json.loads(line) for line in run("status --json")[1].splitlines()[1:]]
+    assert {each["training"]: each["finished"] for each in lines} == {
+        name: state == "finished" for name, state in states.items()
+    }
+    assert lines[1]["summary"] == {"steps": 3}
+
+
 def test_ten_flips_of_ten_are_warned_of_where_no_verdict_is_given(run, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     module = type(sys)("last_shown")
     module.LastShown = LastShown
