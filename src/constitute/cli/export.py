@@ -33,6 +33,7 @@ from constitute.config.data import EXPORT_FORMATS
     type=click.Path(dir_okay=False),
     help="File of ids to leave out, of rows or prompts: one a line, or JSON lines with an id.",
 )
+@options.decontaminate
 @click.option("--licence", help="Licence named in the card, as the Hub names it, such as cc-by-4.0.")
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), help="Folder to write; RUN/export if absent."
@@ -54,6 +55,7 @@ def export(
     min_margin: float | None,
     drop_order_flips: bool,
     exclude: str | None,
+    eval_sets: tuple[str, ...],
     licence: str | None,
     out: Path | None,
     accept: str | None,
@@ -72,6 +74,7 @@ def export(
       constitute export --run run
       constitute export --run run --what sft --revisions all --format parquet
       constitute export --run run --accept both_orders --set export.near_duplicates=0.8
+      constitute export --run run --decontaminate 'evals/*.jsonl'
       constitute export --run run --min-margin 0.2 --drop-order-flips --exclude bad-ids.txt
     """
     from constitute.cli.text import say
@@ -85,6 +88,7 @@ def export(
         "export.min_margin": min_margin,
         "export.drop_order_flips": drop_order_flips or None,
         "export.exclude": exclude,
+        "export.overlap.against": list(eval_sets) or None,
         "export.licence": licence,
     }
     config = options.configured(run_dir, config_file, sets, wanted)

@@ -32,7 +32,7 @@ class NearDuplicates:
 
     def like(self, row_id: str, text: str) -> str | None:
         """The id of the first row kept that `text` is nearly the same as; None where it is new, and kept."""
-        found = sorted({_hash(run) for run in grams(words(text), _RUN)})
+        found = sorted({run_hash(run) for run in grams(words(text), _RUN)})
         prefix = found[: len(found) - math.ceil(self._threshold * len(found) - 1e-9) + 1]
         near = sorted({at for run in prefix for at in self._index.get(run, ())})
         own = set(found)
@@ -47,7 +47,8 @@ class NearDuplicates:
         return None
 
 
-def _hash(run: tuple[str, ...]) -> int:
+def run_hash(run: tuple[str, ...]) -> int:
+    """64 bits that stand for a run of words."""
     return int.from_bytes(hashlib.blake2b(" ".join(run).encode(), digest_size=8).digest(), "big")
 
 
