@@ -33,7 +33,7 @@ GROUND = {
 EDGES = GROUND | {"config", "constitution", "store"}
 INPUTS = EDGES | {"data", "engines", "stages"}
 DRIVER = INPUTS | {"pipeline"}
-SUBJECTS = DRIVER | {"editing", "evals", "judge", "train"}
+SUBJECTS = DRIVER | {"editing", "evals", "judge", "prompts", "train"}
 # Folder or file of ours -> what it may import besides itself. One not listed is an error: decide first.
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": SUBJECTS | {"report", "loop"},
@@ -50,6 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "editing": DRIVER,
     "judge": DRIVER,
     "evals": DRIVER,
+    "prompts": DRIVER,
     "train": DRIVER,
     # A page shows the records of the other subjects as they are.
     "report": SUBJECTS,

@@ -23,6 +23,7 @@ COMMANDS = {
         "Constitutions, and what an edit changes: new, show, set, remove, check, lint, import, export, test, "
         "examples, keep, preview, diff, attribute, compare, recover.",
     ),
+    "prompts": ("constitute.cli.prompts:prompts", "Have a model write red-team and other prompts."),
     "generate": ("constitute.cli.stages:generate", "Sample n responses for each prompt."),
     "revise": ("constitute.cli.stages:revise", "Critique and revise responses under the constitution."),
     "filter": ("constitute.cli.filter:filter_rows", "Remove revisions that are not worth training on."),

@@ -25,14 +25,15 @@ _RATIOS = (1.1, 1.25, 1.5, 2.0, 4.0)
 class NearDuplicates:
     """Rows seen so far. Memory: 8 bytes a word of those that were kept, and an entry for a part of them."""
 
-    def __init__(self, threshold: float) -> None:
-        self._threshold = threshold
+    def __init__(self, threshold: float, run: int = _RUN) -> None:
+        """Texts are compared by their runs of `run` words."""
+        self._threshold, self._run = threshold, run
         self._kept: list[tuple[str, array[int]]] = []
         self._index: defaultdict[int, list[int]] = defaultdict(list)
 
     def like(self, row_id: str, text: str) -> str | None:
         """The id of the first row kept that `text` is nearly the same as; None where it is new, and kept."""
-        found = sorted({run_hash(run) for run in grams(words(text), _RUN)})
+        found = sorted({run_hash(run) for run in grams(words(text), self._run)})
         prefix = found[: len(found) - math.ceil(self._threshold * len(found) - 1e-9) + 1]
         near = sorted({at for run in prefix for at in self._index.get(run, ())})
         own = set(found)
