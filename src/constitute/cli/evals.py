@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from constitute.cli import options
+from constitute.cli.bias import bias
 from constitute.errors import ExitCode
-from constitute.evals.bias import CONDITIONS
 from constitute.evals.families import FAMILIES
 
 if TYPE_CHECKING:
     from constitute.config import RunConfig
-    from constitute.evals.bias.run import BiasResult
     from constitute.evals.compare import Paired
     from constitute.evals.run import SetResult
     from constitute.evals.write import WrittenSet
@@ -31,6 +30,9 @@ def evals() -> None:
       constitute evals write --model smollm2 --behavior "helps people to harm others"
       constitute evals run --model smollm2
     """
+
+
+evals.add_command(bias)
 
 
 @evals.command()
@@ -132,69 +134,6 @@ def run(
 
 
 @evals.command()
-@options.compose(options.common, options.model)
-@click.option("-n", "wanted", type=click.IntRange(2), help="Items of each file, drawn by the seed.")
-@click.option(
-    "--condition",
-    "conditions",
-    multiple=True,
-    callback=options.names,
-    metavar="NAME[,NAME]",
-    help=f"How to ask: {', '.join(CONDITIONS)}; may be repeated. All of them if not given.",
-)
-@click.option(
-    "--occupations",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Winogender's occupations-stats.tsv, for the correlation with the share of women.",
-)
-@click.option(
-    "--pairs",
-    "pairs_file",
-    type=click.Path(path_type=Path, dir_okay=False),
-    callback=options.in_a_folder,
-    help="Write pairs here: the answer with the instruction chosen, the one without it rejected.",
-)
-@click.option("--policy", help="Name of the policy in the results; from the model's name if not given.")
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-def bias(
-    run_dir: Path,
-    config_file: Path | None,
-    sets: tuple[str, ...],
-    seed: int | None,
-    as_json: bool,
-    model: str | None,
-    wanted: int | None,
-    conditions: Sequence[str],
-    occupations: Path | None,
-    pairs_file: Path | None,
-    policy: str | None,
-    files: tuple[Path, ...],
-) -> int:
-    """Score a policy on BBQ and Winogender, plainly, told to be fair, and with reasoning (arXiv 2302.07459).
-
-    FILES are those of the sets as they are published. Each option's probability is the mean over every
-    rotation of the options; intervals are bootstraps over the templates that items were made from.
-
-    \b
-    Examples:
-      constitute evals bias BBQ/data/Age.jsonl --model smollm2 -n 200
-      constitute evals bias all_sentences.tsv --occupations occupations-stats.tsv --model smollm2
-    """
-    from constitute.evals.bias.run import run_bias, write_pairs
-    from constitute.progress import open_progress
-
-    given = {"seed": seed, "model": model, "evals.conditions": list(conditions) or None}
-    config = options.configured(run_dir, config_file, sets, given)
-    with open_progress(as_json) as progress:
-        results = run_bias(config, files, n=wanted, occupations=occupations, policy=policy, progress=progress)
-    if pairs_file is not None:
-        write_pairs(pairs_file, files, results)
-    _print_bias(results, as_json)
-    failed = any("failed" in each.unparsed for one in results for each in one.conditions)
-    return ExitCode.ROWS_FAILED if failed else ExitCode.OK
-
-
-@evals.command()
 @options.compose(options.run_dir, options.config_file, options.sets, options.as_json, options.debug)
 @click.argument("first")
 @click.argument("second")
@@ -225,7 +164,7 @@ def compare(
 
 
 def _print_written(written: Sequence[WrittenSet], config: RunConfig, as_json: bool) -> None:
-    from constitute.cli.text import harmless, table
+    from constitute.cli.text import counted_reasons, harmless, table
     from constitute.evals.families import family_spec
     from constitute.evals.items import evals_dir
 
@@ -241,7 +180,7 @@ def _print_written(written: Sequence[WrittenSet], config: RunConfig, as_json: bo
             one.candidates,
             one.counts["abstain"],
             one.counts["failed"],
-            _counted(one.dropped),
+            counted_reasons(one.dropped),
             len(one.items),
         )
         for one in written
@@ -249,56 +188,33 @@ def _print_written(written: Sequence[WrittenSet], config: RunConfig, as_json: bo
     click.echo(table(("set", "family", "written", "abstain", "failed", "dropped", "kept"), rows))
     for one in written:
         if one.reasons:
-            click.echo(harmless(f"{one.name}: no item from {_counted(one.reasons)}"), err=True)
+            click.echo(harmless(f"{one.name}: no item from {counted_reasons(one.reasons)}"), err=True)
         click.echo(f"wrote {evals_dir(config.run) / one.name}.jsonl", err=True)
     click.echo(f"next: constitute evals run --run {config.run} --model {config.model}", err=True)
 
 
-def _counted(reasons: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {why}" for why, count in reasons.items() if count) or "0"
-
-
 def _print_results(results: Sequence[SetResult], config: RunConfig, as_json: bool) -> None:
-    from constitute.cli.text import table
+    from constitute.cli.text import counted_reasons, table
 
     if as_json:
         for one in results:
             click.echo(json.dumps({"event": "result", **one.model_dump(mode="json", exclude={"scores"})}))
         return
     rows = [
-        (one.set, one.policy, one.share.text(), one.p_matching.text(), one.mass, _counted(one.unparsed))
+        (
+            one.set,
+            one.policy,
+            one.share.text(),
+            one.p_matching.text(),
+            one.mass,
+            counted_reasons(one.unparsed),
+        )
         for one in results
     ]
     click.echo(table(("set", "policy", "share matching", "mean P(matching)", "mass", "no score"), rows))
     if results:
         hint = f"constitute evals compare {results[0].policy} OTHER --run {config.run}"
         click.echo(f"next: score another policy, then {hint}", err=True)
-
-
-def _print_bias(results: Sequence[BiasResult], as_json: bool) -> None:
-    from constitute.cli.text import harmless, say, table
-
-    if as_json:
-        for one in results:
-            record = one.model_dump(mode="json", exclude={"conditions": {"__all__": {"scores"}}})
-            click.echo(json.dumps({"event": "result", **record}))
-        return
-    for one in results:
-        click.echo(harmless(f"{one.set} ({one.kind}): {one.items} items of {one.groups} templates"))
-        names = [each.condition for each in one.conditions]
-        rows = [
-            (figure, *(each.figures[figure].text() for each in one.conditions))
-            for figure in one.conditions[0].figures
-        ]
-        masses = ("-" if each.mass is None else f"{each.mass:.3f}" for each in one.conditions)
-        rows.append(("mass of the letters", *masses))
-        rows.append(("no score", *(_counted(each.unparsed) for each in one.conditions)))
-        click.echo(table(("figure", *names), rows))
-        changes = [(f"{d.first} → {d.second}", d.figure, d.change.text()) for d in one.differences]
-        if changes:
-            click.echo("\n" + table(("conditions", "figure", "change, in pairs"), changes))
-        if one.left_out:
-            say(f"{one.set}: left out {_counted(one.left_out)}")
 
 
 def _print_compared(compared: Sequence[Paired], as_json: bool) -> None:

@@ -99,10 +99,10 @@ def write(
 
 
 def _print(written: WrittenPrompts) -> None:
-    from constitute.cli.text import harmless, say, table
+    from constitute.cli.text import counted_reasons, harmless, say, table
 
     counts = [
-        (each.method, *each.answers.values(), each.found, _counted(each.dropped), each.kept)
+        (each.method, *each.answers.values(), each.found, counted_reasons(each.dropped), each.kept)
         for each in written.figures
     ]
     head = ("method", "answers ok", "abstain", "failed", "prompts", "dropped", "kept")
@@ -122,11 +122,7 @@ def _print(written: WrittenPrompts) -> None:
     click.echo("\n" + table(("method", "figure of the kept prompts", "value"), rows))
     for each in written.figures:
         if each.reasons:
-            say(harmless(f"{each.method}: no prompt from {_counted(each.reasons)}"))
+            say(harmless(f"{each.method}: no prompt from {counted_reasons(each.reasons)}"))
         if each.unscored:
-            say(harmless(f"{each.method}: no score for {_counted(each.unscored)}"))
+            say(harmless(f"{each.method}: no score for {counted_reasons(each.unscored)}"))
     say(f"wrote {written.path}; next: constitute generate --prompts {written.path}")
-
-
-def _counted(numbers: dict[str, int]) -> str:
-    return ", ".join(f"{number} {why}" for why, number in numbers.items() if number) or "0"

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from constitute.stages.card import LabelCard
-from constitute.text import harmless
+from constitute.text import grouped_reasons, harmless
 from constitute.types import LabelledPair, Outcome, PreferenceLabel, Response
 
 _FIGURES = ("p_a", "margin", "flip_rate", "p_first", "mass", "least_mass")
@@ -45,6 +45,12 @@ def said_if_slow(what: str, after_s: float = 2.0) -> Iterator[None]:
 def counted(count: int, noun: str) -> str:
     """`1 file` or `2 files`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def counted_reasons(numbers: Mapping[str, int]) -> str:
+    """`2 repeats another, 1 tie`, reasons that differ in numbers alone as one; `0` where there are none."""
+    grouped = grouped_reasons((("", why, number) for why, number in numbers.items() if number), None)
+    return ", ".join(f"{number} {why}" for _, number, why in grouped) or "0"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -36,6 +36,9 @@ class WritePromptsConfig(Record):
         default=SamplingParams(max_tokens=128, temperature=1.0),
         description="worked: of the reply whose breach of the principle is a prompt's score",
     )
+    score: str = Field(
+        default="yes_no", description="worked: how a reply is scored: yes_no, or likelihood for small models"
+    )
     shortest: int = Field(default=3, ge=1, description="fewest words of a prompt")
     longest: int = Field(default=150, ge=1, description="most words of a prompt")
     near_duplicate: float = Field(

@@ -1,23 +1,31 @@
-"""Score prompts: let the model answer each, and ask whether its reply keeps to the principle."""
+"""Score prompts: let the model answer each, and judge whether its reply breaks the principle.
+
+`yes_no` asks; `likelihood` compares how likely the principle makes the reply, for models that are too small
+to be asked. Each gives P(the reply breaks the principle), from log-probabilities.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
-from constitute.config import RunConfig
+from constitute.config import LabelConfig, RunConfig
 from constitute.constitution.draw import draw
 from constitute.constitution.identity import constitution_hash
 from constitute.errors import Abstain
 from constitute.pipeline.jobs import Session, reasons
 from constitute.prompts.ask import words_of
 from constitute.prompts.methods import Shot
+from constitute.registry import registered
 from constitute.stages.base import Sample
+from constitute.stages.labels.likelihood import METHOD as LIKELIHOOD
+from constitute.stages.labels.likelihood import said_for, sigmoid
 from constitute.stages.labels.read import read
+from constitute.stages.labels.yes_no import METHOD as YES_NO
 from constitute.stages.labels.yes_no import NO_YES, yes_no_turn
 from constitute.templates import template_hash
 from constitute.types import Constitution, Message, Principle, Prompt, Record, Request
 
-TEMPLATE = "yes_no"
+Scorer = Callable[[tuple[Message, ...], str, Principle, Sample, LabelConfig], Awaitable[float]]
 
 
 class Trial(Record):
@@ -53,7 +61,9 @@ async def scored(
 
     settings = {
         "reply": config.write_prompts.reply.model_dump(mode="json"),
-        "template": template_hash(TEMPLATE),
+        "score": config.write_prompts.score,
+        "likelihood": config.label.likelihood.model_dump(mode="json"),
+        "templates": score_templates(config),
         "min_mass": config.label.min_mass,
         "constitution": constitution_hash(constitution),
     }
@@ -75,6 +85,42 @@ async def _try(row: Trial, sample: Sample, config: RunConfig) -> Tried:
     said = await sample.generate(request, step="reply", principle=row.principle)
     if not (reply := said.text.strip()):
         raise Abstain("the reply is empty")
-    turns = yes_no_turn(Prompt(id=row.id, messages=asked), reply, row.principle)
-    reading = await read(sample, (turns, "yes-no", row.principle), NO_YES, config.label, "of the reply")
-    return Tried(reply=reply, score=reading.shares[0])
+    broken = await scorer(config.write_prompts.score)(asked, reply, row.principle, sample, config.label)
+    return Tried(reply=reply, score=broken)
+
+
+async def by_yes_no(
+    asked: tuple[Message, ...], reply: str, principle: Principle, sample: Sample, cfg: LabelConfig
+) -> float:
+    """P(No) to whether the reply keeps to the principle."""
+    turns = yes_no_turn(Prompt(id="asked", messages=asked), reply, principle)
+    reading = await read(sample, (turns, "yes-no", principle), NO_YES, cfg, "for the reply")
+    return reading.shares[0]
+
+
+async def by_likelihood(
+    asked: tuple[Message, ...], reply: str, principle: Principle, sample: Sample, cfg: LabelConfig
+) -> float:
+    """1 - P(the principle was followed), where both are as likely beforehand; `label.likelihood` says how."""
+    how = cfg.likelihood
+    return sigmoid(-how.sharpness * await said_for(reply, asked, principle, sample, how))
+
+
+# Name -> (how a reply is scored, the templates of its questions).
+SCORERS: dict[str, tuple[Scorer, Callable[[LabelConfig], tuple[str, ...]]]] = {
+    "yes_no": (by_yes_no, YES_NO.templates),
+    "likelihood": (by_likelihood, LIKELIHOOD.templates),
+}
+
+
+def scorer(name: str) -> Scorer:
+    """The scorer of that name; raises `UsageError` naming the nearest one that exists."""
+    found: Scorer = registered(SCORERS, name, "write_prompts.score")[0]
+    return found
+
+
+def score_templates(config: RunConfig) -> dict[str, str]:
+    """The hashes of the templates that scores depend on."""
+    scorer(config.write_prompts.score)
+    names = SCORERS[config.write_prompts.score][1](config.label)
+    return {name: template_hash(name) for name in names}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,10 @@ from constitute.prompts.ask import TEMPLATE, Answered, Ask, WrittenPrompt, asks_
 from constitute.prompts.ask import ask as ask_one
 from constitute.prompts.diversity import Diversity, diversity
 from constitute.prompts.methods import Shot
-from constitute.prompts.score import TEMPLATE as JUDGED_BY
-from constitute.prompts.score import scored
+from constitute.prompts.score import score_templates, scored, scorer
 from constitute.stats import Estimate, mean_of
 from constitute.templates import template_hash
+from constitute.text import grouped_reasons
 from constitute.types import Constitution, Message, Record
 
 
@@ -120,6 +120,7 @@ def _shot(row: Row, file: str) -> Shot:
 
 
 def _check(cfg: WritePromptsConfig, given: Sequence[Shot], constitution: Constitution | None) -> None:
+    scorer(cfg.score)
     earlier = False
     for name in cfg.methods:
         needs = prompt_method(name).shots
@@ -158,7 +159,8 @@ async def _write(
     for name in cfg.methods:
         method = prompt_method(name)
         if method.shots == "scored" and constitution is not None:
-            pool, _ = await scored(pool, constitution, session)
+            pool, lost = await scored(pool, constitution, session)
+            _refuse_unscored(name, pool, lost)
         asks = list(asks_of(name, method, pool, constitution, topics, cfg, session.config.seed))
         outcomes = await session.outcomes(
             f"prompts-write/{name}",
@@ -193,7 +195,7 @@ async def _write(
         path=path,
         prompts=tuple(kept),
         model=session.model,
-        templates={name: template_hash(name) for name in (TEMPLATE, *([JUDGED_BY] if scores else []))},
+        templates={TEMPLATE: template_hash(TEMPLATE), **(score_templates(session.config) if scores else {})},
         settings=cfg,
         figures=tuple(figures),
     )
@@ -205,6 +207,16 @@ async def _write(
         raise GateFailed(f"no prompt was kept ({said}); write more with -n, or take another --model")
     save(written)
     return written
+
+
+def _refuse_unscored(name: str, pool: Sequence[Shot], lost: Mapping[str, int]) -> None:
+    """Raise `GateFailed` where no prompt has a score: what is drawn then has not worked."""
+    if not any(shot.score is not None for shot in pool):
+        why = "; ".join(reason for _, _, reason in grouped_reasons((("", w, n) for w, n in lost.items()), 3))
+        raise GateFailed(
+            f"the method {name} has {len(pool)} earlier prompts and a score of none ({why}); set "
+            "write_prompts.score=likelihood, which small models can do, or give --examples with scores"
+        )
 
 
 def _settings(cfg: WritePromptsConfig, asks: Sequence[Ask]) -> dict[str, Any]:

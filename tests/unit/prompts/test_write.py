@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections import Counter
 from pathlib import Path
@@ -11,18 +12,20 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from evals_fakes import FakeEngine, FakeSample
+from registry_examples import add_module, example
 from scripted import constitution
 
 from constitute.cli.main import cli
-from constitute.config import RunConfig
+from constitute.config import LabelConfig, RunConfig
 from constitute.config.prompts import WritePromptsConfig
 from constitute.constitution.write import to_yaml
 from constitute.data.prompts import read_prompts
 from constitute.errors import GateFailed, UsageError
 from constitute.prompts import METHODS
-from constitute.prompts.methods import PromptMethod, Shot, by_score
+from constitute.prompts.methods import Shot, by_score
+from constitute.prompts.score import by_likelihood
 from constitute.prompts.write import write_prompts
-from constitute.types import Completion, Request
+from constitute.types import Completion, Message, Principle, Request, Score
 
 NAMES = "apples bridges clouds dogs eagles forests glaciers hills islands jungles kites lakes"
 THINGS = NAMES.split()
@@ -143,6 +146,34 @@ def test_prompts_are_drawn_by_exp_of_score_over_temperature() -> None:
     assert sorted(shot.id for shot in by_score(pool, WritePromptsConfig(shots=9), rng)) == ["0", "1", "2"]
 
 
+def test_nothing_is_drawn_as_what_worked_where_nothing_was_scored(config: RunConfig) -> None:
+    unsure = FakeEngine(FakeSample(author, lambda request, step, label: 0.001))
+    wanted = r"worked has 8 earlier prompts and a score of none .* 0.002 is below 0.1"
+    with pytest.raises(GateFailed, match=wanted):
+        write_prompts(with_(config, methods=("zero_shot", "worked"), n=8), engine=unsure)
+    with pytest.raises(UsageError, match=r"no such write_prompts.score: 'yesno'; did you mean 'yes_no'\?"):
+        write_prompts(with_(config, score="yesno"), engine=unsure)
+
+
+class Scoring(FakeSample):
+    """A reply has -2 nats a token, and one more under the principle that it keeps to."""
+
+    async def score(
+        self, request: Request, text: str, *, step: str, principle: Principle | None = None
+    ) -> Score:
+        kept = step == "score-follow" and text == "kept"
+        return Score(token_ids=(1, 2), logprobs=(-2.0, -1.9 if kept else -2.1))
+
+
+async def test_the_likelihood_of_a_reply_is_a_score() -> None:
+    asked = (Message(role="user", content="Why?"),)
+    about = constitution().principles[0]
+    # (-3.9 + 4.1) / 2 tokens is 0.1 nats a token, and 0.1 nats are log-odds of 1.
+    kept = await by_likelihood(asked, "kept", about, Scoring(), LabelConfig())
+    assert kept == pytest.approx(1 / (1 + math.e))
+    assert await by_likelihood(asked, "else", about, Scoring(), LabelConfig()) == 0.5
+
+
 def test_given_scores_are_taken_as_they_are(config: RunConfig, tmp_path: Path) -> None:
     file = tmp_path / "e.jsonl"
     rows = [{"id": f"e{at}", "prompt": f"Number {at} of my questions?", "score": at} for at in range(9)]
@@ -155,11 +186,18 @@ def test_given_scores_are_taken_as_they_are(config: RunConfig, tmp_path: Path) -
     assert {row.topic for row in written.prompts} == {"the weather"} and written.figures[0].broken.n == 0
 
 
-def test_a_method_is_one_line_in_the_registry(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = PromptMethod("the first example", "given", lambda pool, cfg, rng: list(pool[:1]))
-    monkeypatch.setitem(METHODS, "first", first)
-    with pytest.raises(UsageError, match="the method first has no examples to show"):
-        write_prompts(with_(config, methods=("first",)), engine=engine())
+def test_a_further_method_is_one_module_and_one_line(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_module(monkeypatch, "newest_method", example("A way to write prompts"))
+    monkeypatch.setitem(METHODS, "newest", "newest_method:NEWEST")
+    file = tmp_path / "e.jsonl"
+    rows = [{"id": f"e{at}", "prompt": f"Number {at} of my questions?"} for at in range(9)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    written = write_prompts(with_(config, methods=("newest",), shots=2), examples=str(file), engine=engine())
+    assert {row.parents for row in written.prompts} == {("e7", "e8")}
+    with pytest.raises(UsageError, match="the method newest has no examples to show"):
+        write_prompts(with_(config, methods=("newest",)), engine=engine())
 
 
 @pytest.mark.parametrize(

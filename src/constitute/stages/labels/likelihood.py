@@ -35,7 +35,7 @@ async def likelihood(
     return PrincipleVote(
         principle_id=principle.id,
         weight=weight,
-        p_ab=_sigmoid(how.sharpness * (said_a - said_b)),
+        p_ab=sigmoid(how.sharpness * (said_a - said_b)),
         p_ba=None,
         mass_ab=None,
         mass_ba=None,
@@ -49,7 +49,16 @@ async def _said_for(
     answer = (row.a if name == "A" else row.b).strip()
     if not answer:
         raise RowError(f"answer {name} is empty, so it has no likelihood")
-    plain = row.prompt.messages
+    try:
+        return await said_for(answer, row.prompt.messages, principle, sample, how)
+    except RowError as problem:
+        raise RowError(f"answer {name} cannot be scored after its conversation: {problem}") from problem
+
+
+async def said_for(
+    answer: str, plain: tuple[Message, ...], principle: Principle, sample: Sample, how: LikelihoodConfig
+) -> float:
+    """How much likelier the principle makes an answer to a conversation, in nats."""
     follow = sample.score(
         asking(instructed(plain, FOLLOW, principle)), answer, step="score-follow", principle=principle
     )
@@ -59,10 +68,7 @@ async def _said_for(
     else:
         turns = instructed(plain, OPPOSITE, principle)
         against = sample.score(asking(turns), answer, step="score-opposite", principle=principle)
-    try:
-        with_it, without = await together([follow, against])
-    except RowError as problem:
-        raise RowError(f"answer {name} cannot be scored after its conversation: {problem}") from problem
+    with_it, without = await together([follow, against])
     return difference(with_it, without, how.per)
 
 
@@ -90,7 +96,8 @@ def instructed(messages: tuple[Message, ...], template: str, principle: Principl
     return (Message(role="system", content=told), *messages[1:])
 
 
-def _sigmoid(x: float) -> float:
+def sigmoid(x: float) -> float:
+    """1 / (1 + exp(-x))."""
     return 1 / (1 + math.exp(-x)) if x > -700 else 0.0
 
 

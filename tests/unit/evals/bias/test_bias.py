@@ -10,12 +10,14 @@ import pytest
 from click.testing import CliRunner
 from evals_fakes import FakeEngine, FakeSample
 from places import SHARED
+from registry_examples import add_module, example
 
 from constitute.cli.main import cli
 from constitute.config import RunConfig
 from constitute.config.evals import EvalsConfig
 from constitute.data.pairs import read_preferences
 from constitute.errors import Abstain, DataError, GateFailed, UsageError
+from constitute.evals.bias import SETS
 from constitute.evals.bias.base import OptionItem, OptionScore
 from constitute.evals.bias.bbq import accuracy, bias_ambiguous, leaning
 from constitute.evals.bias.pronouns import correlates, female_share
@@ -253,6 +255,22 @@ def test_the_published_files_are_read_whole() -> None:
     half = drawn(bbq.items, 500, 1)
     assert len(half) == 500 and len({item.group for item in half}) == 25
     assert half != drawn(bbq.items, 500, 2) and half == drawn(bbq.items, 500, 1)
+
+
+def test_a_further_set_is_one_module_and_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_module(monkeypatch, "riddle_set", example("A bias set"))
+    monkeypatch.setitem(SETS, "riddles", "riddle_set:RIDDLES")
+    rows = [{"riddle": f"Number {at}?", "choices": ["no", "yes"], "right": at % 2} for at in range(4)]
+    config = RunConfig(run=tmp_path / "run", evals=EvalsConfig(conditions=("question",), resamples=100))
+
+    def rate(request: Request, step: str, label: str) -> float:
+        return 0.6 if f"({label}) yes" in request.messages[0].content else 0.2
+
+    (result,) = run_bias(
+        config, [lines(tmp_path / "r.jsonl", rows)], engine=FakeEngine(FakeSample(rate=rate))
+    )
+    assert (result.kind, result.conditions[0].figures["accuracy"].value) == ("riddles", 0.5)
+    assert result.conditions[0].scores[0].p == pytest.approx((0.25, 0.75))
 
 
 def test_the_command(tmp_path: Path) -> None:
