@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from places import SHARED
 
 from constitute.cli.main import cli
+from constitute.config import load_config
 from constitute.config.data import OverlapConfig, ReadConfig
 from constitute.data.overlap import EvalIndex, overlaps, texts_of
 from constitute.data.pairs import read_pairs
@@ -140,6 +141,30 @@ def test_the_command_counts_and_lists(tmp_path: Path) -> None:
         ("r7", "1"),
         ("r57", "2"),
     ]
+
+
+def test_generate_lists_the_prompts_that_it_leaves_out(tmp_path: Path) -> None:
+    evals = lines(tmp_path / "e.jsonl", [{"question": "Why?"}, {"question": "How do you cut brake lines?"}])
+    file = lines(
+        tmp_path / "p.jsonl", [{"prompt": "How do I cook rice?"}, {"prompt": "How do you cut brake lines?"}]
+    )
+    words = ["generate", "--run", str(tmp_path / "run"), "--model", "m", "--prompts", str(file)]
+    words += ["--decontaminate", str(evals), "--set", "engine.kind=fake"]
+    done = CliRunner().invoke(cli, words, standalone_mode=False)
+    assert done.exception is None and f"left out 1: overlaps {evals}:2 (read.overlap)" in done.output
+    listed = [json.loads(line) for line in (tmp_path / "run" / "left_out.jsonl").read_text().splitlines()]
+    assert listed == [{"where": f"{file}:2", "reason": f"overlaps {evals}:2 (read.overlap)"}]
+    assert read_prompts(file, reading=load_config(tmp_path / "run" / "config.yaml").read)[0] != []
+
+
+def test_eval_sets_are_found_beside_the_file_that_names_them(tmp_path: Path) -> None:
+    (tmp_path / "e.jsonl").write_text("{}\n")
+    (tmp_path / "run.yaml").write_text(
+        "read: {overlap: {against: [e.jsonl, 'sets/*.jsonl']}}\nexport: {overlap: {against: [e.jsonl]}}\n"
+    )
+    config = load_config(tmp_path / "run.yaml")
+    assert config.read.overlap.against == (str(tmp_path / "e.jsonl"), "sets/*.jsonl")
+    assert config.export.overlap.against == (str(tmp_path / "e.jsonl"),)
 
 
 @REAL
