@@ -34,6 +34,11 @@ from constitute.config.data import EXPORT_FORMATS
     help="File of ids to leave out, of rows or prompts: one a line, or JSON lines with an id.",
 )
 @options.decontaminate
+@click.option(
+    "--reviewed",
+    type=click.Choice(["none", "only", "override"]),
+    help="What people chose in reviews: not used, the only pairs, or the label where there is one.",
+)
 @click.option("--licence", help="Licence named in the card, as the Hub names it, such as cc-by-4.0.")
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), help="Folder to write; RUN/export if absent."
@@ -56,6 +61,7 @@ def export(
     drop_order_flips: bool,
     exclude: str | None,
     eval_sets: tuple[str, ...],
+    reviewed: str | None,
     licence: str | None,
     out: Path | None,
     accept: str | None,
@@ -89,6 +95,7 @@ def export(
         "export.drop_order_flips": drop_order_flips or None,
         "export.exclude": exclude,
         "export.overlap.against": list(eval_sets) or None,
+        "export.reviewed": reviewed,
         "export.licence": licence,
     }
     config = options.configured(run_dir, config_file, sets, wanted)

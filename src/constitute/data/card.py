@@ -175,6 +175,10 @@ def _chosen(config: ExportConfig) -> str:
             f" Rows that share {config.overlap.words} words in a row, or a whole short prompt, with "
             f"{', '.join(config.overlap.against)} are left out."
         )
+    if config.reviewed == "only":
+        said += " Preference rows: pairs that people reviewed, with their choice as the label."
+    if config.reviewed == "override":
+        said += " Preference rows: where people reviewed a pair, their choice is the label (`judged_by`)."
     if config.match_lengths:
         said += f" Pairs are matched in length (seed {config.seed})."
     return said

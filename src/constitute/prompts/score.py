@@ -44,7 +44,7 @@ class Tried(Record):
 
 
 async def scored(
-    shots: Sequence[Shot], constitution: Constitution, session: Session
+    name: str, shots: Sequence[Shot], constitution: Constitution, session: Session
 ) -> tuple[list[Shot], dict[str, int]]:
     """The prompts with a score, those that had none tried on the model; and why some have none still."""
     by_id = {p.id: p for p in constitution.principles}
@@ -68,7 +68,7 @@ async def scored(
         "constitution": constitution_hash(constitution),
     }
     outcomes = await session.outcomes(
-        "prompts-score", settings, list(trials.values()), work, keep_truncated=True
+        f"prompts-score/{name}", settings, list(trials.values()), work, keep_truncated=True
     )
     scores = {o.row_id: Tried.model_validate(o.data).score for o in outcomes if o.status == "ok"}
     told = [

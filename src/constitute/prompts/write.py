@@ -159,7 +159,7 @@ async def _write(
     for name in cfg.methods:
         method = prompt_method(name)
         if method.shots == "scored" and constitution is not None:
-            pool, lost = await scored(pool, constitution, session)
+            pool, lost = await scored("examples", pool, constitution, session)
             _refuse_unscored(name, pool, lost)
         asks = list(asks_of(name, method, pool, constitution, topics, cfg, session.config.seed))
         outcomes = await session.outcomes(
@@ -173,7 +173,7 @@ async def _write(
         new, found, dropped = select(asks, answered, kept, cfg, session.config.seed)
         unscored: dict[str, int] = {}
         if scores and constitution is not None:
-            shots, unscored = await scored(list(map(_as_shot, new)), constitution, session)
+            shots, unscored = await scored(name, list(map(_as_shot, new)), constitution, session)
             new = [row.model_copy(update={"score": shot.score}) for row, shot in zip(new, shots, strict=True)]
         kept += new
         pool += map(_as_shot, new)
