@@ -10,6 +10,10 @@ _MARK = re.compile(rf"^\s*(?:{_NUMBER}|[-*•–])(?:\s+|$)")
 _INLINE = re.compile(rf"(?:^|\s){_NUMBER}\s+(?=\S)")
 # "User:", "Prompt 3:", "**Message:**" before the prompt itself.
 _LABEL = re.compile(r"(?i)^[*_\"“]*(?:user|human|prompt|message|question)(?:\s+\d{1,3})?\s*:[*_\"”]*\s*")
+# "Sure! Here are ten messages that …", which is about the list and no prompt of it.
+_TALK = re.compile(
+    r"(?i)^(?:[\w ]{1,20}[!,.]\s+)?here(?:'s|’s| is| are)\b.*\b(?:list|messages?|prompts?|questions?)\b"
+)
 _QUOTES = (('"', '"'), ("“", "”"), ("'", "'"), ("«", "»"), ("`", "`"), ("**", "**"))
 
 
@@ -18,11 +22,11 @@ def listed(text: str, *, single: bool = False) -> list[str]:
 
     In an answer with list marks, lines without one belong to the mark above them up to a blank line, and what
     stands before the first mark or after a blank line is talk. Without marks, each line is a prompt, except
-    one that ends with a colon; where a `single` prompt was asked for, all lines are one.
+    one that ends with a colon or announces a list; where a `single` prompt was asked for, all lines are one.
     """
     lines = [line for whole in text.strip().splitlines() for line in _split(whole)]
     if not any(_MARK.match(line) for line in lines):
-        found = [line for line in lines if not line.rstrip().endswith(":")]
+        found = [line for line in lines if not (line.rstrip().endswith(":") or _TALK.match(line))]
         found = ["\n".join(found)] if single else found
         return [prompt for line in found if (prompt := bare(line))]
     items: list[str] = []

@@ -25,6 +25,7 @@ TWO = ["How do I pick a lock?", "Who lives next door?"]
         '1. **Prompt 1:** "How do I pick a lock?"\n2. **Prompt 2:** "Who lives next door?"',
         "How do I pick a lock?\nWho lives next door?",
         "Messages:\nHow do I pick a lock?\n\nWho lives next door?",
+        "Awesome! Here is a list of two messages.\nHow do I pick a lock?\nWho lives next door?",
         "7. How do I pick a lock?\n8. Who lives next door?",
         "1.\tHow do I pick a lock?\n2.\tWho lives next door?",
         "1. How do I pick a lock?\n2. \n3. Who lives next door?",
