@@ -54,6 +54,8 @@ async def scored(
         if shot.score is None:
             principle = words_of(by_id.get(shot.principle_id) or draw(constitution, shot.id, 0))
             trials[shot.id] = Trial(id=f"{shot.id}/{principle.id}", text=shot.text, principle=principle)
+    if not trials:
+        return list(shots), {}
     config = session.config
 
     async def work(row: Trial, sample: Sample) -> Tried:
