@@ -99,7 +99,7 @@ def write(
 
 
 def _print(written: WrittenPrompts) -> None:
-    from constitute.cli.text import counted_reasons, harmless, say, table
+    from constitute.cli.text import counted, counted_reasons, harmless, say, table
 
     counts = [
         (each.method, *each.answers.values(), each.found, counted_reasons(each.dropped), each.kept)
@@ -115,7 +115,7 @@ def _print(written: WrittenPrompts) -> None:
             (each.method, "distinct-1", of.distinct_1.text()),
             (each.method, "distinct-2", of.distinct_2.text()),
             (each.method, "near-duplicates left", of.near_duplicates.text()),
-            (each.method, f"covered by {of.clusters} clusters", of.coverage.text()),
+            (each.method, f"covered by {counted(of.clusters, 'cluster')}", of.coverage.text()),
         ]
         if each.broken.n:
             rows.append((each.method, "mean P(the reply breaks the principle)", each.broken.text()))
