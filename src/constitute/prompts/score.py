@@ -18,7 +18,7 @@ from constitute.prompts.methods import Shot
 from constitute.registry import registered
 from constitute.stages.base import Sample
 from constitute.stages.labels.likelihood import METHOD as LIKELIHOOD
-from constitute.stages.labels.likelihood import said_for, sigmoid
+from constitute.stages.labels.likelihood import sigmoid, worth
 from constitute.stages.labels.read import read
 from constitute.stages.labels.yes_no import METHOD as YES_NO
 from constitute.stages.labels.yes_no import NO_YES, yes_no_turn
@@ -104,8 +104,8 @@ async def by_likelihood(
     asked: tuple[Message, ...], reply: str, principle: Principle, sample: Sample, cfg: LabelConfig
 ) -> float:
     """1 - P(the principle was followed), where both are as likely beforehand; `label.likelihood` says how."""
-    how = cfg.likelihood
-    return sigmoid(-how.sharpness * await said_for(reply, asked, principle, sample, how))
+    said = await worth(Prompt(id="asked", messages=asked), reply, principle, sample, cfg)
+    return sigmoid(-cfg.likelihood.sharpness * said)
 
 
 # Name -> (how a reply is scored, the templates of its questions).
