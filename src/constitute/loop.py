@@ -13,13 +13,14 @@ from constitute.config import RunConfig
 from constitute.data.export import export_run
 from constitute.data.prompts import read_prompts
 from constitute.data.reviews import reviewed_card
-from constitute.data.rows import notes_on
+from constitute.data.rows import note_left_out, notes_on
 from constitute.engines.base import Engine
 from constitute.engines.doctor import require_trainable
 from constitute.engines.swap import load_folder, open_sampler, rollout_engine
 from constitute.errors import GateFailed, UsageError
 from constitute.evals.run import load_results, run_sets
 from constitute.evals.write import load_written, write_sets
+from constitute.files import BadLine
 from constitute.loop_train import TRAIN_STEPS, Figures, Step, text_of
 from constitute.packaged import model_path
 from constitute.pipeline import run_stages
@@ -106,6 +107,7 @@ def open_loop(
     _check(config, prompts is not None)
     progress = progress or Silent()
     config = _dated(config)
+    bad: list[BadLine] = []
     if prompts is None:
         prompts, bad = read_prompts(
             str(config.prompts), limit=config.limit, skip_bad=skip_bad, reading=config.read
@@ -115,6 +117,7 @@ def open_loop(
     loop = Loop(config, prompts, _opened(config, progress), progress, force, limits)
     try:
         yield loop
+        note_left_out(config.run, bad)
     finally:
         block(loop.engine.close())
 

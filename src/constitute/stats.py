@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Hashable, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Hashable, Sequence
+from itertools import chain, pairwise
 from statistics import NormalDist
+from typing import TypeVar
 
 from constitute.types import Record
+
+_T = TypeVar("_T")
 
 
 def wilson(successes: float, n: float, level: float = 0.95) -> tuple[float, float]:
@@ -282,3 +285,29 @@ def mean_of(values: Sequence[float], seed: int | str = 0, resamples: int = 2000)
         return Estimate(value=None, low=None, high=None, n=0)
     low, high = bootstrap_mean(values, random.Random(seed), resamples)
     return Estimate(value=mean(values), low=low, high=high, n=len(values))
+
+
+def bootstrap_of(
+    groups: Sequence[Sequence[_T]],
+    statistic: Callable[[Sequence[_T]], float | None],
+    seed: int | str = 0,
+    resamples: int = 2000,
+) -> Estimate:
+    """A statistic of all cases with the percentile interval of a bootstrap that draws whole groups.
+
+    Cases of a group may depend on one another. Resamples on which the statistic is None are left out; where
+    it is None on all cases, nothing is known, and of a single group the interval is not.
+    """
+    cases = list(chain.from_iterable(groups))
+    value = statistic(cases)
+    if value is None:
+        return Estimate(value=None, low=None, high=None, n=0)
+    if len(groups) < 2:
+        return Estimate(value=value, low=None, high=None, n=len(cases))
+    rng = random.Random(seed)
+    drawn = (chain.from_iterable(rng.choices(groups, k=len(groups))) for _ in range(resamples))
+    found = (statistic(list(sample)) for sample in drawn)
+    ordered = sorted(each for each in found if each is not None)
+    if not ordered:
+        return Estimate(value=value, low=None, high=None, n=len(cases))
+    return Estimate(value=value, low=quantile(ordered, 0.025), high=quantile(ordered, 0.975), n=len(cases))

@@ -35,7 +35,7 @@ GROUND = {
 EDGES = GROUND | {"config", "constitution", "store"}
 INPUTS = EDGES | {"data", "engines", "stages"}
 DRIVER = INPUTS | {"pipeline"}
-SUBJECTS = DRIVER | {"editing", "evals", "judge", "review", "train"}
+SUBJECTS = DRIVER | {"editing", "evals", "judge", "prompts", "review", "train"}
 # Folder or file of ours -> what it may import besides itself. One not listed is an error: decide first.
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": SUBJECTS | {"report", "loop"},
@@ -53,6 +53,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "judge": DRIVER,
     "review": DRIVER,
     "evals": DRIVER,
+    "prompts": DRIVER,
     "train": DRIVER,
     # A page shows the records of the other subjects as they are.
     "report": SUBJECTS,

@@ -13,6 +13,7 @@ from constitute.cli import options
 
 if TYPE_CHECKING:
     from constitute.data.inspect import Inspected, Lengths, Reason
+    from constitute.data.overlap import Overlaps
 
 _USES = {
     "prompts": "prompts (--prompts)",
@@ -21,13 +22,17 @@ _USES = {
     "conversations": "answers to imitate (train sft)",
 }
 
+# Overlaps in the table; --list writes all.
+_SHOWN = 10
+
 
 @options.group()
 def data() -> None:
-    """Say what files of data hold.
+    """Say what files of data hold, and what they share with eval sets.
 
     \b
     Examples:
+      constitute data overlap train.jsonl.gz evals/
       constitute data inspect train.jsonl.gz
       constitute data inspect 'data/*.parquet' --json
     """
@@ -75,6 +80,63 @@ def inspect(
             click.echo(json.dumps(found.model_dump(mode="json"), ensure_ascii=False))
         else:
             click.echo(("\n" if at else "") + _text(found))
+
+
+@data.command()
+@click.argument("file", metavar="FILE")
+@click.argument("evals", metavar="EVALS...", nargs=-1, required=True)
+@click.option(
+    "--list",
+    "list_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    callback=options.in_a_folder,
+    help="Write every row found here, a JSON object a line.",
+)
+@options.compose(options.limit, options.config_file, options.sets, options.as_json, options.debug)
+def overlap(
+    file: str,
+    evals: tuple[str, ...],
+    list_file: Path | None,
+    limit: int | None,
+    config_file: Path | None,
+    sets: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Count the rows of FILE that share text with EVALS: 13 words in a row, or a whole short prompt.
+
+    Both take any format that can be read, as files, folders, globs or Hub data sets. EVALS are held in
+    memory, FILE is not. A wording that many eval items share, such as the frame of their question, is
+    nobody's text. `--set read.overlap.…` changes what counts.
+
+    \b
+    Examples:
+      constitute data overlap train.jsonl.gz 'evals/**/*.jsonl'
+      constitute data overlap train.parquet BBQ/data --list overlaps.jsonl --set read.overlap.words=8
+    """
+    from constitute.data.overlap import overlaps
+    from constitute.files import write_text
+
+    cfg = options.settled(None, config_file, sets, {"read.overlap.against": list(evals)}).read.overlap
+    found = overlaps(file, cfg, limit)
+    if list_file is not None:
+        write_text(list_file, "".join(f"{each.model_dump_json()}\n" for each in found.found))
+    if as_json:
+        click.echo(json.dumps(found.model_dump(mode="json"), ensure_ascii=False))
+    else:
+        click.echo(_overlap_text(found))
+
+
+def _overlap_text(found: Overlaps) -> str:
+    from constitute.cli.text import counted, harmless, table
+    from constitute.strict_yaml import shorten
+
+    head = harmless(f"{found.source}: {found.share.text(4)} of the rows share text with an eval item")
+    rest = f"{counted(found.items, 'eval item')}, {found.items_touched} of them the first that a row touches"
+    rest += f"; {counted(found.bad, 'line')} not readable" if found.bad else ""
+    rows = [(each.where, each.item, shorten(each.words)) for each in found.found[:_SHOWN]]
+    return "\n\n".join(
+        [f"{head}\n{rest}", *([table(("row", "eval item", "words in common"), rows)] if rows else [])]
+    )
 
 
 def _tokens(model: str) -> Callable[[str], int]:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     type=click.Path(dir_okay=False),
     help="File of ids to leave out, of rows or prompts: one a line, or JSON lines with an id.",
 )
+@options.decontaminate
 @click.option(
     "--reviewed",
     type=click.Choice(["none", "only", "override"]),
@@ -61,6 +62,7 @@ def export(
     min_margin: float | None,
     drop_order_flips: bool,
     exclude: str | None,
+    eval_sets: tuple[str, ...],
     reviewed: str | None,
     licence: str | None,
     out: Path | None,
@@ -82,6 +84,7 @@ def export(
       constitute export --run run
       constitute export --run run --what sft --revisions all --format parquet
       constitute export --run run --accept both_orders --set export.near_duplicates=0.8
+      constitute export --run run --decontaminate 'evals/*.jsonl'
       constitute export --run run --min-margin 0.2 --drop-order-flips --exclude bad-ids.txt
     """
     from constitute.data.export import KINDS, export_run
@@ -96,6 +99,7 @@ def export(
         "export.min_margin": min_margin,
         "export.drop_order_flips": drop_order_flips or None,
         "export.exclude": exclude,
+        "export.overlap.against": list(eval_sets) or None,
         "export.reviewed": reviewed,
         "export.licence": licence,
         **gates,

@@ -108,6 +108,13 @@ config_file = click.option(
 )
 force = click.option("--force", is_flag=True, help="Replace the output file.")
 skip_bad = click.option("--skip-bad", is_flag=True, help="Count and skip unreadable input lines.")
+decontaminate = click.option(
+    "--decontaminate",
+    "eval_sets",
+    multiple=True,
+    metavar="EVALS",
+    help="Leave out rows that share text with these eval sets: a file, a folder or a glob; may be repeated.",
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Events or results as JSON lines on stdout.")
 debug = click.option("--debug", is_flag=True, help="Show tracebacks.", expose_value=False)
 

@@ -82,7 +82,9 @@ def show(
     if config.prompts is None:
         raise UsageError("the configuration names no prompts; add a line `prompts: ...` or give --prompts")
     with open_progress(as_json) as progress:
-        prompts, bad = read_prompts(config.prompts, limit=config.limit, skip_bad=skip_bad)
+        prompts, bad = read_prompts(
+            config.prompts, limit=config.limit, skip_bad=skip_bad, reading=config.read
+        )
         if bad:
             progress.note(f"{config.prompts}: skipped {len(bad)} bad lines, the first at {bad[0].where}")
         found = forecast(config, prompts, probe=probe, progress=progress)

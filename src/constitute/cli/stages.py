@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from constitute.config import RunConfig
+    from constitute.files import BadLine
     from constitute.pipeline import Counts
     from constitute.pipeline.budget import Limits
     from constitute.progress import Progress
@@ -44,7 +45,7 @@ principles = click.option("--principles", help="one, all, or how many to draw fo
 
 @options.command()
 @options.compose(options.common, options.model, options.prompts, options.samples, options.limit)
-@options.compose(options.skip_bad, options.reuse, retry, options.limits)
+@options.compose(options.skip_bad, options.decontaminate, options.reuse, retry, options.limits)
 def generate(
     run_dir: Path,
     config_file: Path | None,
@@ -56,6 +57,7 @@ def generate(
     samples: int | None,
     limit: int | None,
     skip_bad: bool,
+    eval_sets: tuple[str, ...],
     reuse_dir: Path | None,
     retry: bool,
     limits: Limits,
@@ -71,7 +73,8 @@ def generate(
       constitute generate --model http://localhost:8000 --prompts prompts.jsonl --set generate.temperature=0.7
     """
     wanted = {"model": model, "prompts": prompts_file, "generate.n": samples, "limit": limit, "seed": seed}
-    config = options.configured(run_dir, config_file, sets, {**wanted, "reuse": reuse_dir})
+    more = {"read.overlap.against": list(eval_sets) or None, "reuse": reuse_dir}
+    config = options.configured(run_dir, config_file, sets, {**wanted, **more})
     return run_stage(config, "generate", as_json=as_json, skip_bad=skip_bad, retry=retry, limits=limits)
 
 
@@ -112,7 +115,7 @@ def revise(
 
 @options.command()
 @options.compose(options.common, options.model, judge, options.constitution, pairs, principles, options.limit)
-@options.compose(options.skip_bad, options.reuse, retry, options.limits, options.gates)
+@options.compose(options.skip_bad, options.decontaminate, options.reuse, retry, options.limits, options.gates)
 def label(
     run_dir: Path,
     config_file: Path | None,
@@ -126,6 +129,7 @@ def label(
     principles: str | None,
     limit: int | None,
     skip_bad: bool,
+    eval_sets: tuple[str, ...],
     reuse_dir: Path | None,
     retry: bool,
     limits: Limits,
@@ -146,8 +150,8 @@ def label(
       constitute label --run judged --pairs hh.jsonl.gz --min-agreement 0.6 --max-order-flip 0.3
     """
     wanted = {"model": model, "judge": judge, "constitution": constitution_file, "limit": limit}
-    more = {"label.principles": principles, "seed": seed, "reuse": reuse_dir, **gates}
-    config = options.configured(run_dir, config_file, sets, {**wanted, **more})
+    more = {"label.principles": principles, "seed": seed, "read.overlap.against": list(eval_sets) or None}
+    config = options.configured(run_dir, config_file, sets, {**wanted, **more, "reuse": reuse_dir, **gates})
     return run_stage(
         config,
         "label",
@@ -208,6 +212,7 @@ def run_stage(
     """
     from constitute.data.pairs import read_pairs
     from constitute.data.prompts import read_prompts
+    from constitute.data.rows import note_left_out
     from constitute.errors import EngineError, GateFailed
     from constitute.pipeline import run_stages
     from constitute.progress import open_progress
@@ -215,6 +220,7 @@ def run_stage(
 
     with open_progress(as_json) as progress:
         prompts = pairs = None
+        bad: list[BadLine] = []
         if stage_spec(stage).reads == "prompt" and config.prompts is not None:
             prompts, bad = read_prompts(
                 config.prompts, limit=config.limit, skip_bad=skip_bad, reading=config.read
@@ -229,6 +235,7 @@ def run_stage(
             )[stage]
         except EngineError as problem:
             raise EngineError(f"{problem}{_going_on(config)}") from problem
+    note_left_out(config.run, bad)
     if stopped := _print_result(config, counts, as_json):
         raise GateFailed(stopped)
     return ExitCode.ROWS_FAILED if counts.failed else ExitCode.OK

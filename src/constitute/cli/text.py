@@ -14,7 +14,7 @@ import click
 
 from constitute.stages.card.lines import card_lines
 from constitute.stages.card.records import LabelCard
-from constitute.text import harmless
+from constitute.text import grouped_reasons, harmless
 from constitute.types import LabelledPair, Outcome, PreferenceLabel, Prompt, Response
 
 # How a row ended, and the colour of it on a terminal that wants colours.
@@ -47,6 +47,12 @@ def said_if_slow(what: str, after_s: float = 2.0) -> Iterator[None]:
 def counted(count: int, noun: str) -> str:
     """`1 file` or `2 files`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def counted_reasons(numbers: Mapping[str, int]) -> str:
+    """`2 repeats another, 1 tie`, reasons that differ in numbers alone as one; `0` where there are none."""
+    grouped = grouped_reasons((("", why, number) for why, number in numbers.items() if number), None)
+    return ", ".join(f"{number} {why}" for _, number, why in grouped) or "0"
 
 
 def painted(text: str, status: str) -> str:

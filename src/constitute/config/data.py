@@ -12,6 +12,20 @@ from constitute.registry import nearest
 from constitute.types import Record
 
 
+class OverlapConfig(Record):
+    """Eval sets whose text is kept out of data, and what counts as theirs."""
+
+    against: tuple[str, ...] = Field(
+        default=(), description="files, folders, globs or data sets of eval items"
+    )
+    words: int = Field(
+        default=13, ge=5, le=64, description="words in a row that are an overlap; a shorter text counts whole"
+    )
+    common: int = Field(
+        default=50, ge=1, description="a wording that more texts of the eval sets share is none of an item"
+    )
+
+
 class ReadConfig(Record):
     """How files of public shapes are read; `constitute data inspect` shows what comes of it."""
 
@@ -27,6 +41,7 @@ class ReadConfig(Record):
     )
     min_gap: float = Field(default=0.0, ge=0, description="how far apart two scores must lie, ties aside")
     min_ratio: float = Field(default=1.0, ge=1, description="how many times the votes of SHP's worse answer")
+    overlap: OverlapConfig = OverlapConfig()
     skip_bad: bool = Field(default=False, description="trainers count and skip lines that cannot be read")
 
 
@@ -266,6 +281,7 @@ class ExportConfig(Record):
     drop_order_flips: bool = Field(
         default=False, description="leave preference rows out where most votes change with the order"
     )
+    overlap: OverlapConfig = OverlapConfig()
     reviewed: Literal["none", "only", "override"] = "none"
     """What people chose in reviews: no part of preference rows, the only pairs exported, or the label of
     those pairs in place of the judge's."""

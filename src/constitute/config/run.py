@@ -19,6 +19,7 @@ from constitute.config.data import (
 )
 from constitute.config.engine import EngineConfig
 from constitute.config.evals import EvalsConfig
+from constitute.config.prompts import WritePromptsConfig
 from constitute.config.train import TrainConfig
 from constitute.types import Record
 
@@ -52,6 +53,7 @@ class RunConfig(Record):
     export: ExportConfig = ExportConfig()
     train: TrainConfig = TrainConfig()
     evals: EvalsConfig = EvalsConfig()
+    write_prompts: WritePromptsConfig = WritePromptsConfig()
 
     def with_stage(self, name: str) -> RunConfig:
         """The configuration with a stage of responses in its chain: as it is, else put before `label`."""

@@ -159,6 +159,11 @@ def _chosen(config: ExportConfig) -> str:
         said += " SFT rows: those whose revision the judge prefers in both orders."
     if config.near_duplicates is not None:
         said += f" Near-duplicates from a Jaccard index of {config.near_duplicates:g} are left out."
+    if config.overlap.against:
+        said += (
+            f" Rows that share {config.overlap.words} words in a row, or a whole short prompt, with "
+            f"{', '.join(config.overlap.against)} are left out."
+        )
     if config.reviewed == "only":
         said += " Preference rows: pairs that people reviewed, with their choice as the label."
     if config.reviewed == "override":

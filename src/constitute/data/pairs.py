@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from constitute.config.data import ReadConfig
+from constitute.data.overlap import refusal
 from constitute.data.prompts import (
     READ,
     Names,
@@ -88,7 +89,14 @@ def read_pairs(
         return pair.model_copy(update={"id": names.take(row, pair.id)})
 
     return read_records(
-        sources, convert, "pairs", limit=limit, skip_bad=skip_bad, use="pairs", reading=reading
+        sources,
+        convert,
+        "pairs",
+        limit=limit,
+        skip_bad=skip_bad,
+        use="pairs",
+        reading=reading,
+        refuse=refusal(reading),
     )
 
 
@@ -144,6 +152,7 @@ def read_preferences(
         skip_bad=reading.skip_bad,
         use="preferences",
         reading=reading,
+        refuse=refusal(reading),
     )
     for sentence in notes_on(source_names(sources), left_out):
         note(sentence)

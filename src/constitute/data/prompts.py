@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from constitute.config.data import ReadConfig
+from constitute.data.overlap import refusal
 from constitute.data.rows import Sources, Unusable, read_records
 from constitute.files import BadLine, Row
 from constitute.hh import holds_turns, is_hh, parse_hh, split_answer
@@ -41,7 +42,14 @@ def read_prompts(
         return Prompt(id=names.take(row, content_id(messages)), messages=messages, source=file)
 
     return read_records(
-        sources, convert, "prompts", limit=limit, skip_bad=skip_bad, use="prompts", reading=reading
+        sources,
+        convert,
+        "prompts",
+        limit=limit,
+        skip_bad=skip_bad,
+        use="prompts",
+        reading=reading,
+        refuse=refusal(reading),
     )
 
 

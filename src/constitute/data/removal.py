@@ -88,7 +88,7 @@ class Removed:
         self._lines: IO[bytes] = SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115
 
     def add(self, row_id: str, reason: str, like: str | None = None) -> None:
-        """Note a row and why it was left out; `like` is the id of the row that stays in its place."""
+        """Note a row and why it was left out; `like` is the row that stays in its place, or an eval item."""
         self.counts[reason] += 1
         row = {"set": self.name, "id": row_id, "reason": reason}
         self._lines.write(_line(row if like is None else {**row, "like": like}))

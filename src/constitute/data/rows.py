@@ -26,6 +26,7 @@ from constitute.files import (
     json_lines,
     refuse_binary,
     text_lines,
+    write_text,
 )
 from constitute.text import grouped_reasons
 
@@ -39,6 +40,7 @@ _ABOUT = ("dataset_info.json", "dataset_infos.json", "state.json", "card.json")
 _SPLIT = re.compile(r"(?<![a-z])(?:train|test|validation|valid|dev)(?![a-z])", re.IGNORECASE)
 _T = TypeVar("_T")
 _AS_IT_IS = ReadConfig()
+LEFT_OUT_FILE = "left_out.jsonl"
 
 
 def read_rows(source: Source) -> Iterator[Row | BadLine]:
@@ -120,18 +122,21 @@ def read_records(
     remedy: str = "mend the line, or count it with --skip-bad",
     use: Use | None = None,
     reading: ReadConfig = _AS_IT_IS,
+    refuse: Callable[[Row], str] = lambda row: "",
 ) -> tuple[list[_T], list[BadLine]]:
     """The first `limit` records that `convert` makes of a row and its file's name, and the unusable lines.
 
     With a `use`, rows of the public shapes of `readers` are read for it; what their shape leaves out, such as
-    ties, stands among the unusable lines as `LeftOut`. Raises `DataError` at the first unusable line unless
-    `skip_bad`, and where no record is left.
+    ties, stands among the unusable lines as `LeftOut`, as does a row that `refuse` gives a reason for. Raises
+    `DataError` at the first unusable line unless `skip_bad`, and where no record is left.
     """
     kept: list[_T] = []
     bad: list[BadLine] = []
     for row, name in _named_rows(sources, use, reading):
         problem = row if isinstance(row, BadLine) else None
-        if isinstance(row, Row):
+        if isinstance(row, Row) and (reason := refuse(row)):
+            problem = LeftOut(where=row.where, reason=reason)
+        elif isinstance(row, Row):
             try:
                 kept.append(convert(row, name))
             except Unusable as unusable:
@@ -161,6 +166,13 @@ def notes_on(name: str, unusable: Sequence[BadLine]) -> list[str]:
         lines = "1 bad line" if len(bad) == 1 else f"{len(bad)} bad lines"
         found.append(f"{name}: skipped {lines}, the first at {bad[0].where}: {bad[0].reason}")
     return found
+
+
+def note_left_out(folder: Path, unusable: Sequence[BadLine]) -> None:
+    """Write `left_out.jsonl`: place and reason of each row that is read and not used, where there are any."""
+    lines = [each.model_dump_json() for each in unusable if isinstance(each, LeftOut)]
+    if lines:
+        write_text(folder / LEFT_OUT_FILE, "".join(f"{line}\n" for line in lines))
 
 
 def source_list(sources: Sources) -> list[Source]:

@@ -20,6 +20,7 @@ from constitute.data.formats import (
     sft_rows,
 )
 from constitute.data.gates import as_reviewed, refuse_removed, refuse_removed_pair, require_accepted
+from constitute.data.overlap import touching
 from constitute.data.removal import Exclusion, Removed, refuse_weak
 from constitute.data.reviews import human_choices
 from constitute.data.thin import NearDuplicates, text_of, unmatched
@@ -62,10 +63,15 @@ def rows_of(
 def _distinct(
     store: Store, kind: Kind, config: ExportConfig, exclusion: Exclusion, left_out: Removed
 ) -> Iterator[tuple[Row, str | None]]:
-    """Rows as `_rows` makes them, without near-duplicates of earlier ones where those are left out."""
+    """Rows as `_rows` makes them, without what overlaps eval sets, and near-duplicates of earlier rows."""
+    touches = touching(config.overlap)
     threshold = None if kind == "prompts" else config.near_duplicates
     seen = None if threshold is None else NearDuplicates(threshold)
     for row, problem in _every(store, kind, config, exclusion, left_out):
+        touch = touches(row)
+        if touch is not None:
+            left_out.add(row["id"], "overlaps an eval set (export.overlap)", touch.item)
+            continue
         like = None if seen is None else seen.like(row["id"], text_of(row, kind))
         if like is None:
             yield row, problem

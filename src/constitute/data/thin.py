@@ -48,11 +48,12 @@ def _number(agree: float) -> int:
 class NearDuplicates:
     """Rows seen so far. Memory: for each that was kept, 8 bytes a word and some 6 KB of the index at 0.8."""
 
-    def __init__(self, threshold: float) -> None:
+    def __init__(self, threshold: float, run: int = _RUN) -> None:
+        """Texts are compared by their runs of `run` words."""
         from datasketch import MinHash, MinHashLSH
 
         number, rows = bands(threshold)
-        self._threshold = threshold
+        self._threshold, self._run = threshold, run
         self._kept: list[tuple[str, NDArray[Any]]] = []
         self._words = _Words()
         self._sketch = MinHash(num_perm=number * rows, hashfunc=int)
@@ -81,9 +82,9 @@ class NearDuplicates:
         import numpy
 
         ids = numpy.array([self._words[word] for word in words(text)], dtype=numpy.uint64)
-        number = max(1, len(ids) - _RUN + 1) if len(ids) else 0
+        number = max(1, len(ids) - self._run + 1) if len(ids) else 0
         runs = numpy.zeros(number, dtype=numpy.uint64)
-        for at in range(min(_RUN, len(ids))):
+        for at in range(min(self._run, len(ids))):
             runs = runs * numpy.uint64(_FACTOR) + ids[at : at + number]
         return numpy.unique(runs)
 
@@ -95,6 +96,11 @@ class _Words(dict[str, int]):
         found = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "big")
         self[word] = found
         return found
+
+
+def run_hash(run: tuple[str, ...]) -> int:
+    """64 bits that stand for a run of words."""
+    return int.from_bytes(hashlib.blake2b(" ".join(run).encode(), digest_size=8).digest(), "big")
 
 
 def text_of(row: Row, kind: Kind) -> str:
