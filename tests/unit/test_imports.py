@@ -33,7 +33,7 @@ GROUND = {
 EDGES = GROUND | {"config", "constitution", "store"}
 INPUTS = EDGES | {"data", "engines", "stages"}
 DRIVER = INPUTS | {"pipeline"}
-SUBJECTS = DRIVER | {"editing", "evals", "judge", "train"}
+SUBJECTS = DRIVER | {"editing", "evals", "judge", "runners", "train"}
 # Folder or file of ours -> what it may import besides itself. One not listed is an error: decide first.
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": SUBJECTS | {"report", "loop"},
@@ -47,6 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "data": EDGES | {"stages"},
     "stages": EDGES,
     "pipeline": INPUTS,
+    "runners": DRIVER,
     "editing": DRIVER,
     "judge": DRIVER,
     "evals": DRIVER,
@@ -67,6 +68,7 @@ MAY_TOUCH: dict[str, set[str]] = {
     "jinja2": {"templates", "report"},
     "sqlite3": {"store"},
     "aiohttp": {"engines", "train"},
+    "ray": {"runners"},
 }
 
 
