@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import secrets
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -94,7 +95,9 @@ def _checked(
 def cluster(settings: RayConfig, progress: Progress) -> Iterator[Any]:
     """`ray`, connected: to the cluster of this process, to the one at `address`, or to a new one here."""
     os.environ.update(_QUIET)
-    if settings.address is None:
+    joins = settings.address is not None
+    if not joins and "ray" not in sys.modules:
+        # Ray reads these when it is imported.
         os.environ.update(_LOOPBACK)
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     try:
@@ -107,6 +110,12 @@ def cluster(settings: RayConfig, progress: Progress) -> Iterator[Any]:
     if ray.is_initialized():
         yield ray
         return
+    if not joins and any(os.environ.get(name) != value for name, value in _LOOPBACK.items()):
+        said = " ".join(f"{name}={value}" for name, value in _LOOPBACK.items())
+        raise UsageError(
+            f"ray was imported before it could be told to listen on this machine alone; set {said} and a "
+            "RAY_AUTH_TOKEN before that, or start a cluster with ray.init()"
+        )
     where = settings.address or "this machine"
     with progress.waiting(f"joining the Ray cluster of {where} (one that starts here takes ten seconds)"):
         try:
