@@ -30,8 +30,10 @@ CHAIN = ["generate", "revise", "filter", "label"]
 def config(folder: Path, name: str, shard: str = "", *sets: str) -> RunConfig:
     path = folder / "c.yaml"
     path.write_text(to_yaml(constitution()))
+    (folder / "refusals.txt").write_text("stay\nnotes\n")
     own = [f"constitution={path}", f"run={folder / name}", "generate.n=2", "model=m", "engine.kind=fake"]
-    own += ["chain=[generate, revise, filter, label]", "filter.alike=0.3"]
+    own += ["chain=[generate, revise, filter, label]", "filter.use=[refusal]"]
+    own.append(f"filter.refusals={folder / 'refusals.txt'}")
     own += ["label.pairs=both", "generate.max_tokens=24"]
     return load_config(None, [*own, *([f"shard={shard}"] if shard else []), *sets])
 
