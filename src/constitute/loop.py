@@ -23,12 +23,12 @@ from constitute.evals.write import load_written, write_sets
 from constitute.files import BadLine
 from constitute.loop_train import TRAIN_STEPS, Figures, Step, text_of
 from constitute.packaged import model_path
-from constitute.pipeline import run_stages
 from constitute.pipeline.budget import Limits
 from constitute.pipeline.plan import check_settings
 from constitute.pipeline.session import dated
 from constitute.progress import Progress, Silent
 from constitute.report.build import write_report
+from constitute.runners import runner_of
 from constitute.stages.verdict import label_warnings, stopped_by
 from constitute.store import Store
 from constitute.types import Prompt
@@ -44,22 +44,30 @@ POLICIES = {"sft": "sft", "ppo": "ppo", "dpo": "dpo", "best-of-n-sft": "best-of-
 class Loop:
     """One run of the loop: what is shared by its steps, and what each step found.
 
-    `engine` is opened once and serves every policy: its weights are replaced, never its process. With
-    `force`, labels and a reward model that say nothing or pass no gate are trained on all the same. `limits`
-    bound what the data stages may spend. `stopped` says that the labels are not to be trained on.
+    `engine` is opened at its first use and serves every policy: its weights are replaced, never its process.
+    Where nothing `trains`, the data stages open their own. With `force`, labels and a reward model that say
+    nothing or pass no gate are trained on all the same. `limits` bound what the data stages may spend.
+    `stopped` says that the labels are not to be trained on.
     """
 
     config: RunConfig
     prompts: Sequence[Prompt]
-    engine: Engine
+    engine: Engine | None = None
     progress: Progress = field(default_factory=Silent)
     force: bool = False
     limits: Limits | None = None
+    trains: bool = True
     loaded: str = "base"
     found: dict[str, Figures] = field(default_factory=dict)
     gates: list[str] = field(default_factory=list)
     stopped: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
+
+    def sampler(self) -> Engine:
+        """The engine, opened where it is not yet."""
+        if self.engine is None:
+            self.engine = _opened(self.config, self.progress)
+        return self.engine
 
     @property
     def policies(self) -> dict[str, str]:
@@ -75,7 +83,7 @@ class Loop:
     def use(self, policy: str) -> None:
         """Bring the weights of `policy` into the engine, unless they are there."""
         if self.loaded != policy:
-            load_folder(self.engine, self.policies[policy])
+            load_folder(self.sampler(), self.policies[policy])
             self.loaded = policy
 
     def gate(self, problem: GateFailed) -> None:
@@ -99,12 +107,13 @@ def open_loop(
     skip_bad: bool = False,
     force: bool = False,
     limits: Limits | None = None,
+    until: str = "report",
 ) -> Iterator[Loop]:
-    """A loop with its prompts read and its engine open; the engine is closed at the end.
+    """A loop with its prompts read, to be run up to `until`; its engine is closed at the end.
 
-    Raises `UsageError` for a configuration that cannot run the whole loop, before any model is loaded.
+    Raises `UsageError` for a configuration that cannot run so far, before any model is loaded.
     """
-    _check(config, prompts is not None)
+    _check(config, prompts is not None, until)
     progress = progress or Silent()
     config = _dated(config)
     bad: list[BadLine] = []
@@ -114,12 +123,13 @@ def open_loop(
         )
         for sentence in notes_on(str(config.prompts), bad):
             progress.note(sentence)
-    loop = Loop(config, prompts, _opened(config, progress), progress, force, limits)
+    loop = Loop(config, prompts, None, progress, force, limits, _trains(config, until))
     try:
         yield loop
         note_left_out(config.run, bad)
     finally:
-        block(loop.engine.close())
+        if loop.engine is not None:
+            block(loop.engine.close())
 
 
 def steps_of(config: RunConfig, until: str) -> list[str]:
@@ -158,22 +168,36 @@ def headline(found: Mapping[str, Figures], seconds: Mapping[str, float]) -> list
     return [(name, seconds[name], "; ".join(STEPS[name].words(figures))) for name, figures in found.items()]
 
 
-def _check(config: RunConfig, prompts_given: bool) -> None:
+def _check(config: RunConfig, prompts_given: bool, until: str) -> None:
     wanted = {"model": config.model, "constitution": config.constitution}
     if not prompts_given:
         wanted["prompts"] = config.prompts
     for key, value in wanted.items():
         if value is None:
             raise UsageError(f"the configuration names no {key}; add a line `{key}: ...` or give --{key}")
+    runner_of(config.runner.on)
+    check_settings(config)
+    if config.shard is not None and until != "data":
+        raise UsageError(
+            f"shard {config.shard} holds a part of the rows; give --until data, merge the shards, and "
+            "run the steps after it on the merged run"
+        )
+    if not _trains(config, until):
+        return
     if is_url(str(config.model)):
         raise UsageError(
             f"the loop trains {config.model}, which is a server; set model to a local folder or Hub name, "
-            "or run the data stages against the server one by one"
+            "or give --until export"
         )
-    check_settings(config)
     from constitute.train.ppo.algorithms import find_algorithm
 
     find_algorithm(config.train.ppo)
+
+
+def _trains(config: RunConfig, until: str) -> bool:
+    """Whether the engine that samples is to take new weights; a server that does holds them already."""
+    names = list(STEPS)
+    return until not in names[: names.index("sft")] or config.engine.rollout_url is not None
 
 
 def _dated(config: RunConfig) -> RunConfig:
@@ -190,19 +214,19 @@ def _opened(config: RunConfig, progress: Progress) -> Engine:
 
 def _data(loop: Loop) -> Figures:
     loop.use("base")
-    counts = run_stages(
+    counts = runner_of(loop.config.runner.on)(
         loop.config,
-        loop.config.chain,
-        prompts=loop.prompts,
-        engine=loop.engine,
+        loop.prompts,
         progress=loop.progress,
         limits=loop.limits,
+        opened=loop.sampler if loop.trains else None,
     )
     with Store.open(loop.config.run, readonly=True) as store:
         card = reviewed_card(store)
     for sentence in label_warnings(card):
         loop.progress.note(f"warning: {sentence}")
-    stopped = stopped_by(card, loop.config.gates)
+    # A shard may be too small to judge its labels by; the merged run is judged.
+    stopped = "" if loop.config.shard is not None else stopped_by(card, loop.config.gates)
     if stopped and loop.force:
         loop.progress.note(f"goes on by --force although {stopped}")
     elif stopped:
@@ -233,7 +257,7 @@ def _evals(loop: Loop) -> Figures:
         return {}
     loop.use("base")
     try:
-        write_sets(loop.config, behaviors, principles, engine=loop.engine, progress=loop.progress)
+        write_sets(loop.config, behaviors, principles, engine=loop.sampler(), progress=loop.progress)
     except GateFailed as gate:
         # What passed is saved and scored; the command ends with the gate's exit code.
         loop.gate(gate)
@@ -243,7 +267,7 @@ def _evals(loop: Loop) -> Figures:
     for policy in loop.policies:
         loop.use(policy)
         try:
-            run_sets(loop.config, policy=policy, engine=loop.engine, progress=loop.progress)
+            run_sets(loop.config, policy=policy, engine=loop.sampler(), progress=loop.progress)
         except GateFailed as gate:
             loop.gate(gate)
     order = list(loop.policies)

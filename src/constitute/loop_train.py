@@ -81,7 +81,7 @@ def _ppo(loop: Loop) -> Figures:
 
     def train() -> Figures:
         return run_ppo(
-            loop.config, loop.prompts, engine=loop.engine, progress=loop.progress, force=loop.force
+            loop.config, loop.prompts, engine=loop.sampler(), progress=loop.progress, force=loop.force
         )
 
     return _unless_refused(loop, train)
@@ -111,7 +111,7 @@ def _best_of_n(loop: Loop) -> Figures:
             loop.prompts,
             model=loop.policies[start],
             sft=True,
-            engine=loop.engine,
+            engine=loop.sampler(),
             progress=loop.progress,
             force=loop.force,
         )

@@ -35,7 +35,7 @@ GROUND = {
 EDGES = GROUND | {"config", "constitution", "store"}
 INPUTS = EDGES | {"data", "engines", "stages"}
 DRIVER = INPUTS | {"pipeline"}
-SUBJECTS = DRIVER | {"editing", "evals", "judge", "prompts", "review", "train"}
+SUBJECTS = DRIVER | {"editing", "evals", "judge", "prompts", "review", "runners", "train"}
 # Folder or file of ours -> what it may import besides itself. One not listed is an error: decide first.
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": SUBJECTS | {"report", "loop"},
@@ -49,6 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "data": EDGES | {"stages"},
     "stages": EDGES,
     "pipeline": INPUTS,
+    "runners": DRIVER,
     "editing": DRIVER,
     "judge": DRIVER,
     "review": DRIVER,
@@ -74,6 +75,7 @@ MAY_TOUCH: dict[str, set[str]] = {
     "vl_convert": {"report"},
     "sqlite3": {"store"},
     "aiohttp": {"engines", "train"},
+    "ray": {"runners"},
 }
 
 

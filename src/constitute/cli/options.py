@@ -99,6 +99,11 @@ reuse = click.option(
 )
 samples = click.option("-n", "samples", type=click.IntRange(1, 1024), help="Responses per prompt.")
 limit = click.option("--limit", type=click.IntRange(1), help="Only the first rows.")
+shard = click.option(
+    "--shard",
+    metavar="i/N",
+    help="Only every N-th prompt, from the i-th on; `constitute merge` makes one run of all N.",
+)
 seed = click.option("--seed", type=click.IntRange(0), help="Seed of every random choice.")
 sets = click.option(
     "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Set a configuration key, as a.b=c."

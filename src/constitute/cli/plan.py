@@ -25,7 +25,9 @@ price = click.FloatRange(min=0)
 @click.option("--probe", type=click.IntRange(1), help="Run so many prompts first, for times and lengths.")
 @click.option("--price-in", type=price, help="Price of a million prompt tokens.")
 @click.option("--price-out", type=price, help="Price of a million tokens that the model writes.")
-@options.compose(options.sets, options.seed, options.skip_bad, options.as_json, options.debug, options.reuse)
+@options.compose(
+    options.shard, options.sets, options.seed, options.skip_bad, options.as_json, options.debug, options.reuse
+)
 @click.option(
     "--run", "run_dir", type=click.Path(path_type=Path), help="Run directory, in place of the file's."
 )
@@ -36,6 +38,7 @@ def plan(
     prompts_file: str | None,
     samples: int | None,
     limit: int | None,
+    shard: str | None,
     probe: int | None,
     price_in: float | None,
     price_out: float | None,
@@ -59,7 +62,7 @@ def plan(
     from constitute.config import load_config
 
     wanted = {"model": model, "constitution": constitution_file, "prompts": prompts_file, "limit": limit}
-    more = {"generate.n": samples, "seed": seed, "run": run_dir, "reuse": reuse_dir}
+    more = {"generate.n": samples, "shard": shard, "seed": seed, "run": run_dir, "reuse": reuse_dir}
     config = load_config(file, sets, {**wanted, **more})
     show(config, skip_bad=skip_bad, as_json=as_json, probe=probe or 0, prices=(price_in, price_out))
 

@@ -15,6 +15,7 @@ from constitute.errors import ExitCode
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from constitute.config import RunConfig
     from constitute.pipeline.budget import Limits
 
 TRAINERS = ("sft", "reward", "ppo", "dpo", "best-of-n")
@@ -24,10 +25,15 @@ STEPS = ("data", "export", *TRAINERS, "evals", "report")
 @options.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
-    "--until", type=click.Choice(STEPS), default=STEPS[-1], show_default=True, help="Stop after this step."
+    "--until",
+    type=click.Choice(STEPS),
+    help=f"Stop after this step; {STEPS[-1]} where none is given, and data with --shard.",
 )
+@click.option("--on", metavar="RUNNER", help="Where the data stages run: local, or ray for a cluster.")
 @options.compose(options.model, options.constitution, options.prompts, options.samples, options.limit)
-@options.compose(options.sets, options.seed, options.skip_bad, options.as_json, options.debug, options.reuse)
+@options.compose(
+    options.shard, options.sets, options.seed, options.skip_bad, options.as_json, options.debug, options.reuse
+)
 @options.compose(options.limits, options.gates)
 @click.option("--dry-run", is_flag=True, help="Only say what the data stages would ask, as `plan` does.")
 @click.option("--force", is_flag=True, help="Train even on labels and a reward model that say nothing.")
@@ -36,12 +42,14 @@ STEPS = ("data", "export", *TRAINERS, "evals", "report")
 )
 def run(
     file: Path,
-    until: str,
+    until: str | None,
+    on: str | None,
     model: str | None,
     constitution_file: str | None,
     prompts_file: str | None,
     samples: int | None,
     limit: int | None,
+    shard: str | None,
     sets: tuple[str, ...],
     seed: int | None,
     skip_bad: bool,
@@ -64,6 +72,8 @@ def run(
       constitute run run.yaml
       constitute run run.yaml --until export --limit 100 --set generate.temperature=0.7
       constitute run run.yaml --set train.method=dpo
+      constitute run run.yaml --shard 2/4 --run shards/2
+      constitute run run.yaml --on ray --until data --set runner.ray.actors=2
     """
     from constitute.cli.text import say
     from constitute.config import load_config
@@ -73,7 +83,9 @@ def run(
 
     wanted = {"model": model, "constitution": constitution_file, "prompts": prompts_file}
     more = {"generate.n": samples, "limit": limit, "seed": seed, "run": run_dir, "reuse": reuse_dir}
-    config = load_config(file, sets, {**wanted, **more, **gates})
+    where = {"shard": shard, "runner.on": on}
+    config = load_config(file, sets, {**wanted, **more, **where, **gates})
+    until = until or ("data" if config.shard is not None else STEPS[-1])
     if dry_run:
         from constitute.cli.plan import show
 
@@ -83,10 +95,12 @@ def run(
     steps_of(config, until)
     with (
         open_progress(as_json) as progress,
-        open_loop(config, progress=progress, skip_bad=skip_bad, force=force, limits=limits) as loop,
+        open_loop(
+            config, progress=progress, skip_bad=skip_bad, force=force, limits=limits, until=until
+        ) as loop,
     ):
         found = run_loop(loop, until)
-    _print(found, loop.seconds, config.run, as_json)
+    _print(found, loop.seconds, config, as_json)
     if not as_json:
         for sentence in remedies(config.run, tuple(found["data"])):
             say(sentence)
@@ -125,14 +139,22 @@ def remedies(run_dir: Path, stages: tuple[str, ...]) -> Iterator[str]:
         )
 
 
-def _print(found: dict[str, Any], seconds: dict[str, float], run_dir: Path, as_json: bool) -> None:
+def _print(found: dict[str, Any], seconds: dict[str, float], config: RunConfig, as_json: bool) -> None:
     from constitute.cli.text import table
     from constitute.loop import headline
+
+    run_dir = config.run
 
     if as_json:
         click.echo(json.dumps({"event": "result", "run": str(run_dir), "steps": found, "seconds": seconds}))
         return
     click.echo(table(("step", "seconds", "outcome"), headline(found, seconds)))
+    if config.shard is not None:
+        click.echo(
+            f"next: when all shards are done, constitute merge of their directories, {run_dir} among them",
+            err=True,
+        )
+        return
     going_on = "the same command without --until, or " if "report" not in found else ""
     click.echo(
         f"next: {going_on}constitute report --run {run_dir}; constitute status --run {run_dir}", err=True

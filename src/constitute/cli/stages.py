@@ -45,7 +45,7 @@ principles = click.option("--principles", help="one, all, or how many to draw fo
 
 @options.command()
 @options.compose(options.common, options.model, options.prompts, options.samples, options.limit)
-@options.compose(options.skip_bad, options.decontaminate, options.reuse, retry, options.limits)
+@options.compose(options.shard, options.skip_bad, options.decontaminate, options.reuse, retry, options.limits)
 def generate(
     run_dir: Path,
     config_file: Path | None,
@@ -56,6 +56,7 @@ def generate(
     prompts_file: str | None,
     samples: int | None,
     limit: int | None,
+    shard: str | None,
     skip_bad: bool,
     eval_sets: tuple[str, ...],
     reuse_dir: Path | None,
@@ -73,7 +74,7 @@ def generate(
       constitute generate --model http://localhost:8000 --prompts prompts.jsonl --set generate.temperature=0.7
     """
     wanted = {"model": model, "prompts": prompts_file, "generate.n": samples, "limit": limit, "seed": seed}
-    more = {"read.overlap.against": list(eval_sets) or None, "reuse": reuse_dir}
+    more = {"shard": shard, "read.overlap.against": list(eval_sets) or None, "reuse": reuse_dir}
     config = options.configured(run_dir, config_file, sets, {**wanted, **more})
     return run_stage(config, "generate", as_json=as_json, skip_bad=skip_bad, retry=retry, limits=limits)
 
@@ -82,6 +83,7 @@ def generate(
 @options.compose(
     options.common, options.model, options.constitution, options.limit, options.reuse, retry, options.limits
 )
+@options.shard
 @click.option("--rounds", type=click.IntRange(1, 64), help="Critique-revision rounds.")
 def revise(
     run_dir: Path,
@@ -92,6 +94,7 @@ def revise(
     model: str | None,
     constitution_file: str | None,
     limit: int | None,
+    shard: str | None,
     reuse_dir: Path | None,
     retry: bool,
     limits: Limits,
@@ -106,7 +109,7 @@ def revise(
       constitute revise --constitution assistant
       constitute revise --run my-run --constitution constitution.yaml --rounds 4 --set revise.critique=false
     """
-    wanted = {"model": model, "constitution": constitution_file, "limit": limit, "seed": seed}
+    wanted = {"model": model, "constitution": constitution_file, "limit": limit, "seed": seed, "shard": shard}
     config = options.configured(
         run_dir, config_file, sets, {**wanted, "revise.rounds": rounds, "reuse": reuse_dir}
     )
@@ -115,7 +118,8 @@ def revise(
 
 @options.command()
 @options.compose(options.common, options.model, judge, options.constitution, pairs, principles, options.limit)
-@options.compose(options.skip_bad, options.decontaminate, options.reuse, retry, options.limits, options.gates)
+@options.compose(options.shard, options.skip_bad, options.decontaminate, options.reuse, retry)
+@options.compose(options.limits, options.gates)
 def label(
     run_dir: Path,
     config_file: Path | None,
@@ -128,6 +132,7 @@ def label(
     pairs_files: tuple[str, ...],
     principles: str | None,
     limit: int | None,
+    shard: str | None,
     skip_bad: bool,
     eval_sets: tuple[str, ...],
     reuse_dir: Path | None,
@@ -151,7 +156,8 @@ def label(
     """
     wanted = {"model": model, "judge": judge, "constitution": constitution_file, "limit": limit}
     more = {"label.principles": principles, "seed": seed, "read.overlap.against": list(eval_sets) or None}
-    config = options.configured(run_dir, config_file, sets, {**wanted, **more, "reuse": reuse_dir, **gates})
+    rest = {"shard": shard, "reuse": reuse_dir, **gates}
+    config = options.configured(run_dir, config_file, sets, {**wanted, **more, **rest})
     return run_stage(
         config,
         "label",
@@ -172,6 +178,7 @@ def stage_command(name: str) -> click.Command:
         options.model,
         options.constitution,
         options.limit,
+        options.shard,
         options.reuse,
         retry,
         options.limits,
@@ -185,11 +192,18 @@ def stage_command(name: str) -> click.Command:
         model: str | None,
         constitution_file: str | None,
         limit: int | None,
+        shard: str | None,
         reuse_dir: Path | None,
         retry: bool,
         limits: Limits,
     ) -> int:
-        wanted = {"model": model, "constitution": constitution_file, "limit": limit, "seed": seed}
+        wanted = {
+            "model": model,
+            "constitution": constitution_file,
+            "limit": limit,
+            "seed": seed,
+            "shard": shard,
+        }
         config = options.configured(run_dir, config_file, sets, {**wanted, "reuse": reuse_dir})
         return run_stage(config, name, as_json=as_json, skip_bad=False, retry=retry, limits=limits)
 
@@ -236,7 +250,9 @@ def run_stage(
         except EngineError as problem:
             raise EngineError(f"{problem}{_going_on(config)}") from problem
     note_left_out(config.run, bad)
-    if stopped := _print_result(config, counts, as_json):
+    stopped = _print_result(config, counts, as_json)
+    # A shard may be too small to judge its labels by; the merged run is judged.
+    if stopped and config.shard is None:
         raise GateFailed(stopped)
     return ExitCode.ROWS_FAILED if counts.failed else ExitCode.OK
 

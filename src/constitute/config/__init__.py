@@ -16,6 +16,7 @@ from constitute.config.engine import EngineConfig
 from constitute.config.evals import EvalsConfig
 from constitute.config.load import load_config
 from constitute.config.run import RunConfig
+from constitute.config.runner import RayConfig, RunnerConfig, Shard
 from constitute.config.train import BestOfNConfig, DPOConfig, PPOConfig, RewardConfig, SFTConfig, TrainConfig
 
 __all__ = [
@@ -30,10 +31,13 @@ __all__ = [
     "GenerateConfig",
     "LabelConfig",
     "PPOConfig",
+    "RayConfig",
     "ReviseConfig",
     "RewardConfig",
     "RunConfig",
+    "RunnerConfig",
     "SFTConfig",
+    "Shard",
     "TrainConfig",
     "load_config",
 ]

@@ -20,6 +20,7 @@ from constitute.config.data import (
 from constitute.config.engine import EngineConfig
 from constitute.config.evals import EvalsConfig
 from constitute.config.prompts import WritePromptsConfig
+from constitute.config.runner import RunnerConfig, Shard
 from constitute.config.train import TrainConfig
 from constitute.types import Record
 
@@ -36,6 +37,8 @@ class RunConfig(Record):
     reuse: Path | None = Field(default=None, description="run whose answers are used where they still hold")
     seed: int = Field(default=0, ge=0)
     limit: int | None = Field(default=None, ge=1)
+    shard: Shard | None = Field(default=None, description="i/N: only every N-th prompt, from the i-th on")
+    runner: RunnerConfig = RunnerConfig()
     chain: tuple[str, ...] = Field(
         default=("generate", "revise", "label"), description="the data stages in their order"
     )

@@ -12,6 +12,7 @@ from constitute.constitution.read import load_constitution
 from constitute.engines import named_model, use_engine
 from constitute.engines.base import Engine
 from constitute.engines.none import NoEngine
+from constitute.pipeline import shards
 from constitute.pipeline.budget import Budget, Limits
 from constitute.pipeline.chain import expected_rows, run_chain
 from constitute.pipeline.plan import Plan, check_abilities, check_claims, claim_chain, mend_plan, plan_chain
@@ -76,8 +77,9 @@ def run_stages(
     """Run `stages` in the run directory `config.run` and return their counts; blocks until done.
 
     `engine`, where given, answers in the place of `config.model` and is left open. `limits` bound what the
-    run may spend over all its commands. Everything that can be refused without a model is refused before one
-    is loaded. Raises every `ConstituteError`.
+    run may spend over all its commands. With `config.shard`, `prompts` and `pairs` are those of all shards.
+    Everything that can be refused without a model is refused before one is loaded.
+    Raises every `ConstituteError`.
     """
     if engine is None:
         if any(stage_spec(stage).asks for stage in stages):
@@ -89,7 +91,11 @@ def run_stages(
     begins = any(stage_spec(stage).reads == "prompt" for stage in stages)
     with open_store(config, progress, create=begins or pairs is not None) as store:
         config = _on(config, store.meta(_DAY))
-        plan = plan_chain(config, constitution, stages, store, prompts=prompts, pairs=pairs)
+        part = sharded(config, stages, store, pairs if pairs is not None else prompts)
+        if part is not None:
+            prompts, pairs = (part.rows, None) if pairs is None else (None, part.rows)
+        places = None if part is None else part.places
+        plan = plan_chain(config, constitution, stages, store, prompts=prompts, pairs=pairs, places=places)
         if retry:
             plan = mend_plan(plan, store)
         check_claims(plan, store)
@@ -98,13 +104,36 @@ def run_stages(
         total = next((len(rows) for rows in (prompts, pairs) if rows is not None), None)
         budget = Budget.of(store, limits or Limits())
         try:
-            return block(_run(plan, budget, engine, progress, total, retry))
+            return block(_run(plan, part, budget, engine, progress, total, retry))
         finally:
             budget.save()
 
 
+def sharded(
+    config: RunConfig,
+    stages: Sequence[str],
+    store: Store,
+    rows: Sequence[Prompt] | Sequence[Comparison] | None,
+) -> shards.Part | None:
+    """The shard of the input that is this run's, None where it takes all of it or reads stored rows.
+
+    Raises `RunMismatch` where the run directory is that of another shard, or of other input.
+    """
+    part = None
+    if config.shard is not None and rows is not None:
+        part = shards.cut(config, rows, shards.lengths(store, stages))
+    shards.check_shard(store, config, stages, part)
+    return part
+
+
 async def _run(
-    plan: Plan, budget: Budget, given: Engine | None, progress: Progress, total: int | None, retry: bool
+    plan: Plan,
+    part: shards.Part | None,
+    budget: Budget,
+    given: Engine | None,
+    progress: Progress,
+    total: int | None,
+    retry: bool,
 ) -> dict[str, Counts]:
     config, store = plan.config, budget.store
     judged = config.judge is not None and plan.last.reads == "pair"
@@ -120,6 +149,7 @@ async def _run(
         check_abilities(plan, engine, judge)
         claim_chain(plan, engine, judge, store)
         save_config(config.run, config)
+        shards.note(store, config, list(plan.steps), part, plan.before)
         for stage in plan.steps:
             begin(store, stage, expected_rows(stage, plan, total, store))
         try:

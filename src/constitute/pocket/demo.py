@@ -81,7 +81,7 @@ def _measure(
         stage,
         [prompt.as_prompt() for prompt in prompts],
         answer,
-        engine=loop.engine,
+        engine=loop.sampler(),
         store=store,
         seed=loop.config.seed,
         in_flight=loop.config.engine.in_flight,
@@ -107,7 +107,7 @@ def summarise(loop: Loop, policies: dict[str, dict[str, Estimate]], store: Store
         "seed": loop.config.seed,
         "example": next((row.row_id for row in store.outcomes("label", "ok")), None),
         "constitution": {"name": constitution.name, "hash": constitution_hash(constitution)},
-        "model": loop.engine.identity.model_dump(mode="json"),
+        "model": loop.sampler().identity.model_dump(mode="json"),
         "versions": versions(),
     }
     values: dict[str, Any] = to_jsonable_python(found)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +187,25 @@ class Store:
             self._write(copy, (key,))
             row = self._one(query, key)
         return None if row is None else self._value(row[0])
+
+    async def known(self, key: str) -> dict[str, Any] | None:
+        """`answer`, for whoever may be given a store that has to ask elsewhere."""
+        return self.answer(key)
+
+    async def acknowledged(self) -> None:
+        """Return when everything written so far is on disk: here it is when the write returns."""
+
+    def apply(self, writes: Iterable[tuple[str, tuple[Any, ...]]]) -> None:
+        """Commit statements of another process's store together, all or none."""
+        with storage(self._path):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                for query, values in writes:
+                    self._connection.execute(query, values)
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
 
     def put_answer(self, key: str, stage: str, row_id: str, request: dict[str, Any], answer: Any) -> None:
         """Commit an answer; the first one under a key stays."""
