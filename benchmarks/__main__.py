@@ -1,7 +1,7 @@
 """Run every benchmark, or those named: `python -m benchmarks [NAME ...]`; `train` takes options.
 
 Those on the real model (`real.…`) run by name alone: they need `constitute fetch` first. So do those beside
-other toolkits (`data.…`), which need files of their own.
+other toolkits (`data.speed…`), which need files of their own.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> None:
     options = arguments[len(names) :]
     if arguments[: len(names)] != names or (options and (len(names) != 1 or names[0] in WITHOUT_OPTIONS)):
         sys.exit(f"no such benchmark or option: {' '.join(arguments)}; known: {', '.join(BENCHMARKS)}")
-    for name in names or [each for each in BENCHMARKS if not each.startswith(("real.", "data."))]:
+    for name in names or [each for each in BENCHMARKS if not each.startswith(("real.", "data.speed"))]:
         module = import_module(BENCHMARKS[name])
         module.main() if name in WITHOUT_OPTIONS else module.main(options)
 
