@@ -24,6 +24,7 @@ BENCHMARKS = {
     "data.speed": "benchmarks.data.speed.run",
     "data.speed.table": "benchmarks.data.speed.table",
     "data.speed.faults": "benchmarks.data.speed.faults",
+    "data.speed.overhead": "benchmarks.data.speed.overhead",
     "real.effect": "benchmarks.real.effect",
     "real.recover": "benchmarks.real.recover",
     "real.responses": "benchmarks.real.responses",
