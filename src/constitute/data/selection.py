@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from pydantic import ValidationError
 
@@ -19,8 +19,9 @@ from constitute.data.formats import (
     refuse_preambles,
     sft_rows,
 )
-from constitute.data.gates import refuse_removed, refuse_removed_pair, require_accepted
+from constitute.data.gates import as_reviewed, refuse_removed, refuse_removed_pair, require_accepted
 from constitute.data.removal import Exclusion, Removed, refuse_weak
+from constitute.data.reviews import human_choices
 from constitute.data.thin import NearDuplicates, text_of, unmatched
 from constitute.errors import DataError
 from constitute.store import Store
@@ -77,9 +78,10 @@ def _every(
 ) -> Iterator[tuple[Row, str | None]]:
     seen: set[str] = set()
     filtered = "filter" in store.stages()
+    people = {} if config.reviewed == "none" else human_choices(store.folder)
     for outcome in store.outcomes(stage_of(store, kind, config), status="ok"):
         try:
-            rows, problem = _rows(store, kind, config, outcome, exclusion, filtered)
+            rows, problem = _rows(store, kind, config, outcome, exclusion, filtered, people)
         except NotExportable as reason:
             left_out.add(outcome.row_id, str(reason))
             continue
@@ -102,7 +104,13 @@ def _every(
 
 
 def _rows(
-    store: Store, kind: Kind, config: ExportConfig, outcome: Outcome, exclusion: Exclusion, filtered: bool
+    store: Store,
+    kind: Kind,
+    config: ExportConfig,
+    outcome: Outcome,
+    exclusion: Exclusion,
+    filtered: bool,
+    people: Mapping[str, float],
 ) -> tuple[list[Row], str | None]:
     """The rows of one record, and why no label could choose among its answers where that was asked for."""
     if kind == "preferences":
@@ -110,8 +118,14 @@ def _rows(
         exclusion.refuse(pair.id, pair.comparison.prompt.id)
         if filtered:
             refuse_removed_pair(store, pair)
+        by_people = False
+        if config.reviewed != "none":
+            pair, by_people = as_reviewed(pair, people, config.reviewed)
         row = preference_row(pair)
-        refuse_weak(pair, config)
+        if config.reviewed != "none":
+            row["judged_by"] = "people" if by_people else "judge"
+        if not by_people:
+            refuse_weak(pair, config)
         return [row], None
     if kind == "prompts":
         asked = _prompt_of(outcome)
