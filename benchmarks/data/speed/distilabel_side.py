@@ -2,7 +2,8 @@
 
 A chain is three tasks, each the conversation so far and one more answer; a label is one task over all
 (pair, principle, order), read from the log-probabilities of the first token. Rows, words and sampling are
-ours, so the server is asked the same.
+ours, so the server is asked the same. Its vLLM class is no side: it gives SamplingParams `logits_processors`,
+which vLLM 0.31 does not take, fills every batch with None and does not end.
 """
 
 import json
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
-from distilabel.models import OpenAILLM, vLLM
+from distilabel.models import OpenAILLM
 from distilabel.pipeline import Pipeline
 from distilabel.steps import LoadDataFromDicts, StepInput
 from distilabel.steps.tasks import Task
@@ -25,7 +26,7 @@ from distilabel.steps.tasks import Task
 from benchmarks.data.speed import worker
 
 # distilabel's own default of input_batch_size, and the one that is fastest here.
-BATCH = {"distilabel": 50, "distilabel_tuned": 128, "distilabel_inside": 512}
+BATCH = {"distilabel": 50, "distilabel_tuned": 128}
 # As many as vLLM lists by default.
 LISTED = 20
 
@@ -76,7 +77,7 @@ def steps_of(work: Mapping[str, Any], side: str, seen: str) -> list[Turn]:
     def turn(name: str, said: list[str], seen: str = "") -> Turn:
         return Turn(
             name=name,
-            llm=model(work, side),
+            llm=model(work),
             said=said,
             column=name,
             seen=seen,
@@ -95,19 +96,13 @@ def steps_of(work: Mapping[str, Any], side: str, seen: str) -> list[Turn]:
     ]
 
 
-def model(work: Mapping[str, Any], side: str) -> Any:
-    """The model behind the workload's server, or in the process of each task."""
+def model(work: Mapping[str, Any]) -> Any:
+    """The model behind the workload's server."""
     labels = work["kind"] == "b"
     sampled: dict[str, Any] = {
         "max_new_tokens": 1 if labels else work["tokens"],
         "temperature": 0.0 if labels else work["temperature"],
     }
-    if side == "distilabel_inside":
-        if labels:
-            sampled["logprobs"] = LISTED
-        on_cpu = {"enforce_eager": True, "kv_cache_memory_bytes": 1 << 30, "block_size": 32}
-        on_cpu |= {"max_model_len": work["context"], "max_num_seqs": work["in_flight"]}
-        return vLLM(model=work["path"], dtype="float32", extra_kwargs=on_cpu, generation_kwargs=sampled)
     if labels:
         sampled |= {"logprobs": True, "top_logprobs": LISTED}
     return OpenAILLM(
@@ -126,9 +121,7 @@ def run(work: Mapping[str, Any], side: str, rows: list[dict[str, Any]]) -> dict[
             for step in steps:
                 before >> step
                 before = step
-        # Several models in one process each do not fit beside one another: one task at a time.
-        groups: Any = "sequential_step_execution" if side == "distilabel_inside" else None
-        found = pipeline.run(use_cache=False, load_groups=groups)
+        found = pipeline.run(use_cache=False)
         answers = [row for split in found["default"].values() for row in split]
         result = ended(answers, steps[-1].column, work)
         seconds = time.time() - started

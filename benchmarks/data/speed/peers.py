@@ -1,7 +1,6 @@
 """Environments of the peers, each in a folder of its own with pinned versions.
 
-distilabel's holds the locked versions of what both need, and after its own packages it looks into ours, so
-that its vLLM class finds the same vLLM.
+distilabel's holds the locked versions of what it and this project both need.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 PINS = {"distilabel": "distilabel[openai]==1.5.3", "designer": "data-designer==0.9.7"}
@@ -29,12 +27,10 @@ def python_of(peer: str, folder: Path) -> Path:
         pins = home / "locked.txt"
         found = re.findall(r"^[\w.-]+==[\w.+]+", _LOCK.read_text(), flags=re.MULTILINE)
         pins.write_text("\n".join(found) + "\n", encoding="utf-8")
-        wanted += ["-c", str(pins)]
+        # It imports requests and does not say so.
+        wanted += ["requests", "-c", str(pins)]
     pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, *wanted], check=True)
-    if peer == "distilabel":
-        site = next((home / "lib").glob("python*/site-packages"))
-        (site / "beside.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
     ready.touch()
     return python
 

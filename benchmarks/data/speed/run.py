@@ -23,7 +23,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -45,13 +45,12 @@ SIDES = {
     "ours_http": "served",
     "distilabel": "distilabel",
     "distilabel_tuned": "distilabel",
-    "distilabel_inside": "distilabel",
     "designer": "designer",
     "designer_tuned": "designer",
 }
 PEERS = Path("~/.cache/constitute-peers").expanduser()
 # Sides that need no server.
-INSIDE = ("ceiling", "ours", "distilabel_inside")
+INSIDE = ("ceiling", "ours")
 
 
 @dataclass
@@ -165,11 +164,15 @@ def process(kind: str, path: Path, peers: Path, folder: Path) -> Iterator[Proces
         )
         try:
             started = Process(child, log)
-            print(f"{kind}: {started.answer()}", file=sys.stderr, flush=True)
+            said = started.answer()
+            if "error" in said:
+                sys.exit(f"{kind} does not start: {said['error']}\n{log.read_text()[-2000:]}")
+            print(f"{kind}: {said}", file=sys.stderr, flush=True)
             yield started
         finally:
             assert child.stdin is not None
-            child.stdin.close()
+            with suppress(BrokenPipeError):
+                child.stdin.close()
             try:
                 child.wait(30)
             except subprocess.TimeoutExpired:
