@@ -12,6 +12,7 @@ from importlib import import_module
 BENCHMARKS = {
     "pipeline": "benchmarks.pipeline",
     "labels": "benchmarks.labels",
+    "adaptive": "benchmarks.adaptive",
     "rating": "benchmarks.rating",
     "score": "benchmarks.score",
     "edits": "benchmarks.edits",
