@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import secrets
+import socket
 import sys
 import threading
 from collections import Counter
@@ -94,6 +95,7 @@ def _checked(
 @contextmanager
 def cluster(settings: RayConfig, progress: Progress) -> Iterator[Any]:
     """`ray`, connected: to the cluster of this process, to the one at `address`, or to a new one here."""
+    _require_there(settings.address)
     os.environ.update(_QUIET)
     joins = settings.address is not None
     if not joins and "ray" not in sys.modules:
@@ -139,6 +141,20 @@ def cluster(settings: RayConfig, progress: Progress) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _require_there(address: str | None) -> None:
+    """Raise `UsageError` where nobody listens at `host:port`, which Ray would wait for for many minutes."""
+    host, colon, port = (address or "").rpartition(":")
+    if not colon or not port.isdigit() or "/" in host:
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except (OSError, OverflowError) as problem:
+        raise UsageError(
+            f"no Ray cluster at {address} ({problem}); start one with `ray start --head`, or leave "
+            "runner.ray.address out"
+        ) from None
 
 
 def _on_this_machine(ray: Any, actor: type) -> Any:
