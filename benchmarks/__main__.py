@@ -19,6 +19,7 @@ BENCHMARKS = {
     "editing.lint_model": "benchmarks.editing.lint_model",
     "editing.attribution": "benchmarks.editing.attribution",
     "editing.prose": "benchmarks.editing.prose",
+    "data.large": "benchmarks.data.large",
     "neighbour": "benchmarks.neighbour",
     "real.effect": "benchmarks.real.effect",
     "real.recover": "benchmarks.real.recover",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,8 +12,7 @@ from constitute import clock
 from constitute.blocking import block
 from constitute.config import RunConfig
 from constitute.data.export import export_run
-from constitute.data.prompts import read_prompts
-from constitute.data.rows import notes_on
+from constitute.data.prompts import open_prompts
 from constitute.engines.base import Engine
 from constitute.engines.doctor import require_trainable
 from constitute.engines.swap import load_folder, open_sampler, rollout_engine
@@ -50,7 +49,7 @@ class Loop:
     """
 
     config: RunConfig
-    prompts: Sequence[Prompt]
+    prompts: Iterable[Prompt]
     engine: Engine
     progress: Progress = field(default_factory=Silent)
     force: bool = False
@@ -89,7 +88,7 @@ class Loop:
 @contextmanager
 def open_loop(
     config: RunConfig,
-    prompts: Sequence[Prompt] | None = None,
+    prompts: Iterable[Prompt] | None = None,
     progress: Progress | None = None,
     skip_bad: bool = False,
     force: bool = False,
@@ -103,10 +102,10 @@ def open_loop(
     progress = progress or Silent()
     config = _dated(config)
     if prompts is None:
-        prompts, bad = read_prompts(
+        prompts = open_prompts(
             str(config.prompts), limit=config.limit, skip_bad=skip_bad, reading=config.read
         )
-        for sentence in notes_on(str(config.prompts), bad):
+        for sentence in prompts.notes:
             progress.note(sentence)
     loop = Loop(config, prompts, _opened(config, progress), progress, force, limits)
     try:
@@ -251,7 +250,7 @@ def _ppo(loop: Loop) -> Figures:
 
     def train() -> Figures:
         return run_ppo(
-            loop.config, loop.prompts, engine=loop.engine, progress=loop.progress, force=loop.force
+            loop.config, list(loop.prompts), engine=loop.engine, progress=loop.progress, force=loop.force
         )
 
     return _unless_refused(loop, train)

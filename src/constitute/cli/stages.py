@@ -6,7 +6,7 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from constitute.config import RunConfig
     from constitute.pipeline import Counts
     from constitute.pipeline.budget import Limits
-    from constitute.progress import Progress
     from constitute.stages.verdict import LabelVerdict
 
 retry = click.option(
@@ -200,8 +199,8 @@ def run_stage(
 
     Raises `GateFailed` for labels that say nothing, when all is saved and printed.
     """
-    from constitute.data.pairs import read_pairs
-    from constitute.data.prompts import read_prompts
+    from constitute.data.pairs import open_pairs
+    from constitute.data.prompts import open_prompts
     from constitute.errors import EngineError, GateFailed
     from constitute.pipeline import run_stages
     from constitute.progress import open_progress
@@ -209,13 +208,12 @@ def run_stage(
     with open_progress(as_json) as progress:
         prompts = pairs = None
         if stage == "generate" and config.prompts is not None:
-            prompts, bad = read_prompts(
-                config.prompts, limit=config.limit, skip_bad=skip_bad, reading=config.read
-            )
-            _note_bad(progress, bad, config.prompts)
+            prompts = open_prompts(config.prompts, limit=config.limit, skip_bad=skip_bad, reading=config.read)
         if pairs_files:
-            pairs, bad = read_pairs(pairs_files, limit=config.limit, skip_bad=skip_bad, reading=config.read)
-            _note_bad(progress, bad, ", ".join(pairs_files))
+            pairs = open_pairs(pairs_files, limit=config.limit, skip_bad=skip_bad, reading=config.read)
+        for read in (prompts, pairs):
+            for sentence in () if read is None else read.notes:
+                progress.note(sentence)
         try:
             counts = run_stages(
                 config, [stage], prompts=prompts, pairs=pairs, progress=progress, retry=retry, limits=limits
@@ -236,13 +234,6 @@ def _going_on(config: RunConfig) -> str:
         if store.empty():
             return ""
     return f"; every answer so far is kept, continue with: {shlex.join(['constitute', *sys.argv[1:]])}"
-
-
-def _note_bad(progress: Progress, bad: list[Any], name: str) -> None:
-    from constitute.data.rows import notes_on
-
-    for sentence in notes_on(name, bad):
-        progress.note(sentence)
 
 
 def _print_result(config: RunConfig, counts: Counts, as_json: bool) -> LabelVerdict | None:

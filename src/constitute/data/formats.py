@@ -92,17 +92,18 @@ def preference_row(pair: LabelledPair) -> Row:
     if row.a == row.b:
         raise NotExportable("equal answers")
     flipped = p_a < 0.5
+    chosen, rejected = (row.a, row.a_source), (row.b, row.b_source)
     if flipped:
-        row = row.swap()
+        chosen, rejected = rejected, chosen
     return {
         "id": pair.id,
         "prompt": _turns(row.prompt.messages),
-        "chosen": [_assistant(row.a)],
-        "rejected": [_assistant(row.b)],
+        "chosen": [_assistant(chosen[0])],
+        "rejected": [_assistant(rejected[0])],
         # 1 - p is exact for p >= 0.5 and rounded to the nearest double (2**-54) below.
         "chosen_prob": 1.0 - p_a if flipped else p_a,
-        "chosen_source": row.a_source,
-        "rejected_source": row.b_source,
+        "chosen_source": chosen[1],
+        "rejected_source": rejected[1],
         "principle_ids": [vote.principle_id for vote in pair.label.votes],
     }
 

@@ -18,7 +18,7 @@ from constitute.data.prompts import (
     keys_of,
     transcript,
 )
-from constitute.data.rows import Sources, Unusable, notes_on, read_records, source_names
+from constitute.data.rows import Records, Sources, Unusable, notes_on, read_records, source_names
 from constitute.files import BadLine, Row
 from constitute.hh import is_hh, split_answer
 from constitute.strict_yaml import shorten
@@ -59,15 +59,28 @@ def read_pairs(
     have pairs of their answers, in the order of the file.
     Raises `UsageError` or `DataError` with file and line; with `skip_bad` bad lines are returned instead.
     """
+    return read_records(
+        sources, _converting(), "pairs", limit=limit, skip_bad=skip_bad, use="pairs", reading=reading
+    )
+
+
+def open_pairs(
+    sources: Sources, *, limit: int | None = None, skip_bad: bool = False, reading: ReadConfig = READ
+) -> Records[Comparison]:
+    """As `read_pairs`, for files that need not fit in memory."""
+    return Records(
+        sources, _converting, "pairs", limit=limit, skip_bad=skip_bad, use="pairs", reading=reading
+    )
+
+
+def _converting() -> Callable[[Row, str], Comparison]:
     names = Names()
 
     def convert(row: Row, file: str) -> Comparison:
         pair = comparison_of(row.value, file)
         return pair.model_copy(update={"id": names.take(row, pair.id)})
 
-    return read_records(
-        sources, convert, "pairs", limit=limit, skip_bad=skip_bad, use="pairs", reading=reading
-    )
+    return convert
 
 
 def comparison_of(value: dict[str, Any], file: str = "") -> Comparison:

@@ -23,6 +23,7 @@ from constitute.stages.base import Sample
 from constitute.stages.generate import slot
 from constitute.stages.labels.stage import pair_of_revision, pair_of_samples, pairs_of, voters
 from constitute.store import Store
+from constitute.store.spill import SpilledMap
 from constitute.types import Comparison, Prompt, Response
 
 # A prompt's samples have places of their own in the order of rows, however many are asked for later.
@@ -110,11 +111,10 @@ def expected_rows(name: str, plan: Plan, total: int | None, store: Store) -> int
 
 
 def _distinct(prompts: Iterable[Prompt]) -> Iterator[Prompt]:
-    seen: set[str] = set()
+    seen = SpilledMap()
     for prompt in prompts:
-        if prompt.id in seen:
+        if not seen.add(prompt.id):
             raise DataError(f"two prompts have the id {prompt.id!r}; give each prompt an id of its own")
-        seen.add(prompt.id)
         yield prompt
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import AsyncExitStack, contextmanager
 
 from constitute import clock
@@ -66,8 +66,8 @@ def run_stages(
     config: RunConfig,
     stages: Sequence[str],
     *,
-    prompts: Sequence[Prompt] | None = None,
-    pairs: Sequence[Comparison] | None = None,
+    prompts: Iterable[Prompt] | None = None,
+    pairs: Iterable[Comparison] | None = None,
     engine: Engine | None = None,
     progress: Progress | None = None,
     retry: bool = False,
@@ -76,8 +76,9 @@ def run_stages(
     """Run `stages` in the run directory `config.run` and return their counts; blocks until done.
 
     `engine`, where given, answers in the place of `config.model` and is left open. `limits` bound what the
-    run may spend over all its commands. Everything that can be refused without a model is refused before one
-    is loaded. Raises every `ConstituteError`.
+    run may spend over all its commands. Prompts and pairs are gone through once, as they are needed.
+    Everything that can be refused without a model is refused before one is loaded. Raises every
+    `ConstituteError`.
     """
     if engine is None:
         if any(stage_spec(stage).asks for stage in stages):
@@ -94,7 +95,8 @@ def run_stages(
         check_claims(plan, store)
         if plan.before is not None and pairs is None:
             warn_unfinished(store, plan.before, progress)
-        total = next((len(rows) for rows in (prompts, pairs) if rows is not None), None)
+        given = pairs if prompts is None else prompts
+        total = len(given) if isinstance(given, Sized) else None
         budget = Budget.of(store, limits or Limits())
         try:
             return block(_run(plan, budget, engine, progress, total, retry))

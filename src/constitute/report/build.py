@@ -17,7 +17,7 @@ from constitute.pipeline import Counts
 from constitute.report.charts import Curve
 from constitute.report.page import clip, render_page
 from constitute.report.read import MadeUnder, Manifest, RunFiles, Training, read_run
-from constitute.report.rows import Chain, Labels, PrincipleWork, chains_of, labels_of, principles_of
+from constitute.report.rows import Chain, Labels, PrincipleWork, chains_of, labels_of, principles_of, ranked
 from constitute.report.training import curves_of, figure_of, figures_of
 from constitute.stats import Estimate
 from constitute.store import Store
@@ -102,7 +102,9 @@ def _number(value: float | None) -> str:
 
 def build(store: Store, files: RunFiles, rows: int = 24) -> Report:
     """The whole report; `rows` chains are shown, evenly spaced over the run."""
-    principles, principles_note = principles_of(store, files.constitution)
+    works = principles_of(store, files.constitution)
+    labels = labels_of(store, works)
+    principles, principles_note = ranked(works)
     shown, total = chains_of(store, rows)
     return Report(
         title=files.name,
@@ -115,7 +117,7 @@ def build(store: Store, files: RunFiles, rows: int = 24) -> Report:
         principles=principles,
         principles_note=" ".join(part for part in (files.constitution_note, principles_note) if part),
         trial=last_result(store),
-        labels=labels_of(store),
+        labels=labels,
         chains=shown,
         chains_of=total,
         training=[(one, figures_of(one), curves_of(one)) for one in files.training],

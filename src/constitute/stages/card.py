@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from statistics import median
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
-from constitute.errors import DataError
-from constitute.stats import Estimate, kappa_of, share_of, wilson
-from constitute.types import LabelledPair, Record
+from constitute.stats import Estimate, ExactSum, kappa_of, share_of, wilson
+from constitute.types import LabelledPair, PreferenceLabel, Record
 
 if TYPE_CHECKING:
     from constitute.store import Store
@@ -100,7 +98,8 @@ class LabelCard(Record):
 def card_of(store: Store) -> LabelCard:
     """The card of a run's labels. Raises `DataError` for a row that is damaged."""
     counts = store.counts("label")
-    return label_card(_labelled(store), counts["abstain"], counts["failed"], equal=equal_pairs(store))
+    labelled = store.records("label", LabelledPair)
+    return label_card(labelled, counts["abstain"], counts["failed"], equal=equal_pairs(store))
 
 
 def equal_pairs(store: Store) -> int:
@@ -110,103 +109,142 @@ def equal_pairs(store: Store) -> int:
 
 def label_card(labelled: Iterable[LabelledPair], abstained: int, failed: int, *, equal: int = 0) -> LabelCard:
     """The card of labelled pairs, read once; `equal` of the abstained ones are of equal answers."""
-    votes = censored = flips = flipped = thin = 0
-    p_a: list[float] = []
-    p_first: list[float] = []
-    mass: list[float] = []
-    least = math.inf
-    ordered_pairs = 0
-    longer: list[tuple[bool, float]] = []
-    longer_human: list[tuple[bool, float]] = []
-    both: list[tuple[float, float]] = []
-    decided: Counter[tuple[str, str]] = Counter()
+    tally = _Tally()
     for row in labelled:
-        decided[row.label.rule, row.label.level] += 1
-        pair, human = row.comparison, row.comparison.human
+        tally.add(row)
+    return tally.card(abstained, failed, equal=equal)
+
+
+class _Tally:
+    """Counts labelled pairs one by one for their card; keeps 8 bytes of each, its P(A)."""
+
+    def __init__(self) -> None:
+        self._p_a = array("d")
+        self._p_first, self._mass = ExactSum(), ExactSum()
+        self._votes, self._masses, self._ordered, self._censored, self._flips = 0, 0, 0, 0, 0
+        self._ordered_pairs, self._flipped, self._thin = 0, 0, 0
+        self._least = math.inf
+        self._longer, self._longer_human = _Sides(), _Sides()
+        self._people = _People()
+        self._decided: Counter[tuple[str, str]] = Counter()
+
+    def add(self, row: LabelledPair) -> None:
+        """Count one pair."""
+        label, pair = row.label, row.comparison
+        self._p_a.append(label.p_a)
+        self._decided[label.rule, label.level] += 1
         if len(pair.a) != len(pair.b):
-            longer.append((len(pair.a) > len(pair.b), row.label.p_a))
-        if human is not None:
-            both.append((row.label.p_a, human))
-            if len(pair.a) != len(pair.b):
-                longer_human.append((len(pair.a) > len(pair.b), human))
-        p_a.append(row.label.p_a)
-        least = min(least, math.inf if row.label.mass is None else row.label.mass)
-        flips += row.label.flips
-        votes += len(row.label.votes)
-        censored += sum(vote.censored for vote in row.label.votes)
-        first = [vote.p_first for vote in row.label.votes if vote.p_first is not None]
-        masses = [vote.mass for vote in row.label.votes if vote.mass is not None]
-        ordered_pairs += bool(first)
-        flipped += row.label.flipped
-        thin += bool(masses) and math.fsum(masses) / len(masses) < THIN_MASS
-        p_first += first
-        mass += masses
-    low, high = wilson(flips, len(p_first))
-    middle = median(p_a) if p_a else None
-    return LabelCard(
-        pairs=len(p_a),
-        abstained=abstained,
-        failed=failed,
-        votes=votes,
-        ordered=len(p_first),
-        censored=censored,
-        flips=flips,
-        flip_rate=_mean([flips], len(p_first)),
-        flip_low=low,
-        flip_high=high,
-        p_first=_mean(p_first, len(p_first)),
-        p_a=_mean(p_a, len(p_a)),
-        margin=_mean([abs(2 * p - 1) for p in p_a], len(p_a)),
-        mass=_mean(mass, len(mass)),
-        least_mass=least if math.isfinite(least) else None,
-        ordered_pairs=ordered_pairs,
-        flipped=flipped,
-        silent=abstained - equal,
-        thin=thin,
-        alike=0 if middle is None else sum(abs(p - middle) <= NOISE for p in p_a),
-        p_median=middle,
-        longer=same_side(longer),
-        longer_human=same_side(longer_human),
-        decided=tuple(
-            Decided(rule=rule, level=level, share=share_of(count, len(p_a)))
-            for (rule, level), count in sorted(decided.items(), key=lambda each: (-each[1], each[0]))
-        ),
-        agreement=agreement_of(both) if both else None,
-    )
+            a_is_longer = len(pair.a) > len(pair.b)
+            self._longer.add(a_is_longer, label.p_a)
+            if pair.human is not None:
+                self._longer_human.add(a_is_longer, pair.human)
+        if pair.human is not None:
+            self._people.add(label.p_a, pair.human)
+        self._add_votes(label)
+
+    def _add_votes(self, label: PreferenceLabel) -> None:
+        ordered, flips, masses = 0, 0, []
+        for vote in label.votes:
+            self._censored += vote.censored
+            first = vote.p_first
+            if first is not None:
+                ordered += 1
+                flips += bool(vote.flips)
+                self._p_first.add(first)
+            mass, least = vote.mass, vote.least_mass
+            if mass is not None and least is not None:
+                masses.append(mass)
+                self._mass.add(mass)
+                self._least = min(self._least, least)
+        self._votes += len(label.votes)
+        self._masses += len(masses)
+        self._ordered += ordered
+        self._flips += flips
+        self._ordered_pairs += ordered > 0
+        self._flipped += 2 * flips > ordered
+        self._thin += bool(masses) and math.fsum(masses) / len(masses) < THIN_MASS
+
+    def card(self, abstained: int, failed: int, *, equal: int = 0) -> LabelCard:
+        """The card so far; `equal` of the abstained pairs are of equal answers."""
+        p_a, n = self._p_a, len(self._p_a)
+        low, high = wilson(self._flips, self._ordered)
+        middle = median(p_a) if p_a else None
+        decided = sorted(self._decided.items(), key=lambda each: (-each[1], each[0]))
+        return LabelCard(
+            pairs=n,
+            abstained=abstained,
+            failed=failed,
+            votes=self._votes,
+            ordered=self._ordered,
+            censored=self._censored,
+            flips=self._flips,
+            flip_rate=_share(self._flips, self._ordered),
+            flip_low=low,
+            flip_high=high,
+            p_first=_share(self._p_first.value, self._ordered),
+            p_a=_share(math.fsum(p_a), n),
+            margin=_share(math.fsum(abs(2 * p - 1) for p in p_a), n),
+            mass=_share(self._mass.value, self._masses),
+            least_mass=self._least if math.isfinite(self._least) else None,
+            ordered_pairs=self._ordered_pairs,
+            flipped=self._flipped,
+            silent=abstained - equal,
+            thin=self._thin,
+            alike=0 if middle is None else sum(abs(p - middle) <= NOISE for p in p_a),
+            p_median=middle,
+            longer=self._longer.share,
+            longer_human=self._longer_human.share,
+            agreement=self._people.agreement,
+            decided=tuple(
+                Decided(rule=rule, level=level, share=share_of(count, n)) for (rule, level), count in decided
+            ),
+        )
 
 
-def agreement_of(both: Sequence[tuple[float, float]]) -> Agreement:
-    """How far labels agree with people: (P(A) of the label, P(A) of the person) for each pair."""
-    decided = [(label > 0.5, human > 0.5) for label, human in both if label != 0.5 and human != 0.5]
-    agree = sum(label == human for label, human in decided)
-    return Agreement(
-        accuracy=share_of(agree, len(decided)),
-        kappa=kappa_of(agree, len(decided), 0.5),
-        human_ties=sum(human == 0.5 for _, human in both),
-        label_ties=sum(label == 0.5 and human != 0.5 for label, human in both),
-    )
+class _Sides:
+    """How often P(A) is on the side that is named, such as the longer answer's; P(A) = 0.5 is on none."""
+
+    def __init__(self) -> None:
+        self._on, self._n = 0, 0
+
+    def add(self, is_a: bool, p_a: float) -> None:
+        """Count one pair: whether A is the side, and P(A)."""
+        if p_a != 0.5:
+            self._n += 1
+            self._on += is_a == (p_a > 0.5)
+
+    @property
+    def share(self) -> Estimate:
+        """The share of the pairs so far."""
+        return share_of(self._on, self._n)
 
 
-def same_side(rows: Sequence[tuple[bool, float]]) -> Estimate:
-    """How often P(A) is on the side that is named, such as the longer answer's: (whether A is it, P(A)).
+class _People:
+    """Counts (P(A) of the label, P(A) of a person)."""
 
-    Pairs with P(A) = 0.5 are left out.
-    """
-    decided = [is_a == (p_a > 0.5) for is_a, p_a in rows if p_a != 0.5]
-    return share_of(sum(decided), len(decided))
+    def __init__(self) -> None:
+        self._pairs, self._decided, self._agree, self._human_ties, self._label_ties = 0, 0, 0, 0, 0
+
+    def add(self, label: float, human: float) -> None:
+        self._pairs += 1
+        self._human_ties += human == 0.5
+        self._label_ties += label == 0.5 and human != 0.5
+        if label != 0.5 and human != 0.5:
+            self._decided += 1
+            self._agree += (label > 0.5) == (human > 0.5)
+
+    @property
+    def agreement(self) -> Agreement | None:
+        """How far labels agree with people; None where nobody judged a pair."""
+        if not self._pairs:
+            return None
+        return Agreement(
+            accuracy=share_of(self._agree, self._decided),
+            kappa=kappa_of(self._agree, self._decided, 0.5),
+            human_ties=self._human_ties,
+            label_ties=self._label_ties,
+        )
 
 
-def _labelled(store: Store) -> Iterator[LabelledPair]:
-    for row in store.outcomes("label", "ok"):
-        try:
-            yield LabelledPair.model_validate(row.data)
-        except ValidationError as damage:
-            field = ".".join(map(str, damage.errors()[0]["loc"]))
-            raise DataError(
-                f"{store.folder}: the stored row {row.row_id!r} is damaged at {field or 'its root'}; "
-                "restore the run directory from a copy, or start the run anew"
-            ) from None
-
-
-def _mean(values: Iterable[float], n: int) -> float | None:
-    return math.fsum(values) / n if n else None
+def _share(total: float, n: int) -> float | None:
+    return total / n if n else None
