@@ -18,7 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-_BASE = 10
+_BASE, _BASE_MB = 10, 0.1
+_HEAD = f"{'command':<18} {'rows':>9} {'wall s':>8} {'cpu s':>8} {'MiB':>7} {'over':>7}"
 _CHAIN = "chain"
 _FILES = ("pairs.jsonl", "pairs.jsonl.zst", "pairs.csv", "pairs.parquet")
 # What each command is given; RUN, HALF and OTHER are runs, OUT a folder that is new each time.
@@ -31,10 +32,11 @@ COMMANDS: dict[str, list[str]] = {
     "filter": ["filter", "--run", "RUN"],
     "merge": ["merge", "HALF", "OTHER", "--out", "OUT/merged"],
 }
+# What goes through a file: a command, or what `benchmarks.data.child` does as a command does it.
 READING: dict[str, list[str]] = {
-    "inspect": ["data", "inspect", "FILE"],
-    "label --pairs": ["label", "--run", "OUT/run", "--pairs", "FILE", "--limit", "20"],
-    "generate": ["generate", "--run", "OUT/run", "--prompts", "FILE", "--limit", "20"],
+    "inspect": ["constitute", "data", "inspect"],
+    "pairs": ["benchmarks.data.child", "pairs"],
+    "prompts": ["benchmarks.data.child", "prompts"],
 }
 
 
@@ -62,7 +64,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _of_runs(folder: Path, sizes: Sequence[int], only: Sequence[str]) -> None:
-    print(f"{'command':<16} {'rows':>9} {'wall s':>8} {'cpu s':>8} {'MiB':>7} {'over':>7}", flush=True)
+    print(_HEAD, flush=True)
     base: dict[str, float] = {}
     for rows in (_BASE, *sizes):
         run, half, other = (folder / f"{name}{rows}" for name in ("run", "half", "other"))
@@ -81,29 +83,24 @@ def _of_runs(folder: Path, sizes: Sequence[int], only: Sequence[str]) -> None:
 
 
 def _of_files(folder: Path, sizes: Sequence[int], only: Sequence[str]) -> None:
-    print(f"{'command':<32} {'rows':>9} {'wall s':>8} {'cpu s':>8} {'MiB':>7} {'over':>7}", flush=True)
+    print(_HEAD, flush=True)
     base: dict[str, float] = {}
     for name in _FILES:
-        for size in (0, *sizes):
+        for size in (_BASE_MB, *sizes):
             path = folder / name
-            rows = int(_child("file", str(path), str(max(10**5, size * 10**6))).stdout)
+            rows = int(_child("file", str(path), str(int(size * 10**6))).stdout)
             for what, command in READING.items():
                 if what in only:
-                    took = _command(command, {"FILE": str(path)}, _FAKE if what != "inspect" else ())
-                    _tell(
-                        f"{what} {size} MB {name.partition('.')[2]}", rows, took, base, key=f"{what} {name}"
-                    )
+                    told = f"{what} {name.partition('.')[2]}"
+                    _tell(told, rows, _took([sys.executable, "-m", *command, str(path)]), base)
             path.unlink()
 
 
-_FAKE = ("--model", "fake", "--constitution", "assistant", "--set", "engine.kind=fake")
-
-
-def _tell(name: str, rows: int, took: Took, base: dict[str, float], key: str = "") -> None:
-    least = base.setdefault(key or name, took.peak)
+def _tell(name: str, rows: int, took: Took, base: dict[str, float]) -> None:
+    least = base.setdefault(name, took.peak)
     over = took.peak - least
     print(
-        f"{name:<16} {rows:>9} {took.wall:>8.2f} {took.cpu:>8.2f} {took.peak:>7.0f} {over:>7.0f}", flush=True
+        f"{name:<18} {rows:>9} {took.wall:>8.2f} {took.cpu:>8.2f} {took.peak:>7.0f} {over:>7.0f}", flush=True
     )
 
 
@@ -118,12 +115,12 @@ def _child(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, check=True, capture_output=True, text=True)
 
 
-def _command(command: Sequence[str], places: dict[str, str], more: Sequence[str] = ()) -> Took:
+def _command(command: Sequence[str], places: dict[str, str]) -> Took:
     with tempfile.TemporaryDirectory(dir=Path(next(iter(places.values()))).parent) as out:
         words = [
             places.get(word, word.replace("OUT", out) if word.startswith("OUT") else word) for word in command
         ]
-        return _took([sys.executable, "-m", "constitute", *words, *more])
+        return _took([sys.executable, "-m", "constitute", *words])
 
 
 def _took(command: Sequence[str]) -> Took:

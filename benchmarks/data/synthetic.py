@@ -15,6 +15,7 @@ from typing import Any
 from constitute.config import RunConfig
 from constitute.constitution.read import load_constitution
 from constitute.packaged import find
+from constitute.stages.card import note_card
 from constitute.store import Store
 from constitute.store.manifest import save_config, write_manifest
 from constitute.types import (
@@ -53,6 +54,7 @@ def write_run(folder: Path, rows: int, *, answers: bool, first: int = 0) -> None
             for at in range(start, min(start + _TOGETHER, first + rows)):
                 _row(store, at, names, write, answers)
             store.write("COMMIT")
+        note_card(store)
         config = RunConfig(run=folder, model="synthetic", constitution="assistant", prompts="prompts.jsonl")
         save_config(folder, config)
         write_manifest(store, config, constitution)

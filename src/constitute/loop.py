@@ -15,7 +15,7 @@ from constitute.data.export import export_run
 from constitute.data.prompts import open_prompts
 from constitute.engines.base import Engine
 from constitute.engines.doctor import require_trainable
-from constitute.engines.swap import load_folder, open_sampler, rollout_engine
+from constitute.engines.swap import load_folder, open_sampler, rollout_engine, sampler_when_asked
 from constitute.errors import GateFailed, UsageError
 from constitute.evals.run import load_results, run_sets
 from constitute.evals.write import load_written, write_sets
@@ -29,7 +29,8 @@ from constitute.report.build import write_report
 from constitute.stages.card import card_of
 from constitute.stages.verdict import label_warnings, verdict
 from constitute.stats import Estimate
-from constitute.store import Store
+from constitute.store import FILE_NAME, Store
+from constitute.store.unfinished import saw_every_row
 from constitute.train.ppo.start import run_ppo
 from constitute.train.reward.train import run_reward
 from constitute.train.sft import run_sft
@@ -160,9 +161,18 @@ def _dated(config: RunConfig) -> RunConfig:
 
 
 def _opened(config: RunConfig, progress: Progress) -> Engine:
-    engine = open_sampler(str(config.model), config.engine, progress)
+    opening = sampler_when_asked if _has_all_data(config) else open_sampler
+    engine = opening(str(config.model), config.engine, progress)
     rollout_engine(engine)
     return engine
+
+
+def _has_all_data(config: RunConfig) -> bool:
+    """Whether every data stage has run to its end, so that perhaps nothing is asked any more."""
+    if not (config.run / FILE_NAME).is_file():
+        return False
+    with Store.open(config.run, readonly=True) as store:
+        return all(saw_every_row(store, stage) for stage in config.chain)
 
 
 def _data(loop: Loop) -> Figures:

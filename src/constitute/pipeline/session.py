@@ -9,7 +9,7 @@ from constitute import clock
 from constitute.blocking import block
 from constitute.config import RunConfig
 from constitute.constitution.read import load_constitution
-from constitute.engines import named_model, use_engine
+from constitute.engines import named_model, open_when_asked, use_engine
 from constitute.engines.base import Engine
 from constitute.engines.none import NoEngine
 from constitute.pipeline.budget import Budget, Limits
@@ -18,9 +18,10 @@ from constitute.pipeline.plan import Plan, check_abilities, check_claims, claim_
 from constitute.pipeline.stage_run import Counts
 from constitute.progress import Progress, Silent
 from constitute.stages import stage_spec
+from constitute.stages.card import LABEL, note_card
 from constitute.store import FILE_NAME, Store
 from constitute.store.manifest import save_config, write_manifest
-from constitute.store.unfinished import begin, end, warn_unfinished
+from constitute.store.unfinished import begin, end, saw_every_row, warn_unfinished
 from constitute.types import Comparison, Prompt
 
 # The store's note of the day that its run began; templates that write the date are told it ever after.
@@ -112,10 +113,16 @@ async def _run(
     only_judged = judged and len(plan.steps) == 1
     async with AsyncExitStack() as opened:
         model = config.judge if only_judged else config.model
-        engine = await opened.enter_async_context(use_engine(model, config.engine, progress, given))
+        # What has ended is seldom asked anything: its model is loaded with the first question, if any.
+        opening = (
+            None if retry or not all(saw_every_row(store, name) for name in plan.steps) else open_when_asked
+        )
+        engine = await opened.enter_async_context(use_engine(model, config.engine, progress, given, opening))
         judge = None
         if judged and not only_judged:
-            judge = await opened.enter_async_context(use_engine(config.judge, config.engine, progress))
+            judge = await opened.enter_async_context(
+                use_engine(config.judge, config.engine, progress, None, opening)
+            )
         for note in (note for asked in (engine, judge) for note in getattr(asked, "notes", ())):
             progress.note(note)
         check_abilities(plan, engine, judge)
@@ -136,6 +143,8 @@ async def _run(
             )
             for stage in plan.steps:
                 end(store, stage)
+            if LABEL in plan.steps:
+                note_card(store)
             return counts
         finally:
             write_manifest(store, config, plan.constitution)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from typing import TypeVar
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from constitute.editing.words import MOST_ALIKE
 from constitute.report.charts import Histogram, histogram
-from constitute.stages.card import LabelCard, equal_pairs, label_card
+from constitute.stages.card import LabelCard, card_of
 from constitute.stages.verdict import LabelVerdict, label_warnings, verdict
 from constitute.stats import Estimate, StreamMean, mean_of, share_of
 from constitute.store import Store
@@ -170,22 +170,17 @@ def share_changed(before: str, after: str) -> float:
 
 def labels_of(store: Store, works: dict[str, PrincipleWork]) -> Labels | None:
     """The label card, None where no pair was given to be labelled; the votes are counted in `works`."""
-    counts = store.counts("label")
-    if not any(counts.values()):
+    if not any(store.counts("label").values()):
         return None
     soft, first, mass = array("d"), _stream(), _stream()
-
-    def seen() -> Iterator[LabelledPair]:
-        for pair in store.records("label", LabelledPair):
-            soft.append(pair.label.p_a)
-            _count_votes(pair, works)
-            for vote in pair.label.votes:
-                for values, value in ((first, vote.p_first), (mass, vote.mass)):
-                    if value is not None:
-                        values.add(value)
-            yield pair
-
-    card = label_card(seen(), counts["abstain"], counts["failed"], equal=equal_pairs(store))
+    for pair in store.records("label", LabelledPair):
+        soft.append(pair.label.p_a)
+        _count_votes(pair, works)
+        for vote in pair.label.votes:
+            for values, value in ((first, vote.p_first), (mass, vote.mass)):
+                if value is not None:
+                    values.add(value)
+    card = card_of(store)
     return Labels(
         card=card,
         verdict=verdict(card),

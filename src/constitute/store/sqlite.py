@@ -274,12 +274,14 @@ class Store:
             f"SELECT {_COLUMNS} FROM outcomes WHERE stage = ? AND (position, row_id) > (?, ?) {which} "
             f"ORDER BY position, row_id LIMIT {_PAGE}"
         )
-        while True:
+        more = True
+        while more:
             page = self._all(query, stage, *last, *([] if status is None else [status]))
+            if more := len(page) == _PAGE:
+                last = (page[-1][1], page[-1][0])
             yield from page
-            if len(page) < _PAGE:
-                return
-            last = (page[-1][1], page[-1][0])
+            # Gone before the next one comes: one page is in memory, not two.
+            page.clear()
 
     def records(self, stage: str, kind: type[_R]) -> Iterator[_R]:
         """The records of a stage's ok rows by position, as `outcomes`. Raises `DataError` for damage."""
@@ -319,6 +321,11 @@ class Store:
             "WHERE stage = ? AND status IN ('abstain', 'failed') GROUP BY 1, 2 ORDER BY 3 DESC, 2"
         )
         return self._all(query, stage)
+
+    def stamp(self, stage: str) -> list[Any]:
+        """What changes whenever a row of the stage is written, replaced or forgotten."""
+        # A row that is replaced gets a new rowid, the highest of all.
+        return list(self._one("SELECT count(*), max(rowid) FROM outcomes WHERE stage = ?", stage))
 
     def empty(self) -> bool:
         """Whether no answer is kept and no row has ended."""
