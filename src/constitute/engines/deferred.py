@@ -122,9 +122,12 @@ class DeferredRollout(DeferredEngine):
     def _open(self) -> Engine:
         if self._opened is None:
             wanted, self._identity = self._identity, self._began
-            engine = super()._open()
+            try:
+                engine = super()._open()
+            finally:
+                self._identity = wanted
             if self._waiting is not None and isinstance(engine, RolloutEngine):
                 tensors, fingerprint = self._waiting
                 engine.update_weights(tensors, fingerprint=fingerprint)
-                self._waiting, self._identity = None, wanted
+                self._waiting = None
         return super()._open()
