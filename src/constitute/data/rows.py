@@ -38,6 +38,8 @@ _HUB = re.compile(r"[\w.-]+/[\w.-]+(?::[\w.-]+@[\w.\[\]%:-]+|:[\w.\[\]%:-]+|@[\w
 _ABOUT = ("dataset_info.json", "dataset_infos.json", "state.json", "card.json")
 _SPLIT = re.compile(r"(?<![a-z])(?:train|test|validation|valid|dev)(?![a-z])", re.IGNORECASE)
 _T = TypeVar("_T")
+# Rows of a Parquet file in memory at once.
+_BATCH = 256
 _AS_IT_IS = ReadConfig()
 _SKIP = "mend the line, or count it with --skip-bad"
 
@@ -304,7 +306,7 @@ def _parquet_rows(path: Path) -> Iterator[Row | BadLine]:
     number = 0
     try:
         with pq.ParquetFile(path) as parquet:
-            for batch in parquet.iter_batches(batch_size=1000):
+            for batch in parquet.iter_batches(batch_size=_BATCH):
                 for value in batch.to_pylist():
                     number += 1
                     yield Row(f"{path}: row {number}", value)
