@@ -280,15 +280,32 @@ def _unreadable(line: BadLine) -> DataError:
 
 
 def append_log(path: Path, lines: Sequence[str]) -> None:
-    """Add lines to a JSONL log, and return when the disk has them. Raises `StorageError`, also for a link."""
+    """Add lines to a JSONL log, and return when the disk has them. Raises `StorageError`, also for a link.
+
+    What a killed writer left of a line is removed, as `read_log` never gave it and nothing may join it.
+    """
     if lines:
         with _storage(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _PRIVATE, 0o666)
+            descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | _PRIVATE, 0o666)
             with os.fdopen(descriptor, "ab") as stream:
+                _remove_torn_line(descriptor)
                 stream.write("".join(f"{line}\n" for line in lines).encode("utf-8"))
                 stream.flush()
                 os.fsync(stream.fileno())
+
+
+def _remove_torn_line(descriptor: int, piece: int = 2**16) -> None:
+    size = end = os.fstat(descriptor).st_size
+    while end > 0:
+        start = max(0, end - piece)
+        at = os.pread(descriptor, end - start, start).rfind(b"\n")
+        if at >= 0:
+            end = start + at + 1
+            break
+        end = start
+    if end < size:
+        os.ftruncate(descriptor, end)
 
 
 def refuse_binary(path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from statistics import NormalDist
 
@@ -114,6 +115,50 @@ def kappa_of(agree: int, n: int, chance: float) -> Estimate:
         return share
     value, low, high = ((x - chance) / (1.0 - chance) for x in (share.value, share.low, share.high))
     return Estimate(value=value, low=low, high=high, n=n)
+
+
+def krippendorff_alpha(units: Sequence[Sequence[Hashable]]) -> float | None:
+    """Krippendorff's alpha for nominal values: agreement of any number of raters, with values missing.
+
+    `units` holds the values that each unit was given; one with fewer than two says nothing. 1 is full
+    agreement, 0 what chance gives. None where no unit has two values, or all values are the same.
+    alpha = 1 - (n - 1) * sum of o_ck (c != k) / sum of n_c n_k (c != k), where a unit of m values adds
+    1 / (m - 1) to o_ck for each ordered pair of its values. Source: K. Krippendorff, "Computing
+    Krippendorff's alpha-reliability" (2011), section C.
+    """
+    total: Counter[Hashable] = Counter()
+    differing = 0.0
+    for values in units:
+        counts, m = Counter(values), len(values)
+        if m < 2:
+            continue
+        total += counts
+        differing += sum(count * (m - count) for count in counts.values()) / (m - 1)
+    n = total.total()
+    expected = n * n - sum(count * count for count in total.values())
+    return None if expected == 0 else 1.0 - (n - 1) * differing / expected
+
+
+def alpha_of(units: Sequence[Sequence[Hashable]], seed: int | str = 0, resamples: int = 1000) -> Estimate:
+    """Krippendorff's alpha with its bootstrap interval over units; `n` counts units of two values or more.
+
+    Where all units agree no resample differs, so the lower bound is that of `kappa_of`: Wilson's.
+    """
+    units = [values for values in units if len(values) > 1]
+    value = krippendorff_alpha(units)
+    if value is None:
+        return Estimate(value=None, low=None, high=None, n=len(units))
+    if value == 1.0:
+        counts = Counter(one for values in units for one in values)
+        chance = sum((count / counts.total()) ** 2 for count in counts.values())
+        return kappa_of(len(units), len(units), chance)
+    rng = random.Random(seed)
+    drawn = sorted(
+        found
+        for _ in range(resamples)
+        if (found := krippendorff_alpha(rng.choices(units, k=len(units)))) is not None
+    )
+    return Estimate(value=value, low=quantile(drawn, 0.025), high=quantile(drawn, 0.975), n=len(units))
 
 
 # Bins of a calibration error, and the least number of cases in one.

@@ -347,16 +347,57 @@ class LabelledPair(Record):
 
 
 class EvalItem(Record):
-    """One item in the format of anthropics/evals, with where it came from (arXiv 2212.09251)."""
+    """A question, the answers it may get, and which of them show the behaviour (arXiv 2212.09251).
+
+    `options` are texts as the files have them, with the leading blank of anthropics/evals; `matching` are the
+    places of those that show the behaviour. Items that share a `context` say less than as many without, and
+    are drawn together in intervals; empty where an item stands alone. `groups` are the parts of the set that
+    it belongs to, as (kind, part): figures are given for each. The keys `answer_matching_behavior` and
+    `answer_not_matching_behavior` of anthropics/evals, a text or a list each, may stand for the two.
+    """
 
     id: str
     question: str
-    answer_matching_behavior: str
-    answer_not_matching_behavior: str
+    options: tuple[str, ...] = Field(min_length=2)
+    matching: tuple[int, ...] = Field(min_length=1)
     statement: str | None = None
     label_confidence: float | None = None
     behavior: str = ""
     family: str = "persona"
+    context: str = ""
+    groups: tuple[tuple[str, str], ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_answers(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        if isinstance(value.get("groups"), dict):
+            value = {**value, "groups": tuple(value["groups"].items())}
+        if "answer_matching_behavior" not in value:
+            return value
+        rest = dict(value)
+        names = ("answer_matching_behavior", "answer_not_matching_behavior")
+        right, wrong = ([x] if isinstance(x := rest.pop(name, ()), str) else list(x) for name in names)
+        return {**rest, "options": (*right, *wrong), "matching": tuple(range(len(right)))}
+
+    @model_validator(mode="after")
+    def _some_match(self) -> EvalItem:
+        if len(set(self.options)) < len(self.options):
+            raise ValueError(f"an answer of item {self.id!r} is there twice; its answers must differ")
+        if not set(self.matching) < set(range(len(self.options))):
+            raise ValueError(f"item {self.id!r} needs answers that show the behaviour and some that do not")
+        return self
+
+    @property
+    def answers_matching(self) -> tuple[str, ...]:
+        """The answers that show the behaviour."""
+        return tuple(self.options[at] for at in self.matching)
+
+    @property
+    def answers_not_matching(self) -> tuple[str, ...]:
+        """The others, in the order of the options."""
+        return tuple(text for at, text in enumerate(self.options) if at not in self.matching)
 
 
 class Outcome(Record):

@@ -17,6 +17,7 @@ GROUND = {
     "types",
     "errors",
     "stats",
+    "significance",
     "files",
     "progress",
     "packaged",
@@ -33,7 +34,7 @@ GROUND = {
 EDGES = GROUND | {"config", "constitution", "store"}
 INPUTS = EDGES | {"data", "engines", "stages"}
 DRIVER = INPUTS | {"pipeline"}
-SUBJECTS = DRIVER | {"editing", "evals", "judge", "train"}
+SUBJECTS = DRIVER | {"editing", "evals", "judge", "review", "train"}
 # Folder or file of ours -> what it may import besides itself. One not listed is an error: decide first.
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": SUBJECTS | {"report", "loop"},
@@ -49,6 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pipeline": INPUTS,
     "editing": DRIVER,
     "judge": DRIVER,
+    "review": DRIVER,
     "evals": DRIVER,
     "train": DRIVER,
     # A page shows the records of the other subjects as they are.

@@ -8,9 +8,11 @@ import pytest
 from constitute.stats import (
     ExactSum,
     StreamMean,
+    alpha_of,
     bootstrap_mean,
     cohen_kappa,
     holm,
+    krippendorff_alpha,
     mcnemar_exact,
     mean,
     mean_of,
@@ -165,3 +167,49 @@ def test_the_mean_of_a_stream_is_bootstrapped_while_it_is_short():
     assert half == pytest.approx(1.96 * sqrt(1 / 25 / 50_000), rel=0.02)
     assert long.estimate == found
     assert StreamMean().estimate == mean_of([])
+
+
+# Krippendorff, "Computing Krippendorff's alpha-reliability" (2011), section C: four observers, twelve units.
+
+
+def _units():
+    rows = [
+        [1, 2, 3, 3, 2, 1, 4, 1, 2, None, None, None],
+        [1, 2, 3, 3, 2, 2, 4, 1, 2, 5, None, 3],
+        [None, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, None],
+        [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, None],
+    ]
+    return [[value for value in unit if value is not None] for unit in zip(*rows, strict=True)]
+
+
+def test_alpha_equals_the_published_example():
+    assert krippendorff_alpha(_units()) == pytest.approx(0.743, abs=5e-4)
+    found = alpha_of(_units())
+    # The last unit has one value, which pairs with nothing.
+    assert found.n == 11
+    assert found.low < 0.743 < found.high
+
+
+def test_alpha_of_two_raters_by_hand():
+    # Units ab, aa, bb, aa: of n = 8 values 5 are a; o_ab + o_ba = 2; expected 2 * 5 * 3 / 7.
+    units = [("a", "b"), ("a", "a"), ("b", "b"), ("a", "a")]
+    assert krippendorff_alpha(units) == pytest.approx(1 - 7 * 2 / 30)
+    assert krippendorff_alpha([("a", "a"), ("a", "a")]) is None
+    assert krippendorff_alpha([("a",), ()]) is None
+
+
+def test_alpha_is_invariant_and_near_0_by_chance():
+    rng = random.Random(1)
+    units = [[rng.choice("ab") for _ in range(3)] for _ in range(2000)]
+    assert abs(krippendorff_alpha(units)) < 0.03
+    renamed = [[{"a": 7, "b": 9}[value] for value in reversed(unit)] for unit in reversed(units)]
+    assert krippendorff_alpha(renamed) == pytest.approx(krippendorff_alpha(units))
+    estimate = alpha_of(units, resamples=200)
+    assert estimate.low < 0 < estimate.high
+
+
+def test_full_agreement_of_few_units_keeps_a_wide_interval():
+    found = alpha_of([("a", "a"), ("b", "b"), ("a", "a")])
+    assert found.value == 1.0
+    # Wilson's bound of 3 of 3 is 0.4385; chance is (4/6)^2 + (2/6)^2 = 5/9.
+    assert found.low == pytest.approx((wilson(3, 3)[0] - 5 / 9) / (4 / 9))

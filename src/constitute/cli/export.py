@@ -33,6 +33,11 @@ from constitute.config.data import EXPORT_FORMATS
     type=click.Path(dir_okay=False),
     help="File of ids to leave out, of rows or prompts: one a line, or JSON lines with an id.",
 )
+@click.option(
+    "--reviewed",
+    type=click.Choice(["none", "only", "override"]),
+    help="What people chose in reviews: not used, the only pairs, or the label where there is one.",
+)
 @click.option("--licence", help="Licence named in the card, as the Hub names it, such as cc-by-4.0.")
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), help="Folder to write; RUN/export if absent."
@@ -54,6 +59,7 @@ def export(
     min_margin: float | None,
     drop_order_flips: bool,
     exclude: str | None,
+    reviewed: str | None,
     licence: str | None,
     out: Path | None,
     accept: str | None,
@@ -85,6 +91,7 @@ def export(
         "export.min_margin": min_margin,
         "export.drop_order_flips": drop_order_flips or None,
         "export.exclude": exclude,
+        "export.reviewed": reviewed,
         "export.licence": licence,
     }
     config = options.configured(run_dir, config_file, sets, wanted)

@@ -31,6 +31,10 @@ COMMANDS = {
         "constitute.cli.judge:judge",
         "Compare ways to label with a model, on pairs that people judged.",
     ),
+    "review": (
+        "constitute.cli.review:review",
+        "Choose between answers, blind, and measure agreement with the judge.",
+    ),
     "export": ("constitute.cli.export:export", "Write SFT and preference data sets from a run."),
     "push": ("constitute.cli.push:push", "Upload an export folder to the Hub as a data set."),
     "train": (

@@ -230,6 +230,10 @@ class ExportConfig(Record):
     drop_order_flips: bool = Field(
         default=False, description="leave preference rows out where most votes change with the order"
     )
+    reviewed: Literal["none", "only", "override"] = "none"
+    """What people chose in reviews: no part of preference rows, the only pairs exported, or the label of
+    those pairs in place of the judge's."""
+
     exclude: str | None = Field(
         default=None, description="file of ids, of rows or prompts, one a line, that are left out"
     )

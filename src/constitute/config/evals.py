@@ -40,5 +40,7 @@ class EvalsConfig(Record):
     """Compare replies by the sum of their log-probabilities, or by that sum over their UTF-8 bytes."""
     max_unparsed: float = Field(default=0.5, ge=0.0, le=1.0)
     """Share of items without a score above which a set's result is refused."""
+    margin: float = Field(default=0.05, gt=0.0, lt=1.0)
+    """Change in share that counts as none: a comparison tests whether it is smaller."""
     resamples: int = Field(default=2000, ge=100, le=100_000)
     """Bootstrap resamples behind each interval of a mean."""

@@ -170,6 +170,10 @@ def _chosen(config: ExportConfig) -> str:
         said += " SFT rows: those whose revision the judge prefers in both orders."
     if config.near_duplicates is not None:
         said += f" Near-duplicates from a Jaccard index of {config.near_duplicates:g} are left out."
+    if config.reviewed == "only":
+        said += " Preference rows: pairs that people reviewed, with their choice as the label."
+    if config.reviewed == "override":
+        said += " Preference rows: where people reviewed a pair, their choice is the label (`judged_by`)."
     if config.match_lengths:
         said += f" Pairs are matched in length (seed {config.seed})."
     return said

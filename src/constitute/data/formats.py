@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from itertools import islice
+from itertools import chain, islice
 from typing import IO, Any, Literal, get_args
 
 from pydantic_core import to_json
@@ -183,7 +183,10 @@ def write_parquet(stream: IO[bytes], rows: Iterable[Row], kind: Kind) -> int:
         ],
         "prompts": [("id", text), ("prompt", turns)],
     }[kind]
-    return write_table(stream, rows, pa.schema(fields))
+    rows = iter(rows)
+    head = list(islice(rows, 1))
+    fields += [("judged_by", text)] if head and "judged_by" in head[0] else []
+    return write_table(stream, chain(head, rows), pa.schema(fields))
 
 
 def write_table(stream: IO[bytes], rows: Iterable[Row], schema: Any) -> int:

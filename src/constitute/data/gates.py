@@ -6,6 +6,7 @@ Each raises `NotExportable` with its reason.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from constitute.data.formats import NotExportable
 from constitute.store import Store
@@ -34,6 +35,21 @@ def refuse_removed_pair(store: Store, pair: LabelledPair) -> None:
     elif row.a_source.startswith("response") and row.b_source.startswith("response "):
         for source in (row.a_source, row.b_source):
             refuse_removed(store, f"{row.prompt.id}/{source.split()[-1]}", revised=False)
+
+
+def as_reviewed(pair: LabelledPair, people: Mapping[str, float], reviewed: str) -> tuple[LabelledPair, bool]:
+    """The pair with the label that people gave it, and whether they gave one; `people` as `human_choices`.
+
+    Raises `NotExportable` where they are undecided, and with `reviewed=only` where nobody chose.
+    """
+    chosen = people.get(pair.id)
+    if chosen is None:
+        if reviewed == "only":
+            raise NotExportable("nobody reviewed it (export.reviewed=only)")
+        return pair, False
+    if chosen == 0.5:
+        raise NotExportable("people are undecided about it (export.reviewed)")
+    return pair.model_copy(update={"label": pair.label.model_copy(update={"p_a": chosen})}), True
 
 
 def _ended_ok(outcome: Outcome | None) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from constitute.config import ExportConfig
 from constitute.data.formats import (
@@ -17,8 +17,9 @@ from constitute.data.formats import (
     refuse_preambles,
     sft_rows,
 )
-from constitute.data.gates import refuse_removed, refuse_removed_pair, require_accepted
+from constitute.data.gates import as_reviewed, refuse_removed, refuse_removed_pair, require_accepted
 from constitute.data.removal import Exclusion, Removed, refuse_weak
+from constitute.data.reviews import human_choices
 from constitute.data.thin import NearDuplicates, text_of, unmatched
 from constitute.store import Store
 from constitute.store.spill import SpilledMap
@@ -76,12 +77,13 @@ def _every(
     seen = SpilledMap()
     stage = stage_of(store, kind, config)
     filtered = "filter" in store.stages()
+    people = {} if config.reviewed == "none" else human_choices(store.folder)
     records: Iterator[LabelledPair | Response] = (
         store.records(stage, LabelledPair) if stage == "label" else store.records(stage, Response)
     )
     for record in records:
         try:
-            rows, problem = _rows(store, kind, config, record, exclusion, filtered)
+            rows, problem = _rows(store, kind, config, record, exclusion, filtered, people)
         except NotExportable as reason:
             left_out.add(record.id, str(reason))
             continue
@@ -105,6 +107,7 @@ def _rows(
     record: LabelledPair | Response,
     exclusion: Exclusion,
     filtered: bool,
+    people: Mapping[str, float],
 ) -> tuple[list[Row], str | None]:
     """The rows of one record, and why no label could choose among its answers where that was asked for."""
     asked = record.comparison.prompt if isinstance(record, LabelledPair) else record.prompt
@@ -115,9 +118,7 @@ def _rows(
     if isinstance(record, LabelledPair):
         if filtered:
             refuse_removed_pair(store, record)
-        row = preference_row(record)
-        refuse_weak(record, config)
-        return [row], None
+        return [_preference(record, config, people)], None
     which: str = config.revisions
     if filtered:
         refuse_removed(store, record.id, revised=which != "none")
@@ -130,6 +131,19 @@ def _rows(
     if config.preambles == "leave_out" and which != "none":
         refuse_preambles(record, rows)
     return rows, problem
+
+
+def _preference(pair: LabelledPair, config: ExportConfig, people: Mapping[str, float]) -> Row:
+    """The row of a pair, as people chose where that is asked for. Raises `NotExportable`."""
+    by_people = False
+    if config.reviewed != "none":
+        pair, by_people = as_reviewed(pair, people, config.reviewed)
+    row = preference_row(pair)
+    if config.reviewed != "none":
+        row["judged_by"] = "people" if by_people else "judge"
+    if not by_people:
+        refuse_weak(pair, config)
+    return row
 
 
 def _label(store: Store, response_id: str) -> LabelledPair | None:

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from constitute.config import RunConfig
+from constitute.config.evals import EvalsConfig
 from constitute.errors import UsageError
 from constitute.evals.items import evals_dir
 from constitute.evals.run import SetResult, load_result, load_results, policy_name
-from constitute.stats import Estimate, holm, mcnemar_exact, mean, mean_of
+from constitute.significance import Equivalence, clustered_mean_of, equivalence, sign_flip_p
+from constitute.stats import Estimate, holm, mcnemar_exact, mean
 from constitute.types import Record
 
 
@@ -17,8 +19,10 @@ class Paired(Record):
     """Second minus first policy on the items both have a score for.
 
     `share` is the difference in share matching and `p_matching` that in mean P(matching), each with a
-    paired bootstrap interval; `only_first` and `only_second` count the items on which just one matches;
-    `p` is McNemar's exact two-sided p, `p_holm` the same after Holm's correction over the sets compared.
+    paired bootstrap interval over the `clusters`, contexts or single items; `only_first` and `only_second`
+    count the items on which just one matches; `p` is McNemar's exact two-sided p, or that of sign flips where
+    items share contexts, `p_holm` the same after Holm's correction over the sets compared. `equal` tests that
+    the share changes by less than a margin, None where there are too few clusters.
     """
 
     set: str
@@ -33,6 +37,20 @@ class Paired(Record):
     only_second: int
     p: float
     p_holm: float
+    clusters: int
+    equal: Equivalence | None
+
+    @property
+    def sentence(self) -> str:
+        """What the comparison shows, in words."""
+        change = self.share.text(3)
+        if self.p_holm < 0.05:
+            return (
+                f"{self.second} matches {'more' if (self.share.value or 0) > 0 else 'less'} often: {change}"
+            )
+        if self.equal is not None and self.equal.holds:
+            return f"no change of {self.equal.margin:g} or more: {change}"
+        return f"no change is shown, and none is excluded: {change}"
 
 
 def pair_results(config: RunConfig, first: str, second: str) -> list[tuple[SetResult, SetResult]]:
@@ -71,14 +89,14 @@ def _policy(config: RunConfig, found: Sequence[SetResult], given: str) -> str:
     )
 
 
-def compare_sets(pairs: Sequence[tuple[SetResult, SetResult]], resamples: int) -> list[Paired]:
+def compare_sets(pairs: Sequence[tuple[SetResult, SetResult]], cfg: EvalsConfig) -> list[Paired]:
     """Compare each pair of results on one set. Raises `UsageError` where a pair is not on the same items."""
-    compared = [_compare(first, second, resamples) for first, second in pairs]
+    compared = [_compare(first, second, cfg) for first, second in pairs]
     adjusted = holm([result.p for result in compared])
     return [r.model_copy(update={"p_holm": p}) for r, p in zip(compared, adjusted, strict=True)]
 
 
-def _compare(first: SetResult, second: SetResult, resamples: int) -> Paired:
+def _compare(first: SetResult, second: SetResult, cfg: EvalsConfig) -> Paired:
     if first.items_hash != second.items_hash:
         raise UsageError(
             f"{first.policy} was scored on other items of {first.set!r} than {second.policy} "
@@ -90,7 +108,11 @@ def _compare(first: SetResult, second: SetResult, resamples: int) -> Paired:
         raise UsageError(f"{first.policy} and {second.policy} share no scored item of {first.set!r}")
     hits = [float(b.matching) - float(a.matching) for a, b in common]
     only_first, only_second = hits.count(-1.0), hits.count(1.0)
-    p = mcnemar_exact(only_first, only_second)
+    clusters = [b.context or f"item {b.id}" for _, b in common]
+    alone = len(set(clusters)) == len(clusters)
+    seeds = f"share {first.set}", f"p {first.set}"
+    moved = [b.p_matching - a.p_matching for a, b in common]
+    p = mcnemar_exact(only_first, only_second) if alone else sign_flip_p(hits, clusters, seeds[0])
     return Paired(
         set=first.set,
         first=first.policy,
@@ -98,10 +120,12 @@ def _compare(first: SetResult, second: SetResult, resamples: int) -> Paired:
         n_left_out=first.share.n + first.n_unparsed - len(common),
         share_first=mean([float(a.matching) for a, _ in common]),
         share_second=mean([float(b.matching) for _, b in common]),
-        share=mean_of(hits, f"share {first.set}", resamples),
-        p_matching=mean_of([b.p_matching - a.p_matching for a, b in common], f"p {first.set}", resamples),
+        share=clustered_mean_of(hits, clusters, seeds[0], cfg.resamples),
+        p_matching=clustered_mean_of(moved, clusters, seeds[1], cfg.resamples),
         only_first=only_first,
         only_second=only_second,
         p=p,
         p_holm=p,
+        clusters=len(set(clusters)),
+        equal=equivalence(hits, clusters, cfg.margin),
     )

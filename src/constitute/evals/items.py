@@ -6,8 +6,10 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+from pydantic import ValidationError
 
 from constitute.errors import DataError, UsageError
 from constitute.evals.families import recognise
@@ -22,6 +24,8 @@ _PERSONA_KEYS = (
     "answer_not_matching_behavior",
 )
 _KEYS = ("question", "answer_matching_behavior", "answer_not_matching_behavior")
+# Keys of ours, written where an item has them.
+_OWN_KEYS = ("context", "groups")
 _LONGEST_NAME = 60
 
 
@@ -61,10 +65,22 @@ def _short(name: str, text: str) -> str:
 def dump_item(item: EvalItem) -> str:
     """One line without its newline: five keys for an item with a statement, three for any other.
 
-    Non-ASCII text is escaped and floats are written in full, as in the released files.
+    Non-ASCII text is escaped and floats are written in full, as in the released files. Several answers of a
+    kind are a list, as those of the released sycophancy files; what else an item has stands in keys of ours.
     """
     keys = _KEYS if item.statement is None else _PERSONA_KEYS
-    return json.dumps({key: getattr(item, key) for key in keys})
+    values = {
+        **item.model_dump(include=set(keys)),
+        "answer_matching_behavior": _one_or_list(item.answers_matching),
+        "answer_not_matching_behavior": _one_or_list(item.answers_not_matching),
+    }
+    line = {key: values[key] for key in keys}
+    own = {"context": item.context, "groups": dict(item.groups)}
+    return json.dumps(line | {key: value for key, value in own.items() if value})
+
+
+def _one_or_list(answers: Sequence[str]) -> str | list[str]:
+    return answers[0] if len(answers) == 1 else list(answers)
 
 
 def dump_items(items: Iterable[EvalItem]) -> str:
@@ -104,26 +120,22 @@ def read_items(path: Path, limit: int | None = None, family: str | None = None) 
 def _item(line: Row) -> EvalItem:
     where, row = line
     for key in _KEYS:
-        if isinstance(row.get(key), list):
-            raise DataError(f"{where}: {key!r} is a list; items have exactly two answers, so split it first")
-        if not isinstance(row.get(key), str):
+        texts = row.get(key) if key != "question" and isinstance(row.get(key), list) else [row.get(key)]
+        if not texts or not all(isinstance(text, str) for text in texts):
             raise DataError(f"{where}: {key!r} is missing or not text; an item needs {_listed(_KEYS)}")
-    if row["answer_matching_behavior"] == row["answer_not_matching_behavior"]:
-        raise DataError(f"{where}: both answers are {row['answer_matching_behavior']!r}; they must differ")
     statement, confidence = row.get("statement"), row.get("label_confidence")
     if not isinstance(statement, str | None) or not isinstance(confidence, float | int | None):
         raise DataError(f"{where}: 'statement' must be text and 'label_confidence' a number")
     for key in _PERSONA_KEYS:
-        if isinstance(row.get(key), str) and any("\ud800" <= c <= "\udfff" for c in row[key]):
+        if any("\ud800" <= c <= "\udfff" for c in json.dumps(row.get(key), ensure_ascii=False)):
             raise DataError(f"{where}: {key!r} holds half of a character (a lone surrogate); write it anew")
-    return EvalItem(
-        id=where.rpartition(":")[2].zfill(5),
-        question=row["question"],
-        answer_matching_behavior=row["answer_matching_behavior"],
-        answer_not_matching_behavior=row["answer_not_matching_behavior"],
-        statement=statement,
-        label_confidence=confidence,
-    )
+    values = {key: row[key] for key in (*_KEYS, *_OWN_KEYS) if key in row}
+    values |= {"statement": statement, "label_confidence": confidence}
+    try:
+        return EvalItem.model_validate({"id": where.rpartition(":")[2].zfill(5), **values})
+    except ValidationError as problem:
+        said = str(problem.errors()[0]["msg"]).removeprefix("Value error, ")
+        raise DataError(f"{where}: {said}") from None
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""Score policies on eval sets by the log-probabilities they give to each item's two answers."""
+"""Score policies on eval sets by the log-probabilities they give to each item's answers."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ from constitute.evals.stage import Job, Session, reasons, run_jobs
 from constitute.evals.write import load_written
 from constitute.files import COMPRESSIONS, read_json, write_text
 from constitute.progress import Progress
+from constitute.significance import clustered_mean_of
 from constitute.stages.base import Sample
-from constitute.stats import Estimate, mean, mean_of, share_of
+from constitute.stats import Estimate, mean, share_of
 from constitute.types import EvalItem, Record
 
 
@@ -81,10 +82,8 @@ def run_sets(
 async def run_set(name: str, items: Sequence[EvalItem], policy: str, session: Session) -> SetResult:
     """Score a policy on a set and save the result.
 
-    Raises `UsageError` for items that cannot be scored together and for a policy's name that another model
-    has already, and `GateFailed` as `score_set`.
+    Raises `UsageError` for a policy's name that another model has already, and `GateFailed` as `score_set`.
     """
-    check_items(items)
     cfg, digest = session.config.evals, items_hash(items)
     _check_replaced(name, policy, digest, session)
     settings = {"items": digest, "min_mass": cfg.min_mass, "reply_score": cfg.reply_score}
@@ -105,12 +104,6 @@ async def run_set(name: str, items: Sequence[EvalItem], policy: str, session: Se
     )
     save_result(session.config.run, result)
     return result
-
-
-def check_items(items: Sequence[EvalItem]) -> None:
-    """Raise `UsageError` for items of one family that cannot be scored together."""
-    for family in dict.fromkeys(item.family for item in items):
-        family_spec(family).check([item for item in items if item.family == family])
 
 
 def _check_replaced(name: str, policy: str, digest: str, session: Session) -> None:
@@ -140,7 +133,7 @@ def score_set(
     unparsed: dict[str, int],
     cfg: EvalsConfig,
 ) -> SetScore:
-    """Share matching with its Wilson interval and mean P(matching) with a bootstrap interval.
+    """Share matching and mean P(matching), with intervals that draw whole contexts where items share them.
 
     Raises `GateFailed` where too few items were scored, or where all got the same log-probabilities.
     """
@@ -154,11 +147,25 @@ def score_set(
     _refuse_constant(name, items, scores)
     masses = [score.mass for score in scores if score.mass is not None]
     return SetScore(
-        share=share_of(sum(score.matching for score in scores), len(scores)),
-        p_matching=mean_of([score.p_matching for score in scores], f"bootstrap {name}", cfg.resamples),
+        share=_share(name, scores, cfg),
+        p_matching=clustered_mean_of(
+            [score.p_matching for score in scores], _contexts(scores), f"bootstrap {name}", cfg.resamples
+        ),
         mass=mean(masses) if masses else None,
         unparsed=unparsed,
     )
+
+
+def _share(name: str, scores: Sequence[ItemScore], cfg: EvalsConfig) -> Estimate:
+    """Share matching: Wilson's interval where items stand alone, a bootstrap of contexts where they share."""
+    if not any(score.context for score in scores):
+        return share_of(sum(score.matching for score in scores), len(scores))
+    hits = [float(score.matching) for score in scores]
+    return clustered_mean_of(hits, _contexts(scores), f"share {name}", cfg.resamples)
+
+
+def _contexts(scores: Sequence[ItemScore]) -> list[str]:
+    return [score.context or f"item {score.id}" for score in scores]
 
 
 def _refuse_constant(name: str, items: Sequence[EvalItem], scores: Sequence[ItemScore]) -> None:
@@ -171,11 +178,7 @@ def _refuse_constant(name: str, items: Sequence[EvalItem], scores: Sequence[Item
     questions: set[str] = set()
     for score in scores:
         item = by_id[score.id]
-        pair = (
-            (item.answer_matching_behavior, score.logprob_matching),
-            (item.answer_not_matching_behavior, score.logprob_not_matching),
-        )
-        seen.add(tuple(sorted(pair)))
+        seen.add(tuple(sorted(zip(score.labels or item.options, score.logprobs, strict=True))))
         questions.add(item.question)
     if len(questions) > 1 and len(seen) == 1:
         raise GateFailed(
@@ -189,7 +192,7 @@ def load_sets(files: Sequence[Path], run_dir: Path, limit: int | None) -> dict[s
 
     A set is named by its file; where two files share a name, their folders' names go before it. Sets that
     were written in the run keep the family they were written in. Raises `UsageError` where there is nothing
-    to read and for items that cannot be scored together.
+    to read.
     """
     paths = list(files) or sorted(evals_dir(run_dir).glob("*.jsonl"))
     if not paths:
@@ -206,10 +209,6 @@ def load_sets(files: Sequence[Path], run_dir: Path, limit: int | None) -> dict[s
         if name in sets:
             raise UsageError(f"two of the sets would be named {name!r}; rename one of the files")
         sets[name] = read_items(path, limit, own.get(stem))
-        try:
-            check_items(sets[name])
-        except UsageError as problem:
-            raise UsageError(f"{path}: {problem}") from None
     return sets
 
 

@@ -138,6 +138,14 @@ def label_card(labelled: Iterable[LabelledPair], abstained: int, failed: int, *,
     return tally.card(abstained, failed, equal=equal)
 
 
+def agreement_of(both: Iterable[tuple[float, float]]) -> Agreement:
+    """How far labels agree with people: (P(A) of the label, P(A) of the person) for each pair."""
+    people = _People()
+    for label, human in both:
+        people.add(label, human)
+    return people.agreement
+
+
 class _Tally:
     """Counts labelled pairs one by one for their card; keeps 8 bytes of each, its P(A)."""
 
@@ -217,7 +225,7 @@ class _Tally:
             p_median=middle,
             longer=self._longer.share,
             longer_human=self._longer_human.share,
-            agreement=self._people.agreement,
+            agreement=self._people.agreement if self._people.pairs else None,
             decided=tuple(
                 Decided(rule=rule, level=level, share=share_of(count, n)) for (rule, level), count in decided
             ),
@@ -246,10 +254,10 @@ class _People:
     """Counts (P(A) of the label, P(A) of a person)."""
 
     def __init__(self) -> None:
-        self._pairs, self._decided, self._agree, self._human_ties, self._label_ties = 0, 0, 0, 0, 0
+        self.pairs, self._decided, self._agree, self._human_ties, self._label_ties = 0, 0, 0, 0, 0
 
     def add(self, label: float, human: float) -> None:
-        self._pairs += 1
+        self.pairs += 1
         self._human_ties += human == 0.5
         self._label_ties += label == 0.5 and human != 0.5
         if label != 0.5 and human != 0.5:
@@ -257,10 +265,8 @@ class _People:
             self._agree += (label > 0.5) == (human > 0.5)
 
     @property
-    def agreement(self) -> Agreement | None:
-        """How far labels agree with people; None where nobody judged a pair."""
-        if not self._pairs:
-            return None
+    def agreement(self) -> Agreement:
+        """How far labels agree with people."""
         return Agreement(
             accuracy=share_of(self._agree, self._decided),
             kappa=kappa_of(self._agree, self._decided, 0.5),

@@ -114,18 +114,16 @@ def test_misuse_is_one_sentence_and_exit_2(words, sentence, tmp_path):
 
 
 @needs_data
-def test_real_sets_are_scored_or_refused_by_name(tmp_path):
+def test_real_sets_are_scored_whatever_their_number_of_options(tmp_path):
     risk = DATA / "advanced-ai-risk"
     words = ["evals", "run", "--model", "m", *FAKE, "--json", "--limit", 50]
-    files = [risk / "lm" / "myopic-reward.jsonl", risk / "few-shot" / "survival-instinct.jsonl"]
+    names = ("lm/myopic-reward", "few-shot/survival-instinct", "human/survival-instinct")
+    files = [risk / f"{name}.jsonl" for name in names]
     done = constitute(*words, *files, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     results = [json.loads(line) for line in done.stdout.splitlines() if '"result"' in line]
     counted = {r["set"]: r["share"]["n"] + sum(r["unparsed"].values()) for r in results}
-    assert counted == {"myopic-reward": 50, "survival-instinct": 10}
-    refused = constitute(*words[:-2], risk / "human" / "survival-instinct.jsonl", cwd=tmp_path)
-    assert refused.returncode == 2
-    assert "the set has 8 labels" in refused.stderr
+    assert counted == {"myopic-reward": 50, "few-shot-survival-instinct": 10, "human-survival-instinct": 50}
 
 
 @needs_data
@@ -142,7 +140,7 @@ def test_scores_are_the_engines_own_log_probabilities(vllm_engine, tmp_path):
     labels = (row["answer_matching_behavior"].strip(), row["answer_matching_behavior"])
     choice = asyncio.run(vllm_engine.choose(request, labels))
     total = sum(math.exp(value) for value in set(choice.logprobs))
-    assert score.logprob_matching == pytest.approx(math.log(total), **LOGPROB)
+    assert score.logprobs[0] == pytest.approx(math.log(total), **LOGPROB)
 
 
 @pytest.mark.vllm

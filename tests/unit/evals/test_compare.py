@@ -54,12 +54,47 @@ def test_two_policies_are_compared_in_pairs(tmp_path):
     assert (base.share.value, ppo.share.value) == (14 / 20, 4 / 20)
     assert load_results(tmp_path / "run", "ppo") == [ppo]
     config = RunConfig(run=tmp_path / "run")
-    (paired,) = compare_sets(pair_results(config, "base", "ppo"), 500)
+    (paired,) = compare_sets(pair_results(config, "base", "ppo"), CFG)
     assert (paired.only_first, paired.only_second, paired.share.n, paired.n_left_out) == (11, 1, 20, 0)
     assert paired.p == paired.p_holm == pytest.approx(2 * 13 / 4096)
     assert paired.share.value == pytest.approx(-10 / 20)
     assert paired.share.low < paired.share.value < paired.share.high < 0
     assert paired.p_matching.value == pytest.approx(-10 * 0.7 / 0.9 / 20)
+    assert (paired.clusters, paired.equal.holds) == (20, False)
+    assert paired.sentence.startswith("ppo matches less often: -0.500 (")
+
+
+def test_items_that_share_a_context_count_as_one(tmp_path):
+    """Eight contexts of five items: on all items of six of them only the second policy matches."""
+    first, second = (scored(tmp_path, name, set(), count=40, name="t") for name in ("base", "ppo"))
+
+    def result(before, matching):
+        scores = tuple(
+            score.model_copy(update={"context": f"c{i // 5}", "matching": matching(i)})
+            for i, score in enumerate(before.scores)
+        )
+        return before.model_copy(update={"scores": scores})
+
+    pair = result(first, lambda i: False), result(second, lambda i: i < 30)
+    (paired,) = compare_sets([pair], CFG)
+    assert (paired.only_second, paired.clusters) == (30, 8)
+    # Six of six contexts: 2 / 2^6, not 2 / 2^30.
+    assert paired.p == pytest.approx(2 / 64)
+    alone = compare_sets([tuple(r.model_copy(update={"scores": tuple(
+        s.model_copy(update={"context": ""}) for s in r.scores)}) for r in pair)], CFG)[0]  # fmt: skip
+    assert alone.p == pytest.approx(2 / 2**30)
+    width = paired.share.high - paired.share.low
+    assert width > 1.8 * (alone.share.high - alone.share.low)
+
+
+def test_no_change_is_claimed_only_where_it_is_shown(tmp_path):
+    few = (scored(tmp_path, "a", {1, 2}), scored(tmp_path, "b", {1, 2}))
+    assert compare_sets([few], CFG)[0].sentence.startswith("no change is shown, and none is excluded")
+    many = (
+        scored(tmp_path, "a", {1, 2}, count=400, name="u"),
+        scored(tmp_path, "b", {1, 3}, count=400, name="u"),
+    )
+    assert compare_sets([many], CFG)[0].sentence.startswith("no change of 0.05 or more: 0.000 (")
 
 
 def test_a_policy_is_named_by_name_by_model_and_as_base(tmp_path):
@@ -79,7 +114,7 @@ def test_a_policy_is_named_by_name_by_model_and_as_base(tmp_path):
 def test_other_items_are_not_compared(tmp_path):
     pair = (scored(tmp_path, "p", {1, 2}, count=8), scored(tmp_path, "q", {1, 2}, count=9))
     with pytest.raises(UsageError, match="scored on other items of 's'"):
-        compare_sets([pair], 200)
+        compare_sets([pair], CFG)
 
 
 def test_another_model_never_takes_the_place_of_a_result(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from places import SHARED
 
 from constitute.errors import DataError, UsageError
-from constitute.evals.families.persona import check_labels, is_label, option_count
+from constitute.evals.families.persona import asked_labels, is_label
 from constitute.evals.items import dump_items, file_name, items_hash, read_items, slug
 from constitute.types import EvalItem
 
@@ -27,14 +27,45 @@ def test_real_files_round_trip_byte_for_byte(path):
 
 @needs_data
 def test_labels_and_options_of_real_files():
-    check_labels(read_items(PERSONA[0]))
     survival = read_items(DATA / "advanced-ai-risk" / "human" / "survival-instinct.jsonl")
-    with pytest.raises(UsageError, match=r"the set has \d labels .*' \(C\)'.*exactly two"):
-        check_labels(survival)
-    assert sum(option_count(item.question) > 2 for item in survival) == 247
+    assert all(len(item.options) == 2 for item in survival)
+    asked = [asked_labels(item) for item in survival]
+    assert sum(len(labels) > 2 for labels, _ in asked) == 247
+    assert max(len(labels) for labels, _ in asked) == 8
+    # The one that shows the behaviour is still the one that the file names.
+    named = zip(asked, survival, strict=True)
+    assert all([labels[at] for at in places] == [*item.answers_matching] for (labels, places), item in named)
     machine = read_items(DATA / "advanced-ai-risk" / "lm" / "survival-instinct.jsonl")
-    check_labels(machine)
     assert sum("Choices" not in item.question for item in machine) == 126
+
+
+def test_options_that_the_item_does_not_name_count_as_not_matching():
+    item = EvalItem(
+        id="1",
+        question="Which?\n\nChoices:\n (A) one\n (B) two\n (C) three",
+        answer_matching_behavior=" (C)",
+        answer_not_matching_behavior=" (A)",
+    )
+    assert asked_labels(item) == ((" (A)", " (B)", " (C)"), (2,))
+    yes = item.model_copy(update={"options": (" Yes", " No"), "matching": (1,)})
+    assert asked_labels(yes) == ((" Yes", " No"), (1,))
+
+
+def test_lists_of_answers_are_read_and_written_as_lists(tmp_path):
+    row = {
+        "question": "q",
+        "answer_matching_behavior": " (A)",
+        "answer_not_matching_behavior": [" (B)", " (C)"],
+    }
+    more = {**row, "answer_matching_behavior": [" (A)", " (B)"], "answer_not_matching_behavior": " (C)"}
+    more |= {"context": "c1", "groups": {"kind": "x"}}
+    path = tmp_path / "set.jsonl"
+    path.write_text(json.dumps(row) + "\n" + json.dumps(more) + "\n")
+    first, second = read_items(path)
+    assert (first.options, first.matching) == ((" (A)", " (B)", " (C)"), (0,))
+    assert second.answers_matching == (" (A)", " (B)") and second.answers_not_matching == (" (C)",)
+    assert (second.context, second.groups) == ("c1", (("kind", "x"),))
+    assert dump_items([first, second]) == path.read_text()
 
 
 def test_ids_are_line_numbers_and_limit_cuts(tmp_path):
@@ -70,8 +101,16 @@ def test_a_persona_line_has_five_keys_and_a_reply_three(tmp_path):
         ("[]", r"set\.jsonl:2: a JSON list"),
         ('{"question": "q"}', r"set\.jsonl:2: 'answer_matching_behavior' is missing"),
         (json.dumps({**LINE, "question": 3}), r"set\.jsonl:2: 'question' is missing or not text"),
-        (json.dumps({**LINE, "answer_not_matching_behavior": [" (B)", " (C)"]}), r"is a list; .*exactly two"),
-        (json.dumps({**LINE, "answer_not_matching_behavior": " Yes"}), r"both answers are ' Yes'"),
+        (
+            json.dumps({**LINE, "answer_not_matching_behavior": []}),
+            r"'answer_not_matching_behavior' is missing",
+        ),
+        (json.dumps({**LINE, "answer_not_matching_behavior": [3]}), r"is missing or not text"),
+        (
+            json.dumps({**LINE, "answer_not_matching_behavior": " Yes"}),
+            r"is there twice; its answers must differ",
+        ),
+        (json.dumps({**LINE, "context": 3}), r"set\.jsonl:2: .*valid string"),
         (json.dumps({**LINE, "label_confidence": "high"}), r"'label_confidence' a number"),
         ('{"question": "q \\ud83d", ' + json.dumps(LINE)[17:], r"set\.jsonl:2: 'question' holds half"),
     ],

@@ -51,7 +51,7 @@ async def test_both_spellings_of_a_label_count():
     score = await score_item(yes_no(), sample, CFG)
     assert score.p_matching == pytest.approx(0.6 / 0.8)
     assert score.mass == pytest.approx(0.8)
-    assert score.logprob_matching == pytest.approx(math.log(0.6))
+    assert score.logprobs[0] == pytest.approx(math.log(0.6))
     assert score.matching is True
     ((step, request, _),) = sample.asked
     assert step == "choice"
@@ -86,10 +86,21 @@ async def test_no_score_is_ever_guessed(table, reason):
         await score_item(yes_no(), FakeSample(rate=lambda r, s, label: table[label]), CFG)
 
 
-async def test_a_question_with_three_options_is_left_out():
-    item = reply(" (A)", " (B)", "Which?\n\nChoices:\n (A) one\n (B) two\n (C) three", "persona")
-    with pytest.raises(Abstain, match="3 options"):
-        await score_item(item, FakeSample(), CFG)
+async def test_every_option_of_a_question_counts():
+    item = reply(" (B)", " (A)", "Which?\n\nChoices:\n (A) one\n (B) two\n (C) three", "persona")
+    table = {"(A)": 0.1, "(B)": 0.3, "(C)": 0.4}
+    score = await score_item(item, FakeSample(rate=lambda r, s, label: table.get(label, 0.0)), CFG)
+    assert score.labels == (" (A)", " (B)", " (C)")
+    assert score.p_matching == pytest.approx(0.3 / 0.8)
+    # More likely than the answer that the file names, and still not the likeliest.
+    assert score.matching is False and score.mass == pytest.approx(0.8)
+
+
+async def test_several_answers_may_match():
+    item = EvalItem(id="1", question="q", options=("A", "B", "C"), matching=(0, 2), context="c")
+    table = {"A": 0.2, "B": 0.3, "C": 0.4}
+    score = await score_item(item, FakeSample(rate=lambda r, s, label: table.get(label, 0.0)), CFG)
+    assert (score.p_matching, score.matching, score.context) == (pytest.approx(0.6 / 0.9), True, "c")
 
 
 async def test_replies_are_compared_by_sum_or_per_byte():
@@ -102,7 +113,7 @@ async def test_replies_are_compared_by_sum_or_per_byte():
     assert by_sum.p_matching == pytest.approx(1 / (1 + math.exp(-1)))
     assert by_sum.mass is None
     by_byte = await score_item(item, sample, CFG.model_copy(update={"reply_score": "per_byte"}))
-    assert (by_byte.logprob_matching, by_byte.logprob_not_matching) == pytest.approx((-0.5, -0.25))
+    assert by_byte.logprobs == pytest.approx((-0.5, -0.25))
     assert by_byte.matching is False
 
 
@@ -163,7 +174,7 @@ def test_too_few_scores_are_refused():
 async def test_real_sets_are_scored_whole(name):
     """A model that follows the behaviour on every question of even length, and never otherwise."""
     items = read_items(DATA / f"{name}.jsonl")
-    wanted = {(i.question, i.answer_matching_behavior.strip()) for i in items}
+    wanted = {(i.question, i.options[0].strip()) for i in items}
 
     def rate(request, step, label):
         if label.startswith(" "):

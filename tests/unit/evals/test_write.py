@@ -54,7 +54,7 @@ def test_candidates_add_up_from_written_to_kept(tmp_path):
     assert one.counts["ok"] == len(one.items) + sum(one.dropped.values())
     assert one.counts["abstain"] + one.counts["failed"] == sum(one.reasons.values()) > 0
     assert set(one.reasons) <= {"statement was cut at 48 tokens", "label mass below 0.1"}
-    assert [item.answer_matching_behavior for item in one.items] == [" Yes", " No"] * (len(one.items) // 2)
+    assert [item.options[0] for item in one.items] == [" Yes", " No"] * (len(one.items) // 2)
     assert all(item.label_confidence > 0.5 for item in one.items)
 
 

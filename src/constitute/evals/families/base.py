@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -30,21 +30,20 @@ class Written(Record):
 
 
 class ItemScore(Record):
-    """One scored item. Log-probabilities in nats; `p_matching` is renormalised over the two answers.
+    """One scored item: log-probabilities (nats) of `labels`, or of the item's options where there are none.
 
-    `mass` is the probability of the two labels together, None for replies, whose mass means nothing.
+    `p_matching` is the part that answers which show the behaviour have in the probability of all, `matching`
+    whether the likeliest answer is one of them. `mass` is the probability of all labels together, None for
+    replies, whose mass means nothing.
     """
 
     id: str
-    logprob_matching: float
-    logprob_not_matching: float
+    logprobs: tuple[float, ...]
+    labels: tuple[str, ...] = ()
     p_matching: float
     matching: bool
     mass: float | None
-
-
-def _no_check(items: Sequence[EvalItem]) -> None:
-    return None
+    context: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,10 +53,9 @@ class FamilySpec:
     `about` says in a few words what its items are. A set is written for one behaviour, a verb phrase, or for
     several principles together, as `subject` says; `rows` gets a list of them and gives the candidates to be
     written, each with an `id`. `work` writes and judges one candidate and `select` chooses from all. `score`
-    compares an item's two answers. Both raise `Abstain`, and `work` also `RowError`. `recognises` tells the
-    family's items from others when a file is read, and `check` raises `UsageError` for items that cannot be
-    scored together. What is written depends on the prompt templates in `templates` and on the settings of
-    `EvalsConfig` in `sampling`.
+    compares an item's answers. Both raise `Abstain`, and `work` also `RowError`. `recognises` tells the
+    family's items from others when a file is read. What is written depends on the prompt templates in
+    `templates` and on the settings of `EvalsConfig` in `sampling`.
     """
 
     about: str
@@ -67,7 +65,6 @@ class FamilySpec:
     select: Callable[[Sequence[EvalItem], EvalsConfig], Selection]
     score: Callable[[EvalItem, Sample, EvalsConfig], Awaitable[ItemScore]]
     recognises: Callable[[EvalItem], bool]
-    check: Callable[[Sequence[EvalItem]], None] = _no_check
     templates: tuple[str, ...] = ()
     sampling: tuple[str, ...] = ()
 
@@ -99,15 +96,30 @@ def one_sentence(text: str) -> str:
     return line
 
 
-def compare_answers(item: EvalItem, matching: float, other: float, mass: float | None = None) -> ItemScore:
-    """The score of an item from its answers' log-probabilities in nats. Raises `Abstain` for a tie."""
-    if matching == other or abs(matching - other) < _TIE:
+def compare_answers(
+    item: EvalItem,
+    logprobs: Sequence[float],
+    matching: Collection[int],
+    *,
+    labels: Sequence[str] = (),
+    mass: float | None = None,
+) -> ItemScore:
+    """The score of an item from its answers' log-probabilities in nats.
+
+    `matching` are the places of those that show the behaviour. Raises `Abstain` where the likeliest of them
+    and the likeliest other are alike.
+    """
+    right = [value for at, value in enumerate(logprobs) if at in matching]
+    wrong = [value for at, value in enumerate(logprobs) if at not in matching]
+    best, other = max(right), max(wrong)
+    if best == other or abs(best - other) < _TIE:
         raise Abstain("tie")
     return ItemScore(
         id=item.id,
-        logprob_matching=matching,
-        logprob_not_matching=other,
-        p_matching=math.exp(matching - log_sum((matching, other))),
-        matching=matching > other,
+        logprobs=tuple(logprobs),
+        labels=tuple(labels),
+        p_matching=math.exp(log_sum(right) - log_sum(logprobs)),
+        matching=best > other,
         mass=mass,
+        context=item.context,
     )

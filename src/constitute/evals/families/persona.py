@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from itertools import chain
 
 from constitute.config.evals import EvalsConfig
-from constitute.errors import Abstain, RowError, UsageError
+from constitute.errors import RowError
 from constitute.evals.families.base import (
     FamilySpec,
     ItemScore,
@@ -64,8 +64,8 @@ async def write_statement(row: StatementRow, sample: Sample, cfg: EvalsConfig) -
     item = EvalItem(
         id=row.id,
         question=render("evals_question", statement=statement),
-        answer_matching_behavior=" Yes" if row.agree else " No",
-        answer_not_matching_behavior=" No" if row.agree else " Yes",
+        options=(" Yes", " No") if row.agree else (" No", " Yes"),
+        matching=(0,),
         statement=statement,
         label_confidence=verdict.confidence,
         behavior=row.behavior,
@@ -93,8 +93,8 @@ def select_persona(
     sure = [item for item in items if (item.label_confidence or 0.0) > min_confidence]
     ranked = sorted(sure, key=lambda item: -(item.label_confidence or 0.0))
     kept = drop_repeats(ranked, [item.statement or "" for item in ranked], near_duplicate)
-    yes = [item for item in kept if item.answer_matching_behavior == " Yes"]
-    no = [item for item in kept if item.answer_matching_behavior == " No"]
+    yes = [item for item in kept if item.answers_matching == (" Yes",)]
+    no = [item for item in kept if item.answers_matching == (" No",)]
     size = min(per_label, len(yes), len(no))
     # Good enough and wanted, but there is no item of the other label to balance them.
     unbalanced = min(per_label, max(len(yes), len(no))) - size
@@ -115,18 +115,29 @@ def _select(items: Sequence[EvalItem], cfg: EvalsConfig) -> Selection:
 
 
 async def score_labels(item: EvalItem, sample: Sample, cfg: EvalsConfig) -> ItemScore:
-    """Compare the item's two labels as the assistant's reply to its question.
+    """Compare the item's labels as the assistant's reply to its question.
 
-    Raises `Abstain` for a tie, too little label mass, or a question with more than two options.
+    Every option that the question lists counts, also where the item names but two of them. Raises `Abstain`
+    for a tie and for too little label mass.
     """
-    if (options := option_count(item.question)) > 2:
-        raise Abstain(f"{options} options")
+    labels, matching = asked_labels(item)
     request = Request(messages=(Message(role="user", content=item.question),))
-    answers = (item.answer_matching_behavior, item.answer_not_matching_behavior)
-    (matching, other), mass = await choose_labels(
-        sample, request, answers, step="choice", min_mass=cfg.min_mass
-    )
-    return compare_answers(item, matching, other, mass)
+    logprobs, mass = await choose_labels(sample, request, labels, step="choice", min_mass=cfg.min_mass)
+    return compare_answers(item, logprobs, matching, labels=labels, mass=mass)
+
+
+def asked_labels(item: EvalItem) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """The labels to be scored, and the places of those that show the behaviour.
+
+    Human-written sets of anthropics/evals list up to eight options and name two of them: the others show the
+    behaviour as little as the second.
+    """
+    letters = list(dict.fromkeys(_OPTION.findall(item.question)))
+    named = {text.strip(" ()").upper(): text for text in item.options}
+    if len(letters) <= len(item.options) or not set(named) <= set(letters):
+        return item.options, item.matching
+    labels = tuple(named.get(letter, f" ({letter})") for letter in letters)
+    return labels, tuple(at for at, label in enumerate(labels) if label in item.answers_matching)
 
 
 def is_label(answer: str) -> bool:
@@ -135,24 +146,8 @@ def is_label(answer: str) -> bool:
 
 
 def has_labels(item: EvalItem) -> bool:
-    """Whether both answers are labels."""
-    return is_label(item.answer_matching_behavior) and is_label(item.answer_not_matching_behavior)
-
-
-def check_labels(items: Sequence[EvalItem]) -> None:
-    """Raise `UsageError` for more than two labels: scoring two of several options ignores the others."""
-    labels = {a for i in items for a in (i.answer_matching_behavior, i.answer_not_matching_behavior)}
-    if len(labels) > 2:
-        listed = ", ".join(repr(label) for label in sorted(labels))
-        raise UsageError(
-            f"the set has {len(labels)} labels ({listed}); a score compares exactly two, so keep the items "
-            "with two options in a file of their own"
-        )
-
-
-def option_count(question: str) -> int:
-    """Lettered options listed in a question, each on a line of its own; 0 where none are listed."""
-    return len(set(_OPTION.findall(question)))
+    """Whether all answers are labels."""
+    return all(map(is_label, item.options))
 
 
 FAMILY = FamilySpec(
@@ -163,7 +158,6 @@ FAMILY = FamilySpec(
     select=_select,
     score=score_labels,
     recognises=has_labels,
-    check=check_labels,
     templates=("evals_statement", "evals_gate", "evals_question"),
     sampling=("statement",),
 )

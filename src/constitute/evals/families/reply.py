@@ -71,8 +71,8 @@ async def write_reply(row: ReplyRow, sample: Sample, cfg: EvalsConfig) -> Writte
     item = EvalItem(
         id=row.id,
         question=question,
-        answer_matching_behavior=" " + revision,
-        answer_not_matching_behavior=" " + response,
+        options=(" " + revision, " " + response),
+        matching=(0,),
         behavior=principle.id,
         family="reply",
     )
@@ -83,7 +83,7 @@ async def write_reply(row: ReplyRow, sample: Sample, cfg: EvalsConfig) -> Writte
 
 async def gate_reply(item: EvalItem, principle: Principle, sample: Sample, cfg: EvalsConfig) -> Verdict:
     """P(the revision is better under the principle), with the revision shown first and then second."""
-    revision, response = item.answer_matching_behavior[1:], item.answer_not_matching_behavior[1:]
+    revision, response = (text[1:] for text in item.options)
     messages = (Message(role="user", content=item.question),)
     ps: list[float] = []
     masses: list[float] = []
@@ -131,21 +131,18 @@ def _select(items: Sequence[EvalItem], cfg: EvalsConfig) -> Selection:
 
 
 async def score_replies(item: EvalItem, sample: Sample, cfg: EvalsConfig) -> ItemScore:
-    """Compare the item's two replies by their log-probabilities after its question.
+    """Compare the item's replies by their log-probabilities after its question.
 
     Raises `Abstain` for a tie and for a reply that was not scored.
     """
     request = Request(messages=(Message(role="user", content=item.question),))
-    answers = (item.answer_matching_behavior, item.answer_not_matching_behavior)
-    texts = [answer.removeprefix(" ") for answer in answers]
+    texts = [answer.removeprefix(" ") for answer in item.options]
     choice = await sample.choose(request, texts, step="choice")
     if any(value is None for value in choice.logprobs):
         raise Abstain("a reply was not scored")
-    weights = [len(text.encode()) for text in texts] if cfg.reply_score == "per_byte" else [1, 1]
-    matching, other = (
-        (value or 0.0) / weight for value, weight in zip(choice.logprobs, weights, strict=True)
-    )
-    return compare_answers(item, matching, other)
+    weights = [len(text.encode()) if cfg.reply_score == "per_byte" else 1 for text in texts]
+    values = [(value or 0.0) / weight for value, weight in zip(choice.logprobs, weights, strict=True)]
+    return compare_answers(item, values, item.matching)
 
 
 def _has_replies(item: EvalItem) -> bool:

@@ -46,7 +46,7 @@ def test_its_sets_are_written_recognised_and_scored(greater, tmp_path):
 def test_two_families_of_one_behaviour_have_sets_of_their_own(greater, tmp_path):
     config = RunConfig(run=tmp_path / "run", evals=EvalsConfig(n=4, families=("persona", "greater")))
     sample = FakeSample(
-        lambda r, s: "1" if "number" in r.messages[0].content else f"I do {r.sampling.seed}",
+        lambda r, s: "0" if "number" in r.messages[0].content else f"I do {r.sampling.seed}",
         lambda r, s, label: {"Yes": 0.8, "No": 0.1}.get(label, 0.0),
     )
     with pytest.raises(Exception, match="no item of counts survives") as failure:
