@@ -12,7 +12,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from constitute.editing.words import MOST_ALIKE
-from constitute.report.charts import Histogram, histogram
+from constitute.report.charts import bin_counts
 from constitute.stages.card import LabelCard, card_of
 from constitute.stages.verdict import LabelVerdict, label_warnings, verdict
 from constitute.stats import Estimate, StreamMean, mean_of, share_of
@@ -68,7 +68,7 @@ class PrincipleWork:
 
 @dataclass(frozen=True)
 class Labels:
-    """The label card, its verdict and warnings, the soft labels as a histogram, an interval on each figure.
+    """The label card, its verdict and warnings, soft labels counted by bins, an interval on each figure.
 
     No `histogram` where every pair abstained or failed.
     """
@@ -76,7 +76,7 @@ class Labels:
     card: LabelCard
     verdict: LabelVerdict | None
     warnings: list[str]
-    histogram: Histogram | None
+    histogram: tuple[int, ...] | None
     flips: Estimate
     first_shown: Estimate
     mass: Estimate
@@ -143,7 +143,8 @@ def ranked(works: Mapping[str, PrincipleWork]) -> tuple[list[PrincipleWork], str
 
 
 def _count_votes(pair: LabelledPair, works: dict[str, PrincipleWork]) -> None:
-    of_revision = pair.comparison.b_source.startswith("revision")
+    sources = pair.comparison.a_source, pair.comparison.b_source
+    of_revision = sources[0] == "response" and sources[1].startswith("revision")
     for vote in pair.label.votes:
         if vote.principle_id not in works:
             works[vote.principle_id] = PrincipleWork(vote.principle_id)
@@ -185,7 +186,7 @@ def labels_of(store: Store, works: dict[str, PrincipleWork]) -> Labels | None:
         card=card,
         verdict=verdict(card),
         warnings=label_warnings(card),
-        histogram=histogram(soft) if soft else None,
+        histogram=bin_counts(soft) if soft else None,
         flips=share_of(card.flips, card.ordered),
         first_shown=first.estimate,
         mass=mass.estimate,
@@ -213,9 +214,10 @@ def spaced(total: int, wanted: int) -> list[int]:
 
 
 def _chain(store: Store, row: Response) -> Chain:
-    """The response with the pairs it is part of: with its revision, or with the sample beside it."""
+    """The response with the pairs that it is part of."""
     first = f"{row.prompt.id}/{row.sample - 1}-{row.sample}"
-    names = (f"{row.id}-rev", f"{row.id}-{row.sample + 1}", first)
+    whole = (f"{row.id}-against", f"{row.prompt.id}/best-worst")
+    names = (f"{row.id}-rev", f"{row.id}-{row.sample + 1}", first, *whole)
     found = [outcome for name in names if (outcome := store.outcome("label", name)) is not None]
     pairs = [_row(LabelledPair, store, outcome) for outcome in found if outcome.status == "ok"]
     return Chain(row, tuple(pairs), tuple(outcome for outcome in found if outcome.status != "ok"))

@@ -58,6 +58,14 @@ class Decided(Record):
         return f"the rule {self.rule}" + (", no level (the mean)" if self.rule == "priority" else "")
 
 
+class FirstAsked(Record):
+    """What `label.adaptive` did: labels that the first principles settled, and votes asked of all."""
+
+    settled: Estimate
+    votes: int
+    voters: int
+
+
 class LabelCard(Record):
     """Figures over labelled pairs; those over none are None.
 
@@ -71,7 +79,9 @@ class LabelCard(Record):
     flip; `silent` pairs abstained although their answers differ; `thin` ones have a mean mass under
     THIN_MASS; `alike` have the median P(A), `p_median`, up to NOISE. `longer` and
     `longer_human`: how often the longer answer is preferred where lengths differ, by labels and by people.
-    `decided` says by what the labels were made, the most first; its shares add up to 1.
+    `decided` says by what the labels were made, the most first; its shares add up to 1. `first_asked` is None
+    without `label.adaptive`. `as_made`: how often the label is on the side of how a pair of the stage
+    `contrast` was made, None without such pairs.
     """
 
     pairs: int
@@ -99,6 +109,8 @@ class LabelCard(Record):
     longer_human: Estimate
     agreement: Agreement | None
     decided: tuple[Decided, ...] = ()
+    first_asked: FirstAsked | None = None
+    as_made: Estimate | None = None
 
 
 def card_of(store: Store) -> LabelCard:
@@ -155,7 +167,9 @@ class _Tally:
         self._votes, self._masses, self._ordered, self._censored, self._flips = 0, 0, 0, 0, 0
         self._ordered_pairs, self._flipped, self._thin = 0, 0, 0
         self._least = math.inf
-        self._longer, self._longer_human = _Sides(), _Sides()
+        self._longer, self._longer_human, self._made = _Sides(), _Sides(), _Sides()
+        self._contrasts = 0
+        self._adaptive, self._settled, self._asked, self._voters = 0, 0, 0, 0
         self._people = _People()
         self._decided: Counter[tuple[str, str]] = Counter()
 
@@ -171,6 +185,14 @@ class _Tally:
                 self._longer_human.add(a_is_longer, pair.human)
         if pair.human is not None:
             self._people.add(label.p_a, pair.human)
+        if label.voters:
+            self._adaptive += 1
+            self._settled += len(label.votes) < label.voters
+            self._asked += len(label.votes)
+            self._voters += label.voters
+        if pair.contrast is not None:
+            self._contrasts += 1
+            self._made.add(pair.contrast.follows, label.p_a)
         self._add_votes(label)
 
     def _add_votes(self, label: PreferenceLabel) -> None:
@@ -226,10 +248,16 @@ class _Tally:
             longer=self._longer.share,
             longer_human=self._longer_human.share,
             agreement=self._people.agreement if self._people.pairs else None,
+            first_asked=self._first_asked() if self._adaptive else None,
+            as_made=self._made.share if self._contrasts else None,
             decided=tuple(
                 Decided(rule=rule, level=level, share=share_of(count, n)) for (rule, level), count in decided
             ),
         )
+
+    def _first_asked(self) -> FirstAsked:
+        settled = share_of(self._settled, self._adaptive)
+        return FirstAsked(settled=settled, votes=self._asked, voters=self._voters)
 
 
 class _Sides:
