@@ -21,6 +21,7 @@ BENCHMARKS = {
     "editing.lint_model": "benchmarks.editing.lint_model",
     "editing.attribution": "benchmarks.editing.attribution",
     "editing.prose": "benchmarks.editing.prose",
+    "data.large": "benchmarks.data.large",
     "neighbour": "benchmarks.neighbour",
     "data.speed": "benchmarks.data.speed.run",
     "data.speed.table": "benchmarks.data.speed.table",

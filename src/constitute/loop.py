@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -11,16 +11,15 @@ from constitute import clock
 from constitute.blocking import block
 from constitute.config import RunConfig
 from constitute.data.export import export_run
-from constitute.data.prompts import read_prompts
+from constitute.data.prompts import open_prompts
 from constitute.data.reviews import reviewed_card
-from constitute.data.rows import note_left_out, notes_on
+from constitute.data.rows import Records
 from constitute.engines.base import Engine
 from constitute.engines.doctor import require_trainable
-from constitute.engines.swap import load_folder, open_sampler, rollout_engine
+from constitute.engines.swap import load_folder, open_sampler, rollout_engine, sampler_when_asked
 from constitute.errors import GateFailed, UsageError
 from constitute.evals.run import load_results, run_sets
 from constitute.evals.write import load_written, write_sets
-from constitute.files import BadLine
 from constitute.loop_train import TRAIN_STEPS, Figures, Step, text_of
 from constitute.packaged import model_path
 from constitute.pipeline.budget import Limits
@@ -30,7 +29,8 @@ from constitute.progress import Progress, Silent
 from constitute.report.build import write_report
 from constitute.runners import runner_of
 from constitute.stages.verdict import label_warnings, stopped_by
-from constitute.store import Store
+from constitute.store import FILE_NAME, Store
+from constitute.store.unfinished import saw_every_row
 from constitute.types import Prompt
 from constitute.urls import is_url
 
@@ -51,7 +51,7 @@ class Loop:
     """
 
     config: RunConfig
-    prompts: Sequence[Prompt]
+    prompts: Iterable[Prompt]
     engine: Engine | None = None
     progress: Progress = field(default_factory=Silent)
     force: bool = False
@@ -102,7 +102,7 @@ class Loop:
 @contextmanager
 def open_loop(
     config: RunConfig,
-    prompts: Sequence[Prompt] | None = None,
+    prompts: Iterable[Prompt] | None = None,
     progress: Progress | None = None,
     skip_bad: bool = False,
     force: bool = False,
@@ -116,17 +116,17 @@ def open_loop(
     _check(config, prompts is not None, until)
     progress = progress or Silent()
     config = _dated(config)
-    bad: list[BadLine] = []
     if prompts is None:
-        prompts, bad = read_prompts(
+        prompts = open_prompts(
             str(config.prompts), limit=config.limit, skip_bad=skip_bad, reading=config.read
         )
-        for sentence in notes_on(str(config.prompts), bad):
+        for sentence in prompts.notes:
             progress.note(sentence)
     loop = Loop(config, prompts, None, progress, force, limits, _trains(config, until))
     try:
         yield loop
-        note_left_out(config.run, bad)
+        if isinstance(prompts, Records):
+            prompts.note_left_out(config.run)
     finally:
         if loop.engine is not None:
             block(loop.engine.close())
@@ -207,9 +207,18 @@ def _dated(config: RunConfig) -> RunConfig:
 
 
 def _opened(config: RunConfig, progress: Progress) -> Engine:
-    engine = open_sampler(str(config.model), config.engine, progress)
+    opening = sampler_when_asked if _has_all_data(config) else open_sampler
+    engine = opening(str(config.model), config.engine, progress)
     rollout_engine(engine)
     return engine
+
+
+def _has_all_data(config: RunConfig) -> bool:
+    """Whether every data stage has run to its end, so that perhaps nothing is asked any more."""
+    if not (config.run / FILE_NAME).is_file():
+        return False
+    with Store.open(config.run, readonly=True) as store:
+        return all(saw_every_row(store, stage) for stage in config.chain)
 
 
 def _data(loop: Loop) -> Figures:

@@ -81,7 +81,7 @@ def _ppo(loop: Loop) -> Figures:
 
     def train() -> Figures:
         return run_ppo(
-            loop.config, loop.prompts, engine=loop.sampler(), progress=loop.progress, force=loop.force
+            loop.config, list(loop.prompts), engine=loop.sampler(), progress=loop.progress, force=loop.force
         )
 
     return _unless_refused(loop, train)
@@ -108,7 +108,7 @@ def _best_of_n(loop: Loop) -> Figures:
     def train() -> Figures:
         return run_best_of_n(
             loop.config,
-            loop.prompts,
+            list(loop.prompts),
             model=loop.policies[start],
             sft=True,
             engine=loop.sampler(),

@@ -311,3 +311,78 @@ def bootstrap_of(
     if not ordered:
         return Estimate(value=value, low=None, high=None, n=len(cases))
     return Estimate(value=value, low=quantile(ordered, 0.025), high=quantile(ordered, 0.975), n=len(cases))
+
+
+# Numbers that a sum keeps before it gathers them.
+_GATHERED = 4096
+
+
+class ExactSum:
+    """The sum of a stream of numbers, rounded once as by `math.fsum`, in bounded memory."""
+
+    def __init__(self) -> None:
+        self._parts: list[float] = []
+
+    def add(self, value: float) -> None:
+        """Add one number."""
+        self._parts.append(value)
+        if len(self._parts) > _GATHERED:
+            self._gather()
+
+    @property
+    def value(self) -> float:
+        """The sum so far."""
+        return math.fsum(self._parts)
+
+    def _gather(self) -> None:
+        """Keep the sum and what its rounding left, again and again until nothing is left."""
+        kept: list[float] = []
+        while (rest := math.fsum([*self._parts, *(-part for part in kept)])) != 0.0:
+            kept.append(rest)
+            if not math.isfinite(rest):
+                break
+        self._parts = kept
+
+
+class StreamMean:
+    """`mean_of` of a stream in bounded memory.
+
+    Of more than `MOST` numbers the interval is the normal one, mean ± 1.96 standard errors, which the
+    bootstrap of so many comes to as well.
+    """
+
+    MOST = 1000
+
+    def __init__(self, seed: int | str = 0, resamples: int = 2000) -> None:
+        self._seed, self._resamples = seed, resamples
+        self._gathered = 0
+        self._waiting: list[float] = []
+        self._sum, self._squares = ExactSum(), ExactSum()
+
+    def add(self, value: float) -> None:
+        """Add one number."""
+        self._waiting.append(value)
+        if len(self._waiting) > _GATHERED:
+            self._gather()
+
+    def __len__(self) -> int:
+        """How many numbers there were."""
+        return self._gathered + len(self._waiting)
+
+    @property
+    def estimate(self) -> Estimate:
+        """The mean so far with its 95 % interval."""
+        n = len(self)
+        if n <= self.MOST:
+            return mean_of(self._waiting, self._seed, self._resamples)
+        self._gather()
+        centre = self._sum.value / n
+        variance = max(0.0, self._squares.value / n - centre * centre) / (n - 1)
+        half = NormalDist().inv_cdf(0.975) * math.sqrt(variance)
+        return Estimate(value=centre, low=centre - half, high=centre + half, n=n)
+
+    def _gather(self) -> None:
+        self._sum.add(math.fsum(self._waiting))
+        self._squares.add(math.fsum(value * value for value in self._waiting))
+        self._gathered += len(self._waiting)
+        self._waiting = []

@@ -316,13 +316,17 @@ class PrincipleVote(Record):
     @property
     def least_mass(self) -> float | None:
         """The smaller mass of both orders; None where the method measures none."""
-        return min((mass for mass in (self.mass_ab, self.mass_ba) if mass is not None), default=None)
+        # Spelled out, as below: a card of a million labels asks four million votes.
+        if self.mass_ab is None or self.mass_ba is None:
+            return self.mass_ba if self.mass_ab is None else self.mass_ab
+        return min(self.mass_ab, self.mass_ba)
 
     @property
     def mass(self) -> float | None:
         """Mean mass of both orders; None where the method measures none."""
-        masses = [mass for mass in (self.mass_ab, self.mass_ba) if mass is not None]
-        return sum(masses) / len(masses) if masses else None
+        if self.mass_ab is None or self.mass_ba is None:
+            return self.mass_ba if self.mass_ab is None else self.mass_ab
+        return (self.mass_ab + self.mass_ba) / 2
 
 
 class PreferenceLabel(Record):

@@ -17,10 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from constitute.config import RunConfig
-    from constitute.files import BadLine
     from constitute.pipeline import Counts
     from constitute.pipeline.budget import Limits
-    from constitute.progress import Progress
     from constitute.stages.card.records import LabelCard
 
     Reasons = Sequence[tuple[str, str, int]]
@@ -224,9 +222,8 @@ def run_stage(
 
     Raises `GateFailed` for labels that say nothing or do not pass a gate, when all is saved and printed.
     """
-    from constitute.data.pairs import read_pairs
-    from constitute.data.prompts import read_prompts
-    from constitute.data.rows import note_left_out
+    from constitute.data.pairs import open_pairs
+    from constitute.data.prompts import open_prompts
     from constitute.errors import EngineError, GateFailed
     from constitute.pipeline import run_stages
     from constitute.progress import open_progress
@@ -234,22 +231,22 @@ def run_stage(
 
     with open_progress(as_json) as progress:
         prompts = pairs = None
-        bad: list[BadLine] = []
         if stage_spec(stage).reads == "prompt" and config.prompts is not None:
-            prompts, bad = read_prompts(
-                config.prompts, limit=config.limit, skip_bad=skip_bad, reading=config.read
-            )
-            _note_bad(progress, bad, config.prompts)
+            prompts = open_prompts(config.prompts, limit=config.limit, skip_bad=skip_bad, reading=config.read)
         if pairs_files:
-            pairs, bad = read_pairs(pairs_files, limit=config.limit, skip_bad=skip_bad, reading=config.read)
-            _note_bad(progress, bad, ", ".join(pairs_files))
+            pairs = open_pairs(pairs_files, limit=config.limit, skip_bad=skip_bad, reading=config.read)
+        for read in (prompts, pairs):
+            for sentence in () if read is None else read.notes:
+                progress.note(sentence)
         try:
             counts = run_stages(
                 config, [stage], prompts=prompts, pairs=pairs, progress=progress, retry=retry, limits=limits
             )[stage]
         except EngineError as problem:
             raise EngineError(f"{problem}{_going_on(config)}") from problem
-    note_left_out(config.run, bad)
+    for read in (prompts, pairs):
+        if read is not None:
+            read.note_left_out(config.run)
     stopped = _print_result(config, counts, as_json)
     # A shard may be too small to judge its labels by; the merged run is judged.
     if stopped and config.shard is None:
@@ -265,13 +262,6 @@ def _going_on(config: RunConfig) -> str:
         if store.empty():
             return ""
     return f"; every answer so far is kept, continue with: {shlex.join(['constitute', *sys.argv[1:]])}"
-
-
-def _note_bad(progress: Progress, bad: list[Any], name: str) -> None:
-    from constitute.data.rows import notes_on
-
-    for sentence in notes_on(name, bad):
-        progress.note(sentence)
 
 
 def _print_result(config: RunConfig, counts: Counts, as_json: bool) -> str:

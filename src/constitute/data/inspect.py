@@ -24,7 +24,7 @@ from constitute.data.thin import NearDuplicates
 from constitute.files import BadLine, Row
 from constitute.registry import registered
 from constitute.stats import Estimate, share_of
-from constitute.text import grouped_reasons
+from constitute.text import Reasons
 from constitute.types import Message, Record
 
 
@@ -89,30 +89,8 @@ class Inspected(Record):
     scripts: dict[str, int]
 
 
-class _Reasons:
-    """Counts of reasons that differ in numbers alone, with the place of the first; of bounded size."""
-
-    def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
-        self.first: dict[str, str] = {}
-
-    def add(self, reason: str, where: str) -> None:
-        self.counts[reason] += 1
-        self.first.setdefault(reason, where)
-        if len(self.counts) > 1000:
-            self._gather()
-
-    def _gather(self) -> None:
-        found = self.told()
-        self.counts = Counter({each.reason: each.number for each in found})
-        self.first = {each.reason: each.first for each in found}
-
-    def told(self) -> tuple[Reason, ...]:
-        grouped = grouped_reasons((("", reason, n) for reason, n in self.counts.items()), None)
-        return tuple(
-            Reason(number=number, reason=reason, first=self.first.get(reason, ""))
-            for _, number, reason in grouped
-        )
+def _reasons(found: Reasons) -> tuple[Reason, ...]:
+    return tuple(Reason(number=number, reason=reason, first=first) for number, reason, first in found.told())
 
 
 class _Figures:
@@ -129,9 +107,9 @@ class _Figures:
         self.rows = 0
         self.shapes: Counter[str] = Counter()
         self.keys: dict[str, tuple[str, ...]] = {}
-        self.bad = _Reasons()
+        self.bad = Reasons()
         self.used: Counter[Use] = Counter()
-        self.left_out: dict[Use, _Reasons] = {use: _Reasons() for use in USES}
+        self.left_out: dict[Use, Reasons] = {use: Reasons() for use in USES}
         self.lengths = {"prompts": array("Q"), "answers": array("Q")}
         self.hashes = {"prompts": array("Q"), "pairs": array("Q"), "asked": array("Q")}
         self.ties = self.longer = self.decided = 0
@@ -233,9 +211,9 @@ def inspect(
         files=0 if files is None else len(files),
         rows=figures.rows,
         shapes=tuple(_shape(name, n, figures) for name, n in figures.shapes.most_common()),
-        bad=figures.bad.told(),
+        bad=_reasons(figures.bad),
         uses=tuple(
-            Used(use=use, rows=figures.used[use], left_out=figures.left_out[use].told()) for use in USES
+            Used(use=use, rows=figures.used[use], left_out=_reasons(figures.left_out[use])) for use in USES
         ),
         unit=unit,
         prompts=_lengths(figures.lengths["prompts"]),

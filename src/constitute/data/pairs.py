@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from constitute.config.data import ReadConfig
@@ -21,7 +22,7 @@ from constitute.data.prompts import (
     transcript,
 )
 from constitute.data.readers.base import Unwanted
-from constitute.data.rows import Sources, Unusable, notes_on, read_records, source_names
+from constitute.data.rows import Records, Sources, Unusable, notes_on, read_records, source_names
 from constitute.files import BadLine, Row
 from constitute.hh import is_hh, split_answer
 from constitute.strict_yaml import shorten
@@ -81,16 +82,9 @@ def read_pairs(
     `readers` have pairs of their answers, in the order of the file.
     Raises `UsageError` or `DataError` with file and line; with `skip_bad` bad lines are returned instead.
     """
-    names, per_prompt = Names(), PairsOfPrompts(reading.per_prompt)
-
-    def convert(row: Row, file: str) -> Comparison:
-        pair = comparison_of(row.value, file)
-        per_prompt.take(pair.prompt.messages)
-        return pair.model_copy(update={"id": names.take(row, pair.id)})
-
     return read_records(
         sources,
-        convert,
+        _converting(reading),
         "pairs",
         limit=limit,
         skip_bad=skip_bad,
@@ -98,6 +92,33 @@ def read_pairs(
         reading=reading,
         refuse=refusal(reading),
     )
+
+
+def open_pairs(
+    sources: Sources, *, limit: int | None = None, skip_bad: bool = False, reading: ReadConfig = READ
+) -> Records[Comparison]:
+    """As `read_pairs`, for files that need not fit in memory."""
+    return Records(
+        sources,
+        partial(_converting, reading),
+        "pairs",
+        limit=limit,
+        skip_bad=skip_bad,
+        use="pairs",
+        reading=reading,
+        refuse=refusal(reading),
+    )
+
+
+def _converting(reading: ReadConfig) -> Callable[[Row, str], Comparison]:
+    names, per_prompt = Names(), PairsOfPrompts(reading.per_prompt)
+
+    def convert(row: Row, file: str) -> Comparison:
+        pair = comparison_of(row.value, file)
+        per_prompt.take(pair.prompt.messages)
+        return pair.model_copy(update={"id": names.take(row, pair.id)})
+
+    return convert
 
 
 def comparison_of(value: dict[str, Any], file: str = "") -> Comparison:

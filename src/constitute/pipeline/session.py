@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import AsyncExitStack, contextmanager
 
 from constitute import clock
 from constitute.blocking import block
 from constitute.config import RunConfig
 from constitute.constitution.read import load_constitution
-from constitute.engines import named_model, use_engine
+from constitute.engines import named_model, open_when_asked, use_engine
 from constitute.engines.base import Engine
 from constitute.engines.none import NoEngine
 from constitute.pipeline import shards
@@ -19,9 +19,10 @@ from constitute.pipeline.plan import Plan, check_abilities, check_claims, claim_
 from constitute.pipeline.stage_run import Counts
 from constitute.progress import Progress, Silent
 from constitute.stages import stage_spec
+from constitute.stages.card import LABEL, note_card
 from constitute.store import FILE_NAME, Store
 from constitute.store.manifest import save_config, write_manifest
-from constitute.store.unfinished import begin, end, warn_unfinished
+from constitute.store.unfinished import begin, end, saw_every_row, warn_unfinished
 from constitute.types import Comparison, Prompt
 
 # The store's note of the day that its run began; templates that write the date are told it ever after.
@@ -67,8 +68,8 @@ def run_stages(
     config: RunConfig,
     stages: Sequence[str],
     *,
-    prompts: Sequence[Prompt] | None = None,
-    pairs: Sequence[Comparison] | None = None,
+    prompts: Iterable[Prompt] | None = None,
+    pairs: Iterable[Comparison] | None = None,
     engine: Engine | None = None,
     progress: Progress | None = None,
     retry: bool = False,
@@ -77,9 +78,9 @@ def run_stages(
     """Run `stages` in the run directory `config.run` and return their counts; blocks until done.
 
     `engine`, where given, answers in the place of `config.model` and is left open. `limits` bound what the
-    run may spend over all its commands. With `config.shard`, `prompts` and `pairs` are those of all shards.
-    Everything that can be refused without a model is refused before one is loaded.
-    Raises every `ConstituteError`.
+    run may spend over all its commands. With `config.shard`, `prompts` and `pairs` are those of all shards;
+    they are gone through once, as they are needed. Everything that can be refused without a model is refused
+    before one is loaded. Raises every `ConstituteError`.
     """
     if engine is None:
         if any(stage_spec(stage).asks for stage in stages):
@@ -101,7 +102,8 @@ def run_stages(
         check_claims(plan, store)
         if plan.before is not None and pairs is None:
             warn_unfinished(store, plan.before, progress)
-        total = next((len(rows) for rows in (prompts, pairs) if rows is not None), None)
+        given = pairs if prompts is None else prompts
+        total = len(given) if isinstance(given, Sized) else None
         budget = Budget.of(store, limits or Limits())
         try:
             return block(_run(plan, part, budget, engine, progress, total, retry))
@@ -113,7 +115,7 @@ def sharded(
     config: RunConfig,
     stages: Sequence[str],
     store: Store,
-    rows: Sequence[Prompt] | Sequence[Comparison] | None,
+    rows: Iterable[Prompt] | Iterable[Comparison] | None,
 ) -> shards.Part | None:
     """The shard of the input that is this run's, None where it takes all of it or reads stored rows.
 
@@ -140,10 +142,16 @@ async def _run(
     only_judged = judged and len(plan.steps) == 1
     async with AsyncExitStack() as opened:
         model = config.judge if only_judged else config.model
-        engine = await opened.enter_async_context(use_engine(model, config.engine, progress, given))
+        # What has ended is seldom asked anything: its model is loaded with the first question, if any.
+        opening = (
+            None if retry or not all(saw_every_row(store, name) for name in plan.steps) else open_when_asked
+        )
+        engine = await opened.enter_async_context(use_engine(model, config.engine, progress, given, opening))
         judge = None
         if judged and not only_judged:
-            judge = await opened.enter_async_context(use_engine(config.judge, config.engine, progress))
+            judge = await opened.enter_async_context(
+                use_engine(config.judge, config.engine, progress, None, opening)
+            )
         for note in (note for asked in (engine, judge) for note in getattr(asked, "notes", ())):
             progress.note(note)
         check_abilities(plan, engine, judge)
@@ -165,6 +173,8 @@ async def _run(
             )
             for stage in plan.steps:
                 end(store, stage)
+            if LABEL in plan.steps:
+                note_card(store)
             return counts
         finally:
             write_manifest(store, config, plan.constitution)

@@ -12,6 +12,7 @@ from constitute.config import RunConfig, Shard
 from constitute.errors import DataError, RunMismatch, UsageError
 from constitute.pipeline.drive import Identified, input_hash
 from constitute.store import Store
+from constitute.store.spill import SpilledMap
 from constitute.store.unfinished import unfinished_stage
 from constitute.types import Record
 
@@ -48,11 +49,10 @@ class Part:
 
 def distinct(rows: Iterable[_R]) -> Iterable[_R]:
     """The rows; raises `DataError` at the second of one id."""
-    seen: set[str] = set()
+    seen = SpilledMap()
     for row in rows:
-        if row.id in seen:
+        if not seen.add(row.id):
             raise DataError(f"two prompts have the id {row.id!r}; give each prompt an id of its own")
-        seen.add(row.id)
         yield row
 
 

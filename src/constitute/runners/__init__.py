@@ -7,7 +7,7 @@ and name it in `RUNNERS`; `tests/e2e/runners` holds it to the same tests as the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from constitute.config import RunConfig
@@ -29,7 +29,7 @@ class Runner(Protocol):
     def __call__(
         self,
         config: RunConfig,
-        prompts: Sequence[Prompt],
+        prompts: Iterable[Prompt],
         *,
         progress: Progress,
         limits: Limits | None = None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 
 from constitute.config import RunConfig
 from constitute.engines.base import Engine
@@ -14,7 +14,7 @@ from constitute.types import Prompt
 
 def run(
     config: RunConfig,
-    prompts: Sequence[Prompt],
+    prompts: Iterable[Prompt],
     *,
     progress: Progress,
     limits: Limits | None = None,

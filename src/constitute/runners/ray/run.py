@@ -15,7 +15,7 @@ import socket
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -46,7 +46,7 @@ _POLL_S = 0.25
 
 def run(
     config: RunConfig,
-    prompts: Sequence[Prompt],
+    prompts: Iterable[Prompt],
     *,
     progress: Progress,
     limits: Limits | None = None,
@@ -56,8 +56,9 @@ def run(
     named_model(config.model)
     limits = limits or Limits()
     limits.check()
+    prompts = list(prompts)
     config, part, plan = _checked(config, prompts, progress)
-    rows = list(prompts)[: config.limit] if part is None else part.rows
+    rows = prompts[: config.limit] if part is None else part.rows
     places = range(len(rows)) if part is None else part.places
     if not rows:
         # A shard without prompts: what it was made with is noted all the same.

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from constitute.errors import DataError
+from constitute import __version__
 from constitute.moments import Moments
 from constitute.stages.card.people import People
 from constitute.stages.card.principles import Principles
@@ -27,6 +28,8 @@ from constitute.types import LabelledPair, PreferenceLabel
 if TYPE_CHECKING:
     from constitute.store import Store
 
+LABEL = "label"
+_NOTED = "label card"
 # Why a pair abstains that no judge is asked about.
 EQUAL_ANSWERS = "the two answers are equal"
 # A label this near to 0.5, or to all the others, differs by no more than rounding does: healthy log-
@@ -41,10 +44,18 @@ _SOURCES = {"generate": "response", "revise": "revision"}
 
 
 def card_of(store: Store, people: Mapping[str, float] | None = None) -> LabelCard:
-    """The card of a run's labels, `people` as in `label_card`. Raises `DataError` for a damaged row."""
-    counts = store.counts("label")
+    """The card of a run's labels, `people` as in `label_card`.
+
+    As it was noted, where nobody reviewed the pairs and no row has changed since; else counted anew. Raises
+    `DataError` for a damaged row.
+    """
+    noted = None if people else store.meta(_NOTED)
+    if isinstance(noted, dict) and noted.get("of") == _state(store):
+        with suppress(ValidationError):
+            return LabelCard.model_validate(noted.get("card"))
+    counts = store.counts(LABEL)
     return label_card(
-        _labelled(store),
+        store.records(LABEL, LabelledPair),
         counts["abstain"],
         counts["failed"],
         equal=equal_pairs(store),
@@ -53,15 +64,26 @@ def card_of(store: Store, people: Mapping[str, float] | None = None) -> LabelCar
     )
 
 
+def note_card(store: Store) -> None:
+    """Count the labels and note their card: a million rows take minutes, their note no time."""
+    store.put_meta(_NOTED, {"of": _state(store), "card": card_of(store).model_dump(mode="json")})
+
+
+def _state(store: Store) -> list[Any]:
+    """What the card of a run depends on: its rows, who made them, and the version that counted them."""
+    models = [_model(store, stage) for stage in (LABEL, *_SOURCES)]
+    return [__version__, *models, *store.stamp(LABEL)]
+
+
 def authors_of(store: Store) -> Authors:
     """The judge of a run and the models that wrote its answers, as its stages noted them."""
     made_by = {word: _model(store, stage) for stage, word in _SOURCES.items()}
-    return Authors(_model(store, "label"), made_by)
+    return Authors(_model(store, LABEL), made_by)
 
 
 def equal_pairs(store: Store) -> int:
     """Pairs of a run that abstained because their answers are equal."""
-    return sum(count for _, reason, count in store.reasons("label") if reason == EQUAL_ANSWERS)
+    return sum(count for _, reason, count in store.reasons(LABEL) if reason == EQUAL_ANSWERS)
 
 
 def label_card(
@@ -233,15 +255,3 @@ def _model(store: Store, stage: str) -> str:
     model = noted.get("model") if isinstance(noted, Mapping) else None
     name = model.get("name") if isinstance(model, Mapping) else None
     return name if isinstance(name, str) else ""
-
-
-def _labelled(store: Store) -> Iterator[LabelledPair]:
-    for row in store.outcomes("label", "ok"):
-        try:
-            yield LabelledPair.model_validate(row.data)
-        except ValidationError as damage:
-            where = ".".join(map(str, damage.errors()[0]["loc"]))
-            raise DataError(
-                f"{store.folder}: the stored row {row.row_id!r} is damaged at {where or 'its root'}; "
-                "restore the run directory from a copy, or start the run anew"
-            ) from None
