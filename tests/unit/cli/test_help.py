@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import resource
 import shlex
@@ -173,3 +174,20 @@ def test_every_command_refuses_each_of_its_options_twice(name: str, command: cli
         option = max(param.opts, key=len)
         with pytest.raises(click.UsageError, match=f"{option} was given 2 times"):
             command.make_context(name, [option, "1", option, "2"])
+
+
+@pytest.mark.parametrize(("given", "heard"), [(None, ["error"]), ("info", ["error", "info", "warned"])])
+def test_transformers_warns_where_somebody_asks_for_it(given: str | None, heard: list[str]) -> None:
+    code = (
+        "import warnings\n"
+        "from constitute.cli.main import quiet_transformers\n"
+        "quiet_transformers()\n"
+        "from transformers.utils import logging\n"
+        "say = logging.get_logger('transformers.generation.utils')\n"
+        "say.error('error'); say.info('info')\n"
+        "warnings.warn_explicit('warned', UserWarning, 'x.py', 1, module='transformers.generation.utils')\n"
+    )
+    env = {name: value for name, value in os.environ.items() if name != "TRANSFORMERS_VERBOSITY"}
+    env |= {} if given is None else {"TRANSFORMERS_VERBOSITY": given}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
+    assert [word for word in ("error", "info", "warned") if word in done.stderr] == heard
