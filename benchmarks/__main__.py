@@ -11,6 +11,7 @@ from importlib import import_module
 BENCHMARKS = {
     "pipeline": "benchmarks.pipeline",
     "labels": "benchmarks.labels",
+    "adaptive": "benchmarks.adaptive",
     "rating": "benchmarks.rating",
     "score": "benchmarks.score",
     "edits": "benchmarks.edits",

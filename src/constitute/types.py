@@ -77,6 +77,7 @@ class Example(Record):
 class Principle(Record):
     """One line of a constitution and the three forms in which a model reads it.
 
+    `opposite`, where it is written, is what an answer that goes against it is asked to do (stage `contrast`).
     `priority` is one of the constitution's levels, empty for the last. The forms of a `draft` were written
     by a model and read by nobody yet.
     """
@@ -86,6 +87,7 @@ class Principle(Record):
     critique: str = Field(min_length=1)
     revise: str = Field(min_length=1)
     compare: str = Field(min_length=1)
+    opposite: str = Field(default="", exclude_if=lambda opposite: not opposite)
     weight: float = Field(default=1.0, ge=0.0, le=1000.0, allow_inf_nan=False)
     priority: str = ""
     tags: tuple[str, ...] = ()
@@ -213,6 +215,18 @@ class CritiqueRevision(Record):
     skipped: bool = Field(default=False, exclude_if=lambda skipped: not skipped)
 
 
+class Contrast(Record):
+    """What an answer, or A of a pair, was asked to do: to follow the principle, or to go against it."""
+
+    principle_id: str
+    follows: bool
+
+    @property
+    def said(self) -> str:
+        """Such as `for keep-it-short`."""
+        return f"{'for' if self.follows else 'against'} {self.principle_id}"
+
+
 class Response(Record):
     """Row of `generate` and `revise`: a prompt, its sampled response and any critique-revision steps."""
 
@@ -221,6 +235,7 @@ class Response(Record):
     sample: int = Field(ge=0)
     response: str
     steps: tuple[CritiqueRevision, ...] = ()
+    contrast: Contrast | None = Field(default=None, exclude_if=lambda contrast: contrast is None)
 
     @property
     def final(self) -> str:
@@ -242,6 +257,8 @@ class Comparison(Record):
     a_source: str = ""
     b_source: str = ""
     human: float | None = Field(default=None, ge=0.0, le=1.0)
+    # What A was asked to do, and B the reverse; left out of what is stored where it is None.
+    contrast: Contrast | None = Field(default=None, exclude_if=lambda contrast: contrast is None)
 
     def swap(self) -> Comparison:
         """The same pair in the other order."""
@@ -252,6 +269,9 @@ class Comparison(Record):
                 "a_source": self.b_source,
                 "b_source": self.a_source,
                 "human": None if self.human is None else 1.0 - self.human,
+                "contrast": None
+                if self.contrast is None
+                else self.contrast.model_copy(update={"follows": not self.contrast.follows}),
             }
         )
 
@@ -304,7 +324,8 @@ class PreferenceLabel(Record):
     """A soft preference: P(A), made of the votes by `rule`.
 
     `decided_by` are the principles whose votes P(A) was made of, empty in rows written before there were
-    rules, where all of them were. `level` is the level that decided, "" where no level did.
+    rules, where all of them were. `level` is the level that decided, "" where no level did. `voters`, where
+    principles are asked by `label.adaptive`, is how many could have voted: fewer votes are those asked first.
     """
 
     p_a: float = Field(ge=0.0, le=1.0)
@@ -312,6 +333,8 @@ class PreferenceLabel(Record):
     rule: str = "mean"
     level: str = ""
     decided_by: tuple[str, ...] = ()
+    # Left out of what is stored where it is 0: rows made before it was there stay the same rows.
+    voters: int = Field(default=0, ge=0, exclude_if=lambda voters: not voters)
 
     @property
     def mass(self) -> float | None:

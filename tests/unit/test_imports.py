@@ -68,6 +68,8 @@ MAY_TOUCH: dict[str, set[str]] = {
     "vllm": {"engines"},
     "click": {"cli"},
     "jinja2": {"templates", "report"},
+    "altair": {"report"},
+    "vl_convert": {"report"},
     "sqlite3": {"store"},
     "aiohttp": {"engines", "train"},
     "ray": {"runners"},
@@ -150,7 +152,8 @@ def test_help_imports_nothing_heavy() -> None:
         "import sys; sys.argv=['constitute','--help']\n"
         "from constitute.cli.main import main\n"
         "try:\n    main()\nexcept SystemExit as stop:\n    assert stop.code == 0\n"
-        "heavy = {'torch','transformers','vllm','trl','datasets','pyarrow','aiohttp','numpy','jinja2'}\n"
+        "heavy = {'torch','transformers','vllm','trl','datasets','pyarrow','aiohttp','numpy','jinja2',\n"
+        "'altair','vl_convert'}\n"
         "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

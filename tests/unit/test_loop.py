@@ -76,7 +76,7 @@ def test_labels_that_say_nothing_are_saved_gated_and_not_trained_on(blind):
     page = (blind.config.run / "report.html").read_text()
     assert '<p class="verdict" role="alert">these labels say nothing of the answers' in page
     # It stands before every figure, and again beside the labels.
-    first, labels = page.index("these labels say nothing"), page.index('id="labels"')
+    first, labels = page.index("These labels say nothing"), page.index('id="labels"')
     assert first < page.index('id="stages"', page.index("<main>")) < labels
     assert "these labels say nothing" in page[labels:]
     words = {step: text for step, _, text in headline(blind.found, dict.fromkeys(blind.found, 0.0))}
@@ -91,4 +91,7 @@ def test_the_report_shows_what_a_reward_model_is_worth(blind):
     summary = {"verdict": "no better than <chance>", "held_out": {"accuracy": FIGURE}}
     (folder / "training.json").write_text(json.dumps({"made_by": {"kind": "reward"}, "summary": summary}))
     page = (write_report(blind.config.run)).read_text()
-    assert page.count('<p class="verdict" role="alert">no better than &lt;chance&gt;</p>') == 2
+    said = '<li role="alert">Train: reward model: no better than &lt;chance&gt;.</li>'
+    beside = '<p class="verdict" role="alert">no better than &lt;chance&gt;</p>'
+    assert (page.count(said), page.count(beside)) == (1, 1)
+    assert page.index(said) < page.index('id="stages"', page.index("<main>")) < page.index(beside)

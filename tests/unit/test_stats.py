@@ -1,19 +1,23 @@
 """Intervals, paired tests and agreement against values worked out by hand or published."""
 
+import math
 import random
 from math import comb
 
 import pytest
 
 from constitute.stats import (
+    Estimate,
     alpha_of,
     bootstrap_mean,
     cohen_kappa,
+    difference_of,
     holm,
     krippendorff_alpha,
     mcnemar_exact,
     mean,
     quantile,
+    share_of,
     stderr,
     wilson,
 )
@@ -121,6 +125,30 @@ def test_kappa_by_hand():
     assert cohen_kappa(["a", "a"], ["a", "a"]) == 1.0
     with pytest.raises(ValueError, match="pair up"):
         cohen_kappa([1], [])
+
+
+def test_difference_of_two_shares_equals_the_published_intervals():
+    # R. G. Newcombe, Statistics in Medicine 17 (1998) 873, table II, method 10.
+    for (second, first), expected in {
+        ((56, 70), (48, 80)): (0.2, 0.0524, 0.3339),
+        ((9, 10), (3, 10)): (0.6, 0.1705, 0.8090),
+    }.items():
+        found = difference_of(share_of(*first), share_of(*second))
+        assert (found.value, found.low, found.high) == pytest.approx(expected, abs=5e-5)
+    assert difference_of(share_of(0, 0), share_of(1, 2)) == Estimate(value=None, low=None, high=None, n=0)
+
+
+def test_a_difference_on_the_same_cases_is_narrower_where_they_go_together():
+    first, second = share_of(30, 40), share_of(10, 40)
+    apart, paired = difference_of(first, second), difference_of(first, second, r=1 / 3)
+    # One side of it by hand: Wilson's 0.5981 to 0.8581 and 0.1419 to 0.4019, at reaches of 0.1081 each.
+    assert apart.low == pytest.approx(-0.5 - math.hypot(0.1081, 0.1081), abs=2e-4)
+    assert paired.low == pytest.approx(-0.5 - 0.1081 * math.sqrt(2 - 2 / 3), abs=2e-4)
+    # The reverse is the same interval with the other sign, and all that goes together leaves nothing.
+    assert difference_of(second, first).high == pytest.approx(-apart.low)
+    assert difference_of(first, first, r=1.0).high == pytest.approx(
+        abs(first.high + first.low - 2 * first.value), abs=1e-12
+    )
 
 
 # Krippendorff, "Computing Krippendorff's alpha-reliability" (2011), section C: four observers, twelve units.

@@ -82,12 +82,11 @@ def judge(
     from constitute.data.rows import notes_on
     from constitute.judge.run import compare_methods, questions, require_advice
     from constitute.progress import open_progress
-    from constitute.stages.labels import LABEL_METHODS
-    from constitute.stages.labels.candidates import candidates
+    from constitute.stages.labels.candidates import candidates, every_method
 
     wanted = {"model": model, "constitution": constitution_file, "seed": seed, "run": run_dir}
     config = options.settled(run_dir, config_file, sets, wanted)
-    tried = candidates(methods or list(LABEL_METHODS), layouts or None)
+    tried = candidates(methods or every_method(), layouts or None)
     with open_progress(as_json) as progress:
         pairs = None
         if pairs_files:

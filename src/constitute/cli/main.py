@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
+import warnings
 from importlib import import_module
 
 import click
@@ -24,6 +26,7 @@ COMMANDS = {
         "examples, keep, preview, diff, attribute, compare, recover.",
     ),
     "generate": ("constitute.cli.stages:generate", "Sample n responses for each prompt."),
+    "contrast": ("constitute.cli.contrast:contrast", "Answer each prompt under a principle and against it."),
     "revise": ("constitute.cli.stages:revise", "Critique and revise responses under the constitution."),
     "filter": ("constitute.cli.filter:filter_rows", "Remove revisions that are not worth training on."),
     "label": ("constitute.cli.stages:label", "Label pairs with soft AI preferences, in both orders."),
@@ -117,11 +120,22 @@ def cli() -> None:
     """
 
 
+def quiet_transformers() -> None:
+    """Keep transformers' warnings off the terminal, of this process and of those it starts.
+
+    They tell what is checked here, or set on purpose. Whoever wants them sets TRANSFORMERS_VERBOSITY.
+    """
+    if "TRANSFORMERS_VERBOSITY" not in os.environ:
+        os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+        warnings.filterwarnings("ignore", module=r"transformers(\.|$)")
+
+
 def main() -> None:
     """Entry point: run the command line and turn errors into one sentence and an exit code."""
     from constitute.cli.errors import run_and_exit
     from constitute.cli.interrupt import watch
 
+    quiet_transformers()
     watch()
     code = run_and_exit(cli)
     # The interpreter would look through every object of torch and vLLM before it ends: seconds for nothing.

@@ -118,6 +118,11 @@ def _sentences(found: Forecast) -> Iterator[str]:
     else:
         length = f"{found.answer_length:.0f}"
         yield f"tokens are about these: {found.probed} prompts were run, and an answer has {length}"
+    if found.least_requests is not None:
+        yield (
+            f"label.adaptive: between {found.least_requests} requests, where the first principles agree "
+            f"on every pair, and the {found.total('requests')} shown, where they never do"
+        )
     if not found.tokenizer:
         yield (
             "no tokenizer of the model is on this machine, so 4 characters are taken to be a token; "

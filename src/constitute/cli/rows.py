@@ -107,6 +107,7 @@ def _print(found: Iterable[FoundRow], as_json: bool) -> int:
 
 def text_of(row: FoundRow) -> str:
     """A row as a line of plain text, with the end of a cut text indented below it."""
+    from constitute.cli.text import painted
     from constitute.text import harmless
 
     figures = [] if row.margin is None else [f"P {row.p_a:.3f}", f"margin {row.margin:.3f}"]
@@ -115,7 +116,8 @@ def text_of(row: FoundRow) -> str:
     if row.mass is not None:
         figures.append(f"mass {row.mass:.3f}")
     parts = (row.stage, row.id, row.status, row.reason or ", ".join(figures))
-    line = "  ".join(" ".join(harmless(part).split()) for part in parts if part)
+    clean = [" ".join(harmless(part).split()) for part in parts if part]
+    line = "  ".join(painted(part, row.status) if part == row.status else part for part in clean)
     if row.cut is None:
         return line
     end = harmless(row.cut)

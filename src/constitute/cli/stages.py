@@ -141,9 +141,11 @@ def label(
 ) -> int:
     """Label pairs with soft preferences: log-probabilities of A and B, in both orders.
 
-    Pairs are two samples of a prompt (label.pairs=samples), a response against its last revision
-    (label.pairs=revision), both kinds (label.pairs=both), or your own with --pairs. Labels that say
-    nothing of the answers, as of a judge that prefers whichever is shown first, end with exit code 4.
+    label.pairs says which answers are compared: two samples of a prompt (samples), every two (all), the
+    best and the worst (best_worst), a response and its last revision (revision), every two of its
+    revisions (revisions), answers of another run (models), under a principle and against it (contrast);
+    --pairs labels your own. Labels that say nothing of the answers, as of a judge that prefers whichever
+    is shown first, end with exit code 4.
 
     \b
     Examples:
@@ -230,10 +232,11 @@ def run_stage(
     from constitute.errors import EngineError, GateFailed
     from constitute.pipeline import run_stages
     from constitute.progress import open_progress
+    from constitute.stages import stage_spec
 
     with open_progress(as_json) as progress:
         prompts = pairs = None
-        if stage == "generate" and config.prompts is not None:
+        if stage_spec(stage).reads == "prompt" and config.prompts is not None:
             prompts, bad = read_prompts(
                 config.prompts, limit=config.limit, skip_bad=skip_bad, reading=config.read
             )

@@ -16,6 +16,8 @@ from constitute.stages.card import LabelCard
 from constitute.text import harmless
 from constitute.types import LabelledPair, Outcome, PreferenceLabel, Response
 
+# How a row ended, and the colour of it on a terminal that wants colours.
+_STATUS = {"ok": "green", "abstain": "yellow", "failed": "red"}
 _FIGURES = ("p_a", "margin", "flip_rate", "p_first", "mass", "least_mass")
 
 
@@ -47,20 +49,43 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
+def painted(text: str, status: str) -> str:
+    """The text in the colour of a status, on a terminal that wants colours."""
+    return click.style(text, fg=_STATUS[status]) if status in _STATUS and coloured() else text
+
+
+def bold(text: str) -> str:
+    """The text in bold, on a terminal that wants it."""
+    return click.style(text, bold=True) if coloured() else text
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Columns aligned with two spaces between them; numbers to the right."""
+    """Columns aligned with two spaces between them; numbers to the right.
+
+    On a terminal a status is coloured, and so are counts above 0 in the column of one.
+    """
     head = [harmless(title) for title in head]
     body = [[_cell(value) for value in row] for row in rows]
     numeric = [all(_is_number(row[at]) for row in body) for at in range(len(head))]
     widths = [max(len(row[at]) for row in [head, *body]) for at in range(len(head))]
     lines = []
     for row in [head, *body]:
-        cells = (
+        cells = [
             cell.rjust(width) if right else cell.ljust(width)
             for cell, width, right in zip(row, widths, numeric, strict=True)
-        )
-        lines.append("  ".join(cells).rstrip())
+        ]
+        cells[-1] = cells[-1].rstrip()
+        if row is head:
+            lines.append(bold("  ".join(cells).rstrip()))
+        else:
+            lines.append("  ".join(map(_in_colour, head, row, cells)).rstrip())
     return "\n".join(lines)
+
+
+def _in_colour(title: str, cell: str, padded: str) -> str:
+    if title == "status":
+        return painted(padded, cell)
+    return painted(padded, title) if cell != "0" else padded
 
 
 def _cell(value: object) -> str:
@@ -84,7 +109,10 @@ def card_text(card: LabelCard) -> str:
         ("no label", f"{card.abstained} abstained, {card.failed} failed"),
         ("the longer answer wins", _longer(card)),
         *_agreement(card),
+        *_first_asked(card),
     ]
+    if card.as_made is not None:
+        rows.append(("agrees with how pairs were made", card.as_made.text()))
     return table(("label card", ""), rows)
 
 
@@ -121,24 +149,34 @@ def _agreement(card: LabelCard) -> list[tuple[str, str]]:
     ]
 
 
+def _first_asked(card: LabelCard) -> list[tuple[str, str]]:
+    found = card.first_asked
+    if found is None:
+        return []
+    return [
+        ("settled by the first principles", found.settled.text()),
+        ("votes asked", f"{found.votes} of {found.voters}"),
+    ]
+
+
 def chain_text(rows: Iterable[tuple[str, Outcome]]) -> str:
     """What happened to a row, stage by stage, as plain text."""
     parts: list[str] = []
     shown: set[str] = set()
     for stage, outcome in rows:
-        parts.append(
-            f"== {stage} {outcome.row_id}: {outcome.status}"
-            + (f" ({outcome.reason})" if outcome.reason else "")
-        )
+        why = harmless(f" ({outcome.reason})") if outcome.reason else ""
+        heading = harmless(f"== {stage} {outcome.row_id}: ")
+        parts.append(bold(heading) + painted(outcome.status + why, outcome.status))
         if outcome.data is None:
             continue
         if "steps" in outcome.data:
-            parts += _response(Response.model_validate(outcome.data), shown)
+            found = _response(Response.model_validate(outcome.data), shown)
         elif "comparison" in outcome.data:
-            parts += _label(LabelledPair.model_validate(outcome.data))
+            found = _label(LabelledPair.model_validate(outcome.data))
         else:
-            parts += [f"{key}: {value}" for key, value in outcome.data.items()]
-    return harmless("\n".join(parts))
+            found = [harmless(f"{key}: {value}") for key, value in outcome.data.items()]
+        parts += found
+    return "\n".join(parts)
 
 
 def _response(row: Response, shown: set[str]) -> list[str]:
@@ -175,7 +213,8 @@ def _label(row: LabelledPair) -> list[str]:
         votes = [
             (v.principle_id, v.weight, v.p_ab, v.p_ba, v.p_a, v.mass_ab, v.mass_ba) for v in row.label.votes
         ]
-    return [*parts, table(head, votes), f"P(A) = {row.label.p_a:.3f}{_ruled(row.label)}"]
+    asked = f", {len(votes)} of {row.label.voters} principles asked" if row.label.voters else ""
+    return [*parts, table(head, votes), harmless(f"P(A) = {row.label.p_a:.3f}{_ruled(row.label)}{asked}")]
 
 
 def _ruled(label: PreferenceLabel) -> str:
@@ -187,5 +226,5 @@ def _ruled(label: PreferenceLabel) -> str:
 
 
 def _turn(name: str, text: str) -> str:
-    lines = text.split("\n")
-    return "\n".join([f"{name}:", *(f"    {line}" for line in lines)])
+    lines = harmless(text).split("\n")
+    return "\n".join([bold(f"{harmless(name)}:"), *(f"    {line}" for line in lines)])

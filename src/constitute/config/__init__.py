@@ -3,7 +3,14 @@
 Start at `run`, which holds every section; `load` reads the file.
 """
 
-from constitute.config.data import ExportConfig, FilterConfig, GenerateConfig, LabelConfig, ReviseConfig
+from constitute.config.data import (
+    ContrastConfig,
+    ExportConfig,
+    FilterConfig,
+    GenerateConfig,
+    LabelConfig,
+    ReviseConfig,
+)
 from constitute.config.engine import EngineConfig
 from constitute.config.evals import EvalsConfig
 from constitute.config.load import load_config
@@ -13,6 +20,7 @@ from constitute.config.train import BestOfNConfig, DPOConfig, PPOConfig, RewardC
 
 __all__ = [
     "BestOfNConfig",
+    "ContrastConfig",
     "DPOConfig",
     "EngineConfig",
     "EvalsConfig",

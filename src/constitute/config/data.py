@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -40,6 +41,12 @@ class GenerateConfig(Record):
         default=0, ge=0, le=131072, description="tokens a model may think before it answers; 0: thinking off"
     )
     keep_truncated: bool = False
+
+
+class ContrastConfig(GenerateConfig):
+    """Sampling of answers under a principle and under its opposite in turn; `n` is even."""
+
+    n: int = Field(default=2, ge=2, le=1024, multiple_of=2)
 
 
 class ReviseConfig(Record):
@@ -94,14 +101,27 @@ class LikelihoodConfig(Record):
 class LabelConfig(Record):
     """Preference labels.
 
-    `pairs`: two samples of a prompt, the first response against its last revision, or both kinds.
     `principles`: one or k drawn for each pair, or all with their weights.
     `layout`: the principle after both answers, so that all principles of a pair share what comes before,
     or before them as in arXiv 2212.08073 (section 4.1).
     """
 
-    pairs: Literal["samples", "revision", "both"] = "samples"
+    pairs: str = Field(default="samples", description="which answers are compared, a name in PAIRS")
+    rank: str = Field(
+        default="rating", description="best_worst: the label method that ranks the samples, answer by answer"
+    )
+    against: Path | None = Field(
+        default=None, description="models: the run whose answers to the same prompts are compared with"
+    )
     principles: Literal["one", "all"] | Annotated[int, Field(ge=1)] = "one"
+    adaptive: int | None = Field(
+        default=None,
+        ge=1,
+        description="ask so many principles of a pair first, and all others only where these disagree",
+    )
+    adaptive_margin: float = Field(
+        default=0.1, ge=0, le=1, description="adaptive: a smaller |2 P(A) - 1| of the first is disagreement"
+    )
     layout: Literal["shared", "paper"] = "shared"
     rule: str = Field(default="mean", description="how votes become a label, a name in RULES")
     # The margin from which `constitution attribute` calls a vote confident: |2 P(A) - 1| of 0.2.

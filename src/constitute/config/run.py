@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from constitute.config.data import (
+    ContrastConfig,
     ExportConfig,
     FilterConfig,
     GenerateConfig,
@@ -45,6 +46,7 @@ class RunConfig(Record):
     read: ReadConfig = ReadConfig()
     engine: EngineConfig = EngineConfig()
     generate: GenerateConfig = GenerateConfig()
+    contrast: ContrastConfig = ContrastConfig()
     revise: ReviseConfig = ReviseConfig()
     filter: FilterConfig = FilterConfig()
     label: LabelConfig = LabelConfig()

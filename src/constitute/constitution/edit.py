@@ -34,7 +34,7 @@ from constitute.files import atomic
 from constitute.strict_yaml import CONTROL, MAX_BYTES, Node, fail, read_bytes, resolve, shorten
 from constitute.types import Constitution, Principle
 
-KEYS = ("text", *FORMS, "weight", "priority")
+KEYS = ("text", *FORMS, "opposite", "weight", "priority")
 _BOM = "\ufeff"
 _BY_HAND = "this file is laid out in a way that cannot be edited safely; edit it by hand"
 

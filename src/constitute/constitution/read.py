@@ -156,6 +156,7 @@ class _Principle(Record):
     critique: _Text = ""
     revise: _Text = ""
     compare: _Text = ""
+    opposite: _Text = ""
     weight: float = Field(default=1.0, strict=True, ge=0, le=MAX_WEIGHT, allow_inf_nan=False)
     priority: _Text = ""
     tags: tuple[_Text, ...] = ()

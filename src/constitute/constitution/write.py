@@ -52,6 +52,8 @@ def entry(principle: Principle) -> list[str]:
     """The lines of one principle of the list, its dash two spaces in."""
     lines = [f"  - id: {scalar(principle.id, 6)}", f"    text: {scalar(principle.text, 6)}"]
     lines += [f"    {form}: {scalar(text, 6)}" for form, text in own_forms(principle).items()]
+    if principle.opposite:
+        lines.append(f"    opposite: {scalar(principle.opposite, 6)}")
     if principle.weight != Principle.model_fields["weight"].default:
         lines.append(f"    weight: {number(principle.weight)}")
     if principle.priority:

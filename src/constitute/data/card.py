@@ -149,6 +149,11 @@ def _labels(labels: LabelCard | None, settings: Mapping[str, Any]) -> list[str]:
     margin = _ABSENT if labels.margin is None else f"{labels.margin:.3f}"
     lines.append(f"- margin \\|2 P - 1\\|, mean: {margin}")
     lines += [f"- labels made by {_code(each.by)}: {each.share.text()}" for each in labels.decided]
+    if (first := labels.first_asked) is not None:
+        asked = f"{first.votes} of {first.voters} votes asked"
+        lines.append(f"- labels settled by the principles asked first: {first.settled.text()}; {asked}")
+    if labels.as_made is not None:
+        lines.append(f"- labels on the side of how pairs were made: {labels.as_made.text()}")
     lines += [f"- votes that change with the order: {flips}"]
     mass = _ABSENT if labels.mass is None else f"{labels.mass:.3f}"
     lines.append(f"- probability of the two labels together, mean: {mass}")

@@ -6,6 +6,7 @@ Each raises `NotExportable` with its reason.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 
 from constitute.data.formats import NotExportable
@@ -13,6 +14,9 @@ from constitute.store import Store
 from constitute.types import LabelledPair, Outcome, Response
 
 _FILTER = "filter"
+# The end of the id of a pair of revisions, and the source of a sample's answer.
+_OF_REVISION = re.compile(r"-rev(?:\d+-\d+)?$")
+_SAMPLE = re.compile(r"response (?P<sample>\d+)(?:,|$)")
 
 
 def refuse_removed(store: Store, response_id: str, *, revised: bool) -> None:
@@ -31,10 +35,12 @@ def refuse_removed_pair(store: Store, pair: LabelledPair) -> None:
     """Raise `NotExportable` for a pair one of whose answers a filter removed; one's own pairs have none."""
     row = pair.comparison
     if row.b_source.startswith("revision"):
-        refuse_removed(store, row.id.removesuffix("-rev"), revised=True)
-    elif row.a_source.startswith("response") and row.b_source.startswith("response "):
-        for source in (row.a_source, row.b_source):
-            refuse_removed(store, f"{row.prompt.id}/{source.split()[-1]}", revised=False)
+        refuse_removed(store, _OF_REVISION.sub("", row.id), revised=True)
+    elif row.id.endswith("-against") and row.b_source.endswith(", label.against"):
+        refuse_removed(store, row.id.removesuffix("-against"), revised=False)
+    elif (a := _SAMPLE.match(row.a_source)) and (b := _SAMPLE.match(row.b_source)):
+        for found in (a, b):
+            refuse_removed(store, f"{row.prompt.id}/{found['sample']}", revised=False)
 
 
 def as_reviewed(pair: LabelledPair, people: Mapping[str, float], reviewed: str) -> tuple[LabelledPair, bool]:

@@ -56,7 +56,8 @@ def read_pairs(
     becomes A. Equal answers are kept: the labeller decides about them. The preference that the row itself
     holds is kept as `human`, P(A): `chosen` and `rejected` say it (`chosen_prob` how surely), beside `a` and
     `b` the key `human` does: `a`, `b`, `tie` or a number from 0 to 1. Rows of the public shapes of `readers`
-    have pairs of their answers, in the order of the file.
+    have pairs of their answers, in the order of the file. `a_source` and `b_source`, or `chosen_source` and
+    `rejected_source`, say where the answers come from.
     Raises `UsageError` or `DataError` with file and line; with `skip_bad` bad lines are returned instead.
     """
     names = Names()
@@ -79,10 +80,18 @@ def comparison_of(value: dict[str, Any], file: str = "") -> Comparison:
         prompt=Prompt(id=content_id(messages), messages=messages, source=file),
         a=a,
         b=b,
-        a_source=first,
-        b_source=second,
+        a_source=_side_source(value, first),
+        b_source=_side_source(value, second),
         human=_human(value, (first, second)),
     )
+
+
+def _side_source(value: dict[str, Any], side: str) -> str:
+    """The side's name in the file, with where the row says that its answer comes from (`chosen_source`)."""
+    given = value.get(f"{side}_source")
+    if not isinstance(given, str) or not given.strip():
+        return side
+    return f"{side}: {clean(given, f'{side}_source')}"
 
 
 def read_preferences(

@@ -17,9 +17,9 @@ from constitute.pipeline.stage_run import StageRun
 from constitute.progress import Progress, Silent
 from constitute.stages.few_shot import examples_hash, shows_own
 from constitute.stages.labels import label_method
+from constitute.stages.labels.adaptive import voters
 from constitute.stages.labels.choice import comparison_turn
 from constitute.stages.labels.read import of_choice
-from constitute.stages.labels.stage import voters
 from constitute.store import Store
 from constitute.store.unfinished import warn_unfinished
 from constitute.types import (

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from itertools import groupby, islice
 from typing import Any, TypeVar
 
-from constitute.config import Shard
+from constitute.config import LabelConfig, Shard
 from constitute.engines.base import Engine
+from constitute.errors import UsageError
+from constitute.pipeline.against import model_noted, other_run
 from constitute.pipeline.budget import Budget
 from constitute.pipeline.drive import input_hash, run_jobs
 from constitute.pipeline.plan import Plan, answering
@@ -22,7 +24,9 @@ from constitute.pipeline.stage_run import Counts, StageRun, Work
 from constitute.progress import Progress, Silent
 from constitute.stages.base import Sample
 from constitute.stages.generate import slot
-from constitute.stages.labels.stage import pair_of_revision, pair_of_samples, pairs_of, voters
+from constitute.stages.labels.adaptive import asked_first, voters
+from constitute.stages.labels.pairs import Candidates, Lookup, PairSource, alone
+from constitute.stages.labels.rank import best_and_worst
 from constitute.store import Store
 from constitute.types import Comparison, Prompt, Response
 
@@ -66,12 +70,21 @@ async def run_chain(
             budget=budget,
         )
         progress.start(name, expected_rows(name, plan, total, store), sum(store.counts(name).values()))
-    source, workers = _source(_Chain(plan, runs, store))
-    await run_jobs(source, lambda job: job, workers)
+    with other_run(plan, store, own_model(plan, runs, store), progress) as find:
+        source, workers = _source(_Chain(plan, runs, store, find))
+        await run_jobs(source, lambda job: job, workers)
     for name, run in runs.items():
         run.settle()
         progress.finish(name)
     return {name: run.counts() for name, run in runs.items()}
+
+
+def own_model(plan: Plan, runs: Mapping[str, StageRun], store: Store) -> str:
+    """The name of the model that wrote, or is to write, the run's responses."""
+    first = next(iter(runs))
+    if plan.first.reads == "prompt":
+        return runs[first].engine.identity.name
+    return model_noted(store) or "this run's model"
 
 
 def _source(chain: _Chain) -> tuple[Iterator[Coroutine[Any, Any, None]], int]:
@@ -83,7 +96,7 @@ def _source(chain: _Chain) -> tuple[Iterator[Coroutine[Any, Any, None]], int]:
         return (chain.pair(place, pair) for place, pair in jobs), _label_width(plan, in_flight)
     if plan.before is None:
         unique = _placed(plan, distinct(plan.prompts or ()))
-        workers = max(1, in_flight // plan.config.generate.n)
+        workers = max(1, in_flight // plan.samples)
         return (chain.prompt(at, prompt) for at, prompt in unique), workers
     groups = islice(_groups(chain.store, plan.before, plan.config.shard), limit)
     workers = _label_width(plan, in_flight) if plan.first.reads == "pair" else in_flight
@@ -99,7 +112,9 @@ def _placed(plan: Plan, rows: Iterable[_R]) -> Iterator[tuple[int, _R]]:
 
 def _label_width(plan: Plan, in_flight: int) -> int:
     """Pairs at once that keep `in_flight` questions with the engine: two orders a principle."""
-    votes = 1 if plan.constitution is None else len(voters("", plan.config.label, plan.constitution))
+    votes, cfg = 1, plan.config.label
+    if plan.constitution is not None:
+        votes = len(asked_first("", cfg, voters("", cfg, plan.constitution)))
     return max(1, in_flight // (2 * votes))
 
 
@@ -108,14 +123,21 @@ def expected_rows(name: str, plan: Plan, total: int | None, store: Store) -> int
     config, spec = plan.config, plan.steps[name].spec
     if total is not None:
         total = min(total, config.limit or total)
-        n, samples = config.generate.n, len(pairs_of(config.generate.n))
-        each = {"samples": samples, "revision": n, "both": samples + n}[config.label.pairs]
-        return total * (1 if plan.pairs is not None else each if spec.reads == "pair" else n)
-    if (spec.reads == "pair" and config.label.pairs != "revision") or config.limit is not None:
+        n = plan.samples
+        if spec.reads != "pair":
+            return total * n
+        each = (len(source.groups(n)) * source.each(config) for source in plan.sources)
+        return total * (1 if plan.pairs is not None else sum(each))
+    if config.limit is not None:
         return None
     if config.shard is not None and noted(store, str(plan.before)) is None:
         return None
-    return store.counts(str(plan.before))["ok"]
+    ready = store.counts(str(plan.before))["ok"]
+    if spec.reads != "pair":
+        return ready
+    # Only where every row makes its pairs by itself are they known without looking at the rows.
+    lone = all(source.groups is alone and not source.against for source in plan.sources)
+    return ready * sum(source.each(config) for source in plan.sources) if lone else None
 
 
 def _groups(store: Store, stage: str, shard: Shard | None) -> Iterator[list[tuple[int, Response]]]:
@@ -126,8 +148,13 @@ def _groups(store: Store, stage: str, shard: Shard | None) -> Iterator[list[tupl
             yield [(outcome.position, Response.model_validate(outcome.data)) for outcome in group]
 
 
-# A sample before its first revision, or None where it ended earlier.
-Unrevised = asyncio.Future[Response | None]
+@dataclass(frozen=True)
+class _Sample:
+    """A sample on its way: `before` its first revision and `after` all stages; None where it ended."""
+
+    position: int
+    before: asyncio.Future[Response | None]
+    after: asyncio.Future[Response | None]
 
 
 @dataclass
@@ -137,52 +164,57 @@ class _Chain:
     plan: Plan
     runs: dict[str, StageRun]
     store: Store
+    find: Lookup
 
     async def prompt(self, place: int, prompt: Prompt) -> None:
-        """All of a prompt: each sample goes on by itself, each pair as soon as both its samples are there."""
-        rows = [(place * PLACES + at, slot(prompt, at)) for at in range(self.plan.config.generate.n)]
+        """All of a prompt: each sample goes on by itself, each pair as soon as its samples are there."""
+        rows = [(place * PLACES + at, slot(prompt, at)) for at in range(self.plan.samples)]
         await self._all(dict(enumerate(rows)))
 
     async def responses(self, rows: Sequence[tuple[int, Response]]) -> None:
         """What follows the responses (or revisions) of one prompt."""
         await self._all({row.sample: (position, row) for position, row in rows})
 
-    async def pair(self, position: int, pair: Comparison) -> None:
+    async def pair(self, position: int, pair: Comparison | Candidates) -> None:
         """Put one pair to the pair stage."""
         await self._step(list(self.plan.steps)[-1], position, pair)
 
     async def _all(self, rows: dict[int, tuple[int, Prompt | Response]]) -> None:
-        loop = asyncio.get_running_loop()
-        unrevised: dict[int, Unrevised] = {sample: loop.create_future() for sample in rows}
+        made = asyncio.get_running_loop().create_future
+        under_way = {at: _Sample(position, made(), made()) for at, (position, _) in rows.items()}
         async with asyncio.TaskGroup() as group:
-            for sample, (position, row) in rows.items():
-                group.create_task(self._sample(position, row, unrevised[sample]))
-            for first, second in pairs_of(max(rows) + 1) if self.plan.labels("samples") else ():
-                if first in rows and second in rows:
-                    task = self._sample_pair(rows[first][0], unrevised[first], unrevised[second])
-                    group.create_task(task)
+            for at, (_, row) in rows.items():
+                group.create_task(self._sample(row, under_way[at]))
+            for source in self.plan.sources:
+                for places in source.groups(max(rows) + 1):
+                    there = [under_way[at] for at in places if at in under_way]
+                    if there and (source.partial or len(there) == len(places)):
+                        group.create_task(self._pairs(source, there))
 
-    async def _sample(self, position: int, row: Any, unrevised: Unrevised) -> None:
+    async def _sample(self, row: Any, under_way: _Sample) -> None:
         """Lead one sample through every stage that reads prompts or responses, until one ends it."""
         for name, step in self.plan.steps.items():
             if step.spec.reads == "pair" or row is None:
                 break
-            if step.spec.revises and not unrevised.done():
-                unrevised.set_result(row)
-            row = await self._step(name, position, row)
-        if not unrevised.done():
-            unrevised.set_result(row)
-        if self.plan.revised is not None:
+            if step.spec.revises and not under_way.before.done():
+                under_way.before.set_result(row)
+            row = await self._step(name, under_way.position, row)
+        if not under_way.before.done():
+            under_way.before.set_result(row)
+        if self.plan.revised is not None and row is not None:
             outcome = self.store.outcome(self.plan.revised, row.id)
             revised = None if outcome is None else outcome.data
             row = None if revised is None else Response.model_validate(revised)
-        if row is not None and self.plan.labels("revision"):
-            await self.pair(position, pair_of_revision(row))
+        under_way.after.set_result(row)
 
-    async def _sample_pair(self, position: int, first: Unrevised, second: Unrevised) -> None:
-        a, b = await first, await second
-        if a is not None and b is not None:
-            await self.pair(position, pair_of_samples(a, b))
+    async def _pairs(self, source: PairSource, samples: Sequence[_Sample]) -> None:
+        """Put the pairs of a group to the pair stage as soon as its samples are there."""
+        found = [await (each.before if source.stands == "before" else each.after) for each in samples]
+        rows = [row for row in found if row is not None]
+        if rows and (source.partial or len(rows) == len(found)):
+            async with asyncio.TaskGroup() as group:
+                for pair in source.rows(rows, self.find):
+                    group.create_task(self.pair(samples[0].position, pair))
 
     async def _step(self, name: str, position: int, row: Any) -> Any:
         """What the stage makes of the row, or None where it abstained or failed."""
@@ -190,6 +222,11 @@ class _Chain:
 
         def working(settings: Any) -> Work:
             async def work(row: Any, sample: Sample) -> Any:
+                if isinstance(row, Candidates):
+                    cfg = settings if isinstance(settings, LabelConfig) else self.plan.config.label
+                    if self.plan.constitution is None:
+                        raise UsageError("label.pairs: best_worst ranks by principles; name a constitution")
+                    row = await best_and_worst(row, sample, cfg, self.plan.constitution)
                 return await step.spec.work(row, sample, settings, self.plan.constitution)
 
             return work

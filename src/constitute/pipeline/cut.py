@@ -12,8 +12,13 @@ from typing import Any
 from constitute.types import Completion, Outcome, Request
 
 # The setting that gives a stage's completions room, and the stages that can keep cut ones.
-_ROOM = {"generate": "max_tokens", "revise": "max_tokens", "label": "reasoning_tokens"}
-_KEEPING = ("generate", "revise")
+_ROOM = {
+    "generate": "max_tokens",
+    "contrast": "max_tokens",
+    "revise": "max_tokens",
+    "label": "reasoning_tokens",
+}
+_KEEPING = ("generate", "contrast", "revise")
 _CUT = re.compile(
     r"\S+ was cut at (?P<tokens>\d+) tokens"
     r"|thinking was cut at (?P<thought>\d+) tokens; raise \S+"

@@ -53,7 +53,8 @@ class Forecast(Record):
     `tokenizer`: tokens were counted by the model's own, not guessed from characters. `identified`: the model
     is known well enough to find stored answers; else only rows that ended are known to be there. After a
     probe of `probed` rows, `answer_length` is the mean tokens of an answer, and `seconds` the time that the
-    requests take at the probe's pace, which more requests at once only shorten.
+    requests take at the probe's pace, which more requests at once only shorten. With `label.adaptive`, the
+    requests are those where the first principles never agree, and `least_requests` where they always do.
     """
 
     prompts: int
@@ -64,6 +65,7 @@ class Forecast(Record):
     probed: int = 0
     answer_length: float | None = None
     seconds: float | None = None
+    least_requests: int | None = None
 
     def total(self, figure: str) -> int:
         """The sum of a figure over the stages."""
@@ -98,6 +100,7 @@ def forecast(
     looked = list(prompts[::step])
     with TemporaryDirectory(prefix="constitute-") as folder:
         found, models = _dry(config, looked, Path(folder), exists, length)
+    least = _least(config, looked, exists)
     scale = len(prompts) / max(1, len(looked))
     stages = tuple(_scaled(stage, scale) for stage in found)
     asked = sum(stage.requests for stage in stages)
@@ -109,18 +112,37 @@ def forecast(
         identified=all(model.known for model in models) or not (exists or config.reuse),
         probed=min(probe, len(prompts)),
         answer_length=length,
+        least_requests=None if least is None else round(least * scale),
         seconds=None if seconds_each is None else round(seconds_each * asked, 1),
     )
 
 
+def _least(config: RunConfig, prompts: Sequence[Prompt], exists: bool) -> int | None:
+    """Requests where the principles that are asked first agree on every pair; None without such."""
+    if config.label.adaptive is None:
+        return None
+    few = {"principles": config.label.adaptive, "adaptive": None}
+    label = config.label.model_copy(update=few)
+    with TemporaryDirectory(prefix="constitute-") as folder:
+        only = config.model_copy(update={"label": label})
+        found, _ = _dry(only, prompts, Path(folder), exists, None, claimed=False)
+    return sum(stage.requests for stage in found)
+
+
 def _dry(
-    config: RunConfig, prompts: Sequence[Prompt], folder: Path, exists: bool, length: float | None
+    config: RunConfig,
+    prompts: Sequence[Prompt],
+    folder: Path,
+    exists: bool,
+    length: float | None,
+    *,
+    claimed: bool = True,
 ) -> tuple[list[StageForecast], list[Model]]:
     """Run the chain on placeholders in a directory of its own that knows what the run knows."""
     constitution = load_constitution(config.constitution, config.tags) if config.constitution else None
     source = config.run if exists else config.reuse
     with ExitStack() as opened:
-        if exists:
+        if exists and claimed:
             real = opened.enter_context(Store.open(config.run, readonly=True))
             check_claims(plan_chain(config, constitution, config.chain, real, prompts=prompts), real)
         store = opened.enter_context(Store.open(folder / "run"))

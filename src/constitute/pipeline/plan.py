@@ -13,6 +13,7 @@ from constitute.pipeline.cut import Mend, blames
 from constitute.pipeline.shards import check_source, noted
 from constitute.stages import stage_spec
 from constitute.stages.base import StageSpec, settings_of, stage_settings
+from constitute.stages.labels.pairs import PairSource, pair_sources
 from constitute.store import Store, mended
 from constitute.store.manifest import claim, goes_on, settings_noted
 from constitute.types import Comparison, Constitution, Prompt
@@ -57,9 +58,17 @@ class Plan:
         """The stage that the chain ends with."""
         return list(self.steps.values())[-1].spec
 
-    def labels(self, pairs: str) -> bool:
-        """Whether pairs of this kind go to a pair stage."""
-        return self.last.reads == "pair" and self.config.label.pairs in (pairs, "both")
+    @property
+    def sources(self) -> tuple[PairSource, ...]:
+        """Where the pairs come from that go to a pair stage; none where there is no such stage."""
+        return pair_sources(self.config.label.pairs) if self.last.reads == "pair" else ()
+
+    @property
+    def samples(self) -> int:
+        """How many answers a prompt gets."""
+        first = next(iter(self.steps.values()))
+        own = getattr(first.settings, "n", None) if first.spec.reads == "prompt" else None
+        return self.config.generate.n if own is None else int(own)
 
 
 def plan_chain(
@@ -95,7 +104,7 @@ def plan_chain(
         if step.spec.needs_constitution and constitution is None:
             raise UsageError("no constitution given; name one with --constitution FILE")
     plan = Plan(config, constitution, asked, prompts=prompts, pairs=pairs, places=places)
-    if plan.labels("samples") or plan.labels("revision"):
+    if plan.sources:
         _check_pairs(plan)
     if pairs is not None:
         return plan
@@ -224,14 +233,26 @@ def _check_pairs(plan: Plan) -> None:
         if len(plan.steps) > 1:
             raise UsageError("pairs of one's own are labelled alone, without generate and revise")
         return
-    generates = plan.first.reads == "prompt"
-    if wanted != "samples" and generates and not any(step.spec.revises for step in plan.steps.values()):
-        raise UsageError(f"label.pairs: {wanted} needs the stage revise between generate and label")
-    if wanted != "revision" and generates and plan.config.generate.n < 2:
-        raise UsageError(
-            f"label.pairs: {wanted} needs two responses a prompt, n is 1; "
-            "give -n 2, or --set label.pairs=revision"
-        )
+    generates, n = plan.first.reads == "prompt", plan.samples
+    revises = any(step.spec.revises for step in plan.steps.values())
+    for source in plan.sources:
+        if source.stands == "after" and generates and not revises:
+            raise UsageError(f"label.pairs: {wanted} needs the stage revise between generate and label")
+        if generates and not source.groups(n):
+            raise UsageError(
+                f"label.pairs: {wanted} needs two responses a prompt, n is {n}; "
+                "give -n 2, or --set label.pairs=revision"
+            )
+        if source.stage and generates and source.stage != next(iter(plan.steps)):
+            raise UsageError(
+                f"label.pairs: {wanted} pairs the answers of the stage {source.stage}; begin the chain "
+                f"with it, as in chain: [{source.stage}, label]"
+            )
+        if source.against and plan.config.label.against is None:
+            raise UsageError(
+                f"label.pairs: {wanted} compares with the answers of another run, and none is named; "
+                "give --set label.against=RUN"
+            )
 
 
 def _before(config: RunConfig, plan: Plan, specs: dict[str, StageSpec]) -> tuple[str, str | None]:
@@ -239,10 +260,11 @@ def _before(config: RunConfig, plan: Plan, specs: dict[str, StageSpec]) -> tuple
     first = next(iter(plan.steps))
     rows = list(config.chain[: config.chain.index(first)])
     revised = None
-    if plan.labels("samples") and plan.first.reads == "pair":
+    stands = {source.stands for source in plan.sources}
+    if "before" in stands and plan.first.reads == "pair":
         # Pairs of samples are taken before the first revision.
         revising = next((at for at, name in enumerate(rows) if specs[name].revises), len(rows))
-        if plan.labels("revision") and rows:
+        if "after" in stands and rows:
             revised = rows[-1]
         rows = rows[:revising]
     if not rows:

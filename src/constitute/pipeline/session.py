@@ -88,7 +88,8 @@ def run_stages(
             engine = NoEngine()
     constitution = load_constitution(config.constitution, config.tags) if config.constitution else None
     progress = progress or Silent()
-    with open_store(config, progress, create="generate" in stages or pairs is not None) as store:
+    begins = any(stage_spec(stage).reads == "prompt" for stage in stages)
+    with open_store(config, progress, create=begins or pairs is not None) as store:
         config = _on(config, store.meta(_DAY))
         part = sharded(config, stages, store, pairs if pairs is not None else prompts)
         if part is not None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 # Rows that end within this time of the first came out of one batch: too few to tell a pace from.
 LEAST_SEEN_S = 2.0
+# A pace is told from so many rows or steps, or from this share of all there are to do.
+LEAST_ROWS, LEAST_STEPS, LEAST_SHARE = 16, 3, 0.1
 # The pace is that of the last minute, further back where it holds fewer rows: rows come in batches, as many
 # as are in flight, and a step of a trainer may take minutes.
 WINDOW_S = 60.0
@@ -60,12 +62,28 @@ class StageState:
 
     def eta_s(self, now: float) -> float | None:
         """Seconds to go at `rate`, None while unknown."""
-        since, seen = self._window(now)
-        enough = seen > 0 if self.begun is not None else self.fresh >= 2
+        since, _ = self._window(now)
         known_since = self.first if self.begun is None else since
-        if self.total is None or not enough or known_since is None or now - known_since < LEAST_SEEN_S:
+        if self.total is None or known_since is None or now - known_since < LEAST_SEEN_S:
             return None
-        return max(0.0, self.total - self.done - self.share) / self.rate(now)
+        left = max(0.0, self.total - self.done - self.share)
+        return left / self.rate(now) if self._tells(now, known_since, left) else None
+
+    def _tells(self, now: float, known_since: float, left: float) -> bool:
+        """Whether what has ended tells the pace of the rest: enough of it, and not the start-up above all.
+
+        The first row comes when a model is warm, which may take a minute; two rows in it would mean hours.
+        """
+        seen, steps = self.fresh + self.share, self.begun is not None
+        if seen <= 0 or (not steps and seen < 2):
+            return False
+        if now - known_since >= WINDOW_S:
+            return True
+        least = LEAST_STEPS if steps else LEAST_ROWS
+        warming = 0.0 if steps else known_since - self.started
+        return seen >= min(least, LEAST_SHARE * (seen + left)) and (
+            seen >= left or now - known_since >= warming / 2
+        )
 
     def _window(self, now: float) -> tuple[float, float]:
         """When the window of the pace begins, and the rows or steps seen in it."""

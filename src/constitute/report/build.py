@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from constitute.editing.trial.figures import TrialResult
 from constitute.editing.trial.junit import outcome
 from constitute.editing.trial.known import last_result
 from constitute.editing.words import word_diff
 from constitute.evals.run import SetResult
 from constitute.files import write_text
 from constitute.pipeline import Counts
-from constitute.report.charts import Curve
+from constitute.report.charts import curve, histogram
+from constitute.report.names import figure_title, stage_titles
 from constitute.report.page import clip, render_page
-from constitute.report.read import MadeUnder, Manifest, RunFiles, Training, read_run
-from constitute.report.rows import Chain, Labels, PrincipleWork, chains_of, labels_of, principles_of
-from constitute.report.training import curves_of, figure_of, figures_of
-from constitute.stats import Estimate
+from constitute.report.policies import Shift, eval_shift, policies_of, rank
+from constitute.report.read import MadeUnder, Manifest, RunFiles, read_run
+from constitute.report.rows import chains_of, labels_of, principles_of
+from constitute.report.show import show_figure, show_interval, show_reach, show_shift
+from constitute.report.training import Figure, figure_of, trained
+from constitute.report.verdict import KINDS, conclusions
+from constitute.report.view import Reason, Report, StageRows
 from constitute.store import Store
-from constitute.store.unfinished import Unfinished, unfinished
+from constitute.store.unfinished import unfinished
 from constitute.text import grouped_reasons
 
-_POLICIES = ("base", "sft", "ppo")
 MAX_REASONS = 12
 # Figures of summary.json shown above everything else, where they are there: path, name, percentage.
 _HEADLINE = (
@@ -35,42 +37,6 @@ _HEADLINE = (
     ("ppo.reward_after", "reward after PPO", False),
     ("ppo.kl", "KL from the reference, nats a response", False),
 )
-Figure = Estimate | float | None
-# (status, an example of reasons that differ in numbers alone, rows)
-Reason = tuple[str, str, int]
-
-
-@dataclass(frozen=True)
-class Report:
-    """Everything on the page, in its order; every text in it is still to be escaped and clipped."""
-
-    title: str
-    facts: list[tuple[str, str]]
-    policies: dict[str, Mapping[str, Figure]]
-    headline: list[tuple[str, Figure, bool]]
-    stages: list[tuple[Counts, list[Reason]]]
-    unfinished: list[Unfinished]
-    constitution: str
-    principles: list[PrincipleWork]
-    principles_note: str
-    trial: TrialResult | None
-    labels: Labels | None
-    chains: list[Chain]
-    chains_of: int
-    training: list[tuple[Training, list[tuple[str, Estimate]], list[Curve]]]
-    evals: dict[str, list[SetResult]]
-
-    @property
-    def axes(self) -> list[str]:
-        """What was measured of the policies."""
-        return list(dict.fromkeys(axis for figures in self.policies.values() for axis in figures))
-
-    @property
-    def verdicts(self) -> list[str]:
-        """What is missing or wrong in the rows, labels and trainings, to be read before any figure."""
-        missing = [each.sentence for each in self.unfinished]
-        labels = [self.labels.verdict.sentence] if self.labels and self.labels.verdict else []
-        return missing + labels + [one.verdict for one, _, _ in self.training if one.verdict]
 
 
 def write_report(run_dir: Path, out: Path | None = None, rows: int = 24) -> Path:
@@ -88,11 +54,18 @@ def render_report(report: Report) -> str:
     filters: dict[str, Callable[..., Any]] = {
         "figure": show_figure,
         "interval": show_interval,
+        "shift": show_shift,
+        "reach": show_reach,
         "changes_to": _changes,
         "number": _number,
         "outcome": outcome,
+        "figure_title": figure_title,
+        "histogram": histogram,
+        "drawn": lambda one: curve(one.points, one.x_name, one.smooth),
     }
-    return render_page("report.html.j2", ["report.css"], filters, report=report)
+    found = conclusions(report)
+    said = {kind: [one.sentence for one in found if one.kind == kind] for kind in KINDS}
+    return render_page("report.html.j2", ["report.css"], filters, report=report, said=said)
 
 
 def _number(value: float | None) -> str:
@@ -106,10 +79,10 @@ def build(store: Store, files: RunFiles, rows: int = 24) -> Report:
     shown, total = chains_of(store, rows)
     return Report(
         title=files.name,
-        facts=[(name, str(value)) for name, value in _facts(files.manifest) if value not in (None, "")],
-        policies=_policies(files.summary),
+        facts=[(name, str(value)) for name, value in _facts(files) if value not in (None, "")],
+        policies=policies_of(files.summary),
         headline=list(_headline(files.summary)),
-        stages=[_stage(store, name) for name in store.stages()],
+        stages=_stages(store),
         unfinished=unfinished(store),
         constitution=(files.manifest.constitution or MadeUnder()).name,
         principles=principles,
@@ -118,28 +91,9 @@ def build(store: Store, files: RunFiles, rows: int = 24) -> Report:
         labels=labels_of(store),
         chains=shown,
         chains_of=total,
-        training=[(one, figures_of(one), curves_of(one)) for one in files.training],
+        training=[trained(one) for one in files.training],
         evals=_evals(files.results),
     )
-
-
-def show_figure(figure: Estimate | float, percent: bool = True) -> str:
-    """The value alone: a percentage, or four significant digits."""
-    value = figure.value if isinstance(figure, Estimate) else figure
-    if value is None:
-        return "–"
-    return f"{100 * value:.1f} %" if percent else f"{value:.4g}"
-
-
-def show_interval(figure: Estimate | float, percent: bool = True) -> str:
-    """The interval and n, as far as they are known."""
-    if not isinstance(figure, Estimate):
-        return ""
-    n = f"n = {figure.n:,}".replace(",", "\u202f")
-    if figure.low is None or figure.high is None:
-        return n
-    scale, form = (100, ".1f") if percent else (1, ".3g")
-    return f"{scale * figure.low:{form}} to {scale * figure.high:{form}}, {n}"
 
 
 def _changes(before: str, after: str) -> list[tuple[str, str]]:
@@ -147,8 +101,12 @@ def _changes(before: str, after: str) -> list[tuple[str, str]]:
     return [(kind, text) for kind, text in word_diff(clip(before), clip(after))]
 
 
-def _facts(manifest: Manifest) -> list[tuple[str, Any]]:
-    """What made the run, from its manifest."""
+def _facts(files: RunFiles) -> list[tuple[str, Any]]:
+    """What made the run, from its manifest; nothing where it has none."""
+    manifest = files.manifest
+    if manifest == Manifest():
+        return []
+    written = datetime.fromtimestamp(files.written, UTC).isoformat()
     config, constitution = manifest.config, manifest.constitution or MadeUnder()
     return [
         ("constitution", constitution.name),
@@ -160,7 +118,7 @@ def _facts(manifest: Manifest) -> list[tuple[str, Any]]:
         ("prompts", config.prompts),
         ("seed", manifest.seed),
         ("begun", _time(manifest.created)),
-        ("last written", _time(manifest.updated)),
+        ("last written", _time(max(manifest.updated, written))),
         ("constitute", manifest.constitute),
         ("versions", ", ".join(f"{name} {at}" for name, at in manifest.versions.items())),
     ]
@@ -183,19 +141,6 @@ def _models(manifest: Manifest) -> list[tuple[str, Any]]:
     return [("answered by", f"{who} ({', '.join(names)})") for who, names in stages.items() if who]
 
 
-def _policies(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Figure]]:
-    """Figures by policy and axis, policies in the order base, sft, ppo and then as they stand."""
-    found = summary.get("policies")
-    measured = found if isinstance(found, Mapping) else {}
-    names = [name for name in _POLICIES if name in measured]
-    names += [name for name in measured if name not in names]
-    return {
-        name: {axis: figure_of(value) for axis, value in measured[name].items()}
-        for name in names
-        if isinstance(measured[name], Mapping)
-    }
-
-
 def _headline(summary: Mapping[str, Any]) -> Iterator[tuple[str, Figure, bool]]:
     for path, name, percent in _HEADLINE:
         value: Any = summary
@@ -205,20 +150,26 @@ def _headline(summary: Mapping[str, Any]) -> Iterator[tuple[str, Figure, bool]]:
             yield name, shown, percent
 
 
-def _stage(store: Store, name: str) -> tuple[Counts, list[Reason]]:
-    listed = grouped_reasons(store.reasons(name), most=None)
+def _stages(store: Store) -> list[StageRows]:
+    titles = stage_titles(store.stages())
+    return [
+        StageRows(title, Counts(stage=name, **store.counts(name)), _reasons(store, name))
+        for name, title in titles.items()
+    ]
+
+
+def _reasons(store: Store, stage: str) -> tuple[Reason, ...]:
+    listed = grouped_reasons(store.reasons(stage), most=None)
     reasons: list[Reason] = [(status, clip(text, 300), n) for status, n, text in listed[:MAX_REASONS]]
     if rest := listed[MAX_REASONS:]:
         reasons.append(("other", f"{len(rest)} more kinds of reason", sum(count for _, count, _ in rest)))
-    return Counts(stage=name, **store.counts(name)), reasons
+    return tuple(reasons)
 
 
-def _evals(results: tuple[SetResult, ...]) -> dict[str, list[SetResult]]:
-    """Results by set, policies in the order base, sft, ppo and then by name."""
-
-    def rank(result: SetResult) -> tuple[int, str]:
-        name = result.policy
-        return (_POLICIES.index(name) if name in _POLICIES else len(_POLICIES), name)
-
-    names = sorted({result.set for result in results})
-    return {name: sorted((r for r in results if r.set == name), key=rank) for name in names}
+def _evals(results: tuple[SetResult, ...]) -> dict[str, list[tuple[SetResult, Shift | None]]]:
+    """Results by set, policies in their order, each with its shift from the first."""
+    found: dict[str, list[tuple[SetResult, Shift | None]]] = {}
+    for result in sorted(results, key=lambda one: (one.set, rank(one.policy))):
+        rows = found.setdefault(result.set, [])
+        rows.append((result, eval_shift(rows[0][0], result) if rows else None))
+    return found

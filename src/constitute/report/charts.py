@@ -1,80 +1,47 @@
-"""Geometry of the charts: plain numbers that the template draws as SVG."""
+"""Charts as SVG for a page that runs nothing: Altair describes, vl-convert draws, the page colours them.
+
+Colours are the page's own variables, so that a chart is right in the dark too. Altair and vl-convert are
+imported where something is drawn.
+"""
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+from xml.etree import ElementTree
 
+from constitute.text import harmless
 from constitute.types import Record
 
+if TYPE_CHECKING:
+    from altair import ChartType
+    from markupsafe import Markup
+
+T = TypeVar("T")
 MAX_POINTS = 400
-# Traces of a plot have as many colours; a further trace takes the first again.
-COLOURS = 4
-
-
-class Frame(Record):
-    """The pixels of a chart, and its margins."""
-
-    width: int
-    height: int
-    left: int
-    right: int
-    top: int
-    bottom: int
-
-    def x(self, x: float, low: float, high: float) -> float:
-        """Pixels from the left; the middle where `low` and `high` are one value."""
-        share = 0.5 if high == low else (x - low) / (high - low)
-        return self.left + share * (self.width - self.left - self.right)
-
-    def y(self, y: float, low: float, high: float) -> float:
-        """Pixels from the top."""
-        share = 0.5 if high == low else (y - low) / (high - low)
-        return self.height - self.bottom - share * (self.height - self.top - self.bottom)
-
-
-SMALL = Frame(width=320, height=150, left=46, right=8, top=8, bottom=22)
-LARGE = Frame(width=520, height=320, left=52, right=12, top=12, bottom=40)
-
-
-class Tick(Record):
-    """A mark on an axis, in pixels, and its text."""
-
-    at: float
-    text: str
-
-
-class Curve(Record):
-    """A line: SVG points, the ticks of both axes, and the first and last values."""
-
-    title: str
-    points: str
-    x_ticks: tuple[Tick, ...]
-    y_ticks: tuple[Tick, ...]
-    x_name: str
-    first: float
-    last: float
-    n: int
-
-
-class Bar(Record):
-    """A bar of a histogram, in pixels."""
-
-    x: float
-    y: float
-    width: float
-    height: float
-    count: int
-    label: str
-
-
-class Histogram(Record):
-    """Bars over [0, 1] and the ticks of both axes."""
-
-    bars: tuple[Bar, ...]
-    x_ticks: tuple[Tick, ...]
-    y_ticks: tuple[Tick, ...]
-    n: int
+BINS = 20
+# A smoothed value is the mean of this share of the line, around its place.
+_SMOOTHED_OVER = 0.1
+_COLOURS = ["var(--accent)", "var(--second)", "var(--third)", "var(--fourth)"]
+_INK, _SOFT, _LINE = "var(--ink)", "var(--soft)", "var(--line)"
+# What may stand in a chart: everything else that the drawing holds is for scripts, or would be blocked.
+_TAGS = frozenset({"svg", "g", "path", "line", "text"})
+_PLACES = ("viewBox", "width", "x", "y", "x2", "y2", "d", "transform")
+_LOOKS = ("fill", "stroke", "stroke-width", "opacity", "text-anchor", "font-size", "font-weight")
+_ATTRIBUTES = frozenset({*_PLACES, *_LOOKS})
+_AXIS: dict[str, Any] = {
+    **{"domain": False, "ticks": False, "gridColor": _LINE, "labelColor": _SOFT, "titleColor": _SOFT},
+    **{"labelFontSize": 11, "titleFontSize": 11, "titleFontWeight": "normal", "labelPadding": 6},
+}
+# Room for a page's font that is wider than the one the drawing was measured with.
+_ROOM = {"left": 10, "right": 8, "top": 5, "bottom": 4}
+_CONFIG: dict[str, Any] = {
+    "padding": _ROOM,
+    **{"background": None, "view": {"stroke": None}, "aria": False, "axis": _AXIS},
+    "legend": {"labelColor": _INK, "labelFontSize": 12, "labelLimit": 420, "title": None},
+}
 
 
 class Mark(Record):
@@ -95,100 +62,204 @@ class Trace(Record):
     line: tuple[tuple[float, float], ...] = ()
 
 
-class Plot(Record):
-    """Traces in pixels that share both axes; a line has one string of SVG points, empty without a line."""
+class Cell(Record):
+    """A vote in a heat map, or missing ones from `column` to before `end`: `kind` is a, b or none.
 
+    `depth` is |2p - 1|.
+    """
+
+    row: str
+    column: int
+    end: int
+    kind: str
+    depth: float
     title: str
-    traces: tuple[Trace, ...]
-    lines: tuple[str, ...]
-    x_ticks: tuple[Tick, ...]
-    y_ticks: tuple[Tick, ...]
 
 
-def plot(title: str, traces: Sequence[Trace]) -> Plot:
-    """Lay traces out on common axes; x starts at 0. Raises `ValueError` where there is no mark."""
+def curve(points: Sequence[tuple[float, float]], x_name: str, smooth: bool = False) -> Markup:
+    """A line through (x, y); with `smooth` it is the running mean, and the points themselves are faint.
+
+    Of more than 400 points, evenly spaced ones and the last are drawn.
+    """
+    import altair as alt
+
+    means = smoothed([y for _, y in points]) if smooth else [y for _, y in points]
+    kept = thinned([(*point, mean) for point, mean in zip(points, means, strict=True)])
+    rows = [{"x": x, "y": y, "mean": mean} for x, y, mean in kept]
+    span = max(x for x, _ in points) - min(x for x, _ in points)
+    whole = all(float(x).is_integer() for x, _ in points)
+    axis = _axis(5, span if whole else None, grid=False)
+    x = alt.X("x:Q", title=x_name, axis=axis, scale=alt.Scale(zero=False, nice=False))
+    scale = alt.Scale(zero=False)
+    line = alt.Chart(_rows()).mark_line(color=_COLOURS[0], strokeWidth=1.8)
+    drawn: ChartType = line.encode(x=x, y=alt.Y("mean:Q", title=None, scale=scale, axis=_axis(4)))
+    if smooth:
+        faint = alt.Chart(_rows()).mark_line(color=_COLOURS[0], strokeWidth=1, opacity=0.3)
+        drawn = alt.layer(faint.encode(x=x, y=alt.Y("y:Q", title=None, scale=scale, axis=_axis(4))), drawn)
+    return _drawn(drawn.properties(width=270, height=110), rows)
+
+
+def histogram(counts: Sequence[int]) -> Markup:
+    """Bars of counts over equal parts of [0, 1]."""
+    import altair as alt
+
+    n = len(counts)
+    rows = [
+        {"from": i / n, "to": (i + 1) / n, "count": count, "title": f"{i / n:g} to {(i + 1) / n:g}: {count}"}
+        for i, count in enumerate(counts)
+        if count
+    ]
+    bars = alt.Chart(_rows()).mark_bar(color=_COLOURS[0], binSpacing=1, aria=True)
+    halves = alt.Axis(grid=False, values=[0, 0.5, 1])
+    drawn = bars.encode(
+        x=alt.X("from:Q", bin="binned", title="P(A)", axis=halves, scale=alt.Scale(domain=[0, 1])),
+        x2="to:Q",
+        y=alt.Y("count:Q", title="pairs", axis=_axis(3, max(counts))),
+        description="title:N",
+    )
+    return _drawn(drawn.properties(width=300, height=120), rows)
+
+
+def plot(traces: Sequence[Trace], x_title: str) -> Markup:
+    """Marks with whiskers and the lines fitted to them; x starts at 0. Raises `ValueError` without a mark."""
+    import altair as alt
+
     marks = [mark for trace in traces for mark in trace.marks]
     if not marks:
-        raise ValueError(f"the plot {title!r} has no mark")
-    x_values = nice_ticks(0.0, max(max(mark.x for mark in marks), 1e-9), 5)
-    y_values = nice_ticks(min(mark.low for mark in marks), max(mark.high for mark in marks), 5)
+        raise ValueError("a plot without a mark")
+    low, high = min(mark.low for mark in marks), max(mark.high for mark in marks)
+    rows = [
+        {
+            "name": trace.name,
+            "x": mark.x,
+            "y": mark.y,
+            "low": mark.low,
+            "high": mark.high,
+            "title": mark.label,
+        }
+        for trace in traces
+        for mark in trace.marks
+    ]
+    # A fitted line may leave the frame; it ends at the edge.
+    fitted = [
+        {"name": trace.name, "x": x, "fit": y} for trace in traces for x, y in trace.line if low <= y <= high
+    ]
+    names = list(dict.fromkeys(trace.name for trace in traces))
+    colours = [_COLOURS[at % len(_COLOURS)] for at in range(len(names))]
+    legend = alt.Legend(orient="top", direction="vertical", symbolType="circle", symbolOpacity=1)
+    colour = alt.Color("name:N", scale=alt.Scale(domain=names, range=colours), legend=legend)
+    x = alt.X("x:Q", title=x_title, axis=_axis(6, grid=False), scale=alt.Scale(domainMin=0))
+    base, axis, scale = alt.Chart(_rows()).encode(x=x, color=colour), _axis(5), alt.Scale(zero=False)
+    layers = [
+        base.mark_rule(strokeWidth=1.5).encode(
+            y=alt.Y("low:Q", title=None, axis=axis, scale=scale), y2="high:Q"
+        ),
+        base.mark_point(filled=True, size=40, opacity=1, aria=True).encode(y="y:Q", description="title:N"),
+        base.mark_line(strokeWidth=2).encode(y="fit:Q").transform_filter("isValid(datum.fit)"),
+    ]
+    layers[:2] = [layer.transform_filter("isValid(datum.y)") for layer in layers[:2]]
+    return _drawn(alt.layer(*layers).properties(width=360, height=220), [*rows, *fitted])
 
-    def across(x: float) -> float:
-        return round(LARGE.x(x, 0.0, x_values[-1]), 1)
 
-    def up(y: float) -> float:
-        # A fitted line may leave the frame; it ends at the edge.
-        return round(LARGE.y(min(max(y, y_values[0]), y_values[-1]), y_values[0], y_values[-1]), 1)
+def heatmap(cells: Sequence[Cell], width: int = 820, height: int = 24) -> Markup:
+    """Rows and columns in their order; a cell's colour says for which answer, its depth how surely."""
+    import altair as alt
 
-    def placed(mark: Mark) -> Mark:
-        return Mark(x=across(mark.x), y=up(mark.y), low=up(mark.low), high=up(mark.high), label=mark.label)
-
-    return Plot(
-        title=title,
-        traces=tuple(Trace(name=one.name, marks=tuple(map(placed, one.marks))) for one in traces),
-        lines=tuple(" ".join(f"{across(x)},{up(y)}" for x, y in one.line) for one in traces),
-        x_ticks=tuple(Tick(at=across(x), text=f"{x:g}") for x in x_values),
-        y_ticks=tuple(Tick(at=up(y), text=f"{y:.4g}") for y in y_values),
+    names, columns = list(dict.fromkeys(cell.row for cell in cells)), max(cell.end for cell in cells)
+    rows = [cell.model_dump() for cell in cells]
+    kinds = alt.Scale(domain=["a", "b", "none"], range=["var(--for-a)", "var(--for-b)", "var(--missing)"])
+    axis = alt.Axis(title=None, labelLimit=200, labelFontSize=12, labelColor=_INK, labelPadding=8)
+    drawn = (
+        alt.Chart(_rows())
+        .mark_rect(aria=True)
+        .encode(
+            x=alt.X("column:Q", axis=None, scale=alt.Scale(domain=[0, columns], nice=False)),
+            x2="end:Q",
+            y=alt.Y("row:N", sort=names, axis=axis, scale=alt.Scale(paddingInner=0.06)),
+            color=alt.Color("kind:N", scale=kinds, legend=None),
+            opacity=alt.Opacity("depth:Q", scale=None, legend=None),
+            description="title:N",
+        )
     )
+    # Long names are the wider, the wider the page's font.
+    room = {**_ROOM, "left": 24}
+    return _drawn(drawn.properties(width=width, height=height * len(names), padding=room), rows)
 
 
-def curve(title: str, xs: Sequence[float], ys: Sequence[float], x_name: str) -> Curve:
-    """A curve through (xs, ys); of more than 400 points, evenly spaced ones and the last are drawn."""
-    pairs = list(zip(xs, ys, strict=True))
-    step = math.ceil(len(pairs) / MAX_POINTS)
-    drawn = pairs[::step] if pairs[-1] in pairs[::step] else [*pairs[::step], pairs[-1]]
-    x_low, x_high = min(xs), max(xs)
-    marks = nice_ticks(min(ys), max(ys))
-    y_low, y_high = min(marks[0], min(ys)), max(marks[-1], max(ys))
-    points = " ".join(f"{SMALL.x(x, x_low, x_high):.1f},{SMALL.y(y, y_low, y_high):.1f}" for x, y in drawn)
-    ends = (x_low,) if x_low == x_high else (x_low, x_high)
-    return Curve(
-        title=title,
-        points=points,
-        x_ticks=tuple(Tick(at=round(SMALL.x(x, x_low, x_high), 1), text=f"{x:g}") for x in ends),
-        y_ticks=tuple(Tick(at=round(SMALL.y(y, y_low, y_high), 1), text=f"{y:.4g}") for y in marks),
-        x_name=x_name,
-        first=ys[0],
-        last=ys[-1],
-        n=len(pairs),
-    )
-
-
-def histogram(values: Sequence[float], bins: int = 20) -> Histogram:
-    """Counts of values in [0, 1]; 1 belongs to the last bin."""
+def bin_counts(values: Iterable[float], bins: int = BINS) -> tuple[int, ...]:
+    """Counts of values in [0, 1] by equal parts of it; 1 belongs to the last."""
     counts = [0] * bins
     for value in values:
         counts[min(bins - 1, int(value * bins))] += 1
-    top = max(1, *counts)
-    width = (SMALL.width - SMALL.left - SMALL.right) / bins
-    bars = []
-    for index, count in enumerate(counts):
-        y = SMALL.y(count, 0, top)
-        bars.append(
-            Bar(
-                x=round(SMALL.left + index * width + 0.5, 2),
-                y=round(y, 2),
-                width=round(width - 1, 2),
-                height=round(SMALL.height - SMALL.bottom - y, 2),
-                count=count,
-                label=f"{index / bins:g} to {(index + 1) / bins:g}",
-            )
-        )
-    return Histogram(
-        bars=tuple(bars),
-        x_ticks=tuple(Tick(at=round(SMALL.x(x, 0, 1), 1), text=f"{x:g}") for x in (0, 0.5, 1)),
-        y_ticks=tuple(Tick(at=round(SMALL.y(y, 0, top), 1), text=str(y)) for y in (0, top)),
-        n=len(values),
-    )
+    return tuple(counts)
 
 
-def nice_ticks(low: float, high: float, about: int = 4) -> list[float]:
-    """Round numbers from at most `low` to at least `high`, some `about` of them."""
-    if high <= low:
-        pad = abs(low) * 0.1 or 1.0
-        low, high = low - pad, high + pad
-    raw = (high - low) / about
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= raw * 0.999)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(index * step, 12) for index in range(first, last + 1)]
+def smoothed(values: Sequence[float]) -> list[float]:
+    """The mean of a tenth of the values, and of at least 5, around each; fewer at both ends."""
+    half = max(5, round(len(values) * _SMOOTHED_OVER)) // 2
+    sums = [0.0]
+    for value in values:
+        sums.append(sums[-1] + value)
+    spans = ((max(0, at - half), min(len(values), at + half + 1)) for at in range(len(values)))
+    return [(sums[last] - sums[first]) / (last - first) for first, last in spans]
+
+
+def thinned(points: Sequence[T]) -> list[T]:
+    """At most `MAX_POINTS` + 1 of the points, evenly spaced, the first and the last among them."""
+    step = max(1, math.ceil(len(points) / MAX_POINTS))
+    kept = list(points[::step])
+    return kept if (len(points) - 1) % step == 0 else [*kept, points[-1]]
+
+
+def _axis(ticks: int, whole: float | None = None, **more: Any) -> Any:
+    """About so many ticks; no more than `whole`, the span of values that are whole numbers."""
+    import altair as alt
+
+    count = ticks if whole is None else max(1, min(ticks, int(whole)))
+    return alt.Axis(tickCount=count, format=".4~g", **more)
+
+
+def _rows() -> Any:
+    """The rows by name: Altair would check each against the schema, which takes most of the time."""
+    import altair as alt
+
+    return alt.NamedData(name="rows")
+
+
+def _drawn(chart: ChartType, rows: Sequence[Mapping[str, Any]]) -> Markup:
+    """The chart of `rows` as SVG to stand in a page. Texts among the rows are shown, never markup."""
+    import vl_convert
+    from markupsafe import Markup
+
+    clean = [{k: harmless(v) if isinstance(v, str) else v for k, v in row.items()} for row in rows]
+    spec = {**chart.to_dict(), "config": _CONFIG, "datasets": {"rows": clean}}
+    return Markup(_tidy(vl_convert.vegalite_to_svg(json.dumps(spec))))
+
+
+def _tidy(svg: str) -> str:
+    """The drawing with what a page shows alone; the description of a mark becomes its `<title>`."""
+    root = ElementTree.fromstring(svg)
+    _tidy_element(root)
+    root.set("class", "chart")
+    root.set("role", "img")
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _tidy_element(element: ElementTree.Element) -> None:
+    element.tag = element.tag.partition("}")[2] or element.tag
+    said = element.get("aria-label")
+    for name in [name for name in element.attrib if name not in _ATTRIBUTES]:
+        del element.attrib[name]
+    for child in list(element):
+        _tidy_element(child)
+        empty = child.tag in ("g", "path") and not len(child) and not child.get("d", "").strip("M0,hvZ")
+        if child.tag not in _TAGS or empty:
+            element.remove(child)
+    if said:
+        element.insert(0, _title(said))
+
+
+def _title(text: str) -> ElementTree.Element:
+    title = ElementTree.Element("title")
+    title.text = text
+    return title

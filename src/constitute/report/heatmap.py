@@ -5,27 +5,17 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from constitute.editing.attribute.figures import LEVELLED, Attribution
+from constitute.editing.attribute.figures import LEVELLED, Attribution, PairVotes
 from constitute.files import write_text
+from constitute.report.charts import Cell, heatmap
 from constitute.report.page import render_page
 from constitute.stats import Estimate
-from constitute.types import Record
 
-WIDTH, ROW, LABEL = 1080, 24, 210
 MOST_LISTED = 50
-
-
-class Cell(Record):
-    """One rectangle: `kind` is a, b or none (missing); `depth` is |2p - 1|."""
-
-    x: float
-    y: float
-    kind: str
-    depth: float
-    title: str
 
 
 def write_heatmap(figures: Attribution, title: str, out: Path, missing: str = "") -> Path:
@@ -38,45 +28,55 @@ def write_heatmap(figures: Attribution, title: str, out: Path, missing: str = ""
 
 def render_heatmap(figures: Attribution, title: str, missing: str = "") -> str:
     """The page. Every text is escaped; the only style allowed to apply is our own, by its hash."""
+    empty = blank(figures)
     page: dict[str, Any] = {
         "figures": figures,
         "title": title,
         "missing": missing,
         "sentences": sentences(figures),
-        "cells": cells(figures),
-        "names": [(i.principle_id, 17 + ROW * at) for at, i in enumerate(figures.influences)],
-        "frame": {"width": WIDTH, "height": ROW * len(figures.influences), "label": LABEL, "row": ROW},
-        "cell_width": round(_cell_width(figures), 3),
-        "blank": blank(figures),
+        "map": "" if empty else heatmap(cells(figures)),
+        "blank": empty,
         "nobody": [c for c in figures.columns if not c.confident],
         "most": MOST_LISTED,
     }
     return render_page("heatmap.html.j2", ["report.css", "heatmap.css"], {"share": share}, **page)
 
 
-def _cell_width(figures: Attribution) -> float:
-    return (WIDTH - LABEL) / len(figures.columns)
-
-
 def cells(figures: Attribution) -> list[Cell]:
-    """The rectangles row by row: principles in their order, pairs by falling P(A)."""
-    width = _cell_width(figures)
+    """The cells row by row: principles in their order, pairs by falling P(A).
+
+    Missing votes side by side are one cell.
+    """
     found = []
     for at, influence in enumerate(figures.influences):
-        for place, column in enumerate(figures.columns):
-            p = column.votes[at]
-            said = "no vote" if p is None else f"P(A) = {p:.3f}"
-            decides = ", decides" if influence.principle_id in column.deciders else ""
-            found.append(
-                Cell(
-                    x=round(LABEL + place * width, 2),
-                    y=ROW * at,
-                    kind="none" if p is None else "a" if p >= 0.5 else "b",
-                    depth=1.0 if p is None else round(abs(2 * p - 1), 3),
-                    title=f"{influence.principle_id}, {column.id}: {said}{decides}",
+        votes = [(place, column, column.votes[at]) for place, column in enumerate(figures.columns)]
+        for missing, group in groupby(votes, key=lambda vote: vote[2] is None):
+            stretch = list(group)
+            if missing:
+                found.append(
+                    _missing(influence.principle_id, stretch[0][0], [one.id for _, one, _ in stretch])
                 )
-            )
+            else:
+                found += [_vote(influence.principle_id, place, one, p or 0.0) for place, one, p in stretch]
     return found
+
+
+def _vote(principle: str, place: int, column: PairVotes, p: float) -> Cell:
+    decides = ", decides" if principle in column.deciders else ""
+    return Cell(
+        row=principle,
+        column=place,
+        end=place + 1,
+        kind="a" if p >= 0.5 else "b",
+        depth=round(abs(2 * p - 1), 3),
+        title=f"{principle}, {column.id}: P(A) = {p:.3f}{decides}",
+    )
+
+
+def _missing(principle: str, place: int, pairs: list[str]) -> Cell:
+    which = pairs[0] if len(pairs) == 1 else f"{pairs[0]} to {pairs[-1]}, {len(pairs)} pairs"
+    title = f"{principle}, {which}: no vote"
+    return Cell(row=principle, column=place, end=place + len(pairs), kind="none", depth=1.0, title=title)
 
 
 def blank(figures: Attribution) -> str:

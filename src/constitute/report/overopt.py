@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from constitute.files import write_text
-from constitute.report.charts import COLOURS, LARGE, Mark, Plot, Trace, plot
+from constitute.report.charts import Mark, Trace, plot
 from constitute.report.page import render_page
 from constitute.train.overopt.fit import Fit, gold_at
 from constitute.train.overopt.points import Point
@@ -29,12 +29,19 @@ class Table(Record):
     note: str = ""
 
 
+class Panel(Record):
+    """A plot under a title: traces that share both axes."""
+
+    title: str
+    traces: tuple[Trace, ...]
+
+
 class OveroptPage(Record):
     """Everything on the page; every text in it is still to be escaped."""
 
     title: str
     sentences: tuple[str, ...]
-    plots: tuple[Plot, ...]
+    plots: tuple[Panel, ...]
     tables: tuple[Table, ...]
 
 
@@ -45,8 +52,8 @@ def write_overopt(page: OveroptPage, out: Path) -> Path:
 
 def render_overopt(page: OveroptPage) -> str:
     """The page. Every text is escaped; the only style allowed to apply is our own, by its hash."""
-    styles = ["report.css", "overopt.css"]
-    return render_page("overopt.html.j2", styles, {}, page=page, frame=LARGE, colours=COLOURS)
+    filters = {"drawn": lambda panel: plot(panel.traces, "√KL")}
+    return render_page("overopt.html.j2", ["report.css", "overopt.css"], filters, page=page)
 
 
 def page_of(found: Overopt, title: str) -> OveroptPage:
@@ -60,11 +67,13 @@ def page_of(found: Overopt, title: str) -> OveroptPage:
     )
 
 
-def _plots(drawn: list[Series], gold: str | None) -> Iterator[Plot]:
+def _plots(drawn: list[Series], gold: str | None) -> Iterator[Panel]:
     if gold is not None and any(point.gold is not None for one in drawn for point in one.points):
-        yield plot(f"Gold: {gold}", [_trace(one, gold=True) for one in drawn])
+        traces = tuple(_trace(one, gold=True) for one in drawn)
+        yield Panel(title=f"Gold: {gold}", traces=traces)
     if drawn:
-        yield plot("Proxy: what is maximised", [_trace(one, gold=False) for one in drawn])
+        traces = tuple(_trace(one, gold=False) for one in drawn)
+        yield Panel(title="Proxy: what is maximised", traces=traces)
 
 
 def _trace(one: Series, *, gold: bool) -> Trace:

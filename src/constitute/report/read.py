@@ -12,13 +12,14 @@ from constitute.constitution.read import load_constitution
 from constitute.errors import ConstituteError, DataError
 from constitute.evals.run import SetResult, load_results
 from constitute.files import read_json, read_log
+from constitute.store import FILE_NAME
 from constitute.store.manifest import kept_constitution
 from constitute.types import Constitution, Record
 
 TRAINERS = ("sft", "reward", "dpo", "best-of-n", "ppo")
 # What a trainer leaves: what made the model and its figures, and metrics as it goes.
 _RECORDS = ("training.json", "best_of_n.json")
-_METRICS = "metrics.jsonl"
+_METRICS, _FINDINGS = "metrics.jsonl", "findings.jsonl"
 
 
 class _Part(BaseModel):
@@ -59,12 +60,16 @@ class Manifest(_Part):
 
 
 class Training(Record):
-    """What a trainer left in a folder of the run: its kind, its summary and the lines of its metrics."""
+    """What a trainer left in a folder of the run: its kind, its summary and the lines of its metrics.
+
+    `noted` are the warnings that it gave while it ran.
+    """
 
     name: str
     kind: str
     summary: dict[str, Any]
     metrics: list[dict[str, Any]]
+    noted: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -74,9 +79,13 @@ class Training(Record):
 
 
 class RunFiles(Record):
-    """The run's files; `constitution` only if it is still the one the run used."""
+    """The run's files; `constitution` only if it is still the one the run used.
+
+    `written` is when the last of them was, in seconds since 1970.
+    """
 
     name: str
+    written: float
     manifest: Manifest
     summary: dict[str, Any]
     training: tuple[Training, ...]
@@ -97,6 +106,7 @@ def read_run(run_dir: Path) -> RunFiles:
     constitution, note = _constitution(held, manifest)
     return RunFiles(
         name=run_dir.resolve().name,
+        written=_written(run_dir),
         manifest=manifest,
         summary=_object(run_dir / "summary.json"),
         training=tuple(_training(run_dir, folder) for folder in _trained(run_dir)),
@@ -137,6 +147,29 @@ def _trained(run_dir: Path) -> list[Path]:
     return sorted(found, key=rank)
 
 
+def _written(run_dir: Path) -> float:
+    """When a row, a figure or a result was last written; the report itself and copies of models are none."""
+    store = run_dir / FILE_NAME
+    files = [
+        store,
+        run_dir / "manifest.json",
+        run_dir / "summary.json",
+        *run_dir.glob("evals/results/*.json"),
+    ]
+    files += [folder / name for folder in _trained(run_dir) for name in (*_RECORDS, _METRICS)]
+    # Rows not yet moved to the store's file; a reader alone leaves it empty.
+    wal = store.with_name(f"{FILE_NAME}-wal")
+    files += [wal] if wal.is_file() and wal.stat().st_size else []
+    return max((path.stat().st_mtime for path in files if path.is_file()), default=0.0)
+
+
+def _noted(folder: Path) -> tuple[str, ...]:
+    """What the trainer warned of while it ran, a sentence each."""
+    found = (line.get("finding") for line in read_log(folder / _FINDINGS))
+    wanted = [one for one in found if isinstance(one, dict) and one.get("severity") in ("warning", "stop")]
+    return tuple(dict.fromkeys(str(one.get("sentence", "")) for one in wanted))
+
+
 def _training(run_dir: Path, folder: Path) -> Training:
     record: dict[str, Any] = next((_object(folder / n) for n in _RECORDS if (folder / n).is_file()), {})
     name = folder.relative_to(run_dir).as_posix()
@@ -147,6 +180,7 @@ def _training(run_dir: Path, folder: Path) -> Training:
         kind=str(kind or name),
         summary=summary if isinstance(summary, dict) else {},
         metrics=read_log(folder / _METRICS),
+        noted=_noted(folder),
     )
 
 

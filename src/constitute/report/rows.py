@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from constitute.editing.words import MOST_ALIKE
 from constitute.errors import DataError
-from constitute.report.charts import Histogram, histogram
+from constitute.report.charts import bin_counts
 from constitute.stages.card import LabelCard, equal_pairs, label_card
 from constitute.stages.verdict import LabelVerdict, label_warnings, verdict
 from constitute.stats import Estimate, mean_of, share_of
@@ -63,7 +63,7 @@ class PrincipleWork:
 
 @dataclass(frozen=True)
 class Labels:
-    """The label card, its verdict and warnings, the soft labels as a histogram, an interval on each figure.
+    """The label card, its verdict and warnings, soft labels counted by bins, an interval on each figure.
 
     No `histogram` where every pair abstained or failed.
     """
@@ -71,7 +71,7 @@ class Labels:
     card: LabelCard
     verdict: LabelVerdict | None
     warnings: list[str]
-    histogram: Histogram | None
+    histogram: tuple[int, ...] | None
     flips: Estimate
     first_shown: Estimate
     mass: Estimate
@@ -132,7 +132,7 @@ def _count_votes(pair: LabelledPair, works: dict[str, PrincipleWork]) -> None:
         if vote.flips is not None:
             work.ordered += 1
             work.flips += vote.flips
-        if pair.comparison.b_source.startswith("revision"):
+        if pair.comparison.a_source == "response" and pair.comparison.b_source.startswith("revision"):
             work.revisions.append(1 - vote.p_a)
 
 
@@ -170,7 +170,7 @@ def labels_of(store: Store) -> Labels | None:
         card=card,
         verdict=verdict(card),
         warnings=label_warnings(card),
-        histogram=histogram(soft) if soft else None,
+        histogram=bin_counts(soft) if soft else None,
         flips=share_of(card.flips, card.ordered),
         first_shown=_mean(values["first"]),
         mass=_mean(values["mass"]),
@@ -199,9 +199,10 @@ def spaced(total: int, wanted: int) -> list[int]:
 
 
 def _chain(store: Store, row: Response) -> Chain:
-    """The response with the pairs it is part of: with its revision, or with the sample beside it."""
+    """The response with the pairs that it is part of."""
     first = f"{row.prompt.id}/{row.sample - 1}-{row.sample}"
-    names = (f"{row.id}-rev", f"{row.id}-{row.sample + 1}", first)
+    whole = (f"{row.id}-against", f"{row.prompt.id}/best-worst")
+    names = (f"{row.id}-rev", f"{row.id}-{row.sample + 1}", first, *whole)
     found = [outcome for name in names if (outcome := store.outcome("label", name)) is not None]
     pairs = [_row(LabelledPair, "label", outcome) for outcome in found if outcome.status == "ok"]
     return Chain(row, tuple(pairs), tuple(outcome for outcome in found if outcome.status != "ok"))

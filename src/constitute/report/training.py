@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
-from constitute.report.charts import Curve, curve
+from constitute.report.names import metric_title, training_title
 from constitute.report.read import Training
-from constitute.stats import Estimate
+from constitute.stats import Estimate, mean
 
+Figure = Estimate | float | None
 # Metrics drawn for each kind of trainer, in this order, where they were written.
 _DRAWN = {
     "sft": ("loss", "eval_loss", "mean_token_accuracy"),
@@ -20,8 +22,70 @@ _DRAWN = {
 }
 _LOSS = ("loss", "eval_loss", "accuracy", "reward")
 _X = ("iteration", "step", "epoch")
+# The loss of a step is that of a few rows: of more steps than this, the running mean is what one looks at.
+_NOISY, _MANY = ("loss",), 40
 # The part of a summary that holds a trainer's figures with their intervals.
 _SECTION = {"reward": "held_out", "dpo": "held_out", "best-of-n": "reward"}
+# Counts of a summary, in the words of the page; those of `_IF_ANY` where there are any.
+_COUNTS = ("rows", "pairs", "pairs_held_out", "prompts", "samples", "iterations", "steps", "tokens")
+_IF_ANY = (
+    "rows_too_long",
+    "rows_mixed",
+    "pairs_too_long",
+    "pairs_weightless",
+    "pairs_undecided",
+    "prompts_failed",
+)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A metric by step; with `smooth` its running mean is drawn, as a step's value says little."""
+
+    title: str
+    x_name: str
+    points: tuple[tuple[float, float], ...]
+    smooth: bool
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The first and the last value; with `smooth` the means of the first and of the last tenth."""
+        ys = [y for _, y in self.points]
+        tenth = max(1, len(ys) // 10) if self.smooth else 1
+        return mean(ys[:tenth]), mean(ys[-tenth:])
+
+    @property
+    def flat(self) -> bool:
+        """Whether nothing moves but by rounding, so that there is nothing to draw."""
+        ys = [y for _, y in self.points]
+        return max(ys) - min(ys) <= 1e-9 * max(1.0, max(map(abs, ys)))
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trainer that ran: what its folder holds, its counts, figures and curves."""
+
+    title: str
+    kind: str
+    verdict: str
+    noted: tuple[str, ...]
+    counts: tuple[str, ...]
+    figures: tuple[tuple[str, Estimate], ...]
+    curves: tuple[Curve, ...]
+
+
+def trained(one: Training) -> Trained:
+    """All that the page shows of one trainer."""
+    warning = one.summary.get("warning")
+    return Trained(
+        title=training_title(one.kind, one.name),
+        kind=one.kind,
+        verdict=one.verdict,
+        noted=(*((warning,) if isinstance(warning, str) else ()), *one.noted),
+        counts=tuple(_counts(one.summary)),
+        figures=tuple(figures_of(one)),
+        curves=tuple(curves_of(one)),
+    )
 
 
 def curves_of(one: Training) -> list[Curve]:
@@ -33,9 +97,28 @@ def curves_of(one: Training) -> list[Curve]:
 def figures_of(one: Training) -> list[tuple[str, Estimate]]:
     """Name and value of what the trainer measured on pairs held out, or on prompts."""
     section = one.summary.get(_SECTION.get(one.kind, ""))
-    found = section.items() if isinstance(section, Mapping) else ()
-    figures = [(str(name), figure_of(value)) for name, value in found]
+    found = section if isinstance(section, Mapping) else {}
+    if one.kind == "ppo":
+        found = {
+            "reward, first iteration": one.summary.get("reward_before"),
+            "reward, last iterations": one.summary.get("reward_after"),
+        }
+    figures = [(str(name), figure_of(value)) for name, value in found.items()]
     return [(name, figure) for name, figure in figures if isinstance(figure, Estimate)]
+
+
+def _counts(summary: Mapping[str, Any]) -> Iterator[str]:
+    """Such as `1,600 rows`, `200 steps`, `66 s`."""
+    for key in (*_COUNTS, *_IF_ANY):
+        value = summary.get(key)
+        if isinstance(value, int) and not isinstance(value, bool) and (value or key in _COUNTS):
+            noun, _, rest = key.partition("_")
+            rest = rest.replace("_", " ")
+            yield f"{value:,} {noun[:-1] if value == 1 else noun}{f' {rest}' if rest else ''}"
+    seconds = summary.get("seconds")
+    total = number(seconds.get("total") if isinstance(seconds, Mapping) else seconds)
+    if total is not None:
+        yield f"{total:,.0f} s"
 
 
 def _curve(key: str, lines: Sequence[Mapping[str, Any]]) -> Curve | None:
@@ -45,14 +128,15 @@ def _curve(key: str, lines: Sequence[Mapping[str, Any]]) -> Curve | None:
         return None
     x_name = next((name for name in _X if all(_value(line.get(name)) is not None for line, _ in found)), "")
     xs = [_value(line[x_name]) if x_name else float(i) for i, (line, _) in enumerate(found, 1)]
-    return curve(key, [x for x in xs if x is not None], [value for _, value in found], x_name or "line")
+    points = tuple((x, value) for x, (_, value) in zip(xs, found, strict=True) if x is not None)
+    return Curve(metric_title(key), x_name or "line", points, key in _NOISY and len(points) > _MANY)
 
 
 def _value(value: Any) -> float | None:
     return number(value.get("value") if isinstance(value, Mapping) else value)
 
 
-def figure_of(value: Any) -> Estimate | float | None:
+def figure_of(value: Any) -> Figure:
     """An estimate from `{value, low, high, n}`, or a bare number; None for anything else, NaN included."""
     if isinstance(value, Mapping):
         parts = {key: number(value.get(key)) for key in ("value", "low", "high")}

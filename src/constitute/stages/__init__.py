@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 # Name -> "module:object" of its `StageSpec`.
 STAGES: dict[str, str] = {
     "generate": "constitute.stages.generate:STAGE",
+    "contrast": "constitute.stages.contrast:STAGE",
     "revise": "constitute.stages.revise:STAGE",
     "filter": "constitute.stages.filters.stage:STAGE",
     "label": "constitute.stages.labels.stage:STAGE",

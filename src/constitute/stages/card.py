@@ -54,6 +54,14 @@ class Decided(Record):
         return f"the rule {self.rule}" + (", no level (the mean)" if self.rule == "priority" else "")
 
 
+class FirstAsked(Record):
+    """What `label.adaptive` did: labels that the first principles settled, and votes asked of all."""
+
+    settled: Estimate
+    votes: int
+    voters: int
+
+
 class LabelCard(Record):
     """Figures over labelled pairs; those over none are None.
 
@@ -67,7 +75,9 @@ class LabelCard(Record):
     flip; `silent` pairs abstained although their answers differ; `thin` ones have a mean mass under
     THIN_MASS; `alike` have the median P(A), `p_median`, up to NOISE. `longer` and
     `longer_human`: how often the longer answer is preferred where lengths differ, by labels and by people.
-    `decided` says by what the labels were made, the most first; its shares add up to 1.
+    `decided` says by what the labels were made, the most first; its shares add up to 1. `first_asked` is None
+    without `label.adaptive`. `as_made`: how often the label is on the side of how a pair of the stage
+    `contrast` was made, None without such pairs.
     """
 
     pairs: int
@@ -95,6 +105,8 @@ class LabelCard(Record):
     longer_human: Estimate
     agreement: Agreement | None
     decided: tuple[Decided, ...] = ()
+    first_asked: FirstAsked | None = None
+    as_made: Estimate | None = None
 
 
 def card_of(store: Store) -> LabelCard:
@@ -120,11 +132,19 @@ def label_card(labelled: Iterable[LabelledPair], abstained: int, failed: int, *,
     longer_human: list[tuple[bool, float]] = []
     both: list[tuple[float, float]] = []
     decided: Counter[tuple[str, str]] = Counter()
+    settled: list[bool] = []
+    voters = votes_of = 0
+    made: list[tuple[bool, float]] = []
     for row in labelled:
         decided[row.label.rule, row.label.level] += 1
         pair, human = row.comparison, row.comparison.human
         if len(pair.a) != len(pair.b):
             longer.append((len(pair.a) > len(pair.b), row.label.p_a))
+        if row.label.voters:
+            settled.append(len(row.label.votes) < row.label.voters)
+            votes_of, voters = votes_of + len(row.label.votes), voters + row.label.voters
+        if pair.contrast is not None:
+            made.append((pair.contrast.follows, row.label.p_a))
         if human is not None:
             both.append((row.label.p_a, human))
             if len(pair.a) != len(pair.b):
@@ -172,6 +192,10 @@ def label_card(labelled: Iterable[LabelledPair], abstained: int, failed: int, *,
             for (rule, level), count in sorted(decided.items(), key=lambda each: (-each[1], each[0]))
         ),
         agreement=agreement_of(both) if both else None,
+        first_asked=FirstAsked(settled=share_of(sum(settled), len(settled)), votes=votes_of, voters=voters)
+        if settled
+        else None,
+        as_made=same_side(made) if made else None,
     )
 
 

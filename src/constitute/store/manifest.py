@@ -215,10 +215,13 @@ def _anchored(config: RunConfig, folder: Path) -> RunConfig:
     if config.export.exclude is not None:
         path = str(Path(config.export.exclude).resolve())
         update["export"] = config.export.model_copy(update={"exclude": path})
-    for name, section in (("revise", config.revise), ("label", config.label)):
-        if section.few_shot_file is not None:
-            path = str(Path(section.few_shot_file).resolve())
-            update[name] = section.model_copy(update={"few_shot_file": path})
+    for name, section, keys in (
+        ("revise", config.revise, ("few_shot_file",)),
+        ("label", config.label, ("few_shot_file", "against")),
+    ):
+        named = {key: given for key in keys if (given := getattr(section, key)) is not None}
+        full = {key: type(given)(Path(given).resolve()) for key, given in named.items()}
+        update[name] = section.model_copy(update=full)
     given = config.filter
     paths = {key: getattr(given, key) for key in ("refusals", "few_shot_file")}
     found = {key: str(Path(path).resolve()) for key, path in paths.items() if path is not None}

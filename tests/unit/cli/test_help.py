@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import resource
 import shlex
@@ -156,3 +157,20 @@ def test_the_interpreter_ends_without_looking_through_what_is_loaded():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "True"
+
+
+@pytest.mark.parametrize(("given", "heard"), [(None, ["error"]), ("info", ["error", "info", "warned"])])
+def test_transformers_warns_where_somebody_asks_for_it(given: str | None, heard: list[str]) -> None:
+    code = (
+        "import warnings\n"
+        "from constitute.cli.main import quiet_transformers\n"
+        "quiet_transformers()\n"
+        "from transformers.utils import logging\n"
+        "say = logging.get_logger('transformers.generation.utils')\n"
+        "say.error('error'); say.info('info')\n"
+        "warnings.warn_explicit('warned', UserWarning, 'x.py', 1, module='transformers.generation.utils')\n"
+    )
+    env = {name: value for name, value in os.environ.items() if name != "TRANSFORMERS_VERBOSITY"}
+    env |= {} if given is None else {"TRANSFORMERS_VERBOSITY": given}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
+    assert [word for word in ("error", "info", "warned") if word in done.stderr] == heard

@@ -71,6 +71,16 @@ def test_a_terminal_gets_colours_unless_told_otherwise(monkeypatch: pytest.Monke
     assert "\x1b" not in plain.getvalue() and "{+sorry+}." in plain.getvalue()
 
 
+def test_what_is_piped_is_neither_filled_up_nor_broken_into_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    out = io.StringIO()
+    long = "I am sorry to say " + "so much " * 40 + "at once.\nAnd more."
+    Terminal(out, out).probe(1, Moved(before=None, after=shown(long)))
+    lines = out.getvalue().splitlines()
+    assert all(line == line.rstrip() for line in lines)
+    assert f"  revision: {long.splitlines()[0]}" in lines and lines[-1] == "  And more."
+
+
 def test_a_lost_preference_and_a_result_that_stayed() -> None:
     lost = screen_of(shown("a b"), shown("a b", None, "the two answers are equal"), 80)
     assert "P(revision preferred) 0.250 -> -" in lost

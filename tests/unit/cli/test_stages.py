@@ -390,7 +390,7 @@ def test_a_labelling_that_stopped_is_told_wherever_its_rows_are_read(run, monkey
     assert told in run(f"constitution diff c.yaml c.yaml --run run {FAKE}")[2]
     assert run("report")[0] == 0
     top, _, rest = Path("run/report.html").read_text().partition('<section id="stages">')
-    assert f'<p class="verdict" role="alert">{told}</p>' in top
+    assert f'<li role="alert">{told[0].upper()}{told[1:]}.</li>' in top
     assert "Every row seen so far ended ok" in rest
     assert run(label)[0] == 0
     assert "unfinished" not in run("status")[2] + run("constitution attribute run")[2]

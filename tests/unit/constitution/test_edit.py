@@ -215,7 +215,7 @@ def test_a_byte_order_mark_and_a_name():
         ("plane", "text", "x", "no principle 'plane'; did you mean 'plain'"),
         ("zzz", "text", "x", "no principle 'zzz'; there are plain, literal, quoted, inline, below"),
         ("plain", "txt", "x", "no key 'txt'; did you mean 'text'"),
-        ("plain", "id", "x", "there are text, critique, revise, compare, weight"),
+        ("plain", "id", "x", "there are text, critique, revise, compare, opposite, weight"),
         ("plain", "text", " \n", "text would be empty"),
         ("plain", "text", "a\x07", r"control character U\+0007"),
         ("plain", "weight", "much", "weight must be a number from 0 to 1000, not 'much'"),

@@ -114,6 +114,31 @@ def test_a_filter_of_responses_leaves_out_pairs_of_samples(tmp_path: Path) -> No
     assert exported(tmp_path, "sft", revisions="none") == (["p/0", "p/1", "p/2"], {LOOP: 1})
 
 
+def test_a_filter_leaves_out_pairs_of_every_scheme(tmp_path: Path) -> None:
+    def pair_named(name: str, a_source: str, b_source: str) -> Comparison:
+        return Comparison(id=name, prompt=PROMPT, a="one", b="two", a_source=a_source, b_source=b_source)
+
+    label = PreferenceLabel(p_a=0.9, votes=(vote(0.9, 0.9),))
+    kept = [
+        pair_named("p/0-1", "response 0, for x", "response 1, against x"),
+        pair_named("p/1-against", "response 1 by m", "response 1 by n, label.against"),
+        pair_named("p/0-rev1-2", "revision 1", "revision 2"),
+        pair_named("mine", "chosen: response 3", "rejected: revision 1"),
+    ]
+    left_out = [
+        pair_named("p/best-worst", "response 1", "response 3"),
+        pair_named("p/2-3", "response 2, against x", "response 3, for x"),
+        pair_named("p/3-against", "response 3 by m", "response 3 by n, label.against"),
+        pair_named("p/3-rev0-1", "response", "revision 1"),
+    ]
+    with Store.open(tmp_path) as store:
+        put(store, "generate", *(response(at) for at in range(4)))
+        put(store, "filter", *(response(at) for at in range(3)), ("p/3", LOOP))
+        put(store, "label", *(LabelledPair(id=c.id, comparison=c, label=label) for c in kept + left_out))
+    found, reasons = exported(tmp_path, "preferences")
+    assert (set(found), reasons) == ({pair.id for pair in kept}, {LOOP: len(left_out)})
+
+
 def test_the_judge_must_prefer_the_revision_in_both_orders(tmp_path: Path) -> None:
     rows = [response(at, f"second {at}") for at in range(7)]
     rows.append(response(7, "same", "same"))

@@ -53,6 +53,18 @@ def test_forms(tmp_path, row):
     assert (pair.a_source, pair.b_source) == (("a", "b") if "a" in row else ("chosen", "rejected"))
 
 
+def test_a_row_says_where_its_answers_come_from(tmp_path):
+    row = {"prompt": "Q", "chosen": "one", "rejected": "two"}
+    named = {**row, "chosen_source": "gpt-x", "rejected_source": "response 1"}
+    pairs, _ = read(tmp_path, named, {**row, "chosen_source": "", "rejected_source": 4})
+    assert [(pair.a_source, pair.b_source) for pair in pairs] == [
+        ("chosen: gpt-x", "rejected: response 1"),
+        ("chosen", "rejected"),
+    ]
+    (pair,), _ = read(tmp_path, {"prompt": "Q", "a": "1", "b": "2", "a_source": "x", "b_source": "y"})
+    assert (pair.a_source, pair.b_source) == ("a: x", "b: y")
+
+
 def test_ids(tmp_path):
     row = {"prompt": "Q", "a": "one", "b": "two"}
     pairs, _ = read(tmp_path, row, row, {**row, "b": "three"}, {**row, "id": 4})

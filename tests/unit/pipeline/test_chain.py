@@ -217,7 +217,7 @@ async def test_own_pairs_are_labelled_alone_and_not_mixed_with_samples(tmp_path:
         ("label", None, ("label.pairs=revision",), "no rows of revise to label"),
         ("generate label", [], ("generate.n=1",), "needs two responses a prompt, n is 1; give -n 2"),
         ("generate label", [], ("label.pairs=revision",), "needs the stage revise"),
-        ("distil", [], (), "no such stage: 'distil'; known: generate, revise, filter, label"),
+        ("distil", [], (), "no such stage: 'distil'; known: generate, contrast, revise, filter, label"),
     ],
 )
 async def test_a_stage_without_what_it_starts_from_says_so(

@@ -111,7 +111,7 @@ def test_events_show_a_rate_and_a_time_left_that_agree() -> None:
     out = io.StringIO()
     progress = Events(out)
     progress.start("label", 18)
-    state = ended(StageState("label", 18, 0, started=time.monotonic() - 50.0), *[time.monotonic() - 5.0] * 2)
+    state = ended(StageState("label", 18, 0, started=time.monotonic() - 50.0), *[time.monotonic() - 20.0] * 2)
     progress._show("progress", state)
     told = json.loads(out.getvalue().splitlines()[-1])
     assert told["rows_per_s"] == pytest.approx(0.04, abs=0.001)
@@ -121,6 +121,33 @@ def test_events_show_a_rate_and_a_time_left_that_agree() -> None:
 @pytest.mark.parametrize(("fresh", "now"), [(1, 160.0), (40, 101.5)])
 def test_no_time_left_is_told_from_one_row_or_one_batch(fresh: int, now: float) -> None:
     assert StageState("s", 100, done=fresh, fresh=fresh, started=0.0, first=100.0).eta_s(now) is None
+
+
+def test_a_slow_start_is_no_pace() -> None:
+    # The engine warmed up for 25 s; of 2400 rows two ended, which would make hours.
+    state = ended(StageState("label", 2400, 0, started=0.0), 25.0, 25.1)
+    assert state.eta_s(28.0) is None and "left" not in describe(state, now=28.0)
+    # Many more have ended soon after, but in less time than half of the start took.
+    ended(state, *(25.0 + at / 20 for at in range(3, 200)))
+    assert state.eta_s(35.0) is None
+    # 599 rows in 55 s, of which 25 were the start: still too long, but no more than by half.
+    ended(state, *(35.0 + at / 20 for at in range(400)))
+    assert state.eta_s(55.0) == pytest.approx(1801 / (599 / 55.0))
+    # Nearly all rows ended at once: what is left is told.
+    few = ended(StageState("label", 10, 0, started=0.0), *[100.0] * 6)
+    assert few.eta_s(103.0) == pytest.approx(4 / (6 / 103.0))
+
+
+def test_the_first_of_many_steps_is_no_pace() -> None:
+    state = StageState("train sft", 200, done=0, started=0.0, begun=0.0)
+    ended(state, 5.0)
+    assert state.eta_s(8.0) is None
+    # Two more took a second each: the first, which warmed up, is left out.
+    ended(state, 6.0, 6.9)
+    assert state.eta_s(7.1) == pytest.approx(197 / (2 / 2.1))
+    # A step that takes minutes is told from its first minute on.
+    long = StageState("train ppo", 100, done=0, started=0.0, begun=0.0, share=0.25)
+    assert long.eta_s(59.0) is None and long.eta_s(60.0) == pytest.approx(99.75 * 240)
 
 
 def test_tokens_belong_to_the_stage_that_wrote_them_and_text_is_harmless() -> None:

@@ -1,18 +1,18 @@
 """The report's figures, worked out by hand from small runs, and its texts cleaned and compared."""
 
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from report_runs import make_run
 
 from constitute.errors import DataError, UsageError
-from constitute.report.build import build, show_figure, show_interval, write_report
-from constitute.report.charts import curve, histogram, nice_ticks
+from constitute.report.build import build, write_report
 from constitute.report.page import clip
 from constitute.report.read import Training, read_run
 from constitute.report.rows import share_changed, spaced
-from constitute.report.training import curves_of, figure_of
+from constitute.report.training import curves_of, figure_of, trained
 from constitute.stats import Estimate, share_of
 from constitute.store import Store
 from constitute.types import Outcome
@@ -26,11 +26,13 @@ def view(tmp_path):
 
 
 def test_rows_by_stage_add_up(view):
-    counts = {stage.stage: (stage.ok, stage.abstain, stage.failed, stage.total) for stage, _ in view.stages}
+    counts = {
+        one.counts.stage: (one.counts.ok, one.counts.abstain, one.counts.failed, one.counts.total)
+        for one in view.stages
+    }
     assert counts == {"generate": (9, 0, 3, 12), "revise": (9, 0, 0, 9), "label": (6, 3, 0, 9)}
-    _, reasons = view.stages[0]
     # Cut at 3, 7 and 11 tokens: one kind of reason, shown as status does, by an example.
-    assert reasons == [("failed", "response was cut at 11 tokens", 3)]
+    assert view.stages[0].reasons == (("failed", "response was cut at 11 tokens", 3),)
 
 
 def test_principles_by_hand(view):
@@ -56,7 +58,8 @@ def test_label_card_by_hand(view):
     # P(first shown): kind (0.2 + 0.6) / 2, brief (0.2 + 0.4) / 2.
     assert labels.first_shown.value == pytest.approx((4 * 0.4 + 2 * 0.3) / 6)
     assert labels.mass.value == pytest.approx(0.85)
-    assert [bar.count for bar in labels.histogram.bars if bar.count] == [4, 2]
+    # P(A) is 0.3 four times and 0.4 twice, in twentieths.
+    assert {at: count for at, count in enumerate(labels.histogram) if count} == {6: 4, 8: 2}
 
 
 def test_chains_hold_diff_and_both_orders(view):
@@ -76,21 +79,18 @@ def test_a_revision_shows_what_it_changed(tmp_path):
 
 
 def test_policies_headline_evals_and_training(view):
-    assert {name: figures["harmful"].value for name, figures in view.policies.items()} == {
-        "base": 0.9,
-        "ppo": 0.1,
-    }
-    assert (view.axes, view.headline) == (
-        ["harmful"],
-        [("KL from the reference, nats a response", 2.5, False)],
-    )
-    assert [(row.policy, row.share.value, row.n_unparsed) for row in view.evals["flatters"]] == [
+    assert view.policies.names == ("base", "ppo")
+    (harmful,) = view.policies.axes
+    assert (harmful.name, [figure.value for figure in harmful.figures]) == ("harmful", [0.9, 0.1])
+    assert view.headline == [("KL from the reference, nats a response", 2.5, False)]
+    assert [(row.policy, row.share.value, row.n_unparsed) for row, _ in view.evals["flatters"]] == [
         ("base", 0.8, 4),
         ("ppo", 0.2, 4),
     ]
-    ((ppo, figures, curves),) = view.training
-    assert (ppo.name, figures, [curve.title for curve in curves]) == ("ppo", [], ["reward", "kl"])
-    assert (curves[0].first, curves[0].last) == (0.5, 2.0)
+    (ppo,) = view.training
+    assert (ppo.title, ppo.figures) == ("Train: PPO", ())
+    assert [curve.title for curve in ppo.curves] == ["reward", "KL from the reference, nats a response"]
+    assert ppo.curves[0].ends == (0.5, 2.0)
 
 
 def test_a_reply_that_loops_is_shown_as_replaced_whole(tmp_path):
@@ -104,7 +104,11 @@ def test_every_trainer_that_ran_is_shown(tmp_path):
     run = make_run(tmp_path / "run", 2)
     accuracy = {"value": 0.75, "low": 0.5, "high": 0.9, "n": 40}
     record = {"made_by": {"kind": "dpo"}, "summary": {"held_out": {"accuracy": accuracy, "by_length": {}}}}
-    for name, kept in {"dpo": record, "dpo-2": record, "best-of-n/sft": {"made_by": {"kind": "sft"}}}.items():
+    for name, kept in {
+        "dpo": record,
+        "dpo-2": record,
+        "best-of-n/sft": {"made_by": {"kind": "best-of-n"}},
+    }.items():
         (run / name).mkdir(parents=True)
         (run / name / "training.json").write_text(json.dumps(kept))
     best = {"summary": {"reward": {"best of 4": accuracy | {"value": 1.5}}}, "made_by": {"kind": "best-of-n"}}
@@ -113,16 +117,16 @@ def test_every_trainer_that_ran_is_shown(tmp_path):
     (run / "dpo" / "metrics.jsonl").write_text("\n".join(lines) + "\n")
     with Store.open(run, readonly=True) as store:
         shown = build(store, read_run(run)).training
-    assert [(one.name, one.kind) for one, _, _ in shown] == [
-        ("dpo", "dpo"),
-        ("best-of-n", "best-of-n"),
-        ("best-of-n/sft", "sft"),
-        ("ppo", "ppo"),
-        ("dpo-2", "dpo"),
+    assert [one.title for one in shown] == [
+        "Train: DPO",
+        "Best of n",
+        "Train: SFT on the best of n",
+        "Train: PPO",
+        "Train: DPO (dpo-2)",
     ]
-    assert shown[0][1] == [("accuracy", Estimate.model_validate(accuracy))]
-    assert [curve.title for curve in shown[0][2]] == ["loss"]
-    assert [(name, figure.value) for name, figure in shown[1][1]] == [("best of 4", 1.5)]
+    assert shown[0].figures == (("accuracy", Estimate.model_validate(accuracy)),)
+    assert [curve.title for curve in shown[0].curves] == ["loss"]
+    assert [(name, figure.value) for name, figure in shown[1].figures] == [("best of 4", 1.5)]
     page = write_report(run).read_text()
     assert "best of 4" in page and "0.5 to 0.9, n = 40" in page
 
@@ -133,7 +137,31 @@ def test_facts_come_from_the_manifest(view):
     assert facts["answered by"] == "vllm · pocket (generate)"
     assert facts["seed"] == "3"
     assert facts["versions"] == "torch 2.13.0"
+    assert facts["model"] == "pocket"
     assert "nowhere.yaml can no longer be read" in view.principles_note
+
+
+def test_last_written_is_when_a_file_was(tmp_path):
+    run = make_run(tmp_path / "run", 2)
+    for path in run.rglob("*"):
+        os.utime(path, (0, 0))
+    # 2021-01-02 03:04:05 UTC, in the metrics; the report is none of the run's own figures.
+    os.utime(run / "ppo" / "metrics.jsonl", (0, 1609556645))
+    (run / "report.html").write_text("")
+    with Store.open(run, readonly=True) as store:
+        assert dict(build(store, read_run(run)).facts)["last written"] == "2021-01-02 03:04 UTC"
+
+
+def test_what_ppo_was_warned_of_and_a_value_that_never_moves_are_said(tmp_path):
+    run = make_run(tmp_path / "run", 2)
+    lines = [json.dumps({"iteration": i, "reward": i, "eos_rate": 1.0}) for i in range(1, 4)]
+    (run / "ppo" / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    finding = {"kind": "length", "severity": "warning", "sentence": "responses <grow>", "remedy": "stop"}
+    (run / "ppo" / "findings.jsonl").write_text(json.dumps({"iteration": 2, "finding": finding}) + "\n")
+    page = write_report(run).read_text()
+    assert "Train: PPO: responses &lt;grow&gt;." in page
+    assert "<b>share of responses that end</b>: 1 throughout, 3 points." in page
+    assert page.count('class="chart"') == 2  # the soft labels and the reward
 
 
 def test_a_bare_run_says_what_is_missing(tmp_path):
@@ -235,25 +263,6 @@ def test_share_changed_by_hand():
     assert share_changed("a " * 2000, "a b " * 1000) == pytest.approx(1 - 2 * 1000 / 4000)
 
 
-def test_ticks_are_round_and_enclose():
-    assert nice_ticks(0.03, 0.97) == [0.0, 0.25, 0.5, 0.75, 1.0]
-    assert nice_ticks(-1, 7) == [-2, 0, 2, 4, 6, 8]
-    assert nice_ticks(5, 5)[0] <= 5 <= nice_ticks(5, 5)[-1]
-
-
-def test_curves_and_histograms_keep_to_their_box():
-    drawn = curve("loss", list(range(1000)), [i % 7 for i in range(1000)], "step")
-    points = [tuple(map(float, pair.split(","))) for pair in drawn.points.split()]
-    assert len(points) <= 401
-    assert points[0][0] == 46.0
-    assert points[-1][0] == 312.0
-    assert all(8 <= y <= 128 for _, y in points)
-    bars = histogram([0.0, 0.04, 0.05, 1.0]).bars
-    assert [(i, bar.count) for i, bar in enumerate(bars) if bar.count] == [(0, 2), (1, 1), (19, 1)]
-    # The fullest bar takes the whole height, one of half its count half.
-    assert [bar.height for bar in bars if bar.count] == [120, 60, 60]
-
-
 def test_spaced_rows_reach_both_ends():
     assert spaced(3, 5) == [0, 1, 2]
     assert spaced(100, 4) == [0, 33, 66, 99]
@@ -278,19 +287,16 @@ def test_figures_are_read_or_left_out(given, expected):
     assert figure_of(given) == expected
 
 
-def test_figures_are_shown_with_interval_and_n():
-    assert show_figure(0.1234) == "12.3 %"
-    tenth = Estimate(value=0.1, low=0.05, high=0.2, n=1200)
-    assert show_interval(tenth) == "5.0 to 20.0, n = 1\u202f200"
-    assert show_figure(tenth, percent=False) == "0.1"
-    assert show_figure(-1.23456, percent=False) == "-1.235"
-    assert show_interval(0.1) == ""
-    assert (show_figure(share_of(0, 0)), show_interval(share_of(0, 0))) == ("–", "n = 0")
-
-
 def test_a_trainer_without_usable_lines_says_so():
     for lines in ([], [{"accuracy": None}], [{"accuracy": 0.5}]):
-        assert curves_of(Training(name="reward", kind="reward", summary={}, metrics=lines)) == []
+        one = Training(name="reward", kind="reward", summary={}, metrics=lines)
+        assert curves_of(one) == [] and trained(one).counts == ()
+
+
+def test_counts_of_a_summary_are_words():
+    summary = {"rows": 1600, "rows_too_long": 0, "rows_mixed": 1, "steps": 1, "seconds": {"total": 65.8}}
+    one = trained(Training(name="sft", kind="sft", summary=summary, metrics=[]))
+    assert one.counts == ("1,600 rows", "1 step", "1 row mixed", "66 s")
 
 
 def test_metrics_survive_a_json_round_trip(tmp_path):

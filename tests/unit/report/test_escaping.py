@@ -52,7 +52,7 @@ PAYLOADS = [
 TAGS = (
     "html head body meta title style header nav main section footer div h1 h2 h3 small p a b br span "
     "dl dt dd table thead tbody tr th td ul li details summary code figure figcaption ins del "
-    "svg rect line circle text polyline"
+    "svg g rect line circle text path"
 )
 OURS = set(TAGS.split())
 

@@ -21,10 +21,18 @@ def test_every_vote_is_a_cell_and_a_missing_one_is_hatched() -> None:
     assert any("1 of 4 votes are missing" in said for said in sentences(figures))
 
 
+def test_missing_votes_side_by_side_are_one_cell() -> None:
+    # By falling P(A): p1, p2, p3, p4; y voted on the first alone.
+    votes = {"p1": {"x": 0.9, "y": 0.9}, "p2": {"x": 0.8}, "p3": {"x": 0.7}, "p4": {"x": 0.6}}
+    found = {cell.title: (cell.column, cell.end) for cell in cells(attribute(rows(votes))) if cell.row == "y"}
+    assert found == {"y, p1: P(A) = 0.900, decides": (0, 1), "y, p2 to p4, 3 pairs: no vote": (1, 4)}
+
+
 def test_the_page_escapes_what_it_shows_and_loads_nothing() -> None:
     page = render_heatmap(attribute(rows(MATRIX)), "<script>alert(1)</script>")
     assert "<script" not in page and "&lt;script&gt;" in page and "default-src 'none'" in page
-    assert page.count("<title>") == 1 + 3 + 12 and "src=" not in page and " style=" not in page
+    # The page's own and one a cell.
+    assert page.count("<title>") == 1 + 12 and "src=" not in page and " style=" not in page
 
 
 def test_a_cell_that_a_spreadsheet_would_run_is_quoted() -> None:

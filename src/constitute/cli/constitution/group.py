@@ -114,8 +114,8 @@ def show(
 def set_(file: Path, principle_id: str, key: str, value: str) -> None:
     """Set KEY of the principle PRINCIPLE_ID in FILE to VALUE and show the change word by word.
 
-    KEY is text, critique, revise, compare, weight or priority, which is one of the levels of FILE. Comments
-    and all else in FILE stay as they are.
+    KEY is text, critique, revise, compare, opposite, weight or priority, which is one of the levels of FILE.
+    Comments and all else in FILE stay as they are.
 
     \b
     Examples:

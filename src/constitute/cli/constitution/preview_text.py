@@ -82,6 +82,7 @@ class Terminal:
                 raise BrokenPipeError
 
         self._coloured = out.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        self._flat = width is None and not out.isatty()
         options: dict[str, Any] = {"markup": False, "highlight": False, "emoji": False, "width": width}
         self._out: Console = Piped(file=out, no_color=not self._coloured, **options)
         self._err: Console = Piped(file=err, no_color=not self._coloured, **options)
@@ -107,7 +108,8 @@ class Terminal:
             self._alike += 1
             return
         for line in probe_lines(moved, self._out.width >= WIDE, self._coloured):
-            self._out.print(line)
+            # A program that reads this wants each text in one line, with no spaces to fill the last column.
+            self._out.print(_flat(line) if self._flat else line, soft_wrap=self._flat)
 
     def end(self, edit: int, plan: RoundPlan, found: Round, seconds: float) -> None:
         asked = f"{found.asked_probes} of {counted(len(plan.order), 'probe')} asked"
@@ -168,6 +170,16 @@ def _inset(name: str, text: Text) -> RenderableType:
     from rich.text import Text as Whole
 
     return Padding(Whole(f"{name}: ") + text, (0, 0, 0, 2), expand=False)
+
+
+def _flat(line: RenderableType) -> RenderableType:
+    """The line without the padding that fills a screen; a text's further lines are as far in as its first."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    if not isinstance(line, Padding) or not isinstance(line.renderable, Text):
+        return line
+    return Text(" " * line.left + line.renderable.plain.replace("\n", "\n" + " " * line.left))
 
 
 def _marked(old: str, new: str, coloured: bool) -> tuple[Text, Text]:

@@ -49,6 +49,7 @@ class Draft:
     critique: str = ""
     revise: str = ""
     compare: str = ""
+    opposite: str = ""
     weight: float = 1.0
     priority: str = ""
     tags: tuple[str, ...] = ()
@@ -90,7 +91,7 @@ class Format:
 
     `about` names it in a list of known formats. `detect` says whether a file is in it, without raising;
     `read` raises `DataError` for broken content. `holds` are the parts of a principle, besides id and text,
-    that `write` keeps: critique, revise, compare, weight, tags (with priority, probes and examples).
+    that `write` keeps: critique, revise, compare, weight, tags (with priority, opposite, probes, examples).
     A format of `any_text` can be asked for by name, whatever the file's ending.
     """
 

@@ -102,9 +102,9 @@ def export(constitution: Constitution, kind: str) -> tuple[str, list[str]]:
     if "weight" not in chosen.holds and len({p.weight for p in constitution.principles}) > 1:
         notes.append(f"the format {kind} cannot hold weights")
     if "tags" not in chosen.holds and any(
-        p.examples or p.probes or p.tags or p.priority for p in constitution.principles
+        p.examples or p.probes or p.tags or p.priority or p.opposite for p in constitution.principles
     ):
-        notes.append(f"the format {kind} cannot hold tags, priorities, probes and examples")
+        notes.append(f"the format {kind} cannot hold tags, priorities, opposites, probes and examples")
     return chosen.write(constitution), notes
 
 

@@ -18,7 +18,7 @@ from constitute.types import Constitution, Example, Principle, Probe
 
 _MARK = "<!-- a constitution: `constitute constitution import` reads this page back -->"
 _LEVELS = "Priorities, the highest first: "
-_FORMS = {"Critique": "critique", "Revise": "revise", "Compare": "compare"}
+_FORMS = {"Critique": "critique", "Revise": "revise", "Compare": "compare", "Opposite": "opposite"}
 _EXAMPLE = {"Prompt": "prompt", "Better": "better", "Worse": "worse", "Why": "critique"}
 _PROBE = {"Prompt": "prompt", "Expect": "expect"}
 # A text that stands as a paragraph and is no mark of Markdown; any other is quoted, line by line.
@@ -65,7 +65,7 @@ def _principle(p: Principle) -> list[str]:
     lines = ["", f"### {p.id}", "", *_paragraph(p.text)]
     said = [f"- {name}: {value}" for name, value in facts if value]
     lines += ["", *said] if said else []
-    own = own_forms(p)
+    own = own_forms(p) | {"opposite": p.opposite}
     for name, form in _FORMS.items():
         lines += _field(name, own.get(form, ""))
     for at, example in enumerate(p.examples, 1):

@@ -20,6 +20,7 @@ from constitute.files import read_json
 from constitute.pipeline.session import dated, open_store
 from constitute.progress import Progress, Silent
 from constitute.stages.few_shot import digests
+from constitute.stages.labels.adaptive import asking_all
 from constitute.stages.labels.rules import Levels
 from constitute.store import Store
 from constitute.store.manifest import MANIFEST_FILE, kept_constitution
@@ -161,7 +162,7 @@ async def _fill(
             constitution,
             engine,
             store,
-            config.label.model_copy(update={"principles": "all"}),
+            asking_all(config.label),
             seed=config.seed,
             in_flight=config.engine.in_flight,
             progress=progress,

@@ -18,8 +18,8 @@ from constitute.engines.base import Engine
 from constitute.pipeline.session import dated, open_store
 from constitute.progress import Progress, Silent
 from constitute.stages.few_shot import shows_own
+from constitute.stages.labels.adaptive import asking_all, voters
 from constitute.stages.labels.rules import settle
-from constitute.stages.labels.stage import voters
 from constitute.store import Store
 from constitute.types import Comparison, Constitution, Principle, PrincipleVote
 
@@ -181,7 +181,7 @@ async def _ask_one(
         alone,
         engine,
         store,
-        work.config.label.model_copy(update={"principles": "all"}),
+        asking_all(work.config.label),
         seed=work.config.seed,
         in_flight=work.config.engine.in_flight,
         progress=progress,
@@ -220,7 +220,9 @@ def _changed(
 
     Of a priority the level counts, where `label.rule` decides by it: its place, whatever its name.
     """
-    silent = {"source", "probes", "draft", "priority"} | (set() if shows_own(cfg) else {"examples"})
+    silent = {"source", "probes", "draft", "priority", "opposite"} | (
+        set() if shows_own(cfg) else {"examples"}
+    )
     moved = set(changes.moved) if cfg.rule == "priority" else set()
     found = {
         change.id: tuple(sorted({tag for p in (change.before, change.after) if p for tag in p.tags}))

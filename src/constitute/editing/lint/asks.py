@@ -16,7 +16,9 @@ from constitute.pipeline.stage_run import Sampler, StageRun
 from constitute.progress import Progress
 from constitute.stages.generate import generate, response_id
 from constitute.stages.labels import label_method
-from constitute.stages.labels.stage import label, pair_of_samples
+from constitute.stages.labels.adaptive import asking_all
+from constitute.stages.labels.pairs import pair_of_samples
+from constitute.stages.labels.stage import label
 from constitute.store import Store
 from constitute.templates import render
 from constitute.types import (
@@ -70,7 +72,7 @@ async def ask_votes(
     """
     columns: dict[str, list[Vote | None]] = {name: [None] * len(pairs) for name, _, _ in jobs}
     reasons: dict[tuple[str, int], str] = {}
-    cfg = config.label.model_copy(update={"principles": "all"})
+    cfg = asking_all(config.label)
     progress = runs.label.progress
 
     async def vote_one(job: tuple[str, Principle, int]) -> None:

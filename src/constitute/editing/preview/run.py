@@ -36,7 +36,9 @@ from constitute.progress import Silent
 from constitute.stages.base import stage_settings
 from constitute.stages.few_shot import shows_own
 from constitute.stages.generate import generate, response_id
-from constitute.stages.labels.stage import label, pair_of_revision, voters
+from constitute.stages.labels.adaptive import voters
+from constitute.stages.labels.pairs import pair_of_revision
+from constitute.stages.labels.stage import label
 from constitute.stages.revise import revise
 from constitute.store import Store
 from constitute.types import Constitution, LabelledPair, Prompt, Response

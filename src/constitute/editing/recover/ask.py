@@ -16,6 +16,7 @@ from constitute.pipeline.labelling import check_judge
 from constitute.pipeline.stage_run import Sampler, StageRun
 from constitute.progress import Progress
 from constitute.stages import stage_spec
+from constitute.stages.labels.adaptive import asking_all
 from constitute.stages.labels.base import together
 from constitute.stages.labels.stage import label
 from constitute.store import Store
@@ -46,7 +47,7 @@ class Asking:
     @property
     def cfg(self) -> LabelConfig:
         """The settings of labels; a vote that stands alone is the label, whatever the rule."""
-        return self.config.label.model_copy(update={"principles": "all", "rule": "mean"})
+        return asking_all(self.config.label).model_copy(update={"rule": "mean"})
 
     def check(self) -> None:
         """Raise `UsageError` for settings of labels that cannot be, or that the engine cannot meet."""

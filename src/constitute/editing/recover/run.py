@@ -21,6 +21,7 @@ from constitute.engines.base import Engine
 from constitute.errors import UsageError
 from constitute.pipeline.session import dated, open_store
 from constitute.progress import Progress, Silent
+from constitute.stages.labels.adaptive import asking_all
 from constitute.store import Store
 from constitute.store.unfinished import warn_unfinished
 from constitute.types import Comparison, Constitution, LabelledPair, Record
@@ -162,7 +163,7 @@ class _Work:
         every = self.config.model_copy(
             update={
                 "limit": None,
-                "label": self.config.label.model_copy(update={"principles": "all"}),
+                "label": asking_all(self.config.label),
             }
         )
         pairs = [case.pair for case in self.cases]

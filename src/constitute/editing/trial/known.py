@@ -44,9 +44,8 @@ class Before(Record):
 
 def one_vote(cfg: LabelConfig) -> LabelConfig:
     """The settings for a pair on which one principle votes: no rule among principles has a part in it."""
-    usual = {
-        name: LabelConfig.model_fields[name].default for name in ("principles", "rule", "threshold", "pairs")
-    }
+    among = ("principles", "adaptive", "adaptive_margin", "rule", "threshold", "pairs", "rank", "against")
+    usual = {name: LabelConfig.model_fields[name].default for name in among}
     return cfg.model_copy(update=usual)
 
 

@@ -18,6 +18,7 @@ LABEL_METHODS: dict[str, str] = {
     "rating": "constitute.stages.labels.rating:METHOD",
     "yes_no": "constitute.stages.labels.yes_no:METHOD",
     "likelihood": "constitute.stages.labels.likelihood:METHOD",
+    "construction": "constitute.stages.labels.construction:METHOD",
     "reasoned": "constitute.stages.labels.reasoned:METHOD",
 }
 

@@ -26,6 +26,11 @@ def candidates(methods: Sequence[str], layouts: Sequence[str] | None = None) -> 
     return [(method, layout) for method in methods for layout in ([""] if alike[method] else layouts)]
 
 
+def every_method() -> list[str]:
+    """The methods that any pair can be labelled by."""
+    return [name for name in LABEL_METHODS if not label_method(name).alone]
+
+
 def candidate_config(label: LabelConfig, method: str, layout: str) -> LabelConfig:
     """`label` with the method, and with the layout where one is named."""
     return label.model_copy(update={"method": method, **({"layout": layout} if layout else {})})

@@ -16,7 +16,7 @@ from constitute.errors import RowError
 from constitute.stages.base import Sample
 from constitute.stages.labels.base import ONE_TOKEN, LabelMethod, together
 from constitute.templates import render
-from constitute.types import Comparison, Message, Principle, PrincipleVote, Request, Score
+from constitute.types import Comparison, Message, Principle, PrincipleVote, Prompt, Request, Score
 
 FOLLOW, OPPOSITE = "follow", "follow_opposite"
 
@@ -30,7 +30,10 @@ async def likelihood(
     """
     how = cfg.likelihood
     said_a, said_b = await together(
-        [_said_for(name, row, principle, sample, how) for name in ("A", "B")],
+        [
+            _said_for(f"answer {name}", row.prompt, answer, principle, sample, how)
+            for name, answer in (("A", row.a), ("B", row.b))
+        ]
     )
     return PrincipleVote(
         principle_id=principle.id,
@@ -42,14 +45,19 @@ async def likelihood(
     )
 
 
+async def worth(prompt: Prompt, answer: str, principle: Principle, sample: Sample, cfg: LabelConfig) -> float:
+    """What the principle says for an answer, in nats. Raises `RowError` as `likelihood` does."""
+    return await _said_for("an answer", prompt, answer, principle, sample, cfg.likelihood)
+
+
 async def _said_for(
-    name: str, row: Comparison, principle: Principle, sample: Sample, how: LikelihoodConfig
+    name: str, prompt: Prompt, answer: str, principle: Principle, sample: Sample, how: LikelihoodConfig
 ) -> float:
-    """What the principle says for answer A or B: a difference of log-probabilities, in nats."""
-    answer = (row.a if name == "A" else row.b).strip()
+    """What the principle says for an answer: a difference of log-probabilities, in nats."""
+    answer = answer.strip()
     if not answer:
-        raise RowError(f"answer {name} is empty, so it has no likelihood")
-    plain = row.prompt.messages
+        raise RowError(f"{name} is empty, so it has no likelihood")
+    plain = prompt.messages
     follow = sample.score(
         asking(instructed(plain, FOLLOW, principle)), answer, step="score-follow", principle=principle
     )
@@ -62,7 +70,7 @@ async def _said_for(
     try:
         with_it, without = await together([follow, against])
     except RowError as problem:
-        raise RowError(f"answer {name} cannot be scored after its conversation: {problem}") from problem
+        raise RowError(f"{name} cannot be scored after its conversation: {problem}") from problem
     return difference(with_it, without, how.per)
 
 
@@ -98,4 +106,6 @@ def _templates(cfg: LabelConfig) -> tuple[str, ...]:
     return (FOLLOW, OPPOSITE) if cfg.likelihood.against == "opposite" else (FOLLOW,)
 
 
-METHOD = LabelMethod(vote=likelihood, needs=("score",), ordered=False, form="text", templates=_templates)
+METHOD = LabelMethod(
+    vote=likelihood, needs=("score",), ordered=False, form="text", templates=_templates, worth=worth
+)

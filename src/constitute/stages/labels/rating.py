@@ -13,6 +13,7 @@ from constitute.config import LabelConfig
 from constitute.stages.base import Sample
 from constitute.stages.labels.apart import vote_apart
 from constitute.stages.labels.base import LabelMethod
+from constitute.stages.labels.read import read
 from constitute.templates import render
 from constitute.types import Comparison, Message, Principle, PrincipleVote, Prompt
 
@@ -24,6 +25,13 @@ async def rating(
 ) -> PrincipleVote:
     """P(A) is the probability that A is rated higher, ties split. Raises `Abstain` as `read` does."""
     return await vote_apart(row, principle, weight, sample, cfg, ("rate", score_turn, RATINGS))
+
+
+async def worth(prompt: Prompt, answer: str, principle: Principle, sample: Sample, cfg: LabelConfig) -> float:
+    """The mean rating of an answer. Raises `Abstain` as `read` does."""
+    asking = (score_turn(prompt, answer, principle), "rate", principle)
+    found = await read(sample, asking, RATINGS, cfg, f"under {principle.id}, ranking")
+    return expected_rating(found.shares)
 
 
 def score_turn(prompt: Prompt, answer: str, principle: Principle) -> tuple[Message, ...]:
@@ -42,5 +50,11 @@ def _templates(cfg: LabelConfig) -> tuple[str, ...]:
 
 
 METHOD = LabelMethod(
-    vote=rating, needs=("choose",), ordered=False, sampled=True, form="text", templates=_templates
+    vote=rating,
+    needs=("choose",),
+    ordered=False,
+    sampled=True,
+    form="text",
+    templates=_templates,
+    worth=worth,
 )

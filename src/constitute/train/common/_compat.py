@@ -21,8 +21,6 @@ def quiet() -> None:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    # What a load could not find is checked, and refused, by ourselves.
-    logging.set_verbosity_error()
     disable_progress_bar()
     # One process without workers has no use for pinned memory, and says so at every start on a CPU.
     warnings.filterwarnings("ignore", message=".*pin_memory.*")

@@ -23,9 +23,9 @@ from constitute.errors import Abstain, DataError, RowError, UsageError
 from constitute.packaged import model_path
 from constitute.pipeline.stage_run import derive_seed
 from constitute.stages.base import Sample
+from constitute.stages.labels.adaptive import voters
 from constitute.stages.labels.rating import RATINGS, expected_rating, score_turn
 from constitute.stages.labels.read import read
-from constitute.stages.labels.stage import voters
 from constitute.templates import template_hash
 from constitute.train.common.artefact import model_identity
 from constitute.train.rewards.parts import Opening, RewardFunction

@@ -12,7 +12,9 @@ from constitute.config import LabelConfig
 from constitute.constitution.draw import draw
 from constitute.errors import Abstain
 from constitute.stages.card import label_card
-from constitute.stages.labels.stage import label, pair_of_revision, pair_of_samples, pairs_of, voters
+from constitute.stages.labels.adaptive import voters
+from constitute.stages.labels.pairs import pair_of_revision, pair_of_samples, pairs_of
+from constitute.stages.labels.stage import label
 from constitute.types import (
     Choice,
     Comparison,

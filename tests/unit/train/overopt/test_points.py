@@ -3,12 +3,12 @@
 import json
 import math
 import random
+import re
 from itertools import combinations, permutations
 
 import pytest
 
 from constitute.errors import DataError, UsageError
-from constitute.report.charts import Mark, Trace, plot
 from constitute.report.overopt import page_of, render_overopt
 from constitute.train.best_of_n.choice import best_of_n_kl, sizes
 from constitute.train.overopt.fit import Fit, fit_gold, gold_at
@@ -305,21 +305,12 @@ def test_best_of_n_counts_what_it_leaves_out(tmp_path):
     assert [one.gold.value for one in series.points] == pytest.approx([3.0, 14 / 3, 6.0])
 
 
-def test_plot_by_hand():
-    drawn = plot("t", [Trace(name="a", marks=(Mark(x=0, y=0, low=0, high=1, label=""),), line=((0, 9.0),))])
-    # The frame spans y 0 to 1 over 12 to 280 pixels; the curve above it ends at its edge.
-    (one,) = drawn.traces
-    assert (one.marks[0].x, one.marks[0].y, one.marks[0].high) == (52, 280, 12)
-    assert drawn.lines == ("52.0,12.0",)
-    with pytest.raises(ValueError, match="no mark"):
-        plot("t", [])
-
-
 def test_charts_are_no_wider_than_they_are_drawn(tmp_path):
     """A viewBox stretched over the page enlarges its text with it."""
     write_run(tmp_path / "ppo", [None] * 8, watched=())
     text = render_overopt(page_of(measure_overopt(tmp_path), "run"))
-    assert 'viewBox="0 0 520 320"' in text and ".plots svg { max-width: 520px; }" in text
+    ((width, drawn),) = re.findall(r'<svg width="(\d+)" viewBox="0 0 (\d+) \d+" class="chart"', text)
+    assert width == drawn and "svg.chart { max-width: 100%; height: auto;" in text
 
 
 def test_page_escapes_and_is_well_formed(tmp_path):
@@ -333,6 +324,6 @@ def test_page_escapes_and_is_well_formed(tmp_path):
     parser = html5lib.HTMLParser(strict=False)
     tree = parser.parse(text)
     assert not parser.errors
-    marks = tree.findall(".//{http://www.w3.org/2000/svg}circle")
-    # Two plots of 6 points and a dot in the legend.
-    assert len(marks) == 2 * len(found.series[0].points) + 1
+    # Two plots of 6 points, each with what it is of.
+    marks = tree.findall(".//{http://www.w3.org/2000/svg}path/{http://www.w3.org/2000/svg}title")
+    assert len(marks) == 2 * len(found.series[0].points)
