@@ -2,7 +2,7 @@
 
 import math
 import random
-from math import comb, fsum, inf, isnan, nan, sqrt
+from math import comb
 
 import numpy as np
 import pytest
@@ -10,8 +10,6 @@ import pytest
 from constitute.moments import Line, Moments, student_t
 from constitute.stats import (
     Estimate,
-    ExactSum,
-    StreamMean,
     alpha_of,
     bootstrap_mean,
     calibration_error,
@@ -22,7 +20,6 @@ from constitute.stats import (
     krippendorff_alpha,
     mcnemar_exact,
     mean,
-    mean_of,
     quantile,
     share_of,
     stderr,
@@ -132,49 +129,6 @@ def test_kappa_by_hand():
     assert cohen_kappa(["a", "a"], ["a", "a"]) == 1.0
     with pytest.raises(ValueError, match="pair up"):
         cohen_kappa([1], [])
-
-
-def test_the_sum_of_a_stream_is_rounded_once_and_kept_small():
-    rng = random.Random(4)
-    values = [rng.choice((1, -1)) * rng.random() * 10.0 ** rng.randint(-12, 12) for _ in range(20_000)]
-    total = ExactSum()
-    for value in values:
-        total.add(value)
-    assert total.value == fsum(values)
-    # 1e16 + 1 - 1e16 is 0 where it is rounded at each step.
-    small = ExactSum()
-    for value in [1e16] + [1.0] * 10_000 + [-1e16]:
-        small.add(value)
-    assert small.value == 10_000.0
-    assert len(small._parts) < 4200
-    for added, found in ((inf, inf), (nan, nan)):
-        total.add(added)
-        for _ in range(5000):
-            total.add(1.0)
-        assert total.value == found or isnan(total.value)
-
-
-def test_the_mean_of_a_stream_is_bootstrapped_while_it_is_short():
-    rng = random.Random(5)
-    values = [rng.betavariate(2, 3) for _ in range(50_000)]
-    short, long = StreamMean("s", 50), StreamMean("s", 50)
-    for value in values[: StreamMean.MOST]:
-        short.add(value)
-    assert short.estimate == mean_of(values[: StreamMean.MOST], "s", 50)
-    for value in values:
-        long.add(value)
-    found = long.estimate
-    assert (found.n, len(long), found.value) == (
-        50_000,
-        50_000,
-        pytest.approx(fsum(values) / 50_000, rel=1e-15),
-    )
-    half = 1.959963985 * stderr(values)
-    assert (found.low, found.high) == pytest.approx((found.value - half, found.value + half), rel=1e-9)
-    # Beta(2, 3) has the variance 1 / 25.
-    assert half == pytest.approx(1.96 * sqrt(1 / 25 / 50_000), rel=0.02)
-    assert long.estimate == found
-    assert StreamMean().estimate == mean_of([])
 
 
 def test_difference_of_two_shares_equals_the_published_intervals():

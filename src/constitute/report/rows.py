@@ -13,11 +13,12 @@ from pydantic import BaseModel, ValidationError
 
 from constitute.data.reviews import reviewed_card
 from constitute.editing.words import MOST_ALIKE
+from constitute.moments import Moments
 from constitute.report.charts import bin_counts
 from constitute.stages.card.lines import CardLine, card_lines
 from constitute.stages.card.records import LabelCard
 from constitute.stages.verdict import LabelVerdict, label_warnings, verdict
-from constitute.stats import Estimate, StreamMean, mean_of, share_of
+from constitute.stats import Estimate, mean_of, share_of
 from constitute.store import Store
 from constitute.types import (
     Constitution,
@@ -35,10 +36,6 @@ _SEED = "report"
 _R = TypeVar("_R", bound=BaseModel)
 
 
-def _stream() -> StreamMean:
-    return StreamMean(_SEED, RESAMPLES)
-
-
 @dataclass
 class PrincipleWork:
     """A principle and what it did: rounds it was drawn for, words it changed, votes it cast.
@@ -52,19 +49,19 @@ class PrincipleWork:
     text: str = ""
     drawn: int = 0
     changed: list[float] = field(default_factory=list)
-    margins: StreamMean = field(default_factory=_stream)
+    margins: Moments = field(default_factory=Moments)
     flips: int = 0
     ordered: int = 0
-    revisions: StreamMean = field(default_factory=_stream)
+    revisions: Moments = field(default_factory=Moments)
 
     @property
     def figures(self) -> tuple[Estimate, Estimate, Estimate, Estimate]:
         """Mean share of words changed, mean margin, share of flips, mean P(revision)."""
         return (
             mean_of(self.changed, _SEED, RESAMPLES),
-            self.margins.estimate,
+            self.margins.estimate(high=1.0),
             share_of(self.flips, self.ordered),
-            self.revisions.estimate,
+            self.revisions.estimate(high=1.0),
         )
 
 
@@ -133,15 +130,10 @@ def principles_of(store: Store, constitution: Constitution | None) -> dict[str, 
 
 def ranked(works: Mapping[str, PrincipleWork]) -> tuple[list[PrincipleWork], str]:
     """Principles, most drawn first, and a sentence on how the means and intervals were taken."""
-    found = sorted(works.values(), key=lambda work: (-work.drawn, -len(work.margins), work.id))
+    found = sorted(works.values(), key=lambda work: (-work.drawn, -work.margins.n, work.id))
     notes = []
     if any(work.drawn > MAX_COMPARED for work in found):
         notes.append(f"Words changed: the first {MAX_COMPARED} revisions of each principle.")
-    if sum(len(work.margins) for work in found) > StreamMean.MOST:
-        notes.append(
-            f"Intervals of means over more than {StreamMean.MOST} votes are normal ones (mean ± 1.96 "
-            "standard errors), the others bootstrapped."
-        )
     return found, " ".join(notes)
 
 
@@ -176,7 +168,7 @@ def labels_of(store: Store, works: dict[str, PrincipleWork]) -> Labels | None:
     """The label card, None where no pair was given to be labelled; the votes are counted in `works`."""
     if not any(store.counts("label").values()):
         return None
-    soft, first, mass = array("d"), _stream(), _stream()
+    soft, first, mass = array("d"), Moments(), Moments()
     for pair in store.records("label", LabelledPair):
         soft.append(pair.label.p_a)
         _count_votes(pair, works)
@@ -192,8 +184,8 @@ def labels_of(store: Store, works: dict[str, PrincipleWork]) -> Labels | None:
         warnings=label_warnings(card),
         histogram=bin_counts(soft) if soft else None,
         flips=share_of(card.flips, card.ordered),
-        first_shown=first.estimate,
-        mass=mass.estimate,
+        first_shown=first.estimate(high=1.0),
+        mass=mass.estimate(high=1.0),
         undecided=share_of(sum(abs(p - 0.5) < 0.1 for p in soft), len(soft)),
     )
 
