@@ -12,8 +12,8 @@ from constitute.blocking import block
 from constitute.config import RunConfig
 from constitute.data.export import export_run
 from constitute.data.prompts import open_prompts
+from constitute.data.records import Records
 from constitute.data.reviews import reviewed_card
-from constitute.data.rows import Records
 from constitute.engines.base import Engine
 from constitute.engines.doctor import require_trainable
 from constitute.engines.swap import load_folder, open_sampler, rollout_engine, sampler_when_asked

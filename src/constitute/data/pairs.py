@@ -22,7 +22,8 @@ from constitute.data.prompts import (
     transcript,
 )
 from constitute.data.readers.base import Unwanted
-from constitute.data.rows import Records, Sources, Unusable, notes_on, read_records, source_names
+from constitute.data.records import Records, notes_on, read_records
+from constitute.data.rows import Sources, Unusable, source_names
 from constitute.files import BadLine, Row
 from constitute.hh import is_hh, split_answer
 from constitute.strict_yaml import shorten

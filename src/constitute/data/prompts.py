@@ -9,7 +9,8 @@ from typing import Any
 
 from constitute.config.data import ReadConfig
 from constitute.data.overlap import refusal
-from constitute.data.rows import Records, Sources, Unusable, read_records
+from constitute.data.records import Records, read_records
+from constitute.data.rows import Sources, Unusable
 from constitute.files import BadLine, Row
 from constitute.hh import holds_turns, is_hh, parse_hh, split_answer
 from constitute.store.spill import SpilledMap

@@ -14,7 +14,7 @@ from constitute.config import RunConfig
 from constitute.config.prompts import WritePromptsConfig
 from constitute.constitution.read import load_constitution
 from constitute.data.prompts import content_id, prompt_messages
-from constitute.data.rows import read_records
+from constitute.data.records import read_records
 from constitute.engines.base import Engine
 from constitute.errors import GateFailed, UsageError
 from constitute.files import Row, atomic, write_text

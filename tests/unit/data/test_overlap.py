@@ -17,7 +17,7 @@ from constitute.config.data import OverlapConfig, ReadConfig
 from constitute.data.overlap import EvalIndex, overlaps, texts_of
 from constitute.data.pairs import read_pairs
 from constitute.data.prompts import read_prompts
-from constitute.data.rows import notes_on
+from constitute.data.records import notes_on
 from constitute.stages.filters.base import grams, words
 
 REAL = pytest.mark.skipif(not SHARED.exists(), reason=f"published data is not at {SHARED}")

@@ -16,7 +16,8 @@ import pytest
 from constitute.data.inspect import inspect
 from constitute.data.pairs import open_pairs, read_pairs
 from constitute.data.prompts import open_prompts, read_prompts
-from constitute.data.rows import Unused, notes_on, read_rows
+from constitute.data.records import Unused, notes_on
+from constitute.data.rows import read_rows
 from constitute.errors import DataError
 from constitute.files import BadLine, Row
 from constitute.store.spill import SpilledMap

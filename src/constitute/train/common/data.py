@@ -13,14 +13,8 @@ from constitute.data.conversations import conversation_of
 from constitute.data.overlap import refusal
 from constitute.data.pairs import MEND
 from constitute.data.prompts import READ
-from constitute.data.rows import (
-    Sources,
-    files_of,
-    notes_on,
-    read_records,
-    source_list,
-    source_names,
-)
+from constitute.data.records import notes_on, read_records
+from constitute.data.rows import Sources, files_of, source_list, source_names
 from constitute.engines.render import Renderer, TokenRow
 from constitute.files import Row
 from constitute.types import Message
