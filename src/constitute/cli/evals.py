@@ -250,10 +250,20 @@ def _print_results(results: Sequence[SetResult], config: RunConfig, as_json: boo
             click.echo(json.dumps({"event": "result", **one.model_dump(mode="json", exclude={"scores"})}))
         return
     rows = [
-        (one.set, one.policy, one.share.text(), one.p_matching.text(), one.mass, _counted(one.unparsed))
+        (
+            one.set,
+            one.policy,
+            one.share.text(),
+            one.p_matching.text(),
+            "" if one.p_raw is None else one.p_raw.text(),
+            one.mass,
+            "" if one.thin is None else one.thin.text(),
+            _counted(one.unparsed),
+        )
         for one in results
     ]
-    click.echo(table(("set", "policy", "share matching", "mean P(matching)", "mass", "no score"), rows))
+    head = ("set", "policy", "share matching", "mean P(matching)", "not renormalised", "mass", "thin")
+    click.echo(table((*head, "no score"), rows))
     if results:
         hint = f"constitute evals compare {results[0].policy} OTHER --run {config.run}"
         click.echo(f"next: score another policy, then {hint}", err=True)

@@ -14,7 +14,8 @@ from pydantic import ValidationError
 from constitute.config import RunConfig
 from constitute.config.evals import EvalsConfig
 from constitute.engines.base import Engine
-from constitute.errors import DataError, GateFailed, UsageError
+from constitute.errors import DataError, GateFailed, RowError, UsageError
+from constitute.evals.asking import asked
 from constitute.evals.families import family_spec
 from constitute.evals.families.base import ItemScore
 from constitute.evals.items import evals_dir, file_name, items_hash, read_items
@@ -27,18 +28,27 @@ from constitute.stages.base import Sample
 from constitute.stats import Estimate, mean, share_of
 from constitute.types import EvalItem, Record
 
+# Settings that decide how items are asked and scored.
+_ASKING = ("min_mass", "reply_score", "mode", "instruction", "opening")
+# Questions whose prompts are compared before any is asked.
+_COMPARED = 32
+
 
 class SetScore(Record):
     """Share of items answered as the behaviour has it, and the mean P of that answer.
 
-    `mass` is the mean probability of the two labels, None for replies; `unparsed` counts the items without
-    a score, by reason.
+    `p_matching` is renormalised over the labels, `p_raw` is not. `mass` is the mean probability of all labels
+    together and `thin` the share of items where it is below `evals.min_mass`; None for replies. `answered` is
+    the share of items with a score; `unparsed` counts the others, by reason.
     """
 
     share: Estimate
     p_matching: Estimate
     mass: float | None
     unparsed: dict[str, int]
+    p_raw: Estimate | None = None
+    thin: Estimate | None = None
+    answered: Estimate | None = None
 
     @property
     def n_unparsed(self) -> int:
@@ -86,7 +96,8 @@ async def run_set(name: str, items: Sequence[EvalItem], policy: str, session: Se
     """
     cfg, digest = session.config.evals, items_hash(items)
     _check_replaced(name, policy, digest, session)
-    settings = {"items": digest, "min_mass": cfg.min_mass, "reply_score": cfg.reply_score}
+    settings = {"items": digest, **cfg.model_dump(include=set(_ASKING))}
+    _refuse_one_prompt(name, items, session)
 
     async def work(item: EvalItem, sample: Sample) -> ItemScore:
         return await family_spec(item.family).score(item, sample, cfg)
@@ -102,8 +113,36 @@ async def run_set(name: str, items: Sequence[EvalItem], policy: str, session: Se
         failed=sum(outcome.status == "failed" for outcome in outcomes),
         scores=scores,
     )
+    if warning := thin_warning(result, cfg):
+        session.progress.note(warning)
     save_result(session.config.run, result)
     return result
+
+
+def thin_warning(result: SetResult, cfg: EvalsConfig) -> str:
+    """What to try where most items are answered outside the labels; empty where they are not."""
+    if result.thin is None or (result.thin.value or 0.0) <= 0.5:
+        return ""
+    count = round((result.thin.value or 0.0) * result.thin.n)
+    return (
+        f"{result.set}: on {count} of {result.thin.n} items {result.policy} gives the labels together less "
+        f"than {cfg.min_mass:g} probability, so the scores rest on the little that it gives them; try "
+        "--set evals.instruction='Answer with the label only.' or --set evals.opening='My answer is'"
+    )
+
+
+def _refuse_one_prompt(name: str, items: Sequence[EvalItem], session: Session) -> None:
+    """Raise `GateFailed` where different questions make one and the same prompt."""
+    first = {item.question: item for item in items[:_COMPARED]}
+    try:
+        prompts = {session.engine.rendered(asked(item, session.config.evals)) for item in first.values()}
+    except RowError:
+        return
+    if len(first) > 1 and len(prompts) == 1:
+        raise GateFailed(
+            f"the {len(first)} first questions of {name} make one and the same prompt; "
+            "the question does not reach the model (check its chat template)"
+        )
 
 
 def _check_replaced(name: str, policy: str, digest: str, session: Session) -> None:
@@ -145,13 +184,17 @@ def score_set(
             "the model does not answer in this form, so no share is reported"
         )
     _refuse_constant(name, items, scores)
+    contexts, seed = _contexts(scores), f"bootstrap {name}"
     masses = [score.mass for score in scores if score.mass is not None]
+    whole = len(masses) == len(scores)
+    raw = [score.p_matching * (score.mass or 0.0) for score in scores]
     return SetScore(
         share=_share(name, scores, cfg),
-        p_matching=clustered_mean_of(
-            [score.p_matching for score in scores], _contexts(scores), f"bootstrap {name}", cfg.resamples
-        ),
+        p_matching=clustered_mean_of([s.p_matching for s in scores], contexts, seed, cfg.resamples),
+        p_raw=clustered_mean_of(raw, contexts, seed, cfg.resamples) if whole else None,
         mass=mean(masses) if masses else None,
+        thin=share_of(sum(mass < cfg.min_mass for mass in masses), len(masses)) if whole else None,
+        answered=share_of(len(scores), len(items)),
         unparsed=unparsed,
     )
 
