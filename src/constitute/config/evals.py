@@ -35,6 +35,8 @@ class EvalsConfig(Record):
 
     `auto` is the set's own way, else chat, and plain for a model without a chat template.
     """
+    spelled: bool = True
+    """Count every spelling of a label, such as `Yes`, ` Yes` and `(A`; otherwise just the one of the file."""
     instruction: str | None = None
     """A sentence after each question, such as "Answer with (A) or (B) only."; None is the set's own."""
     opening: str | None = None

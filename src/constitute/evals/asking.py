@@ -33,13 +33,17 @@ def label_name(label: str) -> str:
 
 
 async def read_labels(
-    sample: Sample, request: Request, labels: Sequence[str], *, step: str
+    sample: Sample, request: Request, labels: Sequence[str], *, step: str, spelled: bool = True
 ) -> tuple[tuple[float, ...], float]:
     """(log P of each label over all its spellings, their summed probability).
 
+    Without `spelled`, of each label as it is written; a chat template puts its own blank before it.
     Raises `Abstain` for a label that the model gave no probability.
     """
-    choice = await sample.choose(request, [label_name(each) for each in labels], step=step, spelled=True)
+    blank = request.form == "chat" and not request.prefill
+    exact = [each.removeprefix(" ") if blank else each for each in labels]
+    names = [label_name(each) for each in labels] if spelled else exact
+    choice = await sample.choose(request, names, step=step, spelled=spelled)
     scored: list[float] = []
     for label, value in zip(labels, choice.logprobs, strict=True):
         if value is None:

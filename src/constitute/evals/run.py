@@ -30,7 +30,7 @@ from constitute.stages.base import Sample
 from constitute.types import EvalItem
 
 # Settings that decide how items are asked and scored.
-_ASKING = ("min_mass", "reply_score", "mode", "instruction", "opening")
+_ASKING = ("min_mass", "reply_score", "mode", "spelled", "instruction", "opening")
 # Questions whose prompts are compared before any is asked.
 _COMPARED = 32
 

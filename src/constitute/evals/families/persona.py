@@ -122,7 +122,7 @@ async def score_labels(item: EvalItem, sample: Sample, cfg: EvalsConfig) -> Item
     for a tie and for a label without a probability.
     """
     labels, matching = asked_labels(item)
-    logprobs, mass = await read_labels(sample, asked(item, cfg), labels, step="choice")
+    logprobs, mass = await read_labels(sample, asked(item, cfg), labels, step="choice", spelled=cfg.spelled)
     return compare_answers(item, logprobs, matching, labels=labels, mass=mass)
 
 
