@@ -30,6 +30,7 @@ BENCHMARKS = {
     "real.effect": "benchmarks.real.effect",
     "real.recover": "benchmarks.real.recover",
     "real.responses": "benchmarks.real.responses",
+    "real.lm_eval": "benchmarks.evals.lm_eval",
     "train": "benchmarks.train.ppo",
     "train.reward_step": "benchmarks.train.reward_step",
 }
