@@ -11,6 +11,7 @@ import click
 
 from constitute.cli import options
 from constitute.errors import ExitCode
+from constitute.evals.exports import SET_FORMATS
 from constitute.evals.families import FAMILIES
 
 if TYPE_CHECKING:
@@ -206,6 +207,42 @@ def power(
         return
     head = ("set", "items", "contexts", *(f"least change where {share:g} differ" for share in shares))
     click.echo(table(head, [(name, size, n, *changes) for name, size, n, changes in found]))
+
+
+@evals.command()
+@options.compose(options.run_dir, options.config_file, options.sets, options.force, options.debug)
+@click.option("--format", "form", required=True, help=f"One of {', '.join(SET_FORMATS)}.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write to.")
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path))
+def export(
+    run_dir: Path,
+    config_file: Path | None,
+    sets: tuple[str, ...],
+    force: bool,
+    form: str,
+    out: Path,
+    files: tuple[Path, ...],
+) -> None:
+    """Write eval sets as other programs read them, and say how these run them.
+
+    FILES are eval sets in the anthropics/evals format; without any, all that the run has written.
+
+    \b
+    Examples:
+      constitute evals export --format lm-eval --out for-lm-eval
+      constitute evals export flattery.jsonl --format inspect --out for-inspect
+    """
+    from constitute.evals.exports import set_format
+    from constitute.evals.exports.base import command, export_sets
+    from constitute.evals.run import load_sets
+
+    config = options.configured(run_dir, config_file, sets, {})
+    spec = set_format(form)
+    found = load_sets(files, config.run, None)
+    for path in export_sets(found, spec, out, force=force):
+        click.echo(str(path))
+    for name in found:
+        click.echo(f"next: {command(spec, name, out)}", err=True)
 
 
 def _print_written(written: Sequence[WrittenSet], config: RunConfig, as_json: bool) -> None:
