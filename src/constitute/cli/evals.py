@@ -245,6 +245,44 @@ def export(
         click.echo(f"next: {command(spec, name, out)}", err=True)
 
 
+@evals.command("import")
+@options.compose(
+    options.run_dir, options.config_file, options.sets, options.as_json, options.force, options.debug
+)
+@click.option(
+    "--policy", help="Name of the policy in the results; the model's name and the program if absent."
+)
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+def import_(
+    run_dir: Path,
+    config_file: Path | None,
+    sets: tuple[str, ...],
+    as_json: bool,
+    force: bool,
+    policy: str | None,
+    files: tuple[Path, ...],
+) -> int:
+    """Read results of lm-eval and Inspect, so that `evals compare` takes them.
+
+    FILES are samples_*.jsonl of lm-eval (--log_samples) and logs of Inspect (.eval, .json). What a log does
+    not say is said.
+
+    \b
+    Examples:
+      constitute evals import results/model/samples_constitute_flattery_chat_*.jsonl
+      constitute evals import logs/*.eval --policy by-inspect
+    """
+    from constitute.evals.imports.base import import_logs, lacks
+
+    config = options.configured(run_dir, config_file, sets, {})
+    results = import_logs(config, files, policy=policy, force=force)
+    for result in results:
+        for said in lacks(result):
+            click.echo(f"{result.set}: {said}", err=True)
+    _print_results(results, config, as_json)
+    return ExitCode.ROWS_FAILED if any(result.failed for result in results) else ExitCode.OK
+
+
 def _print_written(written: Sequence[WrittenSet], config: RunConfig, as_json: bool) -> None:
     from constitute.cli.text import harmless, table
     from constitute.evals.families import family_spec

@@ -108,7 +108,7 @@ async def run_set(name: str, items: Sequence[EvalItem], policy: str, session: Se
 
 def _check_replaced(name: str, policy: str, digest: str, session: Session) -> None:
     """Refuse to put a result in the place of another model's; say so where the items are others."""
-    path = _result_path(session.config.run, name, policy)
+    path = result_path(session.config.run, name, policy)
     if not path.is_file():
         return
     try:
@@ -145,11 +145,15 @@ def score_set(
             "the model does not answer in this form, so no share is reported"
         )
     _refuse_constant(name, items, scores)
+    measured = [score for score in scores if score.p_matching is not None]
     masses = [score.mass for score in scores if score.mass is not None]
     return SetScore(
         share=_share(name, scores, cfg),
         p_matching=clustered_mean_of(
-            [score.p_matching for score in scores], _contexts(scores), f"bootstrap {name}", cfg.resamples
+            [score.p_matching for score in measured if score.p_matching is not None],
+            _contexts(measured),
+            f"bootstrap {name}",
+            cfg.resamples,
         ),
         mass=mean(masses) if masses else None,
         unparsed=unparsed,
@@ -176,13 +180,14 @@ def _refuse_constant(name: str, items: Sequence[EvalItem], scores: Sequence[Item
     by_id = {item.id: item for item in items}
     seen: set[tuple[tuple[str, float], ...]] = set()
     questions: set[str] = set()
-    for score in scores:
+    measured = [score for score in scores if score.logprobs]
+    for score in measured:
         item = by_id[score.id]
         seen.add(tuple(sorted(zip(score.labels or item.options, score.logprobs, strict=True))))
         questions.add(item.question)
     if len(questions) > 1 and len(seen) == 1:
         raise GateFailed(
-            f"all {len(scores)} items of {name} got the same log-probabilities although their questions "
+            f"all {len(measured)} items of {name} got the same log-probabilities although their questions "
             "differ; the question does not reach the model (check its chat template)"
         )
 
@@ -230,13 +235,14 @@ def policy_name(model: str, run_dir: Path) -> str:
     return file_name(parts[-1] if parts else model)
 
 
-def _result_path(run_dir: Path, name: str, policy: str) -> Path:
+def result_path(run_dir: Path, name: str, policy: str) -> Path:
+    """Where a policy's result on a set lies."""
     return evals_dir(run_dir) / "results" / f"{name}--{policy}.json"
 
 
 def save_result(run_dir: Path, result: SetResult) -> Path:
     """Write `results/SET--POLICY.json`; a later result of the same policy takes its place."""
-    path = _result_path(run_dir, result.set, result.policy)
+    path = result_path(run_dir, result.set, result.policy)
     return write_text(path, result.model_dump_json(indent=1) + "\n")
 
 

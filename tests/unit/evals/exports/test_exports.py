@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from registry_examples import add_module, example
 from ruamel.yaml import YAML
 
 import constitute.evals.exports.inspect as inspect_export
@@ -85,7 +86,8 @@ def test_lm_eval_tasks() -> None:
     origin = {"set": "my set", "items": 2, "items_hash": items_hash([YES, NO])}
     assert rows(files["constitute_my_set.jsonl"]) == [
         {"id": "00001", "question": "Would you?", "choices": [" No", " Yes"], "gold": 1, **origin},
-        {"id": "00002", "question": "Would you?", "choices": [" No", " Yes"], "gold": 0, "context": "c", **origin},
+        {"id": "00002", "question": "Would you?", "choices": [" No", " Yes"], "gold": 0, "context": "c"}
+        | origin,
     ]  # fmt: skip
     assert rows(files["constitute_my_set_chat.jsonl"])[0]["choices"] == ["No", "Yes"]
 
@@ -184,8 +186,6 @@ def test_every_format_is_written_by_the_command_and_refuses_to_replace(name: str
 
 
 def test_a_new_format_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from registry_examples import add_module, example
-
     add_module(monkeypatch, "questions_format", example("A format of eval sets"))
     monkeypatch.setitem(SET_FORMATS, "questions", "questions_format:FORMAT")
     (path,) = export_sets({"s": [YES, NO]}, set_format("questions"), tmp_path)
