@@ -20,6 +20,7 @@ BENCHMARKS = {
     "editing.lint_model": "benchmarks.editing.lint_model",
     "editing.attribution": "benchmarks.editing.attribution",
     "editing.prose": "benchmarks.editing.prose",
+    "evals.agreement": "benchmarks.evals.agreement",
     "neighbour": "benchmarks.neighbour",
     "real.effect": "benchmarks.real.effect",
     "real.recover": "benchmarks.real.recover",
