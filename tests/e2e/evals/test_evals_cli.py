@@ -46,9 +46,10 @@ def test_write_run_compare_and_report(tmp_path):
     assert constitute("evals", "compare", "m", "ppo", cwd=tmp_path).returncode == 2
     compared = constitute("evals", "compare", "base", "ppo", cwd=tmp_path)
     assert compared.returncode == 0, compared.stderr
-    head, row = compared.stdout.splitlines()
+    head, row, _, sentence = compared.stdout.splitlines()
     assert head.split()[:3] == ["set", "base", "ppo"]
     assert row.split()[0] == "helps-people-to-harm-others"
+    assert sentence.startswith("helps-people-to-harm-others: no change")
     report = constitute("report", cwd=tmp_path)
     assert report.stdout.strip() == str(Path("run") / "report.html")
     assert "helps-people-to-harm-others" in (tmp_path / "run" / "report.html").read_text()
