@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 # CSI, OSC and other escape sequences, whole; then what is left of control characters, and the characters that
 # reorder or hide text.
@@ -20,6 +22,17 @@ def harmless(text: str) -> str:
     """Text without anything a terminal would act on; line ends and tabs stay, lone surrogates become `?`."""
     clean = _CONTROLS.sub("", _ESCAPES.sub("", text.replace("\r\n", "\n")))
     return clean.encode("utf-8", "replace").decode("utf-8")
+
+
+def code_span(value: Any) -> str:
+    """`value` as a code span that its own text cannot end: text on one line, other values as JSON."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
+    text = " ".join(harmless(text).split())
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    # Blanks keep backticks of the text apart from the fence; a renderer takes them away again.
+    return (
+        f"{fence} {text} {fence}" if text.startswith("`") or text.endswith("`") else f"{fence}{text}{fence}"
+    )
 
 
 def grouped_reasons(

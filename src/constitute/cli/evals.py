@@ -10,6 +10,7 @@ import click
 
 from constitute.cli import options
 from constitute.cli.bias import bias
+from constitute.cli.evals_check import check
 from constitute.errors import ExitCode
 from constitute.evals.exports import SET_FORMATS
 from constitute.evals.families import FAMILIES
@@ -30,6 +31,7 @@ def evals() -> None:
 
 
 evals.add_command(bias)
+evals.add_command(check)
 
 
 @evals.command()

@@ -56,6 +56,8 @@ class EvalsConfig(Record):
     """Compare replies by the sum of their log-probabilities, or by that sum over their UTF-8 bytes."""
     max_unparsed: float = Field(default=0.5, ge=0.0, le=1.0)
     """Share of items without a score above which a set's result is refused."""
+    cue_margin: float = Field(default=0.05, ge=0.0, lt=0.5)
+    """How far from chance a rule that ignores the question may score before the set fails its check."""
     margin: float = Field(default=0.05, gt=0.0, lt=1.0)
     """Change in share that counts as none: a comparison tests whether it is smaller."""
     resamples: int = Field(default=2000, ge=100, le=100_000)

@@ -19,7 +19,7 @@ from constitute.stages.card.records import LabelCard
 from constitute.stages.verdict import label_warnings, stopped_by
 from constitute.store.manifest import kept_constitution
 from constitute.store.unfinished import Unfinished
-from constitute.text import harmless
+from constitute.text import code_span, harmless
 from constitute.types import Record, Status
 
 Reasons = Sequence[tuple[Status, str, int]]
@@ -92,14 +92,14 @@ def card(
             *_origin(part.stage, _mapping(origin.settings.get(part.stage))),
         ]
         if filters := _mapping(origin.settings.get("filter")).get("filter"):
-            lines.append(f"- filters: {_code(filters)}")
+            lines.append(f"- filters: {code_span(filters)}")
         if part.unfinished:
             missing = "; ".join(each.sentence for each in part.unfinished)
             lines.append(f"- rows are missing: {missing}, then export again")
         lines += _not_exported(part, origin.reasons.get(part.stage, ()))
         lines += _example(part)
     if sets[0].unmet:
-        shown = ", ".join(map(_code, sets[0].unmet[:_SHOWN]))
+        shown = ", ".join(map(code_span, sets[0].unmet[:_SHOWN]))
         lines += ["", f"Ids of the exclude list that no exported set holds: {len(sets[0].unmet)}, {shown}."]
     return "\n".join([*lines, "", *_provenance(origin.manifest)]) + "\n"
 
@@ -142,12 +142,12 @@ def _labels(labels: LabelCard | None, gates: GatesConfig, settings: Mapping[str,
     if labels is None:
         return []
     stopped = stopped_by(labels, gates)
-    lines = ["", f"**Do not train on these labels:** {_code(stopped)}"] if stopped else []
-    lines += [line for text in label_warnings(labels) for line in ("", f"**Warning:** {_code(text)}")]
+    lines = ["", f"**Do not train on these labels:** {code_span(stopped)}"] if stopped else []
+    lines += [line for text in label_warnings(labels) for line in ("", f"**Warning:** {code_span(text)}")]
     judge = _mapping(settings.get("model")).get("name")
-    lines += ["", "## Labels", "", f"- judged by: {_code(judge) if judge else _ABSENT}"]
+    lines += ["", "## Labels", "", f"- judged by: {code_span(judge) if judge else _ABSENT}"]
     for line in card_lines(labels):
-        plain = line.model_copy(update={"said": _code(line.said) if line.said else ""})
+        plain = line.model_copy(update={"said": code_span(line.said) if line.said else ""})
         lines.append(f"- {line.name}: {plain.text}")
     return lines
 
@@ -193,13 +193,13 @@ def _origin(stage: str, settings: Mapping[str, Any]) -> list[str]:
     # A stage that was recorded and names none of a thing used none; that is not the same as unknown.
     none = "none used" if settings else _ABSENT
     values = [settings.get(name) for name in ("model", stage, "prompts")]
-    model, section, templates = (_code(value) if value else none for value in values)
+    model, section, templates = (code_span(value) if value else none for value in values)
     return [
         f"- model: {model}",
         f"- settings: {section}",
         f"- prompt templates: {templates}",
-        f"- constitution hash: {_code(settings['constitution']) if 'constitution' in settings else none}",
-        f"- seed: {_code(settings['seed']) if 'seed' in settings else _ABSENT}",
+        f"- constitution hash: {code_span(settings['constitution']) if 'constitution' in settings else none}",
+        f"- seed: {code_span(settings['seed']) if 'seed' in settings else _ABSENT}",
     ]
 
 
@@ -209,7 +209,8 @@ def _not_exported(part: Exported, reasons: Reasons) -> list[str]:
         f"- last revision kept, {reason}: {number}" for reason, number in sorted(part.unlabelled.items())
     ]
     lines += [
-        f"- not exported, {status}, {_code(reason)}: {number}" for status, reason, number in reasons[:_SHOWN]
+        f"- not exported, {status}, {code_span(reason)}: {number}"
+        for status, reason, number in reasons[:_SHOWN]
     ]
     rest = sum(number for _, _, number in reasons[_SHOWN:])
     return [*lines, f"- not exported, other reasons: {rest}"] if rest else lines
@@ -224,25 +225,14 @@ def _provenance(manifest: Mapping[str, Any]) -> list[str]:
         ("versions", manifest.get("versions")),
         ("constitution", constitution.get("name")),
     ):
-        lines.append(f"- {name}: {_code(value) if value else _ABSENT}")
+        lines.append(f"- {name}: {code_span(value) if value else _ABSENT}")
     kept = kept_constitution(manifest)
-    texts = {} if kept is None else {each.id: f", {_code(each.text)}" for each in kept.principles}
+    texts = {} if kept is None else {each.id: f", {code_span(each.text)}" for each in kept.principles}
     digests = sorted((str(name), str(digest)[:16]) for name, digest in principles.items())
     for name, digest in digests:
-        lines.append(f"- principle {_code(name)}: {_code(digest)}{texts.get(name, '')}")
+        lines.append(f"- principle {code_span(name)}: {code_span(digest)}{texts.get(name, '')}")
     return lines
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
-
-
-def _code(value: Any) -> str:
-    """`value` as a code span that its own text cannot end: text on one line, other values as JSON."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
-    text = " ".join(harmless(text).split())
-    fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
-    # Blanks keep backticks of the text apart from the fence; a renderer takes them away again.
-    return (
-        f"{fence} {text} {fence}" if text.startswith("`") or text.endswith("`") else f"{fence}{text}{fence}"
-    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from constitute.data.formats import Kind, Row
@@ -48,12 +48,12 @@ def _number(agree: float) -> int:
 class NearDuplicates:
     """Rows seen so far. Memory: for each that was kept, 8 bytes a word and some 6 KB of the index at 0.8."""
 
-    def __init__(self, threshold: float, run: int = _RUN) -> None:
-        """Texts are compared by their runs of `run` words."""
+    def __init__(self, threshold: float, run: int = _RUN, of: Callable[[str], Sequence[str]] = words) -> None:
+        """Texts are compared by their runs of `run` words, or of what else `of` makes of a text."""
         from datasketch import MinHash, MinHashLSH
 
         number, rows = bands(threshold)
-        self._threshold, self._run = threshold, run
+        self._threshold, self._run, self._of = threshold, run, of
         self._kept: list[tuple[str, NDArray[Any]]] = []
         self._words = _Words()
         self._sketch = MinHash(num_perm=number * rows, hashfunc=int)
@@ -78,10 +78,10 @@ class NearDuplicates:
         return None
 
     def _runs(self, text: str) -> NDArray[Any]:
-        """Hashes of the runs of words, each once; of fewer words than a run, all of them as one."""
+        """Hashes of the runs, each once; of fewer words than a run, all of them as one."""
         import numpy
 
-        ids = numpy.array([self._words[word] for word in words(text)], dtype=numpy.uint64)
+        ids = numpy.array([self._words[word] for word in self._of(text)], dtype=numpy.uint64)
         number = max(1, len(ids) - self._run + 1) if len(ids) else 0
         runs = numpy.zeros(number, dtype=numpy.uint64)
         for at in range(min(self._run, len(ids))):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,10 @@ from constitute.errors import DataError, GateFailed, UsageError
 from constitute.evals.families import FAMILIES, family_spec
 from constitute.evals.families.base import Written
 from constitute.evals.items import dump_items, evals_dir, items_hash, slug
+from constitute.evals.quality.base import Checked, Material
+from constitute.evals.quality.check import check_set, enforced
+from constitute.evals.quality.copies import leaks_of
+from constitute.evals.quality.datasheet import datasheet
 from constitute.evals.select import Selection
 from constitute.files import read_json, write_text
 from constitute.pipeline.jobs import Job, Session, reasons, run_in_session
@@ -42,6 +47,7 @@ class WrittenSet(Record):
     counts: dict[str, int]
     reasons: dict[str, int]
     dropped: dict[str, int]
+    checks: tuple[Checked, ...] = ()
 
 
 def write_sets(
@@ -130,7 +136,10 @@ async def write_set(name: str, family: str, subjects: Sequence[Any], session: Se
         return await spec.work(row, sample, cfg)
 
     outcomes = await session.outcomes(f"evals-write/{name}", settings, spec.rows(subjects, cfg), work)
-    chosen = spec.select([Written.model_validate(o.data).item for o in outcomes if o.status == "ok"], cfg)
+    candidates = [Written.model_validate(o.data).item for o in outcomes if o.status == "ok"]
+    trained_on = () if session.config.prompts is None else (session.config.prompts,)
+    material = Material(name, candidates, cfg, examples=shown_examples(subjects), training=trained_on)
+    chosen = choose(material, spec.select)
     if not chosen.items:
         raise GateFailed(_nothing_kept(name, outcomes, chosen))
     statuses = Counter(outcome.status for outcome in outcomes)
@@ -147,9 +156,28 @@ async def write_set(name: str, family: str, subjects: Sequence[Any], session: Se
         counts={status: statuses[status] for status in ("ok", "abstain", "failed")},
         reasons=reasons(outcomes),
         dropped=chosen.dropped,
+        checks=check_set(replace(material, items=chosen.items)),
     )
     save_written(session.config.run, written)
     return written
+
+
+def choose(material: Material, select: Callable[[Sequence[EvalItem], EvalsConfig], Selection]) -> Selection:
+    """The best distinct candidates that copy no example, in a set that is balanced whatever `select` does."""
+    leaking = set(leaks_of(material))
+    chosen = select([item for item in material.items if item.id not in leaking], material.cfg)
+    dropped = {**chosen.dropped, **({"copies an example": len(leaking)} if leaking else {})}
+    return enforced(material, Selection(items=chosen.items, dropped=dropped))
+
+
+def shown_examples(subjects: Sequence[Any]) -> dict[str, str]:
+    """What the examples of the principles ask that a set is written for, by principle and number."""
+    return {
+        f"{one.id}:{number}": example.prompt
+        for one in subjects
+        if isinstance(one, Principle)
+        for number, example in enumerate(one.examples, 1)
+    }
 
 
 def _nothing_kept(name: str, outcomes: Sequence[Outcome], chosen: Selection) -> str:
@@ -161,10 +189,11 @@ def _nothing_kept(name: str, outcomes: Sequence[Outcome], chosen: Selection) -> 
 
 
 def save_written(run_dir: Path, written: WrittenSet) -> Path:
-    """Write `NAME.jsonl` (the items, anthropics/evals format) and `NAME.json` (what made them)."""
+    """Write `NAME.jsonl` (the items, anthropics/evals format), `NAME.json` (what made them) and `NAME.md`."""
     path = evals_dir(run_dir) / f"{written.name}.jsonl"
     write_text(path, dump_items(written.items))
     write_text(path.with_suffix(".json"), written.model_dump_json(indent=1) + "\n")
+    write_text(path.with_suffix(".md"), datasheet(written.name, written.items, written.checks, written))
     return path
 
 

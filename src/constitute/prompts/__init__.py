@@ -1,7 +1,7 @@
 """Prompts that a model writes: red-team prompts for a principle, or a user's messages about a topic.
 
 Start at `write`; `methods` holds the ways of asking, `listed` reads what a model writes, `score` tries
-a prompt on the model, `diversity` counts how far the prompts differ.
+a prompt on the model, `data/diversity.py` counts how far the prompts differ.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from typing import Any
 from constitute.config import RunConfig
 from constitute.config.prompts import WritePromptsConfig
 from constitute.constitution.read import load_constitution
+from constitute.data.diversity import Diversity, diversity
 from constitute.data.prompts import content_id, prompt_messages
 from constitute.data.records import read_records
 from constitute.engines.base import Engine
@@ -23,7 +24,6 @@ from constitute.progress import Progress
 from constitute.prompts import prompt_method
 from constitute.prompts.ask import TEMPLATE, Answered, Ask, WrittenPrompt, asks_of, select
 from constitute.prompts.ask import ask as ask_one
-from constitute.prompts.diversity import Diversity, diversity
 from constitute.prompts.methods import Shot
 from constitute.prompts.score import score_templates, scored, scorer
 from constitute.stats import Estimate, mean_of

@@ -9,7 +9,7 @@ from places import SHARED
 from constitute.evals.families.persona import select_persona
 from constitute.evals.families.reply import select_replies
 from constitute.evals.items import read_items
-from constitute.evals.select import distinct, fold, grams, jaccard
+from constitute.evals.select import fold, near_texts
 from constitute.types import EvalItem
 
 DATA = SHARED / "model-written-evals"
@@ -39,42 +39,44 @@ def test_selecting_a_released_file_again_gives_its_order(path):
     assert chosen.dropped == dict.fromkeys(REASONS, 0)
 
 
+def grams(text):
+    folded = fold(text)
+    return {folded[at : at + 5] for at in range(max(1, len(folded) - 4))}
+
+
+def by_comparing_all(texts, threshold):
+    """Whether each text is kept, where each is compared with every one kept before."""
+    expected, kept = [], []
+    for own in map(grams, texts):
+        expected.append(all(len(own & other) / len(own | other) < threshold for other in kept))
+        if expected[-1]:
+            kept.append(own)
+    return expected
+
+
+def kept_of(texts, threshold):
+    seen = near_texts(threshold)
+    return [seen.like(str(at), text) is None for at, text in enumerate(texts)]
+
+
 @pytest.mark.skipif(not PERSONA, reason=f"real eval sets are not at {DATA}")
-def test_prefix_filtering_finds_what_comparing_all_pairs_finds():
-    statements = [i.statement for i in read_items(DATA / "persona" / "subscribes-to-Islam.jsonl")][:300]
-    expected: list[bool] = []
-    sets = [grams(text) for text in statements]
-    for own in sets:
-        kept = (other for other, keep in zip(sets, expected, strict=False) if keep)
-        expected.append(all(jaccard(own, other) < 0.7 for other in kept))
-    assert distinct(statements, 0.7) == expected
-    assert expected.count(False) == 26
+def test_near_repeats_of_a_released_file_are_those_of_comparing_all_pairs():
+    statements = [i.statement for i in read_items(DATA / "persona" / "subscribes-to-Islam.jsonl")]
+    expected, found = by_comparing_all(statements, 0.7), kept_of(statements, 0.7)
+    assert expected.count(False) == 163
+    # MinHash misses one pair in a hundred at the threshold itself, and never finds one that is none.
+    assert [at for at, kept in enumerate(found) if not kept and expected[at]] == []
+    assert found.count(False) == 162
 
 
-def test_fold_and_grams_by_hand():
+def test_fold_and_near_texts_by_hand():
     assert fold("  “I’d _never_ LIE!”  ") == "i d never lie"
-    assert grams("Abc, def") == {"abc d", "bc de", "c def"}
-    assert grams("Hi!") == {"hi"}
-    assert jaccard(frozenset("abc"), frozenset("bcd")) == 0.5
-
-
-def test_distinct_keeps_the_first_of_like_texts():
     texts = ["I help people.", "i help PEOPLE", "I help most people.", "Rain is wet", "I help people!!"]
-    # grams of 1 and 3: 9 and 14 with "i hel", " help" … shared; well below 0.7.
-    assert distinct(texts, 0.7) == [True, False, True, True, False]
-    assert distinct(texts, 0.1) == [True, False, False, True, False]
-    assert distinct(["", "!", "x"], 1.0) == [True, False, True]
-
-
-@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7, 0.9, 1.0])
-def test_distinct_equals_brute_force_on_random_texts(threshold):
-    rng = random.Random(1)
-    texts = ["".join(rng.choices("ab ", k=rng.randint(0, 14))) for _ in range(120)]
-    expected: list[bool] = []
-    for text in texts:
-        kept = [other for other, keep in zip(texts, expected, strict=False) if keep]
-        expected.append(all(jaccard(grams(text), grams(other)) < threshold for other in kept))
-    assert distinct(texts, threshold) == expected
+    assert kept_of(texts, 0.7) == [True, False, True, True, False]
+    # "i help people" has 9 runs of 5 characters, "i help most people" 14; they share 6: 6 / 17.
+    assert kept_of(texts, 0.35) == [True, False, False, True, False]
+    assert kept_of(texts, 0.36) == [True, False, True, True, False]
+    assert kept_of(["Hi!", "hi", "ho"], 1.0) == [True, False, True]
 
 
 WORDS = [

@@ -11,9 +11,11 @@ from constitute.config import RunConfig
 from constitute.config.evals import EvalsConfig
 from constitute.constitution.write import to_yaml
 from constitute.errors import DataError, GateFailed, UsageError
+from constitute.evals.quality.base import Material
 from constitute.evals.run import run_sets
-from constitute.evals.write import load_written, write_sets
-from constitute.types import Completion, Constitution, Principle
+from constitute.evals.select import Selection
+from constitute.evals.write import choose, load_written, shown_examples, write_sets
+from constitute.types import Completion, Constitution, EvalItem, Principle
 
 CFG = EvalsConfig(n=6, oversample=3, resamples=200)
 NAMES = "apples bridges clouds dogs eagles forests glaciers hills islands jungles kites lakes"
@@ -178,3 +180,43 @@ def test_a_broken_record_is_named(tmp_path):
     (tmp_path / "evals" / "x.json").write_text("{}")
     with pytest.raises(DataError, match=r"x\.json is not a record of `constitute evals write`"):
         load_written(tmp_path)
+
+
+def test_a_datasheet_lies_beside_the_set_and_says_what_was_checked(tmp_path):
+    (one,) = write_sets(config(tmp_path), ["loves things"], [], engine=FakeEngine(FakeSample(author, gate)))
+    sheet = (tmp_path / "run" / "evals" / "loves-things.md").read_text(encoding="utf-8")
+    assert {found.check: found.ok for found in one.checks if found.check in ("labels", "duplicates")} == {
+        "labels": True,
+        "duplicates": True,
+    }
+    size = len(one.items)
+    assert (
+        f"- Items: {size}.\n- Answers that show the behaviour: `No` {size // 2}, `Yes` {size // 2}." in sheet
+    )
+    assert "It measures whether a model shows: `loves things`." in sheet
+    assert (
+        hashlib.sha256((tmp_path / "run" / "evals" / "loves-things.jsonl").read_bytes()).hexdigest() in sheet
+    )
+
+
+def test_candidates_that_copy_an_example_of_their_principle_are_dropped_and_counted():
+    asked = "Could you tell me how long the eggs should boil?"
+    principle = Principle(
+        id="kind",
+        text="Be kind.",
+        critique="Which is kinder?",
+        revise="Which is kinder?",
+        compare="Which is kinder?",
+        examples=({"prompt": asked, "better": "Ten minutes.", "worse": "No."},),
+    )
+    rows = [("1", asked.upper()), ("2", "Which river is the longest one on earth?")]
+    replies = [
+        EvalItem(
+            id=name, question=said, options=(" a", " b"), matching=(0,), family="reply", label_confidence=0.9
+        )
+        for name, said in rows
+    ]
+    material = Material("kind", replies, CFG, examples=shown_examples([principle]))
+    chosen = choose(material, lambda items, cfg: Selection(items=tuple(items), dropped={}))
+    assert [item.id for item in chosen.items] == ["2"]
+    assert chosen.dropped == {"copies an example": 1}

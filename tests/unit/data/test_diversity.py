@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from constitute.prompts.diversity import clusters, distinct_n, diversity, self_bleu
+from constitute.data.diversity import clusters, distinct_n, diversity, self_bleu
 from constitute.stages.filters.base import words
 
 
