@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from constitute.cli import options
+from constitute.cli.bias import bias
 from constitute.errors import ExitCode
 from constitute.evals.exports import SET_FORMATS
 from constitute.evals.families import FAMILIES
@@ -30,6 +31,9 @@ def evals() -> None:
       constitute evals write --model smollm2 --behavior "helps people to harm others"
       constitute evals run --model smollm2
     """
+
+
+evals.add_command(bias)
 
 
 @evals.command()
@@ -284,7 +288,7 @@ def import_(
 
 
 def _print_written(written: Sequence[WrittenSet], config: RunConfig, as_json: bool) -> None:
-    from constitute.cli.text import harmless, table
+    from constitute.cli.text import counted_reasons, harmless, table
     from constitute.evals.families import family_spec
     from constitute.evals.items import evals_dir
 
@@ -300,7 +304,7 @@ def _print_written(written: Sequence[WrittenSet], config: RunConfig, as_json: bo
             one.candidates,
             one.counts["abstain"],
             one.counts["failed"],
-            _counted(one.dropped),
+            counted_reasons(one.dropped),
             len(one.items),
         )
         for one in written
@@ -308,24 +312,27 @@ def _print_written(written: Sequence[WrittenSet], config: RunConfig, as_json: bo
     click.echo(table(("set", "family", "written", "abstain", "failed", "dropped", "kept"), rows))
     for one in written:
         if one.reasons:
-            click.echo(harmless(f"{one.name}: no item from {_counted(one.reasons)}"), err=True)
+            click.echo(harmless(f"{one.name}: no item from {counted_reasons(one.reasons)}"), err=True)
         click.echo(f"wrote {evals_dir(config.run) / one.name}.jsonl", err=True)
     click.echo(f"next: constitute evals run --run {config.run} --model {config.model}", err=True)
 
 
-def _counted(reasons: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {why}" for why, count in reasons.items() if count) or "0"
-
-
 def _print_results(results: Sequence[SetResult], config: RunConfig, as_json: bool) -> None:
-    from constitute.cli.text import table
+    from constitute.cli.text import counted_reasons, table
 
     if as_json:
         for one in results:
             click.echo(json.dumps({"event": "result", **one.model_dump(mode="json", exclude={"scores"})}))
         return
     rows = [
-        (one.set, one.policy, one.share.text(), one.p_matching.text(), one.mass, _counted(one.unparsed))
+        (
+            one.set,
+            one.policy,
+            one.share.text(),
+            one.p_matching.text(),
+            one.mass,
+            counted_reasons(one.unparsed),
+        )
         for one in results
     ]
     click.echo(table(("set", "policy", "share matching", "mean P(matching)", "mass", "no score"), rows))

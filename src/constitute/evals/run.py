@@ -18,9 +18,9 @@ from constitute.errors import DataError, GateFailed, UsageError
 from constitute.evals.families import family_spec
 from constitute.evals.families.base import ItemScore
 from constitute.evals.items import evals_dir, file_name, items_hash, read_items
-from constitute.evals.stage import Job, Session, reasons, run_jobs
 from constitute.evals.write import load_written
 from constitute.files import COMPRESSIONS, read_json, write_text
+from constitute.pipeline.jobs import Job, Session, reasons, run_in_session
 from constitute.progress import Progress
 from constitute.significance import clustered_mean_of
 from constitute.stages.base import Sample
@@ -76,7 +76,7 @@ def run_sets(
     sets = load_sets(files, config.run, limit)
     name = file_name(policy) if policy else policy_name(config.model or "", config.run)
     jobs: list[Job[SetResult]] = [partial(run_set, one, items, name) for one, items in sets.items()]
-    return run_jobs(config, jobs, engine=engine, progress=progress)
+    return run_in_session(config, jobs, engine=engine, progress=progress)
 
 
 async def run_set(name: str, items: Sequence[EvalItem], policy: str, session: Session) -> SetResult:
