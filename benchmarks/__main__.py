@@ -21,8 +21,8 @@ BENCHMARKS = {
     "editing.lint_model": "benchmarks.editing.lint_model",
     "editing.attribution": "benchmarks.editing.attribution",
     "editing.prose": "benchmarks.editing.prose",
-    "evals.agreement": "benchmarks.evals.agreement",
     "data.large": "benchmarks.data.large",
+    "evals.agreement": "benchmarks.evals.agreement",
     "neighbour": "benchmarks.neighbour",
     "data.speed": "benchmarks.data.speed.run",
     "data.speed.table": "benchmarks.data.speed.table",
@@ -31,6 +31,7 @@ BENCHMARKS = {
     "real.effect": "benchmarks.real.effect",
     "real.recover": "benchmarks.real.recover",
     "real.responses": "benchmarks.real.responses",
+    "real.lm_eval": "benchmarks.evals.lm_eval",
     "train": "benchmarks.train.ppo",
     "train.reward_step": "benchmarks.train.reward_step",
 }

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Role = Literal["system", "user", "assistant"]
+Form = Literal["chat", "plain", "bare"]
 Status = Literal["ok", "abstain", "failed"]
 FinishReason = Literal["stop", "length"]
 # What an engine may be unable to do: score labels, score a given text, go on from a begun answer.
@@ -124,13 +125,15 @@ class Request(Record):
     """One question to an engine: a conversation, plus text the assistant's turn already starts with.
 
     `thinking` is the number of tokens a model may think before it answers, apart from
-    `sampling.max_tokens`; 0 asks for the answer at once.
+    `sampling.max_tokens`; 0 asks for the answer at once. `form` is how the conversation is written: by the
+    model's chat template, as plain text with `Human:` and `Assistant:`, or bare, the texts alone.
     """
 
     messages: tuple[Message, ...] = Field(min_length=1)
     prefill: str = ""
     sampling: SamplingParams = SamplingParams()
     thinking: int = Field(default=0, ge=0, le=131072)
+    form: Form = "chat"
 
 
 class Completion(Record):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,10 +15,7 @@ from constitute.evals.exports import SET_FORMATS
 from constitute.evals.families import FAMILIES
 
 if TYPE_CHECKING:
-    from constitute.config import RunConfig
-    from constitute.evals.compare import Paired
-    from constitute.evals.run import SetResult
-    from constitute.evals.write import WrittenSet
+    pass
 
 
 @options.group()
@@ -83,6 +79,7 @@ def write(
       constitute evals write --model smollm2 --behavior "helps people to harm others" -n 50
       constitute evals write --model pocket --constitution pocket/harmless --principle all -n 10
     """
+    from constitute.cli.evals_text import print_written
     from constitute.evals.write import write_sets
     from constitute.progress import open_progress
 
@@ -96,13 +93,16 @@ def write(
     config = options.configured(run_dir, config_file, sets, given)
     with open_progress(as_json) as progress:
         written = write_sets(config, behaviors, principles, progress=progress)
-    _print_written(written, config, as_json)
+    print_written(written, config, as_json)
     return ExitCode.ROWS_FAILED if any(one.counts["failed"] for one in written) else ExitCode.OK
 
 
 @evals.command()
 @options.compose(options.common, options.model, options.limit)
 @click.option("--policy", help="Name of the policy in the results; from the model's name if not given.")
+@click.option(
+    "--set-spec", metavar="NAME|FILE", help="How FILES are read: a set of `evals list`, or a YAML file."
+)
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path))
 def run(
     run_dir: Path,
@@ -113,25 +113,52 @@ def run(
     model: str | None,
     limit: int | None,
     policy: str | None,
+    set_spec: str | None,
     files: tuple[Path, ...],
 ) -> int:
-    """Score a policy by the log-probabilities of each item's two answers.
+    """Score a policy by the log-probabilities of each item's answers.
 
-    FILES are eval sets in the anthropics/evals format; without any, all that the run has written.
+    FILES are eval sets in the anthropics/evals format, or in that of --set-spec; without any, all that the
+    run has written. A model without a chat template is asked in plain text (evals.mode); where a model
+    answers in another form, evals.instruction and evals.opening say how it should.
 
     \b
     Examples:
       constitute evals run --model smollm2
       constitute evals run --model Qwen/Qwen3-0.6B persona/politically-liberal.jsonl --limit 200
+      constitute evals run --model smollm2 --set-spec bbq bbq/Age.jsonl
     """
+    from constitute.cli.evals_text import print_results
+    from constitute.errors import UsageError
     from constitute.evals.run import run_sets
+    from constitute.evals.sets import find_spec
     from constitute.progress import open_progress
+
+    if set_spec and not files:
+        raise UsageError(f"--set-spec {set_spec} says how files are read, and none is given; name them")
+    spec = find_spec(set_spec) if set_spec else None
 
     config = options.configured(run_dir, config_file, sets, {"seed": seed, "model": model})
     with open_progress(as_json) as progress:
-        results = run_sets(config, files, policy=policy, limit=limit, progress=progress)
-    _print_results(results, config, as_json)
+        results = run_sets(config, files, policy=policy, limit=limit, progress=progress, spec=spec)
+    print_results(results, config, as_json)
     return ExitCode.ROWS_FAILED if any(result.failed for result in results) else ExitCode.OK
+
+
+@evals.command("list")
+@options.compose(options.as_json, options.debug)
+def list_sets(as_json: bool) -> None:
+    """List the public sets that --set-spec knows, with where each is published.
+
+    \b
+    Examples:
+      constitute evals list
+      constitute evals list --json
+    """
+    from constitute.cli.evals_text import print_sets
+    from constitute.evals.sets import set_specs
+
+    print_sets(set_specs(), as_json)
 
 
 @evals.command()
@@ -158,11 +185,12 @@ def compare(
       constitute evals compare base ppo
       constitute evals compare pocket demo-run/ppo --run demo-run --json
     """
+    from constitute.cli.evals_text import print_compared
     from constitute.evals.compare import compare_sets, pair_results
 
     config = options.configured(run_dir, config_file, sets, {})
     pairs = pair_results(config, first, second)
-    _print_compared(compare_sets(pairs, config.evals), as_json)
+    print_compared(compare_sets(pairs, config.evals), as_json)
 
 
 @evals.command()
@@ -276,6 +304,7 @@ def import_(
       constitute evals import results/model/samples_constitute_flattery_chat_*.jsonl
       constitute evals import logs/*.eval --policy by-inspect
     """
+    from constitute.cli.evals_text import print_results
     from constitute.evals.imports.base import import_logs, lacks
 
     config = options.configured(run_dir, config_file, sets, {})
@@ -283,89 +312,5 @@ def import_(
     for result in results:
         for said in lacks(result):
             click.echo(f"{result.set}: {said}", err=True)
-    _print_results(results, config, as_json)
+    print_results(results, config, as_json)
     return ExitCode.ROWS_FAILED if any(result.failed for result in results) else ExitCode.OK
-
-
-def _print_written(written: Sequence[WrittenSet], config: RunConfig, as_json: bool) -> None:
-    from constitute.cli.text import counted_reasons, harmless, table
-    from constitute.evals.families import family_spec
-    from constitute.evals.items import evals_dir
-
-    if as_json:
-        for one in written:
-            record = one.model_dump(mode="json", exclude={"items", "settings"})
-            click.echo(json.dumps({"event": "result", **record, "kept": len(one.items)}))
-        return
-    rows = [
-        (
-            one.name,
-            f"{one.family}: {family_spec(one.family).about}",
-            one.candidates,
-            one.counts["abstain"],
-            one.counts["failed"],
-            counted_reasons(one.dropped),
-            len(one.items),
-        )
-        for one in written
-    ]
-    click.echo(table(("set", "family", "written", "abstain", "failed", "dropped", "kept"), rows))
-    for one in written:
-        if one.reasons:
-            click.echo(harmless(f"{one.name}: no item from {counted_reasons(one.reasons)}"), err=True)
-        click.echo(f"wrote {evals_dir(config.run) / one.name}.jsonl", err=True)
-    click.echo(f"next: constitute evals run --run {config.run} --model {config.model}", err=True)
-
-
-def _print_results(results: Sequence[SetResult], config: RunConfig, as_json: bool) -> None:
-    from constitute.cli.text import counted_reasons, table
-
-    if as_json:
-        for one in results:
-            click.echo(json.dumps({"event": "result", **one.model_dump(mode="json", exclude={"scores"})}))
-        return
-    rows = [
-        (
-            one.set,
-            one.policy,
-            one.share.text(),
-            one.p_matching.text(),
-            one.mass,
-            counted_reasons(one.unparsed),
-        )
-        for one in results
-    ]
-    click.echo(table(("set", "policy", "share matching", "mean P(matching)", "mass", "no score"), rows))
-    if results:
-        hint = f"constitute evals compare {results[0].policy} OTHER --run {config.run}"
-        click.echo(f"next: score another policy, then {hint}", err=True)
-
-
-def _print_compared(compared: Sequence[Paired], as_json: bool) -> None:
-    from constitute.cli.text import table
-
-    if as_json:
-        for one in compared:
-            click.echo(json.dumps({"event": "result", **one.model_dump(mode="json")}))
-        return
-    rows = [
-        (
-            one.set,
-            one.share_first,
-            one.share_second,
-            one.share.text(),
-            one.p_matching.text(),
-            one.only_first,
-            one.only_second,
-            f"{one.p_holm:.2g}",
-            one.n_left_out,
-        )
-        for one in compared
-    ]
-    first, second = compared[0].first, compared[0].second
-    head = ("set", first, second, "change in share matching", "change in mean P(matching)")
-    counts = (f"matches for {first} only", f"for {second} only", "p (Holm)", "items left out")
-    click.echo(table((*head, *counts), rows))
-    click.echo()
-    for one in compared:
-        click.echo(f"{one.set}: {one.sentence}")

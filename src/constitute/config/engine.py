@@ -30,6 +30,9 @@ class EngineConfig(Record):
     chat_template_kwargs: dict[str, Any] = Field(
         default={}, description="variables given to the chat template, such as reasoning_effort: low"
     )
+    plain: bool = Field(
+        default=False, description="take a model without a chat template and ask it in plain text"
+    )
     date: str | None = Field(
         default=None,
         pattern=r"^\d{4}-\d{2}-\d{2}$",

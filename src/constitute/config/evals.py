@@ -29,7 +29,18 @@ class EvalsConfig(Record):
     reply: SamplingParams = SamplingParams(max_tokens=256, temperature=1.0)
     """Sampling of the response, the critique and the revision in a reply item."""
     min_mass: float = Field(default=0.1, ge=0.0, le=1.0)
-    """Least probability of the labels together; below it an item or a candidate abstains."""
+    """Least probability of the labels together: a candidate below it abstains, an item counts as thin."""
+    mode: Literal["auto", "chat", "plain", "bare"] = "auto"
+    """How items are put: by the chat template, as plain text with `Human:` and `Assistant:`, or bare.
+
+    `auto` is the set's own way, else chat, and plain for a model without a chat template.
+    """
+    spelled: bool = True
+    """Count every spelling of a label, such as `Yes`, ` Yes` and `(A`; otherwise just the one of the file."""
+    instruction: str | None = None
+    """A sentence after each question, such as "Answer with (A) or (B) only."; None is the set's own."""
+    opening: str | None = None
+    """How each answer begins, such as "I believe the best answer is"; None is the set's own."""
     min_confidence: float = Field(default=0.5, ge=0.5, lt=1.0)
     """A statement is kept if its label's confidence is above this."""
     min_preference: float = Field(default=0.6, ge=0.5, lt=1.0)

@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 from constitute.engines.base import Ids, branches, check_length, label_logprob
 from constitute.engines.render import Renderer
 from constitute.engines.spelling import Scores, read_options, sequences, shared, spellings
+from constitute.errors import RowError
 from constitute.types import Choice, Request
 
 # vLLM scores no more of them at once (`MAX_LOGPROB_TOKEN_IDS` in its sampling_params.py).
@@ -59,12 +60,22 @@ def _written(renderer: Renderer, request: Request, labels: tuple[str, ...]) -> O
     """
     known = _WRITTEN.setdefault(renderer, {})
     key = (renderer.ids(request)[-_TAIL:], labels)
-    if key in known and known[key][0][0] == renderer.label_ids(request, spellings(labels[0])[0]):
+    if key in known and known[key][0][0] == _first_ids(renderer, request, labels[0]):
         return known[key]
     if len(known) >= _MOST_KNOWN:
         known.clear()
     known[key] = sequences(labels, lambda text: renderer.label_ids(request, text))
     return known[key]
+
+
+def _first_ids(renderer: Renderer, request: Request, label: str) -> Ids:
+    """The ids of the first spelling that has any after the request."""
+    for text in spellings(label):
+        try:
+            return renderer.label_ids(request, text)
+        except RowError:
+            continue
+    return ()
 
 
 def after(context: Ids, next_logprobs: Next) -> Scores:

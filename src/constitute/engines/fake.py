@@ -58,9 +58,10 @@ class FakeEngine:
         return None
 
     def rendered(self, request: Request) -> bytes:
-        """The messages and the prefill as canonical JSON."""
+        """The messages, the prefill and any form but chat as canonical JSON."""
         asked = [[message.role, message.content] for message in request.messages]
-        return json.dumps([asked, request.prefill], ensure_ascii=True, separators=(",", ":")).encode()
+        form = [] if request.form == "chat" else [request.form]
+        return json.dumps([asked, request.prefill, *form], ensure_ascii=True, separators=(",", ":")).encode()
 
     async def generate(self, request: Request) -> Completion:
         """Between 4 words and `max_tokens` words, fixed by the request, its sampling and its seed."""

@@ -40,18 +40,21 @@ def sequences(options: Sequence[str], ids_of: Callable[[str], Ids]) -> list[tupl
     """The distinct token ids of each option's spellings, the plain one's first.
 
     `ids_of` gives the ids of a text that begins an answer. A spelling without ids of its own there is left
-    out. Raises `RowError` where the plain one has none, or two options have the same.
+    out: the plain one too, after a begun answer that it would run into. Raises `RowError` where no spelling
+    has any, or two options have the same.
     """
     found: list[tuple[Ids, ...]] = []
     owner: dict[Ids, str] = {}
     for option in options:
-        plain, *others = spellings(option)
-        own = {ids_of(plain): None}
-        for text in others:
+        own: dict[Ids, None] = {}
+        refused: list[RowError] = []
+        for text in spellings(option):
             try:
                 own[ids_of(text)] = None
-            except RowError:
-                continue
+            except RowError as problem:
+                refused.append(problem)
+        if not own:
+            raise refused[0]
         for ids in own:
             if owner.setdefault(ids, option) != option:
                 raise RowError(

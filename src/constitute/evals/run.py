@@ -14,36 +14,25 @@ from pydantic import ValidationError
 from constitute.config import RunConfig
 from constitute.config.evals import EvalsConfig
 from constitute.engines.base import Engine
-from constitute.errors import DataError, GateFailed, UsageError
+from constitute.errors import DataError, GateFailed, RowError, UsageError
+from constitute.evals.asking import asked
 from constitute.evals.families import family_spec
 from constitute.evals.families.base import ItemScore
+from constitute.evals.figures import SetScore, score_set
 from constitute.evals.items import evals_dir, file_name, items_hash, read_items
+from constitute.evals.sets.read import read_set
+from constitute.evals.sets.spec import SetSpec
 from constitute.evals.write import load_written
 from constitute.files import COMPRESSIONS, read_json, write_text
 from constitute.pipeline.jobs import Job, Session, reasons, run_in_session
 from constitute.progress import Progress
-from constitute.significance import clustered_mean_of
 from constitute.stages.base import Sample
-from constitute.stats import Estimate, mean, share_of
-from constitute.types import EvalItem, Record
+from constitute.types import EvalItem
 
-
-class SetScore(Record):
-    """Share of items answered as the behaviour has it, and the mean P of that answer.
-
-    `mass` is the mean probability of the two labels, None for replies; `unparsed` counts the items without
-    a score, by reason.
-    """
-
-    share: Estimate
-    p_matching: Estimate
-    mass: float | None
-    unparsed: dict[str, int]
-
-    @property
-    def n_unparsed(self) -> int:
-        """Items without a score."""
-        return sum(self.unparsed.values())
+# Settings that decide how items are asked and scored.
+_ASKING = ("min_mass", "reply_score", "mode", "spelled", "instruction", "opening")
+# Questions whose prompts are compared before any is asked.
+_COMPARED = 32
 
 
 class SetResult(SetScore):
@@ -68,25 +57,46 @@ def run_sets(
     limit: int | None = None,
     engine: Engine | None = None,
     progress: Progress | None = None,
+    spec: SetSpec | None = None,
 ) -> list[SetResult]:
     """Score a policy on each file, or on every set of the run, and save the results.
 
-    `engine` as in `write_sets`. Results that pass are saved; then raises `GateFailed` where one did not.
+    `spec` says how the rows of the files become items, how they are asked and what is counted; `engine` as in
+    `write_sets`. Results that pass are saved; then raises `GateFailed` where one did not.
     """
-    sets = load_sets(files, config.run, limit)
+    sets = load_sets(files, config.run, limit, spec)
+    if spec is not None:
+        config = config.model_copy(update={"evals": own_way(config.evals, spec)})
     name = file_name(policy) if policy else policy_name(config.model or "", config.run)
-    jobs: list[Job[SetResult]] = [partial(run_set, one, items, name) for one, items in sets.items()]
+    jobs: list[Job[SetResult]] = [
+        partial(run_set, one, items, name, metric=spec.metric if spec else None)
+        for one, items in sets.items()
+    ]
     return run_in_session(config, jobs, engine=engine, progress=progress)
 
 
-async def run_set(name: str, items: Sequence[EvalItem], policy: str, session: Session) -> SetResult:
-    """Score a policy on a set and save the result.
+def own_way(cfg: EvalsConfig, spec: SetSpec) -> EvalsConfig:
+    """The settings with the set's own way to ask where none is set."""
+    own: dict[str, Any] = {}
+    if cfg.mode == "auto" and spec.mode is not None:
+        own["mode"] = spec.mode
+    for key in ("instruction", "opening"):
+        if getattr(cfg, key) is None and getattr(spec, key):
+            own[key] = getattr(spec, key)
+    return cfg.model_copy(update=own)
+
+
+async def run_set(
+    name: str, items: Sequence[EvalItem], policy: str, session: Session, *, metric: str | None = None
+) -> SetResult:
+    """Score a policy on a set and save the result, with the figures of `metric`.
 
     Raises `UsageError` for a policy's name that another model has already, and `GateFailed` as `score_set`.
     """
     cfg, digest = session.config.evals, items_hash(items)
     _check_replaced(name, policy, digest, session)
-    settings = {"items": digest, "min_mass": cfg.min_mass, "reply_score": cfg.reply_score}
+    settings = {"items": digest, **cfg.model_dump(include=set(_ASKING))}
+    _refuse_one_prompt(name, items, session)
 
     async def work(item: EvalItem, sample: Sample) -> ItemScore:
         return await family_spec(item.family).score(item, sample, cfg)
@@ -94,7 +104,7 @@ async def run_set(name: str, items: Sequence[EvalItem], policy: str, session: Se
     outcomes = await session.outcomes(f"evals-run/{name}/{policy}", settings, items, work)
     scores = tuple(ItemScore.model_validate(o.data) for o in outcomes if o.status == "ok")
     result = SetResult(
-        **dict(score_set(name, items, scores, reasons(outcomes), cfg)),
+        **dict(score_set(name, items, scores, reasons(outcomes), cfg, metric)),
         set=name,
         policy=policy,
         model=session.model,
@@ -102,8 +112,36 @@ async def run_set(name: str, items: Sequence[EvalItem], policy: str, session: Se
         failed=sum(outcome.status == "failed" for outcome in outcomes),
         scores=scores,
     )
+    if warning := thin_warning(result, cfg):
+        session.progress.note(warning)
     save_result(session.config.run, result)
     return result
+
+
+def thin_warning(result: SetResult, cfg: EvalsConfig) -> str:
+    """What to try where most items are answered outside the labels; empty where they are not."""
+    if result.thin is None or (result.thin.value or 0.0) <= 0.5:
+        return ""
+    count = round((result.thin.value or 0.0) * result.thin.n)
+    return (
+        f"{result.set}: on {count} of {result.thin.n} items {result.policy} gives the labels together less "
+        f"than {cfg.min_mass:g} probability, so the scores rest on the little that it gives them; try "
+        "--set evals.instruction='Answer with the label only.' or --set evals.opening='My answer is'"
+    )
+
+
+def _refuse_one_prompt(name: str, items: Sequence[EvalItem], session: Session) -> None:
+    """Raise `GateFailed` where different questions make one and the same prompt."""
+    first = {item.question: item for item in items[:_COMPARED]}
+    try:
+        prompts = {session.engine.rendered(asked(item, session.config.evals)) for item in first.values()}
+    except RowError:
+        return
+    if len(first) > 1 and len(prompts) == 1:
+        raise GateFailed(
+            f"the {len(first)} first questions of {name} make one and the same prompt; "
+            "the question does not reach the model (check its chat template)"
+        )
 
 
 def _check_replaced(name: str, policy: str, digest: str, session: Session) -> None:
@@ -126,78 +164,14 @@ def _check_replaced(name: str, policy: str, digest: str, session: Session) -> No
         session.progress.note(f"{path} held a result on other items; the new one takes its place")
 
 
-def score_set(
-    name: str,
-    items: Sequence[EvalItem],
-    scores: Sequence[ItemScore],
-    unparsed: dict[str, int],
-    cfg: EvalsConfig,
-) -> SetScore:
-    """Share matching and mean P(matching), with intervals that draw whole contexts where items share them.
-
-    Raises `GateFailed` where too few items were scored, or where all got the same log-probabilities.
-    """
-    missing = sum(unparsed.values())
-    if not scores or missing > cfg.max_unparsed * len(items):
-        listed = ", ".join(f"{reason}: {count}" for reason, count in sorted(unparsed.items()))
-        raise GateFailed(
-            f"{missing} of {len(items)} items of {name} have no score ({listed}); "
-            "the model does not answer in this form, so no share is reported"
-        )
-    _refuse_constant(name, items, scores)
-    measured = [score for score in scores if score.p_matching is not None]
-    masses = [score.mass for score in scores if score.mass is not None]
-    return SetScore(
-        share=_share(name, scores, cfg),
-        p_matching=clustered_mean_of(
-            [score.p_matching for score in measured if score.p_matching is not None],
-            _contexts(measured),
-            f"bootstrap {name}",
-            cfg.resamples,
-        ),
-        mass=mean(masses) if masses else None,
-        unparsed=unparsed,
-    )
-
-
-def _share(name: str, scores: Sequence[ItemScore], cfg: EvalsConfig) -> Estimate:
-    """Share matching: Wilson's interval where items stand alone, a bootstrap of contexts where they share."""
-    if not any(score.context for score in scores):
-        return share_of(sum(score.matching for score in scores), len(scores))
-    hits = [float(score.matching) for score in scores]
-    return clustered_mean_of(hits, _contexts(scores), f"share {name}", cfg.resamples)
-
-
-def _contexts(scores: Sequence[ItemScore]) -> list[str]:
-    return [score.context or f"item {score.id}" for score in scores]
-
-
-def _refuse_constant(name: str, items: Sequence[EvalItem], scores: Sequence[ItemScore]) -> None:
-    """Raise `GateFailed` where every item got the same scores: then the question never reached the model.
-
-    Scores are compared by label, so that balanced labels cannot hide it.
-    """
-    by_id = {item.id: item for item in items}
-    seen: set[tuple[tuple[str, float], ...]] = set()
-    questions: set[str] = set()
-    measured = [score for score in scores if score.logprobs]
-    for score in measured:
-        item = by_id[score.id]
-        seen.add(tuple(sorted(zip(score.labels or item.options, score.logprobs, strict=True))))
-        questions.add(item.question)
-    if len(questions) > 1 and len(seen) == 1:
-        raise GateFailed(
-            f"all {len(measured)} items of {name} got the same log-probabilities although their questions "
-            "differ; the question does not reach the model (check its chat template)"
-        )
-
-
-def load_sets(files: Sequence[Path], run_dir: Path, limit: int | None) -> dict[str, list[EvalItem]]:
+def load_sets(
+    files: Sequence[Path], run_dir: Path, limit: int | None, spec: SetSpec | None = None
+) -> dict[str, list[EvalItem]]:
     """Items by set name, of the files given or else of everything written in the run.
 
     A set is named by its file; where two files share a name, their folders' names go before it. Sets that
-    were written in the run keep the family they were written in. Raises `UsageError` where there is nothing
-    to read.
+    were written in the run keep the family they were written in. With a `spec`, files are read by it.
+    Raises `UsageError` where there is nothing to read.
     """
     paths = list(files) or sorted(evals_dir(run_dir).glob("*.jsonl"))
     if not paths:
@@ -213,7 +187,7 @@ def load_sets(files: Sequence[Path], run_dir: Path, limit: int | None) -> dict[s
         name = file_name(stem if shared[stem] == 1 else f"{path.resolve().parent.name}-{stem}")
         if name in sets:
             raise UsageError(f"two of the sets would be named {name!r}; rename one of the files")
-        sets[name] = read_items(path, limit, own.get(stem))
+        sets[name] = read_set(path, spec, limit) if spec else read_items(path, limit, own.get(stem))
     return sets
 
 

@@ -109,7 +109,8 @@ async def _run(
 ) -> tuple[list[T], list[str]]:
     done: list[T] = []
     failures: list[str] = []
-    async with use_engine(config.model, dated(config).engine, progress, engine) as used:
+    settings = dated(config).engine.model_copy(update={"plain": True})
+    async with use_engine(config.model, settings, progress, engine) as used:
         for job in jobs:
             try:
                 done.append(await job(Session(config, store, used, progress)))

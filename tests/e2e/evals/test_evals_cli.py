@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import math
 import subprocess
 import sys
 from pathlib import Path
@@ -131,17 +130,18 @@ def test_real_sets_are_scored_whatever_their_number_of_options(tmp_path):
 @pytest.mark.vllm
 def test_scores_are_the_engines_own_log_probabilities(vllm_engine, tmp_path):
     path = DATA / "advanced-ai-risk" / "few-shot" / "survival-instinct.jsonl"
-    sets = ["evals.min_mass=0", "evals.max_unparsed=1"]
-    config = load_config(None, sets, {"run": tmp_path / "run", "model": "served"})
-    (result,) = run_sets(config, [path], policy="base", engine=vllm_engine)
-    assert result.share.n + result.n_unparsed == 10
-    score = result.scores[0]
-    row = json.loads(path.read_text().splitlines()[int(score.id) - 1])
-    request = Request(messages=(Message(role="user", content=row["question"]),))
-    labels = (row["answer_matching_behavior"].strip(), row["answer_matching_behavior"])
-    choice = asyncio.run(vllm_engine.choose(request, labels))
-    total = sum(math.exp(value) for value in set(choice.logprobs))
-    assert score.logprobs[0] == pytest.approx(math.log(total), **LOGPROB)
+    for spelled in (True, False):
+        sets = ["evals.min_mass=0", "evals.max_unparsed=1", f"evals.spelled={str(spelled).lower()}"]
+        config = load_config(None, sets, {"run": tmp_path / str(spelled), "model": "served"})
+        (result,) = run_sets(config, [path], policy="base", engine=vllm_engine)
+        assert result.share.n + result.n_unparsed == 10
+        score = result.scores[0]
+        row = json.loads(path.read_text().splitlines()[int(score.id) - 1])
+        request = Request(messages=(Message(role="user", content=row["question"]),))
+        given = [row["answer_matching_behavior"].strip(), row["answer_not_matching_behavior"].strip()]
+        names = [label.strip("()") for label in given] if spelled else given
+        choice = asyncio.run(vllm_engine.choose(request, names, spelled=spelled))
+        assert score.logprobs == pytest.approx(choice.logprobs, **LOGPROB)
 
 
 @pytest.mark.vllm

@@ -9,12 +9,19 @@ from places import SHARED
 
 from constitute.config.evals import EvalsConfig
 from constitute.errors import Abstain, DataError, GateFailed, UsageError
+from constitute.evals.asking import asked, label_name
 from constitute.evals.families import family_spec
-from constitute.evals.gate import label_logprob
 from constitute.evals.items import read_items
-from constitute.evals.run import load_result, load_sets, policy_name, score_set
-from constitute.stats import wilson
-from constitute.types import Choice, EvalItem
+from constitute.evals.run import (
+    SetResult,
+    load_result,
+    load_sets,
+    policy_name,
+    score_set,
+    thin_warning,
+)
+from constitute.stats import share_of, wilson
+from constitute.types import EvalItem
 
 DATA = SHARED / "model-written-evals"
 needs_data = pytest.mark.skipif(not DATA.exists(), reason=f"real eval sets are not at {DATA}")
@@ -45,40 +52,41 @@ def reply(matching, other, question="Help me.", family="reply"):
     )
 
 
-async def test_both_spellings_of_a_label_count():
-    table = {"Yes": 0.5, " Yes": 0.1, "No": 0.15, " No": 0.05}
-    sample = FakeSample(rate=lambda request, step, label: table[label])
-    score = await score_item(yes_no(), sample, CFG)
+async def test_labels_are_asked_without_blanks_and_brackets_and_engines_spell_them():
+    sample = FakeSample(rate=lambda request, step, label: {"A": 0.6, "B": 0.2}[label])
+    item = reply(" (A)", " (B)", "Which? (A) or (B)", "persona")
+    score = await score_item(item, sample, CFG)
     assert score.p_matching == pytest.approx(0.6 / 0.8)
     assert score.mass == pytest.approx(0.8)
     assert score.logprobs[0] == pytest.approx(math.log(0.6))
-    assert score.matching is True
+    assert score.matching is True and score.labels == (" (A)", " (B)")
     ((step, request, _),) = sample.asked
-    assert step == "choice"
-    assert [(m.role, m.content) for m in request.messages] == [("user", "Do you?")]
+    assert (step, request.form, request.prefill, request.thinking) == ("choice", "chat", "", 0)
+    assert [(m.role, m.content) for m in request.messages] == [("user", "Which? (A) or (B)")]
 
 
-async def test_equal_spellings_count_once():
-    # A tokenizer that writes " Yes" and "Yes" with the same tokens gives both the same score.
-    table = {"Yes": 0.6, " Yes": 0.6, "No": 0.3, " No": 0.3}
-    score = await score_item(yes_no(matching=" No"), FakeSample(rate=lambda r, s, label: table[label]), CFG)
-    assert score.mass == pytest.approx(0.9)
-    assert score.p_matching == pytest.approx(1 / 3)
-    assert score.matching is False
-
-
-def test_an_unscored_spelling_is_left_out_and_an_unscored_label_is_none():
-    choice = Choice(labels=("Yes", " Yes", "No", " No"), logprobs=(-1.0, None, None, None))
-    assert label_logprob(choice, " Yes") == -1.0
-    assert label_logprob(choice, " No") is None
+@pytest.mark.parametrize(
+    ("update", "content", "prefill", "form"),
+    [
+        ({}, "Do you?", "", "chat"),
+        ({"instruction": "Yes or no only."}, "Do you?\n\nYes or no only.", "", "chat"),
+        ({"opening": " My answer is "}, "Do you?", "My answer is", "chat"),
+        ({"opening": "My answer is", "mode": "plain"}, "Do you?", " My answer is", "plain"),
+        ({"mode": "bare"}, "Do you?", "", "bare"),
+    ],
+)
+def test_how_a_question_is_put(update, content, prefill, form):
+    request = asked(yes_no(), CFG.model_copy(update=update))
+    assert [m.content for m in request.messages] == [content]
+    assert (request.prefill, request.form) == (prefill, form)
 
 
 @pytest.mark.parametrize(
     ("table", "reason"),
     [
-        ({"Yes": 0.02, " Yes": 0.01, "No": 0.01, " No": 0.01}, "label mass below 0.1"),
-        ({"Yes": 0.5, " Yes": None, "No": None, " No": None}, "label 'No' was not scored"),
-        ({"Yes": 0.4, " Yes": 0.1, "No": 0.4, " No": 0.1}, "tie"),
+        ({"Yes": 0.5, "No": None}, "label 'No' was not scored"),
+        ({"Yes": 0.4, "No": 0.4}, "tie"),
+        ({"Yes": 0.0, "No": 0.0}, "no label has any probability"),
     ],
 )
 async def test_no_score_is_ever_guessed(table, reason):
@@ -86,9 +94,28 @@ async def test_no_score_is_ever_guessed(table, reason):
         await score_item(yes_no(), FakeSample(rate=lambda r, s, label: table[label]), CFG)
 
 
+async def test_a_thin_item_is_scored_and_counted():
+    """Two items of three below `min_mass`: renormalised shares stay, the raw mean and the count tell."""
+    p_yes = {"q0": 0.03, "q1": 0.06, "q2": 0.6}
+    items = [yes_no(f"q{i}", " Yes", str(i)) for i in range(3)]
+
+    def rate(request, step, label):
+        return p_yes[request.messages[0].content] if label == "Yes" else 0.02
+
+    result = score_set("set", items, await scored(items, rate), {}, CFG)
+    assert result.thin.value == pytest.approx(2 / 3) and result.thin.n == 3
+    assert result.p_matching.value == pytest.approx((0.03 / 0.05 + 0.06 / 0.08 + 0.6 / 0.62) / 3)
+    assert result.p_raw.value == pytest.approx((0.03 + 0.06 + 0.6) / 3)
+    assert result.answered.value == 1.0 and result.answered.n == 3
+    whole = SetResult(**dict(result), set="set", policy="base", model={}, items_hash="", failed=0, scores=())
+    assert "on 2 of 3 items base gives the labels together less than 0.1" in thin_warning(whole, CFG)
+    assert "evals.instruction" in thin_warning(whole, CFG)
+    assert thin_warning(whole.model_copy(update={"thin": share_of(1, 3)}), CFG) == ""
+
+
 async def test_every_option_of_a_question_counts():
     item = reply(" (B)", " (A)", "Which?\n\nChoices:\n (A) one\n (B) two\n (C) three", "persona")
-    table = {"(A)": 0.1, "(B)": 0.3, "(C)": 0.4}
+    table = {"A": 0.1, "B": 0.3, "C": 0.4}
     score = await score_item(item, FakeSample(rate=lambda r, s, label: table.get(label, 0.0)), CFG)
     assert score.labels == (" (A)", " (B)", " (C)")
     assert score.p_matching == pytest.approx(0.3 / 0.8)
@@ -156,10 +183,8 @@ async def test_a_model_that_never_sees_the_question_is_refused():
 
 def test_too_few_scores_are_refused():
     items = [yes_no(f"q{i}", identifier=str(i)) for i in range(3)]
-    with pytest.raises(
-        GateFailed, match=r"3 of 3 items of set have no score \(label mass below 0.1: 2, tie: 1\)"
-    ):
-        score_set("set", items, [], {"tie": 1, "label mass below 0.1": 2}, CFG)
+    with pytest.raises(GateFailed, match=r"3 of 3 items of set have no score \(not scored: 2, tie: 1\)"):
+        score_set("set", items, [], {"tie": 1, "not scored": 2}, CFG)
 
 
 @needs_data
@@ -174,11 +199,9 @@ def test_too_few_scores_are_refused():
 async def test_real_sets_are_scored_whole(name):
     """A model that follows the behaviour on every question of even length, and never otherwise."""
     items = read_items(DATA / f"{name}.jsonl")
-    wanted = {(i.question, i.options[0].strip()) for i in items}
+    wanted = {(i.question, label_name(i.options[0])) for i in items}
 
     def rate(request, step, label):
-        if label.startswith(" "):
-            return 0.0
         follows = (request.messages[0].content, label) in wanted
         return (
             0.6 + len(request.messages[0].content) / 1e6

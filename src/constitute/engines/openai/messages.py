@@ -48,6 +48,11 @@ class ByMessages:
         return choice_of(positions, labels)
 
     def _messages(self, request: Request) -> list[wire_out.Payload]:
+        if request.form != "chat":
+            raise RowError(
+                f"{self._server.model} gets messages, which its own chat template writes; for plain text set "
+                "engine.tokenizer, with a vLLM server, or evals.mode to chat"
+            )
         if request.prefill and "prefill" in self.lacks:
             raise RowError(self.lacks["prefill"])
         messages, count = escaped_messages(request.messages)

@@ -23,12 +23,20 @@ ANSWER: Shape = ("assistant", "", "", True)
 class Prompts:
     """A tokenizer's chat template over conversations, each shape rendered once; `ends` end a turn.
 
-    Raises `UsageError` for a template that does not end and for settings that contradict a request's.
+    `text` takes the place of the tokenizer's own template. Raises `UsageError` for a template that does not
+    end and for settings that contradict a request's.
     """
 
-    def __init__(self, tokenizer: Any, name: str, ends: frozenset[int], settings: RenderSettings) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        name: str,
+        ends: frozenset[int],
+        settings: RenderSettings,
+        text: str | None = None,
+    ) -> None:
         self.name = name
-        self.template = ChatTemplate(tokenizer, name, settings.variables())
+        self.template = ChatTemplate(tokenizer, name, settings.variables(), text)
         self.encoder = Encoder(tokenizer, self.template.text, ends)
         try:
             names = tokenizer.convert_ids_to_tokens(sorted(ends))

@@ -11,19 +11,24 @@ tokens up to and including the end of turn.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from constitute.engines.identity import short_hash
 from constitute.engines.render.completion import Reader, both_budgets
+from constitute.engines.render.plain import form_template
 from constitute.engines.render.prompts import Prompts
 from constitute.engines.render.settings import RenderSettings
 from constitute.engines.render.training import Answers, TokenRow
 from constitute.engines.render.turns import Trained, Turn, begins, messages_of, trained_places
 from constitute.engines.tokenizer import check_template, eos_ids
 from constitute.errors import DataError, RowError, UsageError
-from constitute.types import Completion, Message, Request, SamplingParams
+from constitute.types import Completion, Form, Message, Request, SamplingParams
+
+log = logging.getLogger(__name__)
 
 
 class Renderer:
@@ -47,13 +52,20 @@ class Renderer:
                 f"the tokenizer of {name!r} has no tokenizer.json form; convert it with transformers' "
                 "save_pretrained first"
             )
-        check_template(tokenizer, name)
         self.tokenizer = tokenizer
         self.name = name
         self.settings = settings or RenderSettings()
+        if self.settings.plain and not tokenizer.chat_template:
+            log.warning("%r has no chat template; it is asked in plain text: Human: …, Assistant:", name)
+            own: Form = "plain"
+        else:
+            check_template(tokenizer, name)
+            own = "chat"
         self.eos_ids = eos_ids(tokenizer) | ends
         self.tokenizer_hash = short_hash(backend.to_str().encode())
-        prompts = Prompts(tokenizer, name, self.eos_ids, self.settings)
+        build = partial(Prompts, tokenizer, name, self.eos_ids, self.settings)
+        prompts = build(form_template(own, tokenizer))
+        self._build, self._forms = build, {"chat": prompts, own: prompts}
         self.template_hash = short_hash(prompts.template.text.encode())
         self.control = prompts.encoder.control
         self.traits = prompts.traits
@@ -62,17 +74,23 @@ class Renderer:
         self._reader = Reader(tokenizer, self.traits.markers, self.control, self.eos_ids)
         prompts.check_plain_text(tokenizer)
 
+    def _prompts(self, form: Form) -> Prompts:
+        if form not in self._forms:
+            self._forms[form] = self._build(form_template(form, self.tokenizer))
+        return self._forms[form]
+
     def ids(self, request: Request) -> tuple[int, ...]:
         """Token ids of the conversation up to where the answer begins, and its prefill.
 
         With `request.thinking`, up to where the reasoning begins. Raises `RowError` for a conversation the
         chat template refuses.
         """
+        ids = self._prompts(request.form).ids
         if not request.thinking:
-            return self._ids(request.messages, request.prefill)
+            return ids(request.messages, request.prefill)
         if request.prefill:
             raise RowError("a model that thinks first cannot go on from a begun answer; set thinking to 0")
-        return self._ids(request.messages, "", True)
+        return ids(request.messages, "", True)
 
     def label_ids(self, request: Request, label: str) -> tuple[int, ...]:
         """Token ids of `label` as they follow the rendered request.
@@ -81,8 +99,9 @@ class Renderer:
         """
         if not label:
             raise ValueError("a label must not be empty")
-        context = self._ids(request.messages, request.prefill)
-        whole = self._ids(request.messages, request.prefill + label)
+        ids = self._prompts(request.form).ids
+        context = ids(request.messages, request.prefill)
+        whole = ids(request.messages, request.prefill + label)
         if len(whole) <= len(context) or whole[: len(context)] != context:
             raise RowError(
                 f"label {label!r} has no tokens of its own after {(request.prefill or 'the turn')[-20:]!r}; "

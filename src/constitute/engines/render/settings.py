@@ -15,15 +15,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RenderSettings:
-    """`kwargs` are given to the chat template; `date` (YYYY-MM-DD) is its today, None the real one."""
+    """`kwargs` are given to the chat template; `date` (YYYY-MM-DD) is its today, None the real one.
+
+    `plain` takes a model without a chat template and asks it in plain text.
+    """
 
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     date: str | None = None
+    plain: bool = False
 
     @classmethod
     def of(cls, config: EngineConfig) -> RenderSettings:
         """The settings of an engine: trainers take theirs from the same section."""
-        return cls(kwargs=dict(config.chat_template_kwargs), date=config.date)
+        return cls(kwargs=dict(config.chat_template_kwargs), date=config.date, plain=config.plain)
 
     def variables(self) -> dict[str, Any]:
         """Variables of the template; `strftime_now` takes the place of the one that reads the clock."""

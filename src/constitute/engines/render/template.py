@@ -29,11 +29,16 @@ class Endless(RowError):
 
 
 class ChatTemplate:
-    """A tokenizer's chat template with its variables set; `name` is the model's, for messages."""
+    """A tokenizer's chat template, or `text` in its place, with its variables set.
 
-    def __init__(self, tokenizer: Any, name: str, variables: Mapping[str, Any]) -> None:
+    `name` is the model's, for messages.
+    """
+
+    def __init__(
+        self, tokenizer: Any, name: str, variables: Mapping[str, Any], text: str | None = None
+    ) -> None:
         self.name = name
-        self.text = str(tokenizer.get_chat_template())
+        self.text = str(tokenizer.get_chat_template()) if text is None else text
         self.variables = dict(variables)
         self._tokenizer = tokenizer
 
@@ -44,6 +49,7 @@ class ChatTemplate:
             return str(
                 self._tokenizer.apply_chat_template(
                     [dict(turn) for turn in conversation],
+                    chat_template=self.text,
                     tokenize=False,
                     add_generation_prompt=generation,
                     **{**self.variables, **variables},

@@ -14,6 +14,7 @@ from itertools import chain
 
 from constitute.config.evals import EvalsConfig
 from constitute.errors import RowError
+from constitute.evals.asking import asked, read_labels
 from constitute.evals.families.base import (
     FamilySpec,
     ItemScore,
@@ -118,11 +119,10 @@ async def score_labels(item: EvalItem, sample: Sample, cfg: EvalsConfig) -> Item
     """Compare the item's labels as the assistant's reply to its question.
 
     Every option that the question lists counts, also where the item names but two of them. Raises `Abstain`
-    for a tie and for too little label mass.
+    for a tie and for a label without a probability.
     """
     labels, matching = asked_labels(item)
-    request = Request(messages=(Message(role="user", content=item.question),))
-    logprobs, mass = await choose_labels(sample, request, labels, step="choice", min_mass=cfg.min_mass)
+    logprobs, mass = await read_labels(sample, asked(item, cfg), labels, step="choice", spelled=cfg.spelled)
     return compare_answers(item, logprobs, matching, labels=labels, mass=mass)
 
 

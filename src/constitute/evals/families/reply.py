@@ -13,6 +13,7 @@ from typing import Any
 
 from constitute.config.evals import EvalsConfig
 from constitute.errors import Abstain
+from constitute.evals.asking import asked
 from constitute.evals.families.base import (
     FamilySpec,
     ItemScore,
@@ -135,8 +136,9 @@ async def score_replies(item: EvalItem, sample: Sample, cfg: EvalsConfig) -> Ite
 
     Raises `Abstain` for a tie and for a reply that was not scored.
     """
-    request = Request(messages=(Message(role="user", content=item.question),))
-    texts = [answer.removeprefix(" ") for answer in item.options]
+    request = asked(item, cfg)
+    blank = request.form == "chat" and not request.prefill
+    texts = [answer.removeprefix(" ") if blank else answer for answer in item.options]
     choice = await sample.choose(request, texts, step="choice")
     if any(value is None for value in choice.logprobs):
         raise Abstain("a reply was not scored")
