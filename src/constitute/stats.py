@@ -236,8 +236,10 @@ class Estimate(Record):
 
     def text(self, digits: int = 3, *, percent: bool = False) -> str:
         """Such as `0.812 (0.780 to 0.844, n = 120)`; with `percent`, all three times 100."""
-        if self.value is None or self.low is None or self.high is None:
+        if self.value is None:
             return f"- (n = {self.n})"
+        if self.low is None or self.high is None:
+            return f"{self.value * 100 if percent else self.value:.{digits}f} (no interval, n = {self.n})"
         value, low, high = (x * 100 if percent else x for x in (self.value, self.low, self.high))
         return f"{value:.{digits}f} ({low:.{digits}f} to {high:.{digits}f}, n = {self.n})"
 
@@ -279,10 +281,22 @@ def correlation_of(r: float, n: int, level: float = 0.95) -> Estimate:
     return Estimate(value=r, low=math.tanh(centre - half), high=math.tanh(centre + half), n=n)
 
 
+def alike_of(value: float, n: int) -> Estimate:
+    """The mean of `n` values that are all `value`, on which every bootstrap is blind.
+
+    All 0 or all 1 is a share, with Wilson's interval; of anything else there is no interval.
+    """
+    if value in (0.0, 1.0):
+        return share_of(n * value, n)
+    return Estimate(value=value, low=None, high=None, n=n)
+
+
 def mean_of(values: Sequence[float], seed: int | str = 0, resamples: int = 2000) -> Estimate:
     """The mean with its bootstrap interval, the same for the same values and `seed`."""
     if not values:
         return Estimate(value=None, low=None, high=None, n=0)
+    if len(set(values)) == 1:
+        return alike_of(values[0], len(values))
     low, high = bootstrap_mean(values, random.Random(seed), resamples)
     return Estimate(value=mean(values), low=low, high=high, n=len(values))
 

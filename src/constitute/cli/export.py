@@ -114,7 +114,7 @@ def export(
 
 def _print(written: Sequence[Exported], as_json: bool) -> None:
     """The files on stdout; on stderr what they hold, what was left out, and what to distrust."""
-    from constitute.cli.text import say
+    from constitute.cli.text import counted, say
     from constitute.data.sets import labels_verdict
 
     for part in written:
@@ -127,7 +127,7 @@ def _print(written: Sequence[Exported], as_json: bool) -> None:
         more += "".join(
             f"; last revision kept: {number} {reason}" for reason, number in part.unlabelled.items()
         )
-        click.echo(f"{part.kind}: {part.rows} rows ({part.stage}: {ended}{more})", err=True)
+        click.echo(f"{part.kind}: {counted(part.rows, 'row')} ({part.stage}: {ended}{more})", err=True)
         if part.unfinished:
             missing = "; ".join(each.sentence for each in part.unfinished)
             say(f"{part.kind} is not complete: {missing}, then export again", red=True)

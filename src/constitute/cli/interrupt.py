@@ -20,7 +20,7 @@ from constitute.errors import ExitCode
 from constitute.progress import first_process, heard
 from constitute.text import harmless
 
-STOPPING = "stopping; Ctrl-C again ends now"
+STOPPING = "stopping, when the answers on their way are here and kept; Ctrl-C again ends now"
 # One press may come twice, from the terminal and from a launcher that passes it on.
 _ONE_PRESS_S = 0.3
 _SHOW_CURSOR = b"\x1b[?25h"

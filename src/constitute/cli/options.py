@@ -98,7 +98,7 @@ reuse = click.option(
     help="Another run whose answers are used where they still hold.",
 )
 samples = click.option("-n", "samples", type=click.IntRange(1, 1024), help="Responses per prompt.")
-limit = click.option("--limit", type=click.IntRange(1), help="Only the first rows.")
+limit = click.option("--limit", type=click.IntRange(1), help="Only the first prompts, or pairs of a file.")
 shard = click.option(
     "--shard",
     metavar="i/N",

@@ -129,6 +129,8 @@ def _sentences(found: Forecast) -> Iterator[str]:
     else:
         length = f"{found.answer_length:.0f}"
         yield f"tokens are about these: {found.probed} prompts were run, and an answer has {length}"
+    if any(stage.stage == "filter" for stage in found.stages):
+        yield "filters are taken to remove nothing, so fewer labels may be asked for"
     if found.least_requests is not None:
         yield (
             f"label.adaptive: between {found.least_requests} requests, where the first principles agree "

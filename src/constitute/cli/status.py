@@ -23,6 +23,7 @@ def status(run_dir: Path, as_json: bool) -> None:
     """
     from constitute.cli.text import card_text, say, table
     from constitute.data.reviews import reviewed_card
+    from constitute.stages import STAGES
     from constitute.stages.verdict import label_warnings, verdict
     from constitute.store import Store
     from constitute.store.unfinished import unfinished
@@ -30,7 +31,9 @@ def status(run_dir: Path, as_json: bool) -> None:
 
     with Store.open(run_dir, readonly=True) as store:
         early = unfinished(store)
-        stages = dict.fromkeys([*store.stages(), *(each.stage for each in early)])
+        held = dict.fromkeys([*store.stages(), *(each.stage for each in early)])
+        # In the order in which rows go through them, whichever was run first.
+        stages = sorted(held, key=lambda name: list(STAGES).index(name) if name in STAGES else len(STAGES))
         counts = {stage: store.counts(stage) for stage in stages}
         reasons = {stage: grouped_reasons(store.reasons(stage)) for stage in counts}
         card = reviewed_card(store) if "label" in counts else None
@@ -63,7 +66,8 @@ def status(run_dir: Path, as_json: bool) -> None:
     for sentence in warned:
         say(f"warning: {sentence}")
     for each in early:
-        say(each.sentence, red=True)
+        folder = shlex.quote(str(run_dir))
+        say(each.sentence.replace("` again", f" --run {folder}` again"), red=True)
     if found is not None:
         say(found.sentence, red=True)
 

@@ -164,10 +164,11 @@ def _explain(problem: ValidationError, places: Mapping[tuple[str, ...], str], pa
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
         where = f" in {'.'.join(section)}" if section else ""
         return f"{prefix}unknown key {shorten(keys[-1])!r}{where}; {hint}"
-    message = error["msg"][0].lower() + error["msg"][1:]
+    message = error["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
     if isinstance(error["input"], Mapping) and error["type"] == "value_error":
         # Settings contradict each other: none is wrong alone, and the whole section is too much to show.
-        return f"{'.'.join(known or keys)}: {message.removeprefix('value error, ')}"
+        return f"{'.'.join(known or keys)}: {message}"
     return f"{prefix}{'.'.join(known or keys)} cannot be {shorten(repr(error['input']))}: {message}"
 
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from constitute.config.data import OverlapConfig, ReadConfig
 from constitute.data.rows import Source, read_rows
 from constitute.data.thin import run_hash
+from constitute.errors import DataError
 from constitute.files import BadLine, Row
 from constitute.hh import holds_turns, parse_hh
 from constitute.stages.filters.base import grams, words
@@ -164,13 +165,21 @@ def _shared_wordings(rows: Iterable[Any], common: int) -> frozenset[int]:
 
 
 def index_of(cfg: OverlapConfig) -> EvalIndex:
-    """The index of the files, folders, globs or data sets in `cfg.against`. Unreadable lines are left out."""
+    """The index of the files, folders, globs or data sets in `cfg.against`.
+
+    Raises `DataError` for a line that cannot be read: what is not read would not be kept out.
+    """
     return EvalIndex(lambda: _items(cfg.against), cfg)
 
 
 def _items(sources: Sequence[Source]) -> Iterator[tuple[str, Any]]:
     for source in sources:
-        yield from ((row.where, row.value) for row in read_rows(source) if isinstance(row, Row))
+        for row in read_rows(source):
+            if isinstance(row, BadLine):
+                raise DataError(
+                    f"{row.where}: {row.reason}; mend the line, or its text would not be kept out"
+                )
+            yield row.where, row.value
 
 
 _kept_index = lru_cache(maxsize=1)(index_of)

@@ -69,7 +69,8 @@ async def run_chain(
             mend=step.mend,
             budget=budget,
         )
-        progress.start(name, expected_rows(name, plan, total, store), sum(store.counts(name).values()))
+        rows = expected_rows(name, plan, total, store)
+        progress.start(name, rows, runs[name].done_before(rows))
     with other_run(plan, store, own_model(plan, runs, store), progress) as find:
         source, workers = _source(_Chain(plan, runs, store, find))
         await run_jobs(source, lambda job: job, workers)

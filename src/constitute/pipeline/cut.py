@@ -122,8 +122,9 @@ def after_abstentions(stage: str, reasons: Iterable[tuple[str, str, int]], retry
         return ""
     # Below the median by more than what was rounded in the reason.
     command = retrying([f"label.min_mass={0.99 * least:.3g}"])
+    many = "1 pair" if len(masses) == 1 else f"{len(masses)} pairs"
     return (
-        f"{len(masses)} pairs abstained as the judge gave their options little probability; {command} takes "
+        f"{many} abstained as the judge gave the options little probability; {command} takes "
         "the better half of them without asking again, where labels of such a judge are of use"
     )
 

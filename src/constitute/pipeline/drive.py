@@ -48,7 +48,7 @@ async def drive(
         position, row = job
         await run.row(position, row, work, input_hash(row))
 
-    progress.start(stage, total, sum(store.counts(stage).values()))
+    progress.start(stage, total, run.done_before(total))
     await run_jobs(enumerate(rows), one, in_flight)
     run.settle()
     progress.finish(stage)

@@ -150,6 +150,9 @@ def _dry(
             store.reuse(source)
         if exists:
             store.take_outcomes()
+        # A placeholder says nothing of what a filter will find, so filters let all pass.
+        passing = config.filter.model_copy(update={"use": ()})
+        config = config.model_copy(update={"filter": passing})
         plan = plan_chain(config, constitution, config.chain, store, prompts=prompts)
         done = {stage: _done(store, stage) for stage in plan.steps}
         names = _models(config, plan)

@@ -48,7 +48,9 @@ def merge_runs(runs: Sequence[Path], out: Path) -> Merged:
     """
     runs = sorted(set(runs), key=str)
     if len({run.resolve() for run in runs}) < 2:
-        raise UsageError("merge needs at least two different runs; give the directories of all of them")
+        raise UsageError(
+            "merge needs at least two different runs, such as all shards of one; give the directories of all"
+        )
     if os.path.lexists(out):
         raise UsageError(f"{out} exists already; give --out a new directory")
     with ExitStack() as opened:

@@ -118,6 +118,11 @@ def plan_chain(
         # A shard of few prompts may have no row that ended ok, and is a part of the run all the same.
         if stage is not None and not store.counts(stage)["ok"] and noted(store, stage) is None:
             first = next(iter(asked))
+            if any(store.counts(first).values()):
+                raise UsageError(
+                    f"{store.folder} holds rows of {first} that were made of pairs of a file, and no rows of "
+                    f"{stage}; give the same --pairs FILE again"
+                )
             raise UsageError(
                 f"{store.folder} has no rows of {stage} to {first}; run `constitute {stage}` first"
             )

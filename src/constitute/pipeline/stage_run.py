@@ -164,6 +164,17 @@ class StageRun:
         self._settle(outcome, input_hash, mend)
         return outcome
 
+    def done_before(self, total: int | None) -> int:
+        """Rows that ended and stay as they are, of the `total` that are gone through where it is known."""
+        done = sum(self.store.counts(self.stage).values())
+        if self.retry or self.mend is not None:
+            for row in (
+                *self.store.outcomes(self.stage, "abstain"),
+                *self.store.outcomes(self.stage, "failed"),
+            ):
+                done -= self._again(row) or (self.mend is not None and self.mend.helps(row))
+        return done if total is None else min(done, total)
+
     def settle(self) -> None:
         """Record held rows as failed: the server has answered since, or the run is over."""
         held, self.held = self.held, []
