@@ -1,6 +1,7 @@
 """Run every benchmark, or those named: `python -m benchmarks [NAME ...]`; `train` takes options.
 
-Those on the real model (`real.…`) run by name alone: they need `constitute fetch` first.
+Those on the real model (`real.…`) run by name alone: they need `constitute fetch` first. So do those beside
+other toolkits (`data.speed…`), which need files of their own.
 """
 
 from __future__ import annotations
@@ -20,7 +21,12 @@ BENCHMARKS = {
     "editing.lint_model": "benchmarks.editing.lint_model",
     "editing.attribution": "benchmarks.editing.attribution",
     "editing.prose": "benchmarks.editing.prose",
+    "data.large": "benchmarks.data.large",
     "neighbour": "benchmarks.neighbour",
+    "data.speed": "benchmarks.data.speed.run",
+    "data.speed.table": "benchmarks.data.speed.table",
+    "data.speed.faults": "benchmarks.data.speed.faults",
+    "data.speed.overhead": "benchmarks.data.speed.overhead",
     "real.effect": "benchmarks.real.effect",
     "real.recover": "benchmarks.real.recover",
     "real.responses": "benchmarks.real.responses",
@@ -37,7 +43,7 @@ def main(arguments: list[str]) -> None:
     options = arguments[len(names) :]
     if arguments[: len(names)] != names or (options and (len(names) != 1 or names[0] in WITHOUT_OPTIONS)):
         sys.exit(f"no such benchmark or option: {' '.join(arguments)}; known: {', '.join(BENCHMARKS)}")
-    for name in names or [each for each in BENCHMARKS if not each.startswith("real.")]:
+    for name in names or [each for each in BENCHMARKS if not each.startswith(("real.", "data.speed"))]:
         module = import_module(BENCHMARKS[name])
         module.main() if name in WITHOUT_OPTIONS else module.main(options)
 

@@ -21,7 +21,7 @@ SETTINGS = tuple((first, margin) for first in (2, 4, 6) for margin in (0.0, 0.1,
 def main(arguments: Sequence[str]) -> None:
     """Print one line a setting."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks adaptive")
-    parser.add_argument("--prompts", type=int, default=100)
+    parser.add_argument("--prompts", type=int, default=120)
     parser.add_argument("--constitution", default="pocket/harmless")
     parser.add_argument("--model", default="pocket")
     parser.add_argument("--engine", default="auto", help="as engine.kind")

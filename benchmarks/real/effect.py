@@ -25,13 +25,13 @@ from constitute.config import RunConfig, load_config
 from constitute.constitution.write import to_yaml
 from constitute.data.export import export_run
 from constitute.data.prompts import read_prompts
+from constitute.data.reviews import reviewed_card
 from constitute.engines.swap import load_folder, open_sampler
 from constitute.packaged import model_path
 from constitute.pipeline import drive, run_stages
 from constitute.progress import open_progress
 from constitute.smollm.demo import HELD_OUT, PROMPTS
 from constitute.stages.base import Sample
-from constitute.stages.card import card_of
 from constitute.stages.generate import generate, slot
 from constitute.stats import mean_of
 from constitute.store import Store
@@ -88,7 +88,7 @@ def measure(given: Any, folder: Path) -> None:
         export_run(config.run, config.export)
         trained = run_dpo(config, model=model_path("smollm2"), progress=progress, force=True)
         with Store.open(config.run) as store:
-            card = card_of(store)
+            card = reviewed_card(store)
             folders = {"base": model_path("smollm2"), "dpo": str(config.run / "dpo")}
             found = {}
             for policy, path in folders.items():
@@ -96,7 +96,9 @@ def measure(given: Any, folder: Path) -> None:
                 found[policy] = _measured(config, policy, held_out, store, engine, progress, value)
         block(engine.close())
     print(f"principle: {text}")
-    print(f"{card.pairs} pairs, the longer answer wins {card.longer.text()}, mean margin {card.margin:.3f}")
+    print(
+        f"{card.pairs} pairs, the longer answer wins {card.longer.text()}, mean margin {card.margin.text()}"
+    )
     print(f"DPO: {trained['pairs']} pairs, {given.epochs:g} epochs")
     for policy, values in found.items():
         print(f"{what} in an answer, {policy}: {mean_of(list(values.values()), policy).text(2)}")

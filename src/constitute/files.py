@@ -253,20 +253,30 @@ def json_object(where: str, value: Any) -> Row | BadLine:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
+    """The objects of a JSONL log, as `log_rows`."""
+    return list(log_rows(path))
+
+
+def log_rows(path: Path) -> Iterator[dict[str, Any]]:
     """The objects of a JSONL log that a run writes as it goes; none where there is no such file.
 
     A last line without its newline is still being written, or was torn by a kill, and is left out. Raises
     `DataError` for any other line that cannot be read.
     """
-    if not path.is_file():
-        return []
-    found = list(json_lines(path))
-    if found and isinstance(found[-1], BadLine) and found[-1].reason.endswith(_CUT_OFF):
-        found.pop()
-    for row in found:
-        if isinstance(row, BadLine):
-            raise DataError(f"{row.where}: {row.reason}; restore the file, or start the run anew")
-    return [row.value for row in found if isinstance(row, Row)]
+    torn: BadLine | None = None
+    for row in json_lines(path) if path.is_file() else ():
+        if torn is not None:
+            raise _unreadable(torn)
+        if isinstance(row, Row):
+            yield row.value
+        elif row.reason.endswith(_CUT_OFF):
+            torn = row
+        else:
+            raise _unreadable(row)
+
+
+def _unreadable(line: BadLine) -> DataError:
+    return DataError(f"{line.where}: {line.reason}; restore the file, or start the run anew")
 
 
 def append_log(path: Path, lines: Sequence[str]) -> None:

@@ -1,76 +1,89 @@
-"""Run the whole loop of one configuration: data, exports, SFT, reward model, PPO, evals, report."""
+"""Run the whole loop of one configuration: data, exports, trainers, evals, report."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 from constitute import clock
 from constitute.blocking import block
 from constitute.config import RunConfig
 from constitute.data.export import export_run
-from constitute.data.prompts import read_prompts
-from constitute.data.rows import notes_on
+from constitute.data.prompts import open_prompts
+from constitute.data.records import Records
+from constitute.data.reviews import reviewed_card
 from constitute.engines.base import Engine
 from constitute.engines.doctor import require_trainable
-from constitute.engines.swap import load_folder, open_sampler, rollout_engine
+from constitute.engines.swap import load_folder, open_sampler, rollout_engine, sampler_when_asked
 from constitute.errors import GateFailed, UsageError
 from constitute.evals.run import load_results, run_sets
 from constitute.evals.write import load_written, write_sets
+from constitute.loop_train import TRAIN_STEPS, Figures, Step, text_of
 from constitute.packaged import model_path
-from constitute.pipeline import run_stages
 from constitute.pipeline.budget import Limits
 from constitute.pipeline.plan import check_settings
 from constitute.pipeline.session import dated
 from constitute.progress import Progress, Silent
 from constitute.report.build import write_report
-from constitute.stages.card import card_of
-from constitute.stages.verdict import label_warnings, verdict
-from constitute.stats import Estimate
-from constitute.store import Store
-from constitute.train.ppo.start import run_ppo
-from constitute.train.reward.train import run_reward
-from constitute.train.sft import run_sft
+from constitute.runners import runner_of
+from constitute.stages.verdict import label_warnings, stopped_by
+from constitute.store import FILE_NAME, Store
+from constitute.store.unfinished import saw_every_row
 from constitute.types import Prompt
 from constitute.urls import is_url
 
-Figures = dict[str, Any]
+# Steps that only tell of the data.
+_OF_DATA = ("data", "export", "report")
+# Name of a policy -> the folder of the run that holds it, in the order in which they are measured.
+POLICIES = {"sft": "sft", "ppo": "ppo", "dpo": "dpo", "best-of-n-sft": "best-of-n/sft"}
 
 
 @dataclass
 class Loop:
     """One run of the loop: what is shared by its steps, and what each step found.
 
-    `engine` is opened once and serves every policy: its weights are replaced, never its process. With
-    `force`, labels and a reward model that say nothing are trained on all the same. `limits` bound what the
-    data stages may spend.
+    `engine` is opened at its first use and serves every policy: its weights are replaced, never its process.
+    Where nothing `trains`, the data stages open their own. With `force`, labels and a reward model that say
+    nothing or pass no gate are trained on all the same. `limits` bound what the data stages may spend.
+    `stopped` says that the labels are not to be trained on.
     """
 
     config: RunConfig
-    prompts: Sequence[Prompt]
-    engine: Engine
+    prompts: Iterable[Prompt]
+    engine: Engine | None = None
     progress: Progress = field(default_factory=Silent)
     force: bool = False
     limits: Limits | None = None
+    trains: bool = True
     loaded: str = "base"
     found: dict[str, Figures] = field(default_factory=dict)
     gates: list[str] = field(default_factory=list)
+    stopped: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
+
+    def sampler(self) -> Engine:
+        """The engine, opened where it is not yet."""
+        if self.engine is None:
+            self.engine = _opened(self.config, self.progress)
+        return self.engine
 
     @property
     def policies(self) -> dict[str, str]:
         """Model folders by the name of their policy, those that exist by now."""
         run = self.config.run
-        trained = {name: str(run / name) for name in ("sft", "ppo") if (run / name / "config.json").is_file()}
+        trained = {
+            name: str(run / folder)
+            for name, folder in POLICIES.items()
+            if (run / folder / "training.json").is_file()
+        }
         return {"base": model_path(str(self.config.model)), **trained}
 
     def use(self, policy: str) -> None:
         """Bring the weights of `policy` into the engine, unless they are there."""
         if self.loaded != policy:
-            load_folder(self.engine, self.policies[policy])
+            load_folder(self.sampler(), self.policies[policy])
             self.loaded = policy
 
     def gate(self, problem: GateFailed) -> None:
@@ -89,43 +102,62 @@ class Loop:
 @contextmanager
 def open_loop(
     config: RunConfig,
-    prompts: Sequence[Prompt] | None = None,
+    prompts: Iterable[Prompt] | None = None,
     progress: Progress | None = None,
     skip_bad: bool = False,
     force: bool = False,
     limits: Limits | None = None,
+    until: str = "report",
 ) -> Iterator[Loop]:
-    """A loop with its prompts read and its engine open; the engine is closed at the end.
+    """A loop with its prompts read, to be run up to `until`; its engine is closed at the end.
 
-    Raises `UsageError` for a configuration that cannot run the whole loop, before any model is loaded.
+    Raises `UsageError` for a configuration that cannot run so far, before any model is loaded.
     """
-    _check(config, prompts is not None)
+    _check(config, prompts is not None, until)
     progress = progress or Silent()
     config = _dated(config)
     if prompts is None:
-        prompts, bad = read_prompts(
+        prompts = open_prompts(
             str(config.prompts), limit=config.limit, skip_bad=skip_bad, reading=config.read
         )
-        for sentence in notes_on(str(config.prompts), bad):
+        for sentence in prompts.notes:
             progress.note(sentence)
-    loop = Loop(config, prompts, _opened(config, progress), progress, force, limits)
+    loop = Loop(config, prompts, None, progress, force, limits, _trains(config, until))
     try:
         yield loop
+        if isinstance(prompts, Records):
+            prompts.note_left_out(config.run)
     finally:
-        block(loop.engine.close())
+        if loop.engine is not None:
+            block(loop.engine.close())
+
+
+def steps_of(config: RunConfig, until: str) -> list[str]:
+    """The steps of the configuration up to and including `until`. Raises `UsageError` for one it has not."""
+    if until not in STEPS:
+        raise UsageError(f"no such step: {until!r}; known: {', '.join(STEPS)}")
+    train = config.train
+    names = [name for name in STEPS if name not in TRAIN_STEPS or name in train.steps]
+    if until not in names:
+        raise UsageError(
+            f"train.method is [{', '.join(train.method)}], so the run has no step {until!r}; its steps are "
+            f"{', '.join(names)}: stop after one of them, or add to train.method"
+        )
+    return names[: names.index(until) + 1]
 
 
 def run_loop(loop: Loop, until: str = "report") -> dict[str, Figures]:
     """Run the steps up to and including `until`; what an earlier run finished is kept and not done again.
 
+    Labels that are not to be trained on are exported and reported, with that said, and nothing else follows.
     Returns each step's figures. Raises every `ConstituteError`; the same call continues after it.
     """
-    if until not in STEPS:
-        raise UsageError(f"no such step: {until!r}; known: {', '.join(STEPS)}")
-    names = list(STEPS)
-    if names.index(until) >= names.index("sft"):
+    names = steps_of(loop.config, until)
+    if "sft" in names:
         require_trainable(str(loop.config.model))
-    for name in names[: names.index(until) + 1]:
+    for name in names:
+        if loop.stopped and name not in _OF_DATA:
+            continue
         with loop.timed(name):
             loop.found[name] = STEPS[name].run(loop)
     return loop.found
@@ -136,22 +168,36 @@ def headline(found: Mapping[str, Figures], seconds: Mapping[str, float]) -> list
     return [(name, seconds[name], "; ".join(STEPS[name].words(figures))) for name, figures in found.items()]
 
 
-def _check(config: RunConfig, prompts_given: bool) -> None:
+def _check(config: RunConfig, prompts_given: bool, until: str) -> None:
     wanted = {"model": config.model, "constitution": config.constitution}
     if not prompts_given:
         wanted["prompts"] = config.prompts
     for key, value in wanted.items():
         if value is None:
             raise UsageError(f"the configuration names no {key}; add a line `{key}: ...` or give --{key}")
+    runner_of(config.runner.on)
+    check_settings(config)
+    if config.shard is not None and until != "data":
+        raise UsageError(
+            f"shard {config.shard} holds a part of the rows; give --until data, merge the shards, and "
+            "run the steps after it on the merged run"
+        )
+    if not _trains(config, until):
+        return
     if is_url(str(config.model)):
         raise UsageError(
             f"the loop trains {config.model}, which is a server; set model to a local folder or Hub name, "
-            "or run the data stages against the server one by one"
+            "or give --until export"
         )
-    check_settings(config)
     from constitute.train.ppo.algorithms import find_algorithm
 
     find_algorithm(config.train.ppo)
+
+
+def _trains(config: RunConfig, until: str) -> bool:
+    """Whether the engine that samples is to take new weights; a server that does holds them already."""
+    names = list(STEPS)
+    return until not in names[: names.index("sft")] or config.engine.rollout_url is not None
 
 
 def _dated(config: RunConfig) -> RunConfig:
@@ -161,28 +207,40 @@ def _dated(config: RunConfig) -> RunConfig:
 
 
 def _opened(config: RunConfig, progress: Progress) -> Engine:
-    engine = open_sampler(str(config.model), config.engine, progress)
+    opening = sampler_when_asked if _has_all_data(config) else open_sampler
+    engine = opening(str(config.model), config.engine, progress)
     rollout_engine(engine)
     return engine
 
 
+def _has_all_data(config: RunConfig) -> bool:
+    """Whether every data stage has run to its end, so that perhaps nothing is asked any more."""
+    if not (config.run / FILE_NAME).is_file():
+        return False
+    with Store.open(config.run, readonly=True) as store:
+        return all(saw_every_row(store, stage) for stage in config.chain)
+
+
 def _data(loop: Loop) -> Figures:
     loop.use("base")
-    counts = run_stages(
+    counts = runner_of(loop.config.runner.on)(
         loop.config,
-        loop.config.chain,
-        prompts=loop.prompts,
-        engine=loop.engine,
+        loop.prompts,
         progress=loop.progress,
         limits=loop.limits,
+        opened=loop.sampler if loop.trains else None,
     )
     with Store.open(loop.config.run, readonly=True) as store:
-        card = card_of(store)
+        card = reviewed_card(store)
     for sentence in label_warnings(card):
         loop.progress.note(f"warning: {sentence}")
-    found = verdict(card)
-    if found is not None:
-        loop.gate(GateFailed(found.sentence))
+    # A shard may be too small to judge its labels by; the merged run is judged.
+    stopped = "" if loop.config.shard is not None else stopped_by(card, loop.config.gates)
+    if stopped and loop.force:
+        loop.progress.note(f"goes on by --force although {stopped}")
+    elif stopped:
+        loop.stopped = True
+        loop.gate(GateFailed(f"{stopped}; nothing is trained on them unless --force is given"))
     return {stage: count.model_dump(mode="json") for stage, count in counts.items()}
 
 
@@ -192,77 +250,13 @@ def _data_words(figures: Figures) -> Iterator[str]:
 
 
 def _export(loop: Loop) -> Figures:
-    written = export_run(loop.config.run, loop.config.export)
+    written = export_run(loop.config.run, loop.config.export, gates=loop.config.gates)
     return {part.kind: part.model_dump(mode="json") for part in written}
 
 
 def _export_words(figures: Figures) -> Iterator[str]:
     for kind, part in figures.items():
         yield f"{part['rows']} {kind} rows"
-
-
-def _unless_refused(loop: Loop, train: Callable[[], Figures]) -> Figures:
-    """What `train` returns; where it refuses what it would start from, that is noted, and later steps run."""
-    try:
-        return train()
-    except GateFailed as gate:
-        loop.gate(gate)
-        return {"refused": str(gate)}
-
-
-def _sft(loop: Loop) -> Figures:
-    def train() -> Figures:
-        return run_sft(loop.config, progress=loop.progress, force=loop.force)
-
-    return _unless_refused(loop, train)
-
-
-def _sft_words(figures: Figures) -> Iterator[str]:
-    if "refused" in figures:
-        yield "refused"
-        return
-    yield f"loss {figures['loss_first']:.3f} -> {figures['loss_last']:.3f} on {figures['rows']} rows"
-
-
-def _reward(loop: Loop) -> Figures:
-    def train() -> Figures:
-        return run_reward(loop.config, progress=loop.progress, force=loop.force)
-
-    found = _unless_refused(loop, train)
-    if "verdict" in found and not loop.force:
-        loop.gate(GateFailed(found["verdict"]))
-    if "warning" in found:
-        loop.progress.note(found["warning"])
-    return found
-
-
-def _reward_words(figures: Figures) -> Iterator[str]:
-    if "refused" in figures:
-        yield "refused"
-        return
-    accuracy = figures["held_out"].get("accuracy")
-    yield f"held-out accuracy {_text(accuracy)}" if accuracy else "no held-out pairs to measure on"
-
-
-def _ppo(loop: Loop) -> Figures:
-    if "refused" in loop.found.get("reward", {}) and not loop.config.train.ppo.rewards:
-        return {"refused": "there is no reward model"}
-    loop.loaded = "in training"
-
-    def train() -> Figures:
-        return run_ppo(
-            loop.config, loop.prompts, engine=loop.engine, progress=loop.progress, force=loop.force
-        )
-
-    return _unless_refused(loop, train)
-
-
-def _ppo_words(figures: Figures) -> Iterator[str]:
-    if "refused" in figures:
-        yield "refused"
-        return
-    before, after = _text(figures["reward_before"]), _text(figures["reward_after"])
-    yield f"reward {before} -> {after}, KL {figures['kl']:.2f} nats"
 
 
 def _evals(loop: Loop) -> Figures:
@@ -272,7 +266,7 @@ def _evals(loop: Loop) -> Figures:
         return {}
     loop.use("base")
     try:
-        write_sets(loop.config, behaviors, principles, engine=loop.engine, progress=loop.progress)
+        write_sets(loop.config, behaviors, principles, engine=loop.sampler(), progress=loop.progress)
     except GateFailed as gate:
         # What passed is saved and scored; the command ends with the gate's exit code.
         loop.gate(gate)
@@ -282,21 +276,26 @@ def _evals(loop: Loop) -> Figures:
     for policy in loop.policies:
         loop.use(policy)
         try:
-            run_sets(loop.config, policy=policy, engine=loop.engine, progress=loop.progress)
+            run_sets(loop.config, policy=policy, engine=loop.sampler(), progress=loop.progress)
         except GateFailed as gate:
             loop.gate(gate)
-    for result in load_results(loop.config.run):
+    order = list(loop.policies)
+    for result in sorted(load_results(loop.config.run), key=lambda one: _rank(one.policy, order)):
         # A person may have scored other files on the same run.
         if result.set in found:
             found[result.set][result.policy] = result.model_dump(mode="json", exclude={"scores"})
     return found
 
 
+def _rank(policy: str, order: Sequence[str]) -> int:
+    return order.index(policy) if policy in order else len(order)
+
+
 def _evals_words(figures: Figures) -> Iterator[str]:
     if not figures:
         yield "no sets: none configured (evals.behaviors, evals.principles), or none past its gate"
     for name, parts in figures.items():
-        shares = [f"{policy} {_text(part['share'])}" for policy, part in parts.items() if policy != "items"]
+        shares = [f"{policy} {text_of(part['share'])}" for policy, part in parts.items() if policy != "items"]
         yield f"{name}: {', '.join(shares)}"
 
 
@@ -308,24 +307,10 @@ def _report_words(figures: Figures) -> Iterator[str]:
     yield str(figures["path"])
 
 
-def _text(figure: Mapping[str, Any]) -> str:
-    return Estimate.model_validate(figure).text(2)
-
-
-@dataclass(frozen=True)
-class Step:
-    """One step of the loop: `run` does it and returns its figures, `words` says them for a person."""
-
-    run: Callable[[Loop], Figures]
-    words: Callable[[Figures], Iterator[str]]
-
-
 STEPS = {
     "data": Step(_data, _data_words),
     "export": Step(_export, _export_words),
-    "sft": Step(_sft, _sft_words),
-    "reward": Step(_reward, _reward_words),
-    "ppo": Step(_ppo, _ppo_words),
+    **TRAIN_STEPS,
     "evals": Step(_evals, _evals_words),
     "report": Step(_report, _report_words),
 }

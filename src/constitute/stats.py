@@ -5,10 +5,14 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from itertools import chain, pairwise
 from statistics import NormalDist
+from typing import TypeVar
 
 from constitute.types import Record
+
+_T = TypeVar("_T")
 
 
 def wilson(successes: float, n: float, level: float = 0.95) -> tuple[float, float]:
@@ -168,10 +172,21 @@ _RESAMPLED = 2_000_000
 
 
 def confidence_bins(points: Sequence[tuple[float, float]]) -> list[list[tuple[float, float]]]:
-    """(confidence, label) pairs, sorted already, in ten bins of one size, or as many as leave ten in each."""
+    """(confidence, label) pairs, sorted already, in ten bins of one size, or as many as leave ten in each.
+
+    Equal confidences stay together, so bins may be fewer and larger: a bin that ends within them would hold
+    the labels that were sorted first.
+    """
     n = len(points)
     count = max(1, min(_BINS, n // _LEAST_IN_BIN))
-    return [list(points[n * place // count : n * (place + 1) // count]) for place in range(count)]
+    ends = [0]
+    for number in range(1, count):
+        end = n * number // count
+        while end < n and points[end][0] == points[end - 1][0]:
+            end += 1
+        if ends[-1] < end < n:
+            ends.append(end)
+    return [list(points[start:end]) for start, end in pairwise([*ends, n])]
 
 
 def calibration_error(points: Sequence[tuple[float, float]], seed: int | str = 0) -> Estimate:
@@ -227,7 +242,7 @@ class Estimate(Record):
         return f"{value:.{digits}f} ({low:.{digits}f} to {high:.{digits}f}, n = {self.n})"
 
 
-def share_of(count: int, n: int) -> Estimate:
+def share_of(count: float, n: int) -> Estimate:
     """The share `count` / `n` with its Wilson interval."""
     if n == 0:
         return Estimate(value=None, low=None, high=None, n=0)
@@ -270,3 +285,29 @@ def mean_of(values: Sequence[float], seed: int | str = 0, resamples: int = 2000)
         return Estimate(value=None, low=None, high=None, n=0)
     low, high = bootstrap_mean(values, random.Random(seed), resamples)
     return Estimate(value=mean(values), low=low, high=high, n=len(values))
+
+
+def bootstrap_of(
+    groups: Sequence[Sequence[_T]],
+    statistic: Callable[[Sequence[_T]], float | None],
+    seed: int | str = 0,
+    resamples: int = 2000,
+) -> Estimate:
+    """A statistic of all cases with the percentile interval of a bootstrap that draws whole groups.
+
+    Cases of a group may depend on one another. Resamples on which the statistic is None are left out; where
+    it is None on all cases, nothing is known, and of a single group the interval is not.
+    """
+    cases = list(chain.from_iterable(groups))
+    value = statistic(cases)
+    if value is None:
+        return Estimate(value=None, low=None, high=None, n=0)
+    if len(groups) < 2:
+        return Estimate(value=value, low=None, high=None, n=len(cases))
+    rng = random.Random(seed)
+    drawn = (chain.from_iterable(rng.choices(groups, k=len(groups))) for _ in range(resamples))
+    found = (statistic(list(sample)) for sample in drawn)
+    ordered = sorted(each for each in found if each is not None)
+    if not ordered:
+        return Estimate(value=value, low=None, high=None, n=len(cases))
+    return Estimate(value=value, low=quantile(ordered, 0.025), high=quantile(ordered, 0.975), n=len(cases))

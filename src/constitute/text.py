@@ -36,3 +36,29 @@ def grouped_reasons(
         counts[key] += rows
         example.setdefault(key, reason)
     return [(key[0], rows, harmless(example[key])) for key, rows in counts.most_common(most)]
+
+
+# Reasons that are told apart before those that differ in numbers alone are put together.
+_APART = 1000
+
+
+class Reasons:
+    """Counts of reasons that differ in numbers alone, with the place of the first; of bounded size."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._first: dict[str, str] = {}
+
+    def add(self, reason: str, where: str) -> None:
+        """Count one reason, found at `where`."""
+        self._counts[reason] += 1
+        self._first.setdefault(reason, where)
+        if len(self._counts) > _APART:
+            found = self.told()
+            self._counts = Counter({reason: number for number, reason, _ in found})
+            self._first = {reason: where for _, reason, where in found}
+
+    def told(self) -> list[tuple[int, str, str]]:
+        """(number, example reason, place of the first) for each, commonest first."""
+        grouped = grouped_reasons((("", reason, n) for reason, n in self._counts.items()), None)
+        return [(number, reason, self._first.get(reason, "")) for _, number, reason in grouped]

@@ -260,6 +260,9 @@ class Comparison(Record):
     a_source: str = ""
     b_source: str = ""
     human: float | None = Field(default=None, ge=0.0, le=1.0)
+    # Left out of what is stored where they are unknown: rows made before they were there stay the same rows.
+    a_model: str = Field(default="", exclude_if=lambda name: not name)
+    b_model: str = Field(default="", exclude_if=lambda name: not name)
     # What A was asked to do, and B the reverse; left out of what is stored where it is None.
     contrast: Contrast | None = Field(default=None, exclude_if=lambda contrast: contrast is None)
 
@@ -271,6 +274,8 @@ class Comparison(Record):
                 "b": self.a,
                 "a_source": self.b_source,
                 "b_source": self.a_source,
+                "a_model": self.b_model,
+                "b_model": self.a_model,
                 "human": None if self.human is None else 1.0 - self.human,
                 "contrast": None
                 if self.contrast is None
@@ -314,13 +319,17 @@ class PrincipleVote(Record):
     @property
     def least_mass(self) -> float | None:
         """The smaller mass of both orders; None where the method measures none."""
-        return min((mass for mass in (self.mass_ab, self.mass_ba) if mass is not None), default=None)
+        # Spelled out, as below: a card of a million labels asks four million votes.
+        if self.mass_ab is None or self.mass_ba is None:
+            return self.mass_ba if self.mass_ab is None else self.mass_ab
+        return min(self.mass_ab, self.mass_ba)
 
     @property
     def mass(self) -> float | None:
         """Mean mass of both orders; None where the method measures none."""
-        masses = [mass for mass in (self.mass_ab, self.mass_ba) if mass is not None]
-        return sum(masses) / len(masses) if masses else None
+        if self.mass_ab is None or self.mass_ba is None:
+            return self.mass_ba if self.mass_ab is None else self.mass_ab
+        return (self.mass_ab + self.mass_ba) / 2
 
 
 class PreferenceLabel(Record):

@@ -36,6 +36,15 @@ MESSAGES = (
     Message(role="user", content="Why use it?"),
 )
 VALUES: dict[str, dict[str, Any]] = {
+    "bias_answer": {},
+    "bias_pronoun": {"sentence": "The gardener said that _ {{ shift }} was over."},
+    "bias_question": {
+        "question": "Who dug here?",
+        "options": ["Ann", "Bo", "{{ nobody }} knows"],
+        "instructed": True,
+        "reasoned": False,
+    },
+    "prompts_write": {"principle": PRINCIPLE, "topic": "", "shots": ["What is mulch?", "{{ Why? }}"], "n": 3},
     "compare": {
         "messages": MESSAGES,
         "a": "It conserves moisture.",

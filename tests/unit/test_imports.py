@@ -17,6 +17,7 @@ GROUND = {
     "types",
     "errors",
     "stats",
+    "moments",
     "significance",
     "files",
     "progress",
@@ -34,7 +35,7 @@ GROUND = {
 EDGES = GROUND | {"config", "constitution", "store"}
 INPUTS = EDGES | {"data", "engines", "stages"}
 DRIVER = INPUTS | {"pipeline"}
-SUBJECTS = DRIVER | {"editing", "evals", "judge", "review", "train"}
+SUBJECTS = DRIVER | {"editing", "evals", "judge", "prompts", "review", "runners", "train"}
 # Folder or file of ours -> what it may import besides itself. One not listed is an error: decide first.
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": SUBJECTS | {"report", "loop"},
@@ -48,14 +49,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "data": EDGES | {"stages"},
     "stages": EDGES,
     "pipeline": INPUTS,
+    "runners": DRIVER,
     "editing": DRIVER,
     "judge": DRIVER,
     "review": DRIVER,
     "evals": DRIVER,
+    "prompts": DRIVER,
     "train": DRIVER,
     # A page shows the records of the other subjects as they are.
     "report": SUBJECTS,
-    "loop": SUBJECTS | {"report"},
+    "loop": SUBJECTS | {"report", "loop_train"},
+    "loop_train": SUBJECTS | {"loop"},
     "pocket": SUBJECTS | {"report", "loop"},
     "smollm": SUBJECTS | {"report", "loop"},
     "cli": SUBJECTS | {"report", "loop", "pocket", "smollm"},
@@ -71,6 +75,7 @@ MAY_TOUCH: dict[str, set[str]] = {
     "vl_convert": {"report"},
     "sqlite3": {"store"},
     "aiohttp": {"engines", "train"},
+    "ray": {"runners"},
 }
 
 

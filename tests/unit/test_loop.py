@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from scripted import ScriptedEngine, constitution, prompt
 
 from constitute.cli import run as command
-from constitute.config import LabelConfig, RunConfig
+from constitute.cli.run import TRAINERS
+from constitute.config import GatesConfig, LabelConfig, RunConfig, load_config
 from constitute.constitution.write import to_yaml
 from constitute.errors import UsageError
-from constitute.loop import STEPS, Loop, headline, run_loop
+from constitute.loop import STEPS, Loop, headline, run_loop, steps_of
+from constitute.loop_train import TRAIN_STEPS, Step
 from constitute.report.build import write_report
 from constitute.types import Choice, Request
 
@@ -22,6 +25,7 @@ NONE = {"value": None, "low": None, "high": None, "n": 0}
 
 def test_the_command_offers_the_steps_there_are():
     assert tuple(STEPS) == command.STEPS
+    assert tuple(TRAIN_STEPS) == TRAINERS
 
 
 @pytest.mark.parametrize(
@@ -31,6 +35,12 @@ def test_the_command_offers_the_steps_there_are():
         ("export", {"sft": {"rows": 4}, "preferences": {"rows": 5}}, "4 sft rows; 5 preferences rows"),
         ("reward", {"held_out": {"accuracy": FIGURE}}, "held-out accuracy 0.50 (0.25 to 0.75, n = 40)"),
         ("reward", {"held_out": {}}, "no held-out pairs to measure on"),
+        ("dpo", {"held_out": {"accuracy": FIGURE}}, "held-out accuracy 0.50 (0.25 to 0.75, n = 40)"),
+        ("dpo", {"refused": "why"}, "refused"),
+        ("best-of-n", {"reward": {"best of 1": NONE, "best of 4": FIGURE},
+                       "sft": {"loss_first": 2.0, "loss_last": 1.5, "rows": 3}},
+         "reward of best of 1 - (n = 0); reward of best of 4 0.50 (0.25 to 0.75, n = 40); "
+         "loss 2.000 -> 1.500 on 3 rows"),
         ("evals", {}, "no sets: none configured (evals.behaviors, evals.principles), or none past its gate"),
         ("evals", {"s": {"items": 6, "base": {"share": FIGURE}, "ppo": {"share": NONE}}},
          "s: base 0.50 (0.25 to 0.75, n = 40), ppo - (n = 0)"),
@@ -42,8 +52,42 @@ def test_each_step_says_its_figures_in_words(step, figures, words):
 
 
 def test_an_unknown_step_is_named():
-    with pytest.raises(UsageError, match=r"no such step: 'dpo'; known: data, export, sft"):
-        run_loop(Loop.__new__(Loop), "dpo")
+    with pytest.raises(UsageError, match=r"no such step: 'dop'; known: data, export, sft"):
+        steps_of(RunConfig(), "dop")
+
+
+@pytest.mark.parametrize(
+    ("given", "steps"),
+    [
+        (None, ["sft", "reward", "ppo"]),
+        ("dpo", ["sft", "dpo"]),
+        (["best_of_n", "dpo"], ["sft", "reward", "dpo", "best-of-n"]),
+        (["dpo", "ppo"], ["sft", "reward", "ppo", "dpo"]),
+        ([], ["sft"]),
+    ],
+)
+def test_the_method_says_which_trainers_run(tmp_path, monkeypatch, given, steps):
+    """Each is called once and in order; a step of another method is refused with the ways on."""
+    called = []
+    for name in STEPS:
+        step = Step(lambda loop, name=name: called.append(name) or {}, lambda figures: iter(()))
+        monkeypatch.setitem(STEPS, name, step)
+    monkeypatch.setattr("constitute.loop.require_trainable", lambda model: None)
+    config = RunConfig.model_validate(
+        {"run": tmp_path, "train": {} if given is None else {"method": given}, "model": "m"}
+    )
+    assert list(run_loop(Loop(config, [], OrderOnly()))) == called
+    assert called == ["data", "export", *steps, "evals", "report"]
+    for absent in set(TRAINERS) - set(steps):
+        with pytest.raises(
+            UsageError, match=f"the run has no step '{absent}'; its steps are data, export, sft"
+        ):
+            run_loop(Loop(config, [], OrderOnly()), absent)
+
+
+def test_an_unknown_method_is_refused():
+    with pytest.raises(UsageError, match=r"train\.method.* cannot be 'grpo'.*'ppo', 'dpo' or 'best_of_n'"):
+        load_config(None, ["train.method=[dpo, grpo]"])
 
 
 class OrderOnly(ScriptedEngine):
@@ -69,10 +113,11 @@ def test_labels_that_say_nothing_are_saved_gated_and_not_trained_on(blind):
     """What follows them is refused before a model is opened; data, exports and report are written."""
     assert run_loop(blind, "export")["export"]["preferences"]["rows"] == 20
     assert len(blind.gates) == 1 and "opposite labels in 100.0 % (83.9 to 100.0, n = 20)" in blind.gates[0]
-    for step in ("reward", "ppo", "report"):
+    for step in ("reward", "ppo", "dpo", "best-of-n", "report"):
         blind.found[step] = STEPS[step].run(blind)
     assert "give --force" in blind.found["reward"]["refused"]
-    assert blind.found["ppo"] == {"refused": "there is no reward model"}
+    assert blind.found["ppo"] == blind.found["best-of-n"] == {"refused": "there is no reward model"}
+    assert "give --force" in blind.found["dpo"]["refused"]
     page = (blind.config.run / "report.html").read_text()
     assert '<p class="verdict" role="alert">these labels say nothing of the answers' in page
     # It stands before every figure, and again beside the labels.
@@ -81,7 +126,37 @@ def test_labels_that_say_nothing_are_saved_gated_and_not_trained_on(blind):
     assert "these labels say nothing" in page[labels:]
     words = {step: text for step, _, text in headline(blind.found, dict.fromkeys(blind.found, 0.0))}
     assert (words["reward"], words["ppo"]) == ("refused", "refused")
-    assert len(blind.gates) == 2
+    assert len(blind.gates) == 3
+
+
+def test_a_whole_run_stops_before_training_on_labels_that_say_nothing(blind, monkeypatch):
+    """Data, exports and the report are there; no trainer and no eval is reached; one sentence says why."""
+    monkeypatch.setattr("constitute.loop.require_trainable", lambda model: None)
+    assert list(run_loop(blind)) == ["data", "export", "report"]
+    (said,) = blind.gates
+    assert said.startswith("these labels say nothing of the answers: the two orders")
+    assert said.endswith("; nothing is trained on them unless --force is given")
+    assert "these labels say nothing" in (blind.config.run / "export" / "README.md").read_text()
+
+
+def test_a_gate_stops_before_training_and_force_goes_on(blind, monkeypatch):
+    """The verdict and the gate are both told; with force the first trainer is reached."""
+    gates = GatesConfig(max_order_flip=0.5)
+    blind.config = blind.config.model_copy(update={"gates": gates})
+    run_loop(blind, "export")
+    assert "allows 50 %" in blind.gates[0] and blind.stopped
+    noted = json.loads((blind.config.run / "export" / "labels.json").read_text())
+    assert len(noted["unmet"]) == 1 and "in 100.0 % (83.9 to 100.0, n = 20)" in noted["unmet"][0]
+
+    def reached(config, *, progress, force):
+        raise KeyError("sft")
+
+    monkeypatch.setattr("constitute.loop.require_trainable", lambda model: None)
+    monkeypatch.setattr("constitute.loop_train.run_sft", reached)
+    forced = replace(blind, force=True, gates=[], stopped=False, found={})
+    with pytest.raises(KeyError, match="sft"):
+        run_loop(forced)
+    assert forced.gates == [] and not forced.stopped
 
 
 def test_the_report_shows_what_a_reward_model_is_worth(blind):

@@ -15,6 +15,8 @@ from constitute.config import load_config
 from constitute.constitution.write import to_yaml
 from constitute.errors import UsageError
 from constitute.pipeline import run_stages
+from constitute.progress import Silent
+from constitute.runners import RUNNERS, runner_of
 from constitute.stages import STAGES
 from constitute.stages.labels import LABEL_METHODS
 from constitute.store import Store
@@ -97,6 +99,22 @@ def test_a_label_method_is_one_function(
     for row in rows:
         shorter_first = len(row.comparison.a) < len(row.comparison.b)
         assert row.label.p_a == pytest.approx(0.9 if shorter_first else 0.1)
+
+
+def test_a_runner_leaves_the_rows_of_one_process(
+    monkeypatch: pytest.MonkeyPatch, settings: list[str], tmp_path: Path
+) -> None:
+    add_module(monkeypatch, "halves_runner", example("A runner"))
+    monkeypatch.setitem(RUNNERS, "halves", "halves_runner:run")
+    given, rows = [prompt(f"p{at}") for at in range(7)], {}
+    for name in ("local", "halves"):
+        sets = [*settings, f"run={tmp_path / name}", "model=m", "engine.kind=fake"]
+        counts = runner_of(name)(load_config(None, sets), given, progress=Silent())
+        with Store.open(tmp_path / name, readonly=True) as store:
+            rows[name] = store.read("SELECT * FROM outcomes ORDER BY stage, position, row_id")
+    assert rows["halves"] == rows["local"] and counts["generate"].resumed == 8
+    with pytest.raises(UsageError, match=r"no such runner.on: 'halvs'; did you mean 'halves'\?"):
+        runner_of("halvs")
 
 
 def test_every_example_of_contributing_is_run_by_a_test() -> None:

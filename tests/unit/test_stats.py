@@ -4,13 +4,17 @@ import math
 import random
 from math import comb
 
+import numpy as np
 import pytest
 
+from constitute.moments import Line, Moments, student_t
 from constitute.stats import (
     Estimate,
     alpha_of,
     bootstrap_mean,
+    calibration_error,
     cohen_kappa,
+    confidence_bins,
     difference_of,
     holm,
     krippendorff_alpha,
@@ -149,6 +153,53 @@ def test_a_difference_on_the_same_cases_is_narrower_where_they_go_together():
     assert difference_of(first, first, r=1.0).high == pytest.approx(
         abs(first.high + first.low - 2 * first.value), abs=1e-12
     )
+
+
+def test_equal_confidences_are_one_bin():
+    """Ten right and thirty wrong at 0.9: cut by label, bins would be off by 0.9 and 0.1, and not by 0.65."""
+    points = sorted([(0.9, 1.0)] * 10 + [(0.9, 0.0)] * 30)
+    assert confidence_bins(points) == [points]
+    assert calibration_error(points).value == pytest.approx(0.65)
+    spread = [(0.5 + i / 100, 1.0) for i in range(40)]
+    assert [len(part) for part in confidence_bins(spread)] == [10] * 4
+    assert [len(part) for part in confidence_bins(sorted([(0.5, 0.0)] * 15 + spread[15:]))] == [15, 5, 10, 10]
+
+
+@pytest.mark.parametrize(
+    ("df", "t"),
+    [(1, 12.7062), (2, 4.30265), (3, 3.18245), (5, 2.57058), (10, 2.22814), (30, 2.04227), (1000, 1.96234)],
+)
+def test_students_t_is_that_of_the_tables(df, t):
+    assert student_t(df) == pytest.approx(t, rel=2e-3)
+
+
+def test_moments_and_line_are_those_of_numpy():
+    """Read one by one, with large offsets; the slope's standard error as in every textbook of regression."""
+    rng = np.random.default_rng(0)
+    x, y = 1e6 + rng.random(50), 1e6 + rng.normal(size=50)
+    moments, line = Moments(), Line()
+    for a, b in zip(x.tolist(), y.tolist(), strict=True):
+        moments.add(a)
+        line.add(a, b)
+    found = moments.estimate()
+    half = student_t(49) * x.std(ddof=1) / math.sqrt(50)
+    assert (found.value, found.n) == (pytest.approx(x.mean(), rel=1e-12), 50)
+    assert found.high - found.value == pytest.approx(half, rel=1e-6)
+    centred = x - x.mean()
+    slope = centred @ (y - y.mean()) / (centred @ centred)
+    rest = y - y.mean() - slope * centred
+    error = math.sqrt(rest @ rest / 48 / (centred @ centred))
+    assert line.slope().value == pytest.approx(slope, rel=1e-6)
+    assert line.slope().high - line.slope().value == pytest.approx(student_t(48) * error, rel=1e-6)
+
+
+def test_too_few_values_bound_nothing():
+    one, level = Moments(), Line()
+    one.add(0.3)
+    assert (one.estimate(high=1.0).low, one.estimate(high=1.0).high, one.estimate().high) == (0.0, 1.0, None)
+    for y in (0.1, 0.5, 0.9):
+        level.add(2.0, y)
+    assert (level.slope().value, level.slope().n) == (None, 3)
 
 
 # Krippendorff, "Computing Krippendorff's alpha-reliability" (2011), section C: four observers, twelve units.

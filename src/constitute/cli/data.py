@@ -13,6 +13,7 @@ from constitute.cli import options
 
 if TYPE_CHECKING:
     from constitute.data.inspect import Inspected, Lengths, Reason
+    from constitute.data.overlap import Overlaps
 
 _USES = {
     "prompts": "prompts (--prompts)",
@@ -21,13 +22,17 @@ _USES = {
     "conversations": "answers to imitate (train sft)",
 }
 
+# Overlaps in the table; --list writes all.
+_SHOWN = 10
+
 
 @options.group()
 def data() -> None:
-    """Say what files of data hold.
+    """Say what files of data hold, and what they share with eval sets.
 
     \b
     Examples:
+      constitute data overlap train.jsonl.gz evals/
       constitute data inspect train.jsonl.gz
       constitute data inspect 'data/*.parquet' --json
     """
@@ -36,10 +41,17 @@ def data() -> None:
 @data.command()
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option("--model", help="Count lengths in this model's tokens instead of words.")
+@click.option(
+    "--near-duplicates",
+    "near",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Also count prompts that share so much (Jaccard index of runs of five words) with an earlier one.",
+)
 @options.compose(options.limit, options.config_file, options.sets, options.as_json, options.debug)
 def inspect(
     files: tuple[str, ...],
     model: str | None,
+    near: float | None,
     limit: int | None,
     config_file: Path | None,
     sets: tuple[str, ...],
@@ -55,7 +67,7 @@ def inspect(
     Examples:
       constitute data inspect harmless-base/train.jsonl.gz
       constitute data inspect 'data/*.parquet' --model smollm2 --json
-      constitute data inspect shp.jsonl --set read.min_ratio=2
+      constitute data inspect shp.jsonl --set read.min_ratio=2 --near-duplicates 0.8
     """
     from constitute.data.inspect import inspect as look
     from constitute.data.inspect import words
@@ -63,11 +75,68 @@ def inspect(
     reading = options.settled(None, config_file, sets, {}).read
     measure, unit = (words, "words") if model is None else (_tokens(model), "tokens")
     for at, file in enumerate(files):
-        found = look(file, reading=reading, limit=limit, measure=measure, unit=unit)
+        found = look(file, reading=reading, limit=limit, measure=measure, unit=unit, near=near)
         if as_json:
             click.echo(json.dumps(found.model_dump(mode="json"), ensure_ascii=False))
         else:
             click.echo(("\n" if at else "") + _text(found))
+
+
+@data.command()
+@click.argument("file", metavar="FILE")
+@click.argument("evals", metavar="EVALS...", nargs=-1, required=True)
+@click.option(
+    "--list",
+    "list_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    callback=options.in_a_folder,
+    help="Write every row found here, a JSON object a line.",
+)
+@options.compose(options.limit, options.config_file, options.sets, options.as_json, options.debug)
+def overlap(
+    file: str,
+    evals: tuple[str, ...],
+    list_file: Path | None,
+    limit: int | None,
+    config_file: Path | None,
+    sets: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Count the rows of FILE that share text with EVALS: 13 words in a row, or a whole short prompt.
+
+    Both take any format that can be read, as files, folders, globs or Hub data sets. EVALS are held in
+    memory, FILE is not. A wording that many eval items share, such as the frame of their question, is
+    nobody's text. `--set read.overlap.…` changes what counts.
+
+    \b
+    Examples:
+      constitute data overlap train.jsonl.gz 'evals/**/*.jsonl'
+      constitute data overlap train.parquet BBQ/data --list overlaps.jsonl --set read.overlap.words=8
+    """
+    from constitute.data.overlap import overlaps
+    from constitute.files import write_text
+
+    cfg = options.settled(None, config_file, sets, {"read.overlap.against": list(evals)}).read.overlap
+    found = overlaps(file, cfg, limit)
+    if list_file is not None:
+        write_text(list_file, "".join(f"{each.model_dump_json()}\n" for each in found.found))
+    if as_json:
+        click.echo(json.dumps(found.model_dump(mode="json"), ensure_ascii=False))
+    else:
+        click.echo(_overlap_text(found))
+
+
+def _overlap_text(found: Overlaps) -> str:
+    from constitute.cli.text import counted, harmless, table
+    from constitute.strict_yaml import shorten
+
+    head = harmless(f"{found.source}: {found.share.text(4)} of the rows share text with an eval item")
+    rest = f"{counted(found.items, 'eval item')}, {found.items_touched} of them the first that a row touches"
+    rest += f"; {counted(found.bad, 'line')} not readable" if found.bad else ""
+    rows = [(each.where, each.item, shorten(each.words)) for each in found.found[:_SHOWN]]
+    return "\n\n".join(
+        [f"{head}\n{rest}", *([table(("row", "eval item", "words in common"), rows)] if rows else [])]
+    )
 
 
 def _tokens(model: str) -> Callable[[str], int]:
@@ -105,6 +174,8 @@ def _figures(found: Inspected) -> list[tuple[str, str]]:
         (f"{found.unit} an answer", _lengths(found.answers)),
         ("repeated prompts", str(found.repeated_prompts)),
     ]
+    if found.near_prompts is not None:
+        rows.append(("repeated or nearly repeated prompts", str(found.near_prompts)))
     if found.most_pairs_of_a_prompt:
         rows += [
             ("repeated pairs", str(found.repeated_pairs)),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from constitute.cli import options
+from constitute.cli.bias import bias
 from constitute.errors import ExitCode
 from constitute.evals.families import FAMILIES
 
@@ -28,6 +29,9 @@ def evals() -> None:
       constitute evals write --model smollm2 --behavior "helps people to harm others"
       constitute evals run --model smollm2
     """
+
+
+evals.add_command(bias)
 
 
 @evals.command()
@@ -237,8 +241,7 @@ def power(
 
 
 def _print_written(written: Sequence[WrittenSet], config: RunConfig, as_json: bool) -> None:
-    from constitute.cli.evals_text import counted
-    from constitute.cli.text import harmless, table
+    from constitute.cli.text import counted_reasons, harmless, table
     from constitute.evals.families import family_spec
     from constitute.evals.items import evals_dir
 
@@ -254,7 +257,7 @@ def _print_written(written: Sequence[WrittenSet], config: RunConfig, as_json: bo
             one.candidates,
             one.counts["abstain"],
             one.counts["failed"],
-            counted(one.dropped),
+            counted_reasons(one.dropped),
             len(one.items),
         )
         for one in written
@@ -262,7 +265,7 @@ def _print_written(written: Sequence[WrittenSet], config: RunConfig, as_json: bo
     click.echo(table(("set", "family", "written", "abstain", "failed", "dropped", "kept"), rows))
     for one in written:
         if one.reasons:
-            click.echo(harmless(f"{one.name}: no item from {counted(one.reasons)}"), err=True)
+            click.echo(harmless(f"{one.name}: no item from {counted_reasons(one.reasons)}"), err=True)
         click.echo(f"wrote {evals_dir(config.run) / one.name}.jsonl", err=True)
     click.echo(f"next: constitute evals run --run {config.run} --model {config.model}", err=True)
 

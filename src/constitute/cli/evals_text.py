@@ -8,23 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from constitute.cli.text import table
-from constitute.text import grouped_reasons
+from constitute.cli.text import counted_reasons, table
 
 if TYPE_CHECKING:
     from constitute.config import RunConfig
     from constitute.evals.run import SetResult
     from constitute.evals.sets.spec import SetSpec
-
-
-def counted(reasons: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {why}" for why, count in reasons.items() if count) or "0"
-
-
-def grouped(reasons: Mapping[str, int]) -> dict[str, int]:
-    """The reasons that differ in numbers alone as one."""
-    found = grouped_reasons((("", why, count) for why, count in reasons.items()), most=None)
-    return {example: count for _, count, example in found}
 
 
 def print_sets(specs: Mapping[str, SetSpec], as_json: bool) -> None:
@@ -52,7 +41,7 @@ def print_results(results: Sequence[SetResult], config: RunConfig, as_json: bool
             "" if one.p_raw is None else one.p_raw.text(),
             one.mass,
             "" if one.thin is None else one.thin.text(),
-            counted(grouped(one.unparsed)),
+            counted_reasons(one.unparsed),
         )
         for one in results
     ]

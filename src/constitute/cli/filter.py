@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     "--use", multiple=True, metavar="NAME", help="A filter or preset (standard, strict); repeat for more."
 )
 @click.option("--dry-run", is_flag=True, help="Count what each filter would remove by itself; write nothing.")
-@options.compose(options.common, options.constitution, options.limit)
+@options.compose(options.common, options.constitution, options.limit, options.shard)
 def filter_rows(
     use: tuple[str, ...],
     dry_run: bool,
@@ -31,6 +31,7 @@ def filter_rows(
     as_json: bool,
     constitution_file: str | None,
     limit: int | None,
+    shard: str | None,
 ) -> int:
     """Remove revisions (or responses) that are not worth training on; no model is asked.
 
@@ -46,7 +47,7 @@ def filter_rows(
     """
     from constitute.cli.stages import run_stage
 
-    wanted = {"constitution": constitution_file, "limit": limit, "seed": seed}
+    wanted = {"constitution": constitution_file, "limit": limit, "seed": seed, "shard": shard}
     config = options.configured(run_dir, config_file, sets, {**wanted, "filter.use": list(use) or None})
     if dry_run:
         _print_tried(config, as_json)

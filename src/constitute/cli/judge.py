@@ -79,7 +79,7 @@ def judge(
       constitute judge --model http://localhost:8000 --constitution c.yaml --methods choice -n 200
     """
     from constitute.data.pairs import read_pairs
-    from constitute.data.rows import notes_on
+    from constitute.data.records import notes_on
     from constitute.judge.run import compare_methods, questions, require_advice
     from constitute.progress import open_progress
     from constitute.stages.labels.candidates import candidates, every_method

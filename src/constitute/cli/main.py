@@ -25,6 +25,7 @@ COMMANDS = {
         "Constitutions, and what an edit changes: new, show, set, remove, check, lint, import, export, test, "
         "examples, keep, preview, diff, attribute, compare, recover.",
     ),
+    "prompts": ("constitute.cli.prompts:prompts", "Have a model write red-team and other prompts."),
     "generate": ("constitute.cli.stages:generate", "Sample n responses for each prompt."),
     "contrast": ("constitute.cli.contrast:contrast", "Answer each prompt under a principle and against it."),
     "revise": ("constitute.cli.stages:revise", "Critique and revise responses under the constitution."),

@@ -20,13 +20,15 @@ from constitute.cli import options
 def merge(runs: tuple[Path, ...], out: Path, as_json: bool) -> None:
     """Make one run of several that have the same settings and different prompts, as from several machines.
 
+    The N runs of --shard 1/N to N/N become the run that was never split, byte for byte in its rows and
+    exports; one that is missing, given twice, unfinished or of other input is refused by name.
     Rows that are equal in several runs are there once; different rows of one id are refused. The runs stay
     as they are. Evals, exports and models are left out: make them from the merged run.
 
     \b
     Examples:
       constitute merge run-a run-b --out run
-      constitute merge shards/0 shards/1 shards/2 --out whole --json
+      constitute merge shards/1 shards/2 shards/3 --out whole --json
     """
     from constitute.cli.text import say, table
     from constitute.pipeline.merge import merge_runs
@@ -40,6 +42,10 @@ def merge(runs: tuple[Path, ...], out: Path, as_json: bool) -> None:
         for stage, ended in done.counts.items()
     ]
     click.echo(table(("stage", "rows", "ok", "abstain", "failed"), rows))
+    for sentence in done.warnings:
+        say(f"warning: {sentence}")
+    if done.shards:
+        say(f"all {done.shards} shards are there, each row once")
     if done.left_out:
         say(f"left out: {', '.join(done.left_out)}; run `constitute evals run` on the merged run")
     say(f"next: constitute export --run {shlex.quote(str(out))}")

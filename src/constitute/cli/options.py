@@ -99,6 +99,11 @@ reuse = click.option(
 )
 samples = click.option("-n", "samples", type=click.IntRange(1, 1024), help="Responses per prompt.")
 limit = click.option("--limit", type=click.IntRange(1), help="Only the first rows.")
+shard = click.option(
+    "--shard",
+    metavar="i/N",
+    help="Only every N-th prompt, from the i-th on; `constitute merge` makes one run of all N.",
+)
 seed = click.option("--seed", type=click.IntRange(0), help="Seed of every random choice.")
 sets = click.option(
     "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Set a configuration key, as a.b=c."
@@ -108,6 +113,13 @@ config_file = click.option(
 )
 force = click.option("--force", is_flag=True, help="Replace the output file.")
 skip_bad = click.option("--skip-bad", is_flag=True, help="Count and skip unreadable input lines.")
+decontaminate = click.option(
+    "--decontaminate",
+    "eval_sets",
+    multiple=True,
+    metavar="EVALS",
+    help="Leave out rows that share text with these eval sets: a file, a folder or a glob; may be repeated.",
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Events or results as JSON lines on stdout.")
 debug = click.option("--debug", is_flag=True, help="Show tracebacks.", expose_value=False)
 
@@ -138,6 +150,28 @@ def limits(function: Callable[..., Any]) -> Callable[..., Any]:
     for name, (kind, said) in reversed(_LIMITS.items()):
         command = click.option(f"--{name.replace('_', '-')}", name, type=kind, help=said)(command)
     return command
+
+
+def gates(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Options of what labels must reach, given to the command together as `gates`, by their keys."""
+
+    @wraps(function)
+    def command(min_agreement: float | None, max_order_flip: float | None, **given: Any) -> Any:
+        wanted = {"gates.min_agreement": min_agreement, "gates.max_order_flip": max_order_flip}
+        return function(gates=wanted, **given)
+
+    share = click.FloatRange(0, 1)
+    flips = click.option(
+        "--max-order-flip",
+        type=share,
+        help="Exit code 4 where more of the pairs change their label with the order.",
+    )
+    agreement = click.option(
+        "--min-agreement",
+        type=share,
+        help="Exit code 4 where labels agree with people in less of the pairs.",
+    )
+    return agreement(flips(command))
 
 
 def compose(*decorators: Decorator) -> Decorator:

@@ -25,7 +25,9 @@ price = click.FloatRange(min=0)
 @click.option("--probe", type=click.IntRange(1), help="Run so many prompts first, for times and lengths.")
 @click.option("--price-in", type=price, help="Price of a million prompt tokens.")
 @click.option("--price-out", type=price, help="Price of a million tokens that the model writes.")
-@options.compose(options.sets, options.seed, options.skip_bad, options.as_json, options.debug, options.reuse)
+@options.compose(
+    options.shard, options.sets, options.seed, options.skip_bad, options.as_json, options.debug, options.reuse
+)
 @click.option(
     "--run", "run_dir", type=click.Path(path_type=Path), help="Run directory, in place of the file's."
 )
@@ -36,6 +38,7 @@ def plan(
     prompts_file: str | None,
     samples: int | None,
     limit: int | None,
+    shard: str | None,
     probe: int | None,
     price_in: float | None,
     price_out: float | None,
@@ -59,7 +62,7 @@ def plan(
     from constitute.config import load_config
 
     wanted = {"model": model, "constitution": constitution_file, "prompts": prompts_file, "limit": limit}
-    more = {"generate.n": samples, "seed": seed, "run": run_dir, "reuse": reuse_dir}
+    more = {"generate.n": samples, "shard": shard, "seed": seed, "run": run_dir, "reuse": reuse_dir}
     config = load_config(file, sets, {**wanted, **more})
     show(config, skip_bad=skip_bad, as_json=as_json, probe=probe or 0, prices=(price_in, price_out))
 
@@ -82,21 +85,32 @@ def show(
     if config.prompts is None:
         raise UsageError("the configuration names no prompts; add a line `prompts: ...` or give --prompts")
     with open_progress(as_json) as progress:
-        prompts, bad = read_prompts(config.prompts, limit=config.limit, skip_bad=skip_bad)
+        prompts, bad = read_prompts(
+            config.prompts, limit=config.limit, skip_bad=skip_bad, reading=config.read
+        )
         if bad:
             progress.note(f"{config.prompts}: skipped {len(bad)} bad lines, the first at {bad[0].where}")
         found = forecast(config, prompts, probe=probe, progress=progress)
     cost = None if prices == (None, None) else found.price(prices[0] or 0.0, prices[1] or 0.0)
     if as_json:
         result = {"event": "result", **found.model_dump(mode="json"), "price": cost}
+        result["afterwards"] = _afterwards(config)
         click.echo(json.dumps(result))
         return
     head = ("stage", "rows", "done before", "requests", "from store", "prompt tokens", "answer tokens")
     figures = ("rows", "done", "requests", "cached", "prompt_tokens", "answer_tokens")
     rows = [(s.stage, *(getattr(s, figure) for figure in figures)) for s in found.stages]
     click.echo(table(head, [*rows, ("all", *("" if f == "rows" else found.total(f) for f in figures))]))
+    say(f"not counted, after the data: {', '.join(_afterwards(config))}")
     for sentence in (*_sentences(found), *([] if cost is None else [f"price: {_at_most(found)}{cost:.4g}"])):
         say(sentence)
+
+
+def _afterwards(config: RunConfig) -> list[str]:
+    """The steps of `constitute run` after the data."""
+    from constitute.cli.run import STEPS, TRAINERS
+
+    return [step for step in STEPS[1:] if step not in TRAINERS or step in config.train.steps]
 
 
 def _at_most(found: Forecast) -> str:

@@ -88,8 +88,8 @@ def pairs(
 
     from constitute.cli.text import say
     from constitute.data.pairs import read_pairs
+    from constitute.data.records import notes_on
     from constitute.data.reviews import Item, annotating, read_reviews, require_name
-    from constitute.data.rows import notes_on
     from constitute.review.sample import Drawing, draw_labelled, draw_pairs, labelled_pairs, prepare
     from constitute.review.showing import showings
     from constitute.store import Store

@@ -14,7 +14,7 @@ from constitute.cli import options
 @options.command()
 @options.compose(options.run_dir, options.as_json, options.debug)
 def status(run_dir: Path, as_json: bool) -> None:
-    """Count a run's rows by stage and outcome, with the commonest reasons.
+    """Count a run's rows by stage and outcome, with the commonest reasons, and list what was trained.
 
     \b
     Examples:
@@ -22,7 +22,7 @@ def status(run_dir: Path, as_json: bool) -> None:
       constitute status --run my-run --json
     """
     from constitute.cli.text import card_text, say, table
-    from constitute.stages.card import card_of
+    from constitute.data.reviews import reviewed_card
     from constitute.stages.verdict import label_warnings, verdict
     from constitute.store import Store
     from constitute.store.unfinished import unfinished
@@ -33,7 +33,7 @@ def status(run_dir: Path, as_json: bool) -> None:
         stages = dict.fromkeys([*store.stages(), *(each.stage for each in early)])
         counts = {stage: store.counts(stage) for stage in stages}
         reasons = {stage: grouped_reasons(store.reasons(stage)) for stage in counts}
-        card = card_of(store) if "label" in counts else None
+        card = reviewed_card(store) if "label" in counts else None
     found = None if card is None else verdict(card)
     warned = [] if card is None else label_warnings(card)
     if as_json:
@@ -47,6 +47,7 @@ def status(run_dir: Path, as_json: bool) -> None:
                 line["verdict"] = None if found is None else found.model_dump(mode="json")
                 line["warnings"] = warned
             click.echo(json.dumps(line))
+        _show_trainings(run_dir, as_json)
         return
     rows = [
         (stage, sum(ended.values()), ended["ok"], ended["abstain"], ended["failed"])
@@ -58,12 +59,36 @@ def status(run_dir: Path, as_json: bool) -> None:
         click.echo("\n" + table(("stage", "status", "rows", "reason, for example"), listed))
     if card is not None and card.pairs:
         click.echo("\n" + card_text(card))
+    _show_trainings(run_dir, as_json)
     for sentence in warned:
         say(f"warning: {sentence}")
     for each in early:
         say(each.sentence, red=True)
     if found is not None:
         say(found.sentence, red=True)
+
+
+def _show_trainings(run_dir: Path, as_json: bool) -> None:
+    """Print which trainings of the run ended, and what is wrong with their results; nothing without any."""
+    from constitute.cli.text import say, table
+    from constitute.report.read import TRAINERS, trainings
+    from constitute.train.common.artefact import unfinished
+
+    found = {one.name: one for one in trainings(run_dir)}
+    begun = [name for name in TRAINERS if name not in found and unfinished(run_dir / name)]
+    if as_json:
+        for one in found.values():
+            line = {"training": one.name, "finished": bool(one.summary), "summary": one.summary}
+            click.echo(json.dumps(line))
+        for name in begun:
+            click.echo(json.dumps({"training": name, "finished": False, "summary": {}}))
+        return
+    ends = [(one.name, "finished" if one.summary else "not finished") for one in found.values()]
+    if ends or begun:
+        click.echo("\n" + table(("training", "state"), [*ends, *((name, "not finished") for name in begun)]))
+    for one in found.values():
+        if one.verdict:
+            say(one.verdict, red=True)
 
 
 @options.command()

@@ -12,13 +12,13 @@ from typing import Any
 
 import click
 
-from constitute.stages.card import LabelCard
-from constitute.text import harmless
-from constitute.types import LabelledPair, Outcome, PreferenceLabel, Response
+from constitute.stages.card.lines import card_lines
+from constitute.stages.card.records import LabelCard
+from constitute.text import grouped_reasons, harmless
+from constitute.types import LabelledPair, Outcome, PreferenceLabel, Prompt, Response
 
 # How a row ended, and the colour of it on a terminal that wants colours.
 _STATUS = {"ok": "green", "abstain": "yellow", "failed": "red"}
-_FIGURES = ("p_a", "margin", "flip_rate", "p_first", "mass", "least_mass")
 
 
 def coloured() -> bool:
@@ -47,6 +47,12 @@ def said_if_slow(what: str, after_s: float = 2.0) -> Iterator[None]:
 def counted(count: int, noun: str) -> str:
     """`1 file` or `2 files`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def counted_reasons(numbers: Mapping[str, int]) -> str:
+    """`2 repeats another, 1 tie`, reasons that differ in numbers alone as one; `0` where there are none."""
+    grouped = grouped_reasons((("", why, number) for why, number in numbers.items() if number), None)
+    return ", ".join(f"{number} {why}" for _, number, why in grouped) or "0"
 
 
 def painted(text: str, status: str) -> str:
@@ -100,63 +106,7 @@ def _is_number(cell: str) -> bool:
 
 def card_text(card: LabelCard) -> str:
     """The label card, a figure a line, each with what it was counted over."""
-    figure = {name: "-" if value is None else f"{value:.3f}" for name, value in card if name in _FIGURES}
-    rows = [
-        ("P(A), mean", f"{figure['p_a']} over {card.pairs} pairs"),
-        ("|2 P(A) - 1|, mean", f"{figure['margin']}"),
-        *_order(card, figure),
-        *((f"made by {each.by}", each.share.text()) for each in card.decided),
-        ("no label", f"{card.abstained} abstained, {card.failed} failed"),
-        ("the longer answer wins", _longer(card)),
-        *_agreement(card),
-        *_first_asked(card),
-    ]
-    if card.as_made is not None:
-        rows.append(("agrees with how pairs were made", card.as_made.text()))
-    return table(("label card", ""), rows)
-
-
-def _order(card: LabelCard, figure: Mapping[str, str]) -> list[tuple[str, str]]:
-    """What the order and the options' mass were, where the label method has either."""
-    mass = [("P(A) + P(B)", f"{figure['mass']} mean, {figure['least_mass']} least")]
-    if not card.ordered:
-        shown = [] if card.mass is None else mass
-        return [("order flips", "none possible: this label method shows no order"), *shown]
-    return [
-        (
-            "order flips",
-            f"{card.flips} of {card.ordered} votes, {figure['flip_rate']} "
-            f"(95 % {card.flip_low:.3f} to {card.flip_high:.3f})",
-        ),
-        ("P(the one shown first)", f"{figure['p_first']} (0.5 without order bias)"),
-        *mass,
-    ]
-
-
-def _longer(card: LabelCard) -> str:
-    people = f"; for people {card.longer_human.text()}" if card.longer_human.n else ""
-    return f"{card.longer.text()}{people}"
-
-
-def _agreement(card: LabelCard) -> list[tuple[str, str]]:
-    found = card.agreement
-    if found is None:
-        return []
-    ties = f"{found.human_ties} undecided by people, {found.label_ties} by the labels"
-    return [
-        ("agrees with people", f"{found.accuracy.text()}; left out: {ties}"),
-        ("Cohen's kappa", found.kappa.text()),
-    ]
-
-
-def _first_asked(card: LabelCard) -> list[tuple[str, str]]:
-    found = card.first_asked
-    if found is None:
-        return []
-    return [
-        ("settled by the first principles", found.settled.text()),
-        ("votes asked", f"{found.votes} of {found.voters}"),
-    ]
+    return table(("label card", ""), ((line.name, line.text) for line in card_lines(card)))
 
 
 def chain_text(rows: Iterable[tuple[str, Outcome]]) -> str:
@@ -172,7 +122,7 @@ def chain_text(rows: Iterable[tuple[str, Outcome]]) -> str:
         if "steps" in outcome.data:
             found = _response(Response.model_validate(outcome.data), shown)
         elif "comparison" in outcome.data:
-            found = _label(LabelledPair.model_validate(outcome.data))
+            found = _label(LabelledPair.model_validate(outcome.data), shown)
         else:
             found = [harmless(f"{key}: {value}") for key, value in outcome.data.items()]
         parts += found
@@ -184,7 +134,7 @@ def _response(row: Response, shown: set[str]) -> list[str]:
     if row.id not in shown:
         parts += [_turn(message.role, message.content) for message in row.prompt.messages]
         parts.append(_turn("response", row.response))
-    shown.add(row.id)
+    shown |= {row.id, _name(row.prompt)}
     for number, step in enumerate(row.steps, 1):
         if step.critique:
             parts.append(_turn(f"critique {number}, {step.principle_id}", step.critique))
@@ -195,9 +145,21 @@ def _response(row: Response, shown: set[str]) -> list[str]:
     return parts
 
 
-def _label(row: LabelledPair) -> list[str]:
+def _name(prompt: Prompt) -> str:
+    return f"prompt {prompt.id}"
+
+
+def _label(row: LabelledPair, shown: set[str]) -> list[str]:
+    """A label with its pair, after the conversation where no response before it showed that."""
     pair = row.comparison
-    parts = [_turn(f"A, {pair.a_source}", pair.a), _turn(f"B, {pair.b_source}", pair.b)]
+    messages = () if _name(pair.prompt) in shown else pair.prompt.messages
+    parts = [_turn(message.role, message.content) for message in messages]
+    shown.add(_name(pair.prompt))
+    for side, source, model, text in (
+        ("A", pair.a_source, pair.a_model, pair.a),
+        ("B", pair.b_source, pair.b_model, pair.b),
+    ):
+        parts.append(_turn(", ".join(part for part in (side, source, model) if part), text))
     head: tuple[str, ...] = ("principle", "weight", "P(A)", "mass")
     votes: list[tuple[Any, ...]] = [(v.principle_id, v.weight, v.p_a, v.mass_ab) for v in row.label.votes]
     if row.label.ordered:

@@ -7,6 +7,7 @@ from constitute.config.data import (
     ContrastConfig,
     ExportConfig,
     FilterConfig,
+    GatesConfig,
     GenerateConfig,
     LabelConfig,
     ReviseConfig,
@@ -15,6 +16,7 @@ from constitute.config.engine import EngineConfig
 from constitute.config.evals import EvalsConfig
 from constitute.config.load import load_config
 from constitute.config.run import RunConfig
+from constitute.config.runner import RayConfig, RunnerConfig, Shard
 from constitute.config.train import BestOfNConfig, DPOConfig, PPOConfig, RewardConfig, SFTConfig, TrainConfig
 
 __all__ = [
@@ -25,13 +27,17 @@ __all__ = [
     "EvalsConfig",
     "ExportConfig",
     "FilterConfig",
+    "GatesConfig",
     "GenerateConfig",
     "LabelConfig",
     "PPOConfig",
+    "RayConfig",
     "ReviseConfig",
     "RewardConfig",
     "RunConfig",
+    "RunnerConfig",
     "SFTConfig",
+    "Shard",
     "TrainConfig",
     "load_config",
 ]

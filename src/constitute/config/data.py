@@ -12,6 +12,20 @@ from constitute.registry import nearest
 from constitute.types import Record
 
 
+class OverlapConfig(Record):
+    """Eval sets whose text is kept out of data, and what counts as theirs."""
+
+    against: tuple[str, ...] = Field(
+        default=(), description="files, folders, globs or data sets of eval items"
+    )
+    words: int = Field(
+        default=13, ge=5, le=64, description="words in a row that are an overlap; a shorter text counts whole"
+    )
+    common: int = Field(
+        default=50, ge=1, description="a wording that more texts of the eval sets share is none of an item"
+    )
+
+
 class ReadConfig(Record):
     """How files of public shapes are read; `constitute data inspect` shows what comes of it."""
 
@@ -22,9 +36,12 @@ class ReadConfig(Record):
     pairs: Literal["all", "best_worst"] = Field(
         default="all", description="pairs of three answers and more: every two, or the best and the worst"
     )
-    per_prompt: int | None = Field(default=None, ge=1, description="most pairs of one row's prompt")
+    per_prompt: int | None = Field(
+        default=None, ge=1, description="most pairs of one prompt, the first of all files read together"
+    )
     min_gap: float = Field(default=0.0, ge=0, description="how far apart two scores must lie, ties aside")
     min_ratio: float = Field(default=1.0, ge=1, description="how many times the votes of SHP's worse answer")
+    overlap: OverlapConfig = OverlapConfig()
     skip_bad: bool = Field(default=False, description="trainers count and skip lines that cannot be read")
 
 
@@ -165,6 +182,20 @@ class LabelConfig(Record):
         return clamp
 
 
+class GatesConfig(Record):
+    """What labels must reach before anything is trained on them; a gate that is None lets all pass."""
+
+    min_agreement: float | None = Field(
+        default=None, ge=0, le=1, description="share of the pairs that people judged, on which labels agree"
+    )
+    max_order_flip: float | None = Field(
+        default=None, ge=0, le=1, description="share of pairs whose votes mostly change with the order"
+    )
+
+
+NO_GATES = GatesConfig()
+
+
 # Presets of `filter.use`. What `standard` removes is wrong in any data; an unchanged answer or a refusal may
 # be right, and `strict` removes them too.
 FILTER_PRESETS: dict[str, tuple[str, ...]] = {
@@ -250,6 +281,7 @@ class ExportConfig(Record):
     drop_order_flips: bool = Field(
         default=False, description="leave preference rows out where most votes change with the order"
     )
+    overlap: OverlapConfig = OverlapConfig()
     reviewed: Literal["none", "only", "override"] = "none"
     """What people chose in reviews: no part of preference rows, the only pairs exported, or the label of
     those pairs in place of the judge's."""

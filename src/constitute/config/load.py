@@ -116,6 +116,12 @@ def _resolve_beside(data: dict[str, Any], folder: Path) -> None:
             name = held.get("few_shot_file")
             if isinstance(name, str) and name and (folder / name).exists():
                 held["few_shot_file"] = str(folder / name)
+    for section in ("read", "export"):
+        overlap = held.get("overlap") if isinstance(held := data.get(section), dict) else None
+        named = overlap.get("against") if isinstance(overlap, dict) else None
+        if isinstance(overlap, dict) and isinstance(named, list):
+            there = [isinstance(name, str) and bool(name) and (folder / name).exists() for name in named]
+            overlap["against"] = [str(folder / n) if at else n for n, at in zip(named, there, strict=True)]
     run = data.get("run")
     if isinstance(run, str) and run:
         data["run"] = str(folder / run)

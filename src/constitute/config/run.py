@@ -11,6 +11,7 @@ from constitute.config.data import (
     ContrastConfig,
     ExportConfig,
     FilterConfig,
+    GatesConfig,
     GenerateConfig,
     LabelConfig,
     ReadConfig,
@@ -18,6 +19,8 @@ from constitute.config.data import (
 )
 from constitute.config.engine import EngineConfig
 from constitute.config.evals import EvalsConfig
+from constitute.config.prompts import WritePromptsConfig
+from constitute.config.runner import RunnerConfig, Shard
 from constitute.config.train import TrainConfig
 from constitute.types import Record
 
@@ -34,6 +37,8 @@ class RunConfig(Record):
     reuse: Path | None = Field(default=None, description="run whose answers are used where they still hold")
     seed: int = Field(default=0, ge=0)
     limit: int | None = Field(default=None, ge=1)
+    shard: Shard | None = Field(default=None, description="i/N: only every N-th prompt, from the i-th on")
+    runner: RunnerConfig = RunnerConfig()
     chain: tuple[str, ...] = Field(
         default=("generate", "revise", "label"), description="the data stages in their order"
     )
@@ -47,9 +52,11 @@ class RunConfig(Record):
     revise: ReviseConfig = ReviseConfig()
     filter: FilterConfig = FilterConfig()
     label: LabelConfig = LabelConfig()
+    gates: GatesConfig = GatesConfig()
     export: ExportConfig = ExportConfig()
     train: TrainConfig = TrainConfig()
     evals: EvalsConfig = EvalsConfig()
+    write_prompts: WritePromptsConfig = WritePromptsConfig()
 
     def with_stage(self, name: str) -> RunConfig:
         """The configuration with a stage of responses in its chain: as it is, else put before `label`."""

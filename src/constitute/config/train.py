@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from constitute.config.ppo import PPOConfig
 from constitute.types import Record
@@ -124,11 +124,33 @@ class BestOfNConfig(Record):
     """Padded tokens per forward pass of a reward model: memory only."""
 
 
-class TrainConfig(Record):
-    """Settings of the trainers."""
+Method = Literal["ppo", "dpo", "best_of_n"]
+# What `constitute run` trains for each method, after SFT. The names are those of the run's folders.
+_STEPS: dict[Method, tuple[str, ...]] = {
+    "ppo": ("reward", "ppo"),
+    "dpo": ("dpo",),
+    "best_of_n": ("reward", "best-of-n"),
+}
 
+
+class TrainConfig(Record):
+    """Settings of the trainers, and which of them `constitute run` calls."""
+
+    method: tuple[Method, ...] = ("ppo",)
+    """What `constitute run` trains from the fine-tuned model: one of `ppo`, `dpo` and `best_of_n`, or a list
+    of them; `[]` stops after SFT. `ppo` and `best_of_n` train a reward model first."""
     sft: SFTConfig = SFTConfig()
     reward: RewardConfig = RewardConfig()
     dpo: DPOConfig = DPOConfig()
     best_of_n: BestOfNConfig = BestOfNConfig()
     ppo: PPOConfig = PPOConfig()
+
+    @field_validator("method", mode="before")
+    @classmethod
+    def _listed(cls, given: Any) -> Any:
+        return (given,) if isinstance(given, str) else given
+
+    @property
+    def steps(self) -> frozenset[str]:
+        """The trainers that `constitute run` calls, by the names of their folders in the run."""
+        return frozenset({"sft"}.union(*(_STEPS[name] for name in self.method)))

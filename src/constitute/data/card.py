@@ -11,11 +11,12 @@ from typing import Any
 
 from pydantic import Field
 
-from constitute.config import ExportConfig
+from constitute.config import ExportConfig, GatesConfig
+from constitute.config.data import NO_GATES
 from constitute.data.formats import Kind, Row, export_format
-from constitute.stages.card import LabelCard
-from constitute.stages.verdict import label_warnings, verdict
-from constitute.stats import share_of
+from constitute.stages.card.lines import card_lines
+from constitute.stages.card.records import LabelCard
+from constitute.stages.verdict import label_warnings, stopped_by
 from constitute.store.manifest import kept_constitution
 from constitute.store.unfinished import Unfinished
 from constitute.text import harmless
@@ -64,11 +65,12 @@ def card(
     origin: Origin,
     labels: LabelCard | None = None,
     files: Mapping[str, str] | None = None,
+    gates: GatesConfig = NO_GATES,
 ) -> str:
     """The card as Markdown, with the YAML block by which `datasets.load_dataset` finds the sets.
 
-    `labels` is the label card, where a set depends on labels. `files` are the sets of the folder by kind,
-    those written now if absent.
+    `labels` is the label card, where a set depends on labels, and `gates` what it must reach. `files` are the
+    sets of the folder by kind, those written now if absent.
 
     It holds no time and no path of this machine, so the same run gives the same card. Names and texts
     that come from a file or a model stand as code, in which no Markdown works.
@@ -79,7 +81,7 @@ def card(
     for part in sets:
         ended = " | ".join(str(part.counts.get(status, 0)) for status in ("ok", "abstain", "failed"))
         lines.append(f"| {part.path.name} | {part.rows} | {part.stage} | {ended} |")
-    lines += _labels(labels, _mapping(origin.settings.get("label")))
+    lines += _labels(labels, gates, _mapping(origin.settings.get("label")))
     lines += ["", f"Format: {config.format}. Revisions: {config.revisions}.{_chosen(config)}"]
     lines += _columns(sets, config)
     for part in sets:
@@ -135,36 +137,18 @@ def _cut(value: Any) -> Any:
     return [_cut(each) for each in value] if isinstance(value, list) else value
 
 
-def _labels(labels: LabelCard | None, settings: Mapping[str, Any]) -> list[str]:
+def _labels(labels: LabelCard | None, gates: GatesConfig, settings: Mapping[str, Any]) -> list[str]:
     """The verdict, and what the labels are worth."""
     if labels is None:
         return []
-    found = verdict(labels)
-    lines = [] if found is None else ["", f"**Do not train on these labels:** {_code(found.sentence)}"]
+    stopped = stopped_by(labels, gates)
+    lines = ["", f"**Do not train on these labels:** {_code(stopped)}"] if stopped else []
     lines += [line for text in label_warnings(labels) for line in ("", f"**Warning:** {_code(text)}")]
-    flips = share_of(labels.flips, labels.ordered).text()
     judge = _mapping(settings.get("model")).get("name")
     lines += ["", "## Labels", "", f"- judged by: {_code(judge) if judge else _ABSENT}"]
-    lines.append(f"- pairs: {labels.pairs} labelled, {labels.abstained} abstained, {labels.failed} failed")
-    margin = _ABSENT if labels.margin is None else f"{labels.margin:.3f}"
-    lines.append(f"- margin \\|2 P - 1\\|, mean: {margin}")
-    lines += [f"- labels made by {_code(each.by)}: {each.share.text()}" for each in labels.decided]
-    if (first := labels.first_asked) is not None:
-        asked = f"{first.votes} of {first.voters} votes asked"
-        lines.append(f"- labels settled by the principles asked first: {first.settled.text()}; {asked}")
-    if labels.as_made is not None:
-        lines.append(f"- labels on the side of how pairs were made: {labels.as_made.text()}")
-    lines += [f"- votes that change with the order: {flips}"]
-    mass = _ABSENT if labels.mass is None else f"{labels.mass:.3f}"
-    lines.append(f"- probability of the two labels together, mean: {mass}")
-    lines.append(f"- the longer answer is preferred: {labels.longer.text()}")
-    if labels.longer_human.n:
-        lines.append(f"- the longer answer is preferred by people: {labels.longer_human.text()}")
-    if labels.agreement is not None:
-        found_in = labels.agreement
-        ties = f"undecided and left out: {found_in.human_ties} by people, {found_in.label_ties} by the labels"
-        lines.append(f"- agrees with people: {found_in.accuracy.text()}; {ties}")
-        lines.append(f"- Cohen's kappa with people: {found_in.kappa.text()}")
+    for line in card_lines(labels):
+        plain = line.model_copy(update={"said": _code(line.said) if line.said else ""})
+        lines.append(f"- {line.name}: {plain.text}")
     return lines
 
 
@@ -175,6 +159,11 @@ def _chosen(config: ExportConfig) -> str:
         said += " SFT rows: those whose revision the judge prefers in both orders."
     if config.near_duplicates is not None:
         said += f" Near-duplicates from a Jaccard index of {config.near_duplicates:g} are left out."
+    if config.overlap.against:
+        said += (
+            f" Rows that share {config.overlap.words} words in a row, or a whole short prompt, with "
+            f"{', '.join(config.overlap.against)} are left out."
+        )
     if config.reviewed == "only":
         said += " Preference rows: pairs that people reviewed, with their choice as the label."
     if config.reviewed == "override":

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import get_args
 
-from constitute.config import ExportConfig
+from constitute.config import ExportConfig, GatesConfig
+from constitute.config.data import NO_GATES
 from constitute.data.card import Exported, Origin, card
 from constitute.data.formats import Kind, Row, export_format
 from constitute.data.removal import Exclusion, Removed, note_removed, read_exclusion
@@ -29,12 +30,18 @@ class EmptySet(UsageError):
 
 
 def export_run(
-    run_dir: Path, config: ExportConfig, *, kinds: Iterable[Kind] = (), out: Path | None = None
+    run_dir: Path,
+    config: ExportConfig,
+    *,
+    kinds: Iterable[Kind] = (),
+    out: Path | None = None,
+    gates: GatesConfig = NO_GATES,
 ) -> list[Exported]:
     """Write the sets `kinds` (all that the run has rows for, if none is named) and a data card.
 
     The files are `sft` and `preferences` with the ending of the format under `out`, by default
     `RUN/export`, where `sets.json` says which ones are the latest. The same store gives the same bytes.
+    Labels that do not pass the `gates` are written too, with that said beside them.
     Raises `UsageError` where a set would be empty and `StorageError` where the disk refuses; a file is
     then as it was.
     """
@@ -68,13 +75,13 @@ def export_run(
             written = [part.model_copy(update={"unmet": tuple(exclusion.unmet)}) for part in written]
             files = note_sets(folder, written, trained=export_format(config.format).trained)
             note_removed(folder, removed)
-            labels = note_labels(store, folder, written, config)
+            labels = note_labels(store, folder, written, config, gates)
             origin = Origin(
                 settings={stage: store.meta(f"stage:{stage}") for stage in store.stages()},
                 reasons={part.stage: store.reasons(part.stage) for part in written},
                 manifest=noted_object(run_dir / MANIFEST_FILE),
             )
-            write_text(folder / CARD_FILE, card(written, config, origin, labels, files))
+            write_text(folder / CARD_FILE, card(written, config, origin, labels, files, gates))
     if empty:
         raise empty
     return written

@@ -6,12 +6,13 @@ file. To add one, write a module with an `ExportFormat` and give it a line in `c
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import chain, islice
 from typing import IO, Any, Literal, get_args
+
+from pydantic_core import to_json
 
 from constitute.config.data import EXPORT_FORMATS
 from constitute.stages.filters.preamble import announces
@@ -21,6 +22,8 @@ Kind = Literal["sft", "preferences", "prompts"]
 Row = dict[str, Any]
 # Role and content, and in SFT rows a weight of 0.
 Turn = dict[str, Any]
+# What a file of pairs calls its answers.
+GIVEN = ("a", "b", "chosen", "rejected")
 _BATCH = 1000
 
 
@@ -92,19 +95,26 @@ def preference_row(pair: LabelledPair) -> Row:
     if row.a == row.b:
         raise NotExportable("equal answers")
     flipped = p_a < 0.5
+    chosen = row.a, _source(row.a_source, row.a_model)
+    rejected = row.b, _source(row.b_source, row.b_model)
     if flipped:
-        row = row.swap()
+        chosen, rejected = rejected, chosen
     return {
         "id": pair.id,
         "prompt": _turns(row.prompt.messages),
-        "chosen": [_assistant(row.a)],
-        "rejected": [_assistant(row.b)],
+        "chosen": [_assistant(chosen[0])],
+        "rejected": [_assistant(rejected[0])],
         # 1 - p is exact for p >= 0.5 and rounded to the nearest double (2**-54) below.
         "chosen_prob": 1.0 - p_a if flipped else p_a,
-        "chosen_source": row.a_source,
-        "rejected_source": row.b_source,
+        "chosen_source": chosen[1],
+        "rejected_source": rejected[1],
         "principle_ids": [vote.principle_id for vote in pair.label.votes],
     }
+
+
+def _source(source: str, model: str) -> str:
+    """Who wrote an answer, or what the file called it, which says nothing of how it was labelled."""
+    return model or (f"given as {source}" if source in GIVEN else source)
 
 
 def prompt_row(prompt: Prompt) -> Row:
@@ -159,7 +169,8 @@ def write_jsonl(stream: IO[bytes], rows: Iterable[Row], kind: Kind) -> int:
     """Write a JSON object a line; returns how many."""
     number = 0
     for row in rows:
-        stream.write(json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode("utf-8") + b"\n")
+        # The bytes of `json` in a quarter of its time; only numbers under 0.0001 are spelled otherwise.
+        stream.write(to_json(row) + b"\n")
         number += 1
     return number
 

@@ -13,17 +13,18 @@ from typing import Any
 
 from constitute.config.data import ReadConfig
 from constitute.data.conversations import conversation_of
-from constitute.data.pairs import comparison_of, preference_of
+from constitute.data.pairs import PairsOfPrompts, comparison_of, preference_of
 from constitute.data.prompts import READ, content_id, prompt_messages
 from constitute.data.readers import FAMILIES
 from constitute.data.readers.base import USES, Family, Unusable, Use
 from constitute.data.readers.recognise import OWN, Piece, pieces, rows_for
 from constitute.data.rows import Source, files_of, read_rows
 from constitute.data.scripts import script_of
+from constitute.data.thin import NearDuplicates
 from constitute.files import BadLine, Row
 from constitute.registry import registered
 from constitute.stats import Estimate, share_of
-from constitute.text import grouped_reasons
+from constitute.text import Reasons
 from constitute.types import Message, Record
 
 
@@ -64,9 +65,10 @@ class Lengths(Record):
 class Inspected(Record):
     """All that `inspect` says of one file, folder, glob or data set.
 
-    `repeated` counts prompts, and pairs, that are equal to an earlier one. `longer_chosen` is the share of
-    decided pairs in which the better answer is the longer one. `scripts` counts rows by the script most of
-    their letters are of: a script is no language.
+    `repeated` counts prompts, and pairs, that are equal to an earlier one; `near_prompts` prompts that are
+    nearly the same as an earlier one or equal, None where that was not looked for. `longer_chosen` is the
+    share of decided pairs in which the better answer is the longer one. `scripts` counts rows by the script
+    most of their letters are of: a script is no language.
     """
 
     source: str
@@ -79,6 +81,7 @@ class Inspected(Record):
     prompts: Lengths | None
     answers: Lengths | None
     repeated_prompts: int
+    near_prompts: int | None
     repeated_pairs: int
     most_pairs_of_a_prompt: int
     ties: int
@@ -86,43 +89,27 @@ class Inspected(Record):
     scripts: dict[str, int]
 
 
-class _Reasons:
-    """Counts of reasons that differ in numbers alone, with the place of the first; of bounded size."""
-
-    def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
-        self.first: dict[str, str] = {}
-
-    def add(self, reason: str, where: str) -> None:
-        self.counts[reason] += 1
-        self.first.setdefault(reason, where)
-        if len(self.counts) > 1000:
-            self._gather()
-
-    def _gather(self) -> None:
-        found = self.told()
-        self.counts = Counter({each.reason: each.number for each in found})
-        self.first = {each.reason: each.first for each in found}
-
-    def told(self) -> tuple[Reason, ...]:
-        grouped = grouped_reasons((("", reason, n) for reason, n in self.counts.items()), None)
-        return tuple(
-            Reason(number=number, reason=reason, first=self.first.get(reason, ""))
-            for _, number, reason in grouped
-        )
+def _reasons(found: Reasons) -> tuple[Reason, ...]:
+    return tuple(Reason(number=number, reason=reason, first=first) for number, reason, first in found.told())
 
 
 class _Figures:
     """What is counted while rows go by."""
 
-    def __init__(self, measure: Callable[[str], int], reading: ReadConfig) -> None:
-        self.measure, self.reading = measure, reading
+    def __init__(
+        self, measure: Callable[[str], int], reading: ReadConfig, near: NearDuplicates | None
+    ) -> None:
+        self.measure, self.reading, self.near = measure, reading, near
+        self.near_prompts = 0
+        self.per_prompt: dict[Use, PairsOfPrompts] = {
+            use: PairsOfPrompts(reading.per_prompt) for use in ("pairs", "preferences")
+        }
         self.rows = 0
         self.shapes: Counter[str] = Counter()
         self.keys: dict[str, tuple[str, ...]] = {}
-        self.bad = _Reasons()
+        self.bad = Reasons()
         self.used: Counter[Use] = Counter()
-        self.left_out: dict[Use, _Reasons] = {use: _Reasons() for use in USES}
+        self.left_out: dict[Use, Reasons] = {use: Reasons() for use in USES}
         self.lengths = {"prompts": array("Q"), "answers": array("Q")}
         self.hashes = {"prompts": array("Q"), "pairs": array("Q"), "asked": array("Q")}
         self.ties = self.longer = self.decided = 0
@@ -166,9 +153,12 @@ class _Figures:
         text = _joined(messages)
         self.lengths["prompts"].append(self.measure(text))
         self.scripts[script_of(text)] += 1
+        if self.near is not None:
+            self.near_prompts += self.near.like("", text) is not None
 
     def pair(self, value: dict[str, Any], texts: dict[str, None]) -> None:
         found = comparison_of(value)
+        self.per_prompt["pairs"].take(found.prompt.messages)
         self.hashes["pairs"].append(int(found.id, 16))
         self.hashes["asked"].append(int(found.prompt.id, 16))
         self.ties += found.human == 0.5
@@ -176,6 +166,7 @@ class _Figures:
 
     def preference(self, value: dict[str, Any], texts: dict[str, None]) -> None:
         found = preference_of(value)
+        self.per_prompt["preferences"].take(found.prompt)
         if found.chosen_prob != 0.5 and len(found.chosen) != len(found.rejected):
             self.decided += 1
             self.longer += (len(found.chosen) > len(found.rejected)) == (found.chosen_prob > 0.5)
@@ -204,12 +195,14 @@ def inspect(
     limit: int | None = None,
     measure: Callable[[str], int] = words,
     unit: str = "words",
+    near: float | None = None,
 ) -> Inspected:
     """Read `source`, or its first `limit` rows, and count what each use would make of it.
 
-    `measure` gives the length of a text in `unit`. Raises `UsageError` or `DataError` for what is no data.
+    `measure` gives the length of a text in `unit`; `near` is the Jaccard index of words in runs of five from
+    which prompts are nearly the same. Raises `UsageError` or `DataError` for what is no data.
     """
-    figures = _Figures(measure, reading)
+    figures = _Figures(measure, reading, None if near is None else NearDuplicates(near))
     for piece in pieces(islice(read_rows(source), limit), reading):
         figures.add(piece)
     files = files_of(source)
@@ -218,14 +211,15 @@ def inspect(
         files=0 if files is None else len(files),
         rows=figures.rows,
         shapes=tuple(_shape(name, n, figures) for name, n in figures.shapes.most_common()),
-        bad=figures.bad.told(),
+        bad=_reasons(figures.bad),
         uses=tuple(
-            Used(use=use, rows=figures.used[use], left_out=figures.left_out[use].told()) for use in USES
+            Used(use=use, rows=figures.used[use], left_out=_reasons(figures.left_out[use])) for use in USES
         ),
         unit=unit,
         prompts=_lengths(figures.lengths["prompts"]),
         answers=_lengths(figures.lengths["answers"]),
         repeated_prompts=_repeated(figures.hashes["prompts"]),
+        near_prompts=None if near is None else figures.near_prompts,
         repeated_pairs=_repeated(figures.hashes["pairs"]),
         most_pairs_of_a_prompt=_most(figures.hashes["asked"]),
         ties=figures.ties,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from constitute.config.data import ReadConfig
+from constitute.data.overlap import refusal
 from constitute.data.prompts import (
     READ,
     Names,
@@ -18,7 +21,9 @@ from constitute.data.prompts import (
     keys_of,
     transcript,
 )
-from constitute.data.rows import Sources, Unusable, notes_on, read_records, source_names
+from constitute.data.readers.base import Unwanted
+from constitute.data.records import Records, notes_on, read_records
+from constitute.data.rows import Sources, Unusable, source_names
 from constitute.files import BadLine, Row
 from constitute.hh import is_hh, split_answer
 from constitute.strict_yaml import shorten
@@ -47,6 +52,23 @@ class PreferencePair:
     source: str | None = None
 
 
+class PairsOfPrompts:
+    """Counts the pairs of each prompt, of all rows that are read together, up to `read.per_prompt`."""
+
+    def __init__(self, most: int | None) -> None:
+        self._most = most
+        self._seen: Counter[int] = Counter()
+
+    def take(self, prompt: tuple[Message, ...]) -> None:
+        """Count a pair. Raises `Unwanted` for one too many of its prompt."""
+        if self._most is None:
+            return
+        key = int(content_id(prompt), 16)
+        if self._seen[key] >= self._most:
+            raise Unwanted("more pairs of one prompt than read.per_prompt")
+        self._seen[key] += 1
+
+
 def read_pairs(
     sources: Sources, *, limit: int | None = None, skip_bad: bool = False, reading: ReadConfig = READ
 ) -> tuple[list[Comparison], list[BadLine]]:
@@ -55,20 +77,49 @@ def read_pairs(
     A row holds two answers, `a` and `b` or `chosen` and `rejected`, in a form of `answers`. The first
     becomes A. Equal answers are kept: the labeller decides about them. The preference that the row itself
     holds is kept as `human`, P(A): `chosen` and `rejected` say it (`chosen_prob` how surely), beside `a` and
-    `b` the key `human` does: `a`, `b`, `tie` or a number from 0 to 1. Rows of the public shapes of `readers`
-    have pairs of their answers, in the order of the file. `a_source` and `b_source`, or `chosen_source` and
-    `rejected_source`, say where the answers come from.
+    `b` the key `human` does: `a`, `b`, `tie` or a number from 0 to 1. `a_model` and `b_model`, or
+    `chosen_model` and `rejected_model`, name who wrote the answers; `a_source` and `b_source`, or
+    `chosen_source` and `rejected_source`, say where else they come from. Rows of the public shapes of
+    `readers` have pairs of their answers, in the order of the file.
     Raises `UsageError` or `DataError` with file and line; with `skip_bad` bad lines are returned instead.
     """
-    names = Names()
+    return read_records(
+        sources,
+        _converting(reading),
+        "pairs",
+        limit=limit,
+        skip_bad=skip_bad,
+        use="pairs",
+        reading=reading,
+        refuse=refusal(reading),
+    )
+
+
+def open_pairs(
+    sources: Sources, *, limit: int | None = None, skip_bad: bool = False, reading: ReadConfig = READ
+) -> Records[Comparison]:
+    """As `read_pairs`, for files that need not fit in memory."""
+    return Records(
+        sources,
+        partial(_converting, reading),
+        "pairs",
+        limit=limit,
+        skip_bad=skip_bad,
+        use="pairs",
+        reading=reading,
+        refuse=refusal(reading),
+    )
+
+
+def _converting(reading: ReadConfig) -> Callable[[Row, str], Comparison]:
+    names, per_prompt = Names(), PairsOfPrompts(reading.per_prompt)
 
     def convert(row: Row, file: str) -> Comparison:
         pair = comparison_of(row.value, file)
+        per_prompt.take(pair.prompt.messages)
         return pair.model_copy(update={"id": names.take(row, pair.id)})
 
-    return read_records(
-        sources, convert, "pairs", limit=limit, skip_bad=skip_bad, use="pairs", reading=reading
-    )
+    return convert
 
 
 def comparison_of(value: dict[str, Any], file: str = "") -> Comparison:
@@ -83,6 +134,8 @@ def comparison_of(value: dict[str, Any], file: str = "") -> Comparison:
         a_source=_side_source(value, first),
         b_source=_side_source(value, second),
         human=_human(value, (first, second)),
+        a_model=_writer(value, f"{first}_model"),
+        b_model=_writer(value, f"{second}_model"),
     )
 
 
@@ -104,11 +157,12 @@ def read_preferences(
     `source` (or `chosen_source` and `rejected_source`). Of rows of the public shapes of `readers`, `note` is
     told what is left out and why. Raises `UsageError` or `DataError`.
     """
-    hard = 0
+    hard, per_prompt = 0, PairsOfPrompts(reading.per_prompt)
 
     def convert(row: Row, file: str) -> PreferencePair:
         nonlocal hard
         pair = preference_of(row.value)
+        per_prompt.take(pair.prompt)
         hard += row.value.get("chosen_prob") is None
         return pair
 
@@ -120,6 +174,7 @@ def read_preferences(
         skip_bad=reading.skip_bad,
         use="preferences",
         reading=reading,
+        refuse=refusal(reading),
     )
     for sentence in notes_on(source_names(sources), left_out):
         note(sentence)
@@ -242,6 +297,14 @@ def _principles(value: dict[str, Any]) -> tuple[str, ...]:
     if not isinstance(given, list) or not all(isinstance(name, str) for name in given):
         raise Unusable(f"principle_ids must be a list of names, not {shorten(repr(given))}")
     return tuple(dict.fromkeys(clean(name, "principle_ids") for name in given))
+
+
+def _writer(value: dict[str, Any], key: str) -> str:
+    """The name of the model that wrote an answer; empty where the row names none. Raises `Unusable`."""
+    given = value.get(key)
+    if given is not None and not isinstance(given, str):
+        raise Unusable(f"{key} must be the name of a model, not {shorten(repr(given))}")
+    return clean(given or "", key)
 
 
 def _source(value: dict[str, Any]) -> str | None:

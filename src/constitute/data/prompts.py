@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from constitute.config.data import ReadConfig
-from constitute.data.rows import Sources, Unusable, read_records
+from constitute.data.overlap import refusal
+from constitute.data.records import Records, read_records
+from constitute.data.rows import Sources, Unusable
 from constitute.files import BadLine, Row
 from constitute.hh import holds_turns, is_hh, parse_hh, split_answer
+from constitute.store.spill import SpilledMap
 from constitute.strict_yaml import shorten
 from constitute.types import Message, Prompt
 
@@ -34,37 +37,69 @@ def read_prompts(
     file grows or changes order.
     Raises `UsageError` or `DataError` with file and line; with `skip_bad` bad lines are returned instead.
     """
+    return read_records(
+        sources,
+        _converting(),
+        "prompts",
+        limit=limit,
+        skip_bad=skip_bad,
+        use="prompts",
+        reading=reading,
+        refuse=refusal(reading),
+    )
+
+
+def open_prompts(
+    sources: Sources, *, limit: int | None = None, skip_bad: bool = False, reading: ReadConfig = READ
+) -> Records[Prompt]:
+    """As `read_prompts`, for files that need not fit in memory."""
+    return Records(
+        sources,
+        _converting,
+        "prompts",
+        limit=limit,
+        skip_bad=skip_bad,
+        use="prompts",
+        reading=reading,
+        refuse=refusal(reading),
+    )
+
+
+def _converting() -> Callable[[Row, str], Prompt]:
     names = Names()
 
     def convert(row: Row, file: str) -> Prompt:
         messages = prompt_messages(row.value)
         return Prompt(id=names.take(row, content_id(messages)), messages=messages, source=file)
 
-    return read_records(
-        sources, convert, "prompts", limit=limit, skip_bad=skip_bad, use="prompts", reading=reading
-    )
+    return convert
 
 
 class Names:
     """The ids of all rows that are read together: given ones as they are, the others made from content."""
 
     def __init__(self) -> None:
-        self._taken: dict[str, str] = {}
+        self._taken = SpilledMap()
+        # The number that the next row of a content gets, of contents that came more than once.
+        self._next = SpilledMap()
 
     def take(self, row: Row, content: str) -> str:
         """The id of `row`. Raises `Unusable` where a given id is no text or number, empty or used before."""
         given = row.value.get("id")
         if given is None:
-            name, number = content, 2
-            while name in self._taken:
-                name, number = f"{content}-{number}", number + 1
+            name = content
+            if not self._taken.add(name, row.where):
+                number = int(self._next.get(content) or 2)
+                while not self._taken.add(f"{content}-{number}", row.where):
+                    number += 1
+                name = f"{content}-{number}"
+                self._next.put(content, str(number + 1))
         else:
             if isinstance(given, bool) or not isinstance(given, (str, int)) or given == "":
                 raise Unusable(f"id must be text or a whole number, not {shorten(repr(given))}")
             name = clean(str(given), "id")
-            if name in self._taken:
-                raise Unusable(f"the id {shorten(name)!r} is used before, at {self._taken[name]}")
-        self._taken[name] = row.where
+            if not self._taken.add(name, row.where):
+                raise Unusable(f"the id {shorten(name)!r} is used before, at {self._taken.get(name)}")
         return name
 
 

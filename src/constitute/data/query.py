@@ -147,11 +147,12 @@ def _stages(store: Store, wanted: str | None) -> list[str]:
 def _of_stage(store: Store, stage: str, wanted: RowFilter) -> Iterator[FoundRow]:
     # One status is chosen by the store: the few failed rows of a long run need no look at the others.
     only = wanted.statuses[0] if len(wanted.statuses) == 1 else None
+    made_with = mended.of_stage(store, stage)
     for outcome in store.outcomes(stage, only):
         cut = None
         if outcome.status == "failed" and outcome.reason is not None:
             cut = _text(store.attempted(stage, outcome.row_id, outcome.reason))
-        yield _found(stage, outcome, cut, mended.of_row(store, stage, outcome.row_id))
+        yield _found(stage, outcome, cut, made_with.get(outcome.row_id))
 
 
 def _found(stage: str, outcome: Outcome, cut: str | None, made_with: dict[str, Any] | None) -> FoundRow:

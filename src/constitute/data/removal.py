@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
-from typing import IO
+from typing import IO, Any
 
 from constitute.config import ExportConfig
 from constitute.data.formats import NotExportable
 from constitute.errors import DataError
-from constitute.files import BadLine, atomic, json_lines, read_log, text_lines
+from constitute.files import BadLine, atomic, json_lines, log_rows, text_lines
 from constitute.types import LabelledPair
 
 REMOVED_FILE = "removed.jsonl"
@@ -88,7 +88,7 @@ class Removed:
         self._lines: IO[bytes] = SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115
 
     def add(self, row_id: str, reason: str, like: str | None = None) -> None:
-        """Note a row and why it was left out; `like` is the id of the row that stays in its place."""
+        """Note a row and why it was left out; `like` is the row that stays in its place, or an eval item."""
         self.counts[reason] += 1
         row = {"set": self.name, "id": row_id, "reason": reason}
         self._lines.write(_line(row if like is None else {**row, "like": like}))
@@ -103,15 +103,18 @@ def note_removed(folder: Path, removed: Iterable[Removed]) -> None:
     """Write `removed.jsonl`; what it says of sets that were not written now stays."""
     sets = {each.name: each for each in removed}
     path = folder / REMOVED_FILE
-    kept = [row for row in read_log(path) if row.get("set") not in sets]
-    if not kept and not any(each.counts for each in sets.values()):
+
+    def kept() -> Iterator[dict[str, Any]]:
+        return (row for row in log_rows(path) if row.get("set") not in sets)
+
+    if not any(each.counts for each in sets.values()) and next(kept(), None) is None:
         path.unlink(missing_ok=True)
         return
     with atomic(path) as stream:
-        stream.writelines(map(_line, kept))
+        stream.writelines(map(_line, kept()))
         for each in sets.values():
             stream.writelines(each.lines())
 
 
-def _line(row: dict[str, str]) -> bytes:
+def _line(row: dict[str, Any]) -> bytes:
     return json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode("utf-8") + b"\n"

@@ -20,6 +20,9 @@ from pydantic import Field, ValidationError
 
 from constitute.errors import DataError, RunMismatch, StorageError, UsageError
 from constitute.files import BadLine, append_log, atomic, json_lines, read_log, read_text
+from constitute.stages.card import card_of
+from constitute.stages.card.records import LabelCard
+from constitute.store import Store
 from constitute.types import Message, Record
 
 _R = TypeVar("_R", bound=Record)
@@ -126,6 +129,11 @@ def human_choices(run: Path) -> dict[str, float]:
         if not one.again and one.choice in worth:
             votes.setdefault(one.item, []).append(worth[one.choice])
     return {item: sum(found) / len(found) for item, found in votes.items()}
+
+
+def reviewed_card(store: Store) -> LabelCard:
+    """The label card of a run; what reviewers chose stands before what the file of a pair says."""
+    return card_of(store, human_choices(store.folder))
 
 
 _COLUMNS = ("item", "annotator", "choice", "order", "again", "seconds", "note")

@@ -11,12 +11,11 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TypeVar
 
 from constitute.config.data import ReadConfig
 from constitute.data.readers.base import Unusable as Unusable
 from constitute.data.readers.base import Use
-from constitute.data.readers.recognise import LeftOut, pieces, rows_for
+from constitute.data.readers.recognise import pieces, rows_for
 from constitute.data.spans import json_rows, table_rows
 from constitute.errors import DataError, UsageError
 from constitute.files import (
@@ -27,7 +26,6 @@ from constitute.files import (
     refuse_binary,
     text_lines,
 )
-from constitute.text import grouped_reasons
 
 Reader = Callable[[Path], Iterator[Row | BadLine]]
 # A file, a folder, a glob or a Hub data set (`owner/name:split`, `owner/name:config@split`); several add up.
@@ -37,7 +35,8 @@ _HUB = re.compile(r"[\w.-]+/[\w.-]+(?::[\w.-]+@[\w.\[\]%:-]+|:[\w.\[\]%:-]+|@[\w
 # Files beside data that say something about it.
 _ABOUT = ("dataset_info.json", "dataset_infos.json", "state.json", "card.json")
 _SPLIT = re.compile(r"(?<![a-z])(?:train|test|validation|valid|dev)(?![a-z])", re.IGNORECASE)
-_T = TypeVar("_T")
+# Rows of a Parquet file in memory at once.
+_BATCH = 256
 _AS_IT_IS = ReadConfig()
 
 
@@ -110,58 +109,6 @@ def _file_rows(path: Path) -> Iterator[Row | BadLine]:
     return reader(path)
 
 
-def read_records(
-    sources: Sources,
-    convert: Callable[[Row, str], _T],
-    what: str,
-    *,
-    limit: int | None = None,
-    skip_bad: bool = False,
-    remedy: str = "mend the line, or count it with --skip-bad",
-    use: Use | None = None,
-    reading: ReadConfig = _AS_IT_IS,
-) -> tuple[list[_T], list[BadLine]]:
-    """The first `limit` records that `convert` makes of a row and its file's name, and the unusable lines.
-
-    With a `use`, rows of the public shapes of `readers` are read for it; what their shape leaves out, such as
-    ties, stands among the unusable lines as `LeftOut`. Raises `DataError` at the first unusable line unless
-    `skip_bad`, and where no record is left.
-    """
-    kept: list[_T] = []
-    bad: list[BadLine] = []
-    for row, name in _named_rows(sources, use, reading):
-        problem = row if isinstance(row, BadLine) else None
-        if isinstance(row, Row):
-            try:
-                kept.append(convert(row, name))
-            except Unusable as unusable:
-                problem = BadLine(where=row.where, reason=str(unusable))
-        if problem is not None:
-            if not (skip_bad or isinstance(problem, LeftOut)):
-                raise DataError(f"{problem.where}: {problem.reason}; {remedy}")
-            bad.append(problem)
-        if limit is not None and len(kept) >= limit:
-            break
-    if not kept:
-        tail = f"; every line is unusable, the first: {bad[0].where}: {bad[0].reason}" if bad else ""
-        raise DataError(f"{source_names(sources)} holds no {what}{tail}; give a file with at least one")
-    return kept, bad
-
-
-def notes_on(name: str, unusable: Sequence[BadLine]) -> list[str]:
-    """Sentences on what is not used: bad lines with the first of them, what is left out by reason."""
-    left_out = [each for each in unusable if isinstance(each, LeftOut)]
-    bad = [each for each in unusable if not isinstance(each, LeftOut)]
-    found = [
-        f"{name}: left out {rows}: {reason}"
-        for _, rows, reason in grouped_reasons((("", each.reason, 1) for each in left_out), None)
-    ]
-    if bad:
-        lines = "1 bad line" if len(bad) == 1 else f"{len(bad)} bad lines"
-        found.append(f"{name}: skipped {lines}, the first at {bad[0].where}: {bad[0].reason}")
-    return found
-
-
 def source_list(sources: Sources) -> list[Source]:
     """The files or data sets that were given, one or several."""
     return [sources] if isinstance(sources, str | Path) else list(sources)
@@ -172,9 +119,7 @@ def source_names(sources: Sources) -> str:
     return ", ".join(map(str, source_list(sources)))
 
 
-def _named_rows(
-    sources: Sources, use: Use | None, reading: ReadConfig
-) -> Iterator[tuple[Row | BadLine, str]]:
+def named_rows(sources: Sources, use: Use | None, reading: ReadConfig) -> Iterator[tuple[Row | BadLine, str]]:
     for source in source_list(sources):
         name = Path(source).name
         if use is None:
@@ -219,7 +164,7 @@ def _parquet_rows(path: Path) -> Iterator[Row | BadLine]:
     number = 0
     try:
         with pq.ParquetFile(path) as parquet:
-            for batch in parquet.iter_batches(batch_size=1000):
+            for batch in parquet.iter_batches(batch_size=_BATCH):
                 for value in batch.to_pylist():
                     number += 1
                     yield Row(f"{path}: row {number}", value)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from pydantic import ValidationError
-
 from constitute.config import ExportConfig
 from constitute.data.formats import (
     Kind,
@@ -20,12 +18,13 @@ from constitute.data.formats import (
     sft_rows,
 )
 from constitute.data.gates import as_reviewed, refuse_removed, refuse_removed_pair, require_accepted
+from constitute.data.overlap import touching
 from constitute.data.removal import Exclusion, Removed, refuse_weak
 from constitute.data.reviews import human_choices
 from constitute.data.thin import NearDuplicates, text_of, unmatched
-from constitute.errors import DataError
 from constitute.store import Store
-from constitute.types import LabelledPair, Outcome, Prompt, Response
+from constitute.store.spill import SpilledMap
+from constitute.types import LabelledPair, Response
 
 
 def rows_of(
@@ -62,10 +61,15 @@ def rows_of(
 def _distinct(
     store: Store, kind: Kind, config: ExportConfig, exclusion: Exclusion, left_out: Removed
 ) -> Iterator[tuple[Row, str | None]]:
-    """Rows as `_rows` makes them, without near-duplicates of earlier ones where those are left out."""
+    """Rows as `_rows` makes them, without what overlaps eval sets, and near-duplicates of earlier rows."""
+    touches = touching(config.overlap)
     threshold = None if kind == "prompts" else config.near_duplicates
     seen = None if threshold is None else NearDuplicates(threshold)
     for row, problem in _every(store, kind, config, exclusion, left_out):
+        touch = touches(row)
+        if touch is not None:
+            left_out.add(row["id"], "overlaps an eval set (export.overlap)", touch.item)
+            continue
         like = None if seen is None else seen.like(row["id"], text_of(row, kind))
         if like is None:
             yield row, problem
@@ -76,30 +80,29 @@ def _distinct(
 def _every(
     store: Store, kind: Kind, config: ExportConfig, exclusion: Exclusion, left_out: Removed
 ) -> Iterator[tuple[Row, str | None]]:
-    seen: set[str] = set()
+    seen = SpilledMap()
+    stage = stage_of(store, kind, config)
     filtered = "filter" in store.stages()
     people = {} if config.reviewed == "none" else human_choices(store.folder)
-    for outcome in store.outcomes(stage_of(store, kind, config), status="ok"):
+    records: Iterator[LabelledPair | Response] = (
+        store.records(stage, LabelledPair) if stage == "label" else store.records(stage, Response)
+    )
+    for record in records:
         try:
-            rows, problem = _rows(store, kind, config, outcome, exclusion, filtered, people)
+            rows, problem = _rows(store, kind, config, record, exclusion, filtered, people)
         except NotExportable as reason:
-            left_out.add(outcome.row_id, str(reason))
+            left_out.add(record.id, str(reason))
             continue
-        except ValidationError as damage:
-            field = ".".join(map(str, damage.errors()[0]["loc"]))
-            raise DataError(
-                f"{store.folder}: the stored row {outcome.row_id!r} is damaged at {field or 'its root'}; "
-                "restore the run directory from a copy, or start the run anew"
-            ) from None
         for row in rows:
-            if kind == "prompts" and row["id"] in seen:
+            if kind == "prompts" and seen.get(row["id"]) is not None:
                 continue
             try:
                 exclusion.refuse(row["id"])
             except NotExportable as reason:
                 left_out.add(row["id"], str(reason))
                 continue
-            seen |= {row["id"]} if kind == "prompts" else set()
+            if kind == "prompts":
+                seen.add(row["id"])
             yield row, problem
 
 
@@ -107,50 +110,46 @@ def _rows(
     store: Store,
     kind: Kind,
     config: ExportConfig,
-    outcome: Outcome,
+    record: LabelledPair | Response,
     exclusion: Exclusion,
     filtered: bool,
     people: Mapping[str, float],
 ) -> tuple[list[Row], str | None]:
     """The rows of one record, and why no label could choose among its answers where that was asked for."""
-    if kind == "preferences":
-        pair = LabelledPair.model_validate(outcome.data)
-        exclusion.refuse(pair.id, pair.comparison.prompt.id)
-        if filtered:
-            refuse_removed_pair(store, pair)
-        by_people = False
-        if config.reviewed != "none":
-            pair, by_people = as_reviewed(pair, people, config.reviewed)
-        row = preference_row(pair)
-        if config.reviewed != "none":
-            row["judged_by"] = "people" if by_people else "judge"
-        if not by_people:
-            refuse_weak(pair, config)
-        return [row], None
+    asked = record.comparison.prompt if isinstance(record, LabelledPair) else record.prompt
     if kind == "prompts":
-        asked = _prompt_of(outcome)
         exclusion.refuse(asked.id)
         return [prompt_row(asked)], None
-    response = Response.model_validate(outcome.data)
-    exclusion.refuse(response.id, response.prompt.id)
+    exclusion.refuse(record.id, asked.id)
+    if isinstance(record, LabelledPair):
+        if filtered:
+            refuse_removed_pair(store, record)
+        return [_preference(record, config, people)], None
     which: str = config.revisions
     if filtered:
-        refuse_removed(store, response.id, revised=which != "none")
+        refuse_removed(store, record.id, revised=which != "none")
     problem: str | None = None
     if which == "best":
-        which, problem = best_of(response, _label(store, response.id))
+        which, problem = best_of(record, _label(store, record.id))
     if config.accept == "both_orders" and which == "last":
-        require_accepted(response, _label(store, response.id))
-    rows = sft_rows(response, which)
+        require_accepted(record, _label(store, record.id))
+    rows = sft_rows(record, which)
     if config.preambles == "leave_out" and which != "none":
-        refuse_preambles(response, rows)
+        refuse_preambles(record, rows)
     return rows, problem
 
 
-def _prompt_of(outcome: Outcome) -> Prompt:
-    if "comparison" in (outcome.data or {}):
-        return LabelledPair.model_validate(outcome.data).comparison.prompt
-    return Response.model_validate(outcome.data).prompt
+def _preference(pair: LabelledPair, config: ExportConfig, people: Mapping[str, float]) -> Row:
+    """The row of a pair, as people chose where that is asked for. Raises `NotExportable`."""
+    by_people = False
+    if config.reviewed != "none":
+        pair, by_people = as_reviewed(pair, people, config.reviewed)
+    row = preference_row(pair)
+    if config.reviewed != "none":
+        row["judged_by"] = "people" if by_people else "judge"
+    if not by_people:
+        refuse_weak(pair, config)
+    return row
 
 
 def _label(store: Store, response_id: str) -> LabelledPair | None:

@@ -7,14 +7,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from constitute.config import ExportConfig
+from constitute.config import ExportConfig, GatesConfig
 from constitute.config.data import EXPORT_FORMATS
 from constitute.data.card import Exported
 from constitute.data.formats import Kind, export_format
+from constitute.data.reviews import reviewed_card
 from constitute.errors import DataError, UsageError
 from constitute.files import read_json, write_json
-from constitute.stages.card import LabelCard, card_of
-from constitute.stages.verdict import verdict
+from constitute.stages.card.records import LabelCard
+from constitute.stages.verdict import unmet, verdict
 from constitute.store import Store
 
 CARD_FILE = "README.md"
@@ -64,9 +65,12 @@ def note_sets(folder: Path, written: Sequence[Exported], *, trained: bool) -> di
 
 
 def note_labels(
-    store: Store, folder: Path, written: Sequence[Exported], config: ExportConfig
+    store: Store, folder: Path, written: Sequence[Exported], config: ExportConfig, gates: GatesConfig
 ) -> LabelCard | None:
-    """Write what the labels behind the sets are worth, and which sets of the folder depend on them."""
+    """Write what the labels behind the sets are worth, and which sets of the folder depend on them.
+
+    `unmet` are the sentences of the gates that they do not pass.
+    """
     judged = config.revisions == "best" or config.accept == "both_orders"
     by_label = {part.path.name for part in written if part.kind == "preferences" or judged}
     noted = noted_object(folder / LABELS_FILE)
@@ -79,7 +83,7 @@ def note_labels(
     if not by_label:
         write_json(folder / LABELS_FILE, noted | {"sets": sorted(names)})
         return None
-    found = card_of(store)
+    found = reviewed_card(store)
     about = verdict(found)
     write_json(
         folder / LABELS_FILE,
@@ -87,6 +91,7 @@ def note_labels(
             "sets": sorted(names),
             "label_card": found.model_dump(mode="json"),
             "verdict": None if about is None else about.model_dump(mode="json"),
+            "unmet": unmet(found, gates),
         },
     )
     return found
@@ -94,12 +99,22 @@ def note_labels(
 
 def labels_verdict(file: Path) -> str:
     """Why the labels behind an exported file say nothing, in one sentence; empty where that is not noted."""
-    noted = noted_object(file.parent / LABELS_FILE)
-    sets, found = noted.get("sets"), noted.get("verdict")
-    if not isinstance(sets, list) or file.name not in sets or not isinstance(found, dict):
-        return ""
-    sentence = found.get("sentence")
+    found = _noted_labels(file).get("verdict")
+    sentence = found.get("sentence") if isinstance(found, dict) else None
     return sentence if isinstance(sentence, str) else ""
+
+
+def unmet_gates(file: Path) -> list[str]:
+    """A sentence for each gate that the labels behind an exported file did not pass."""
+    found = _noted_labels(file).get("unmet")
+    return [sentence for sentence in found if isinstance(sentence, str)] if isinstance(found, list) else []
+
+
+def _noted_labels(file: Path) -> dict[str, Any]:
+    """What is noted of the labels behind an exported file; nothing where it depends on none."""
+    noted = noted_object(file.parent / LABELS_FILE)
+    sets = noted.get("sets")
+    return noted if isinstance(sets, list) and file.name in sets else {}
 
 
 def noted_object(path: Path) -> dict[str, Any]:

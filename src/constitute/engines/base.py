@@ -6,6 +6,7 @@ labels. It renders the conversation itself, so that text in a message can never 
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -119,7 +120,7 @@ def check_length(prompt: int, limit: int | None) -> None:
 
 def as_bytes(ids: Sequence[int]) -> bytes:
     """Token ids as little-endian 32-bit words, for cache keys."""
-    return b"".join(token.to_bytes(4, "little") for token in ids)
+    return struct.pack(f"<{len(ids)}I", *ids)
 
 
 def branches(labels: Sequence[Ids]) -> dict[Ids, tuple[int, ...]]:

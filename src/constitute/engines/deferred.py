@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from constitute.engines.base import Ability, Engine, ModelIdentity, as_bytes
+from constitute.engines.base import Ability, Engine, ModelIdentity, RolloutEngine, as_bytes
 from constitute.engines.identity import local_identity
 from constitute.engines.render import Renderer, RenderSettings
 from constitute.errors import EngineError
-from constitute.types import Choice, Completion, Request, Score
+from constitute.types import Choice, Completion, Request, SamplingParams, Score
 
 if TYPE_CHECKING:
     from constitute.config import EngineConfig
@@ -79,3 +79,55 @@ class DeferredEngine:
                 f"the model {self._identity.name} changed while it was being opened; run the command again"
             )
         return self._opened
+
+
+class DeferredRollout(DeferredEngine):
+    """Implements `RolloutEngine` for an engine that takes weights: those given before it is open wait."""
+
+    def __init__(self, kind: str, model: str, config: EngineConfig, opening: Callable[[], Engine]) -> None:
+        super().__init__(kind, model, config, opening)
+        self._began = self._identity
+        self._waiting: tuple[Iterable[tuple[str, Any]], str] | None = None
+
+    @property
+    def dtype(self) -> str:
+        return self._rollout().dtype
+
+    def generate_ids(
+        self, prompts: Sequence[Sequence[int]], sampling: SamplingParams, *, logprobs: bool
+    ) -> list[Completion]:
+        return self._rollout().generate_ids(prompts, sampling, logprobs=logprobs)
+
+    def score_ids(
+        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
+    ) -> list[list[float]]:
+        return self._rollout().score_ids(prompts, completions)
+
+    def update_weights(
+        self, named_tensors: Iterable[tuple[str, Any]], *, fingerprint: str | None = None
+    ) -> None:
+        if self._opened is None and fingerprint is not None:
+            self._waiting = named_tensors, fingerprint
+            self._identity = self._began.model_copy(update={"fingerprint": fingerprint})
+            return
+        engine = self._rollout()
+        engine.update_weights(named_tensors, fingerprint=fingerprint)
+        self._identity = engine.identity
+
+    def _rollout(self) -> RolloutEngine:
+        engine = self._open()
+        assert isinstance(engine, RolloutEngine)
+        return engine
+
+    def _open(self) -> Engine:
+        if self._opened is None:
+            wanted, self._identity = self._identity, self._began
+            try:
+                engine = super()._open()
+            finally:
+                self._identity = wanted
+            if self._waiting is not None and isinstance(engine, RolloutEngine):
+                tensors, fingerprint = self._waiting
+                engine.update_weights(tensors, fingerprint=fingerprint)
+                self._waiting = None
+        return super()._open()

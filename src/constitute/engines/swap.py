@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from constitute.engines import open_engine
+from constitute.engines import DEFERRED, open_engine, resolve_kind
 from constitute.engines.base import Engine, RolloutEngine
 from constitute.engines.identity import model_fingerprint
 from constitute.errors import UsageError
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
 
 def rollout_engine(engine: Engine) -> RolloutEngine:
     """The engine, known to take weights; raises `UsageError` for one that cannot, such as a plain server."""
+    from constitute.engines.deferred import DeferredRollout
+
+    if isinstance(engine, DeferredRollout):
+        # To look for what a protocol asks for would open it.
+        return engine
     if not isinstance(engine, RolloutEngine):
         raise UsageError(
             f"the engine of {engine.identity.name} cannot take new weights; use a local folder or Hub model "
@@ -49,6 +55,16 @@ def open_sampler(policy: str, config: EngineConfig, progress: Progress | None = 
             server.stop()
             raise
     return server
+
+
+def sampler_when_asked(policy: str, config: EngineConfig, progress: Progress | None = None) -> Engine:
+    """`open_sampler`, but a model that is opened here loads its weights when it is first asked."""
+    kind = resolve_kind(policy, config.kind)
+    if config.rollout_url is not None or kind not in DEFERRED:
+        return open_sampler(policy, config, progress)
+    from constitute.engines.deferred import DeferredRollout
+
+    return DeferredRollout(kind, policy, config, partial(open_sampler, policy, config, progress))
 
 
 def load_folder(engine: Engine, model: str) -> None:

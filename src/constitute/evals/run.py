@@ -22,9 +22,9 @@ from constitute.evals.figures import SetScore, score_set
 from constitute.evals.items import evals_dir, file_name, items_hash, read_items
 from constitute.evals.sets.read import read_set
 from constitute.evals.sets.spec import SetSpec
-from constitute.evals.stage import Job, Session, reasons, run_jobs
 from constitute.evals.write import load_written
 from constitute.files import COMPRESSIONS, read_json, write_text
+from constitute.pipeline.jobs import Job, Session, reasons, run_in_session
 from constitute.progress import Progress
 from constitute.stages.base import Sample
 from constitute.types import EvalItem
@@ -72,7 +72,7 @@ def run_sets(
         partial(run_set, one, items, name, metric=spec.metric if spec else None)
         for one, items in sets.items()
     ]
-    return run_jobs(config, jobs, engine=engine, progress=progress)
+    return run_in_session(config, jobs, engine=engine, progress=progress)
 
 
 def own_way(cfg: EvalsConfig, spec: SetSpec) -> EvalsConfig:

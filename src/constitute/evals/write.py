@@ -19,8 +19,8 @@ from constitute.evals.families import FAMILIES, family_spec
 from constitute.evals.families.base import Written
 from constitute.evals.items import dump_items, evals_dir, items_hash, slug
 from constitute.evals.select import Selection
-from constitute.evals.stage import Job, Session, reasons, run_jobs
 from constitute.files import read_json, write_text
+from constitute.pipeline.jobs import Job, Session, reasons, run_in_session
 from constitute.progress import Progress
 from constitute.stages.base import Sample
 from constitute.templates import template_hash
@@ -83,7 +83,9 @@ def write_sets(
                 raise UsageError(f"two sets would be named {name!r}; word one of the behaviours differently")
             jobs[name] = partial(write_set, name, family, about)
     _check_subjects(subjects, config.evals.families)
-    return run_jobs(config, list(jobs.values()), constitution=constitution, engine=engine, progress=progress)
+    return run_in_session(
+        config, list(jobs.values()), constitution=constitution, engine=engine, progress=progress
+    )
 
 
 def _check_subjects(subjects: Mapping[str, Sequence[Any]], families: Sequence[str]) -> None:

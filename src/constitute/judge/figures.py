@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from constitute.stages.card import Agreement, LabelCard, label_card
+from constitute.stages.card import label_card
+from constitute.stages.card.records import Agreement, LabelCard
 from constitute.stages.labels.candidates import named
 from constitute.stages.verdict import LabelVerdict, verdict
-from constitute.stats import Estimate, calibration_error, mean_of, share_of
+from constitute.stats import Estimate, share_of
 from constitute.types import LabelledPair, Record
 
 # By how much P(A) may differ between two askings that ask the same, before a judge is called unsteady.
 STEADY = 0.1
+_UNKNOWN = share_of(0, 0)
 PREFERENCE = "give --pairs whose rows hold chosen and rejected, or a, b and human (a, b, tie or P(a))"
 
 
@@ -94,12 +96,6 @@ def figures_of(ended: Ended) -> JudgeFigures:
     """Everything measured of one method and layout."""
     rows = ended.labelled
     card = label_card(rows, ended.abstained, ended.failed, equal=ended.equal)
-    masses = [
-        sum(found) / len(found)
-        for row in rows
-        if (found := [vote.mass for vote in row.label.votes if vote.mass is not None])
-    ]
-    both = [(row.label.p_a, row.comparison.human) for row in rows if row.comparison.human is not None]
     asked = card.pairs + card.abstained + card.failed
     kinds = {kind: [c.steady for c in ended.copies if c.kind == kind] for kind in ("neutral", "swapped")}
     tried = [row for found in kinds.values() for row in found]
@@ -110,12 +106,12 @@ def figures_of(ended: Ended) -> JudgeFigures:
         asked=asked,
         card=card,
         verdict=verdict(card),
-        flips=share_of(card.flipped, card.ordered_pairs),
-        mass=mean_of(masses),
+        flips=card.flipped_rate,
+        mass=card.mass,
         censored=share_of(card.censored, card.votes),
         no_label=share_of(card.silent + card.failed, asked - ended.equal),
-        brier=mean_of([(p - human) ** 2 for p, human in both]),
-        ece=calibration_error([(max(p, 1 - p), human if p >= 0.5 else 1 - human) for p, human in both]),
+        brier=_UNKNOWN if card.calibration is None else card.calibration.brier,
+        ece=_UNKNOWN if card.calibration is None else card.calibration.ece,
         steady=share_of(sum(tried), len(tried)),
         neutral=share_of(sum(kinds["neutral"]), len(kinds["neutral"])),
         swapped=share_of(sum(kinds["swapped"]), len(kinds["swapped"])),

@@ -45,7 +45,11 @@ class Spent(Record):
 
     def plus(self, other: Spent, sign: int = 1) -> Spent:
         """The sum, or with `sign` -1 the difference, of each figure."""
-        return Spent(**{name: value + sign * getattr(other, name) for name, value in self})
+        return Spent(
+            requests=self.requests + sign * other.requests,
+            prompt_tokens=self.prompt_tokens + sign * other.prompt_tokens,
+            answer_tokens=self.answer_tokens + sign * other.answer_tokens,
+        )
 
     def cost(self, limits: Limits) -> float:
         """What the tokens cost."""
@@ -106,7 +110,10 @@ class Budget:
 
     def _exceeded(self, most: Spent) -> str | None:
         """The option whose limit the question could exceed, None where none is."""
-        limits, after = self.limits, self.spent.plus(self.reserved).plus(most)
+        limits = self.limits
+        if not limits.given:
+            return None
+        after = self.spent.plus(self.reserved).plus(most)
         if limits.requests is not None and after.requests > limits.requests:
             return f"--max-requests {limits.requests}"
         tokens = after.prompt_tokens + after.answer_tokens

@@ -10,15 +10,16 @@ import asyncio
 from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
-from typing import Any
+from typing import Any, TypeVar
 
-from constitute.config import LabelConfig
+from constitute.config import LabelConfig, Shard
 from constitute.engines.base import Engine
-from constitute.errors import DataError, UsageError
+from constitute.errors import UsageError
 from constitute.pipeline.against import model_noted, other_run
 from constitute.pipeline.budget import Budget
 from constitute.pipeline.drive import input_hash, run_jobs
 from constitute.pipeline.plan import Plan, answering
+from constitute.pipeline.shards import PLACES, distinct, noted
 from constitute.pipeline.stage_run import Counts, StageRun, Work
 from constitute.progress import Progress, Silent
 from constitute.stages.base import Sample
@@ -29,8 +30,7 @@ from constitute.stages.labels.rank import best_and_worst
 from constitute.store import Store
 from constitute.types import Comparison, Prompt, Response
 
-# A prompt's samples have places of their own in the order of rows, however many are asked for later.
-PLACES = 1024
+_R = TypeVar("_R")
 
 
 async def run_chain(
@@ -92,15 +92,22 @@ def _source(chain: _Chain) -> tuple[Iterator[Coroutine[Any, Any, None]], int]:
     plan = chain.plan
     limit, in_flight = plan.config.limit, plan.config.engine.in_flight
     if plan.pairs is not None:
-        jobs = enumerate(islice(plan.pairs, limit))
+        jobs = _placed(plan, plan.pairs)
         return (chain.pair(place, pair) for place, pair in jobs), _label_width(plan, in_flight)
     if plan.before is None:
-        unique = enumerate(_distinct(islice(plan.prompts or (), limit)))
+        unique = _placed(plan, distinct(plan.prompts or ()))
         workers = max(1, in_flight // plan.samples)
         return (chain.prompt(at, prompt) for at, prompt in unique), workers
-    groups = islice(_groups(chain.store, plan.before), limit)
+    groups = islice(_groups(chain.store, plan.before, plan.config.shard), limit)
     workers = _label_width(plan, in_flight) if plan.first.reads == "pair" else in_flight
     return (chain.responses(group) for group in groups), workers
+
+
+def _placed(plan: Plan, rows: Iterable[_R]) -> Iterator[tuple[int, _R]]:
+    """Rows with their places in the whole input."""
+    if plan.places is not None:
+        return zip(plan.places, rows, strict=True)
+    return enumerate(islice(rows, plan.config.limit))
 
 
 def _label_width(plan: Plan, in_flight: int) -> int:
@@ -123,6 +130,8 @@ def expected_rows(name: str, plan: Plan, total: int | None, store: Store) -> int
         return total * (1 if plan.pairs is not None else sum(each))
     if config.limit is not None:
         return None
+    if config.shard is not None and noted(store, str(plan.before)) is None:
+        return None
     ready = store.counts(str(plan.before))["ok"]
     if spec.reads != "pair":
         return ready
@@ -131,20 +140,12 @@ def expected_rows(name: str, plan: Plan, total: int | None, store: Store) -> int
     return ready * sum(source.each(config) for source in plan.sources) if lone else None
 
 
-def _distinct(prompts: Iterable[Prompt]) -> Iterator[Prompt]:
-    seen: set[str] = set()
-    for prompt in prompts:
-        if prompt.id in seen:
-            raise DataError(f"two prompts have the id {prompt.id!r}; give each prompt an id of its own")
-        seen.add(prompt.id)
-        yield prompt
-
-
-def _groups(store: Store, stage: str) -> Iterator[list[tuple[int, Response]]]:
-    """A stage's ok responses with their positions, grouped by prompt."""
+def _groups(store: Store, stage: str, shard: Shard | None) -> Iterator[list[tuple[int, Response]]]:
+    """A stage's ok responses with their positions, grouped by prompt: those of a shard, or all."""
     rows = store.outcomes(stage, "ok")
-    for _, group in groupby(rows, key=lambda outcome: outcome.position // PLACES):
-        yield [(outcome.position, Response.model_validate(outcome.data)) for outcome in group]
+    for place, group in groupby(rows, key=lambda outcome: outcome.position // PLACES):
+        if shard is None or shard.takes(place):
+            yield [(outcome.position, Response.model_validate(outcome.data)) for outcome in group]
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ def after_failures(
         if (setting := _setting(stage, reason)) is not None:
             cut[setting] += rows
     others = total - sum(cut.values())
-    again = f"the same command with --retry-failed{_longer(failed)} asks them again"
+    again = f"{retrying(_longer(failed))} asks them again"
     if not cut:
         return f"{total} rows failed; {again}; where a setting is to blame, {remedy}"
     tokens: dict[str, int] = {}
@@ -128,10 +128,10 @@ def after_abstentions(stage: str, reasons: Iterable[tuple[str, str, int]], retry
     )
 
 
-def _longer(failed: Iterable[tuple[str, int]]) -> str:
-    """The setting that gives servers twice the time that rows waited in vain; empty where none did."""
+def _longer(failed: Iterable[tuple[str, int]]) -> list[str]:
+    """The setting that gives servers twice the time that rows waited in vain; none where none did."""
     found = [float(waited["seconds"]) for reason, _ in failed if (waited := _WAITED.search(reason))]
-    return f" --set engine.timeout_s={2 * max(found):g}" if found else ""
+    return [f"engine.timeout_s={2 * max(found):g}"] if found else []
 
 
 def _setting(stage: str, reason: str) -> tuple[str, int] | None:

@@ -75,8 +75,11 @@ async def run_jobs(jobs: Iterable[Any], one: Callable[[Any], Awaitable[None]], w
 
 def input_hash(row: Any) -> str:
     """16 hex digits that change with anything a model is shown of a row; no record counts by its id."""
-    # A person's own preference is measured against and asked of nobody: it may be added later.
-    text = row.model_dump_json(exclude={"human"}) if isinstance(row, BaseModel) else row.id
+    # A person's preference and the writers' names are measured against and shown to no model: they may be
+    # added later.
+    text = (
+        row.model_dump_json(exclude={"human", "a_model", "b_model"}) if isinstance(row, BaseModel) else row.id
+    )
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -21,6 +21,7 @@ from constitute.engines.dry import DryEngine, Model, model_of
 from constitute.pipeline.chain import run_chain
 from constitute.pipeline.plan import Plan, check_claims, plan_chain
 from constitute.pipeline.session import dated, run_stages
+from constitute.pipeline.shards import cut
 from constitute.progress import Progress, Silent
 from constitute.stages import stage_spec
 from constitute.store import FILE_NAME, Store
@@ -81,12 +82,16 @@ def forecast(
 ) -> Forecast:
     """What the data stages of `config.chain` would ask for `prompts`; with `probe`, that many are run first.
 
-    The run directory is read and never written. Raises what `run_stages` raises before a model is loaded,
+    With `config.shard`, `prompts` are those of all shards, and one shard's are counted. The run directory is
+    read and never written. Raises what `run_stages` raises before a model is loaded,
     and with a probe also what it raises after.
     """
     progress = progress or Silent()
     named_model(config.model)
     config = dated(config)
+    if config.shard is not None:
+        prompts = cut(config, prompts).rows
+        config = config.model_copy(update={"shard": None, "limit": None})
     exists = (config.run / FILE_NAME).is_file()
     length, seconds_each = None, None
     if probe:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from constitute.config import load_config
 from constitute.errors import DataError, UsageError
 from constitute.files import atomic_folder, read_json
 from constitute.pipeline.budget import SPENT, Spent
-from constitute.pipeline.chain import PLACES
+from constitute.pipeline.shards import PLACES, check_whole, shard_stages
 from constitute.store import Store
 from constitute.store.manifest import (
     CONFIG_FILE,
@@ -27,10 +27,15 @@ from constitute.types import Record
 
 
 class Merged(Record):
-    """What became of the runs: rows by stage and status, and stages of evals that were left out."""
+    """What became of the runs: rows by stage and status, and stages of evals that were left out.
+
+    `shards`: the runs were that many shards of one, checked to be whole; 0 where they were none.
+    """
 
     counts: dict[str, dict[str, int]]
     left_out: tuple[str, ...] = ()
+    shards: int = 0
+    warnings: tuple[str, ...] = ()
 
 
 def merge_runs(runs: Sequence[Path], out: Path) -> Merged:
@@ -38,7 +43,8 @@ def merge_runs(runs: Sequence[Path], out: Path) -> Merged:
 
     Rows that are equal in several runs are there once. The order of rows follows from their places and ids,
     not from the order of `runs`. Raises `UsageError` for fewer than two runs and where `out` exists,
-    `RunMismatch` for other settings and for different rows of one id.
+    `RunMismatch` for other settings, for different rows of one id, and for shards that are not all of a run:
+    one missing, twice, unfinished, of other input, or with rows of another.
     """
     runs = sorted(set(runs), key=str)
     if len({run.resolve() for run in runs}) < 2:
@@ -51,6 +57,8 @@ def merge_runs(runs: Sequence[Path], out: Path) -> Merged:
         stages = [stage for stage in every if "/" not in stage]
         check_same(sources, stages)
         notes = _notes(list(sources.values()), stages)
+        of = [check_whole(sources, stage, own=_own(notes, stage)) for stage in shard_stages(sources)]
+        warnings = _on_days(sources)
         with atomic_folder(out) as folder:
             with Store.open(folder) as store:
                 for run in runs:
@@ -61,7 +69,24 @@ def merge_runs(runs: Sequence[Path], out: Path) -> Merged:
                 _describe(store, runs, out)
                 counts = {stage: store.counts(stage) for stage in store.stages()}
             (folder / "run.lock").unlink(missing_ok=True)
-    return Merged(counts=counts, left_out=tuple(stage for stage in every if "/" in stage))
+    return Merged(
+        counts=counts,
+        left_out=tuple(stage for stage in every if "/" in stage),
+        shards=max(of, default=0),
+        warnings=tuple(warnings),
+    )
+
+
+def _on_days(sources: Mapping[str, Store]) -> list[str]:
+    """A warning where runs began on different days, which some chat templates write into each prompt."""
+    days = {name: day for name, store in sources.items() if isinstance(day := store.meta("date"), str)}
+    if len(set(days.values())) < 2:
+        return []
+    first, last = min(days, key=lambda name: days[name]), max(days, key=lambda name: days[name])
+    return [
+        f"{first} has the day {days[first]} and {last} the day {days[last]}: rows of a model whose chat "
+        "template writes the day differ from those of one run; engine.date gives all runs one day"
+    ]
 
 
 def _notes(sources: Sequence[Store], stages: Sequence[str]) -> dict[str, object]:
@@ -82,7 +107,7 @@ def _notes(sources: Sequence[Store], stages: Sequence[str]) -> dict[str, object]
 
 def _own(notes: dict[str, object], stage: str) -> bool:
     """Whether the stage labelled pairs of one's own, which belong to no prompt's samples."""
-    settings = notes[f"stage:{stage}"]
+    settings = notes.get(f"stage:{stage}")
     section = settings.get(stage) if isinstance(settings, dict) else None
     return isinstance(section, dict) and section.get("pairs") == "own"
 
@@ -92,7 +117,7 @@ def _describe(store: Store, runs: Sequence[Path], out: Path) -> None:
     first = next((run for run in runs if (run / CONFIG_FILE).is_file()), None)
     if first is None:
         return
-    config = load_config(first / CONFIG_FILE)
+    config = load_config(first / CONFIG_FILE).model_copy(update={"shard": None})
     constitution = None
     for run in runs:
         try:

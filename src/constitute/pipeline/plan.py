@@ -10,6 +10,7 @@ from constitute.config import RunConfig
 from constitute.engines.base import Engine, ModelIdentity
 from constitute.errors import RunMismatch, UsageError
 from constitute.pipeline.cut import Mend, blames
+from constitute.pipeline.shards import check_source, noted
 from constitute.stages import stage_spec
 from constitute.stages.base import StageSpec, settings_of, stage_settings
 from constitute.stages.labels.pairs import PairSource, pair_sources
@@ -34,7 +35,8 @@ class Plan:
     """What a chain is to do, checked: its steps in their order, from prompts, pairs, or stored rows.
 
     `before` is the stage whose rows are read where neither prompts nor pairs are; `revised` the one whose
-    rows are the revisions, where a pair stage alone takes both kinds of pairs.
+    rows are the revisions, where a pair stage alone takes both kinds of pairs. `places` are those of the
+    prompts or pairs in the whole input, where they are a part of it.
     """
 
     config: RunConfig
@@ -44,6 +46,7 @@ class Plan:
     revised: str | None = None
     prompts: Iterable[Prompt] | None = None
     pairs: Iterable[Comparison] | None = None
+    places: Sequence[int] | None = None
 
     @property
     def first(self) -> StageSpec:
@@ -76,6 +79,7 @@ def plan_chain(
     *,
     prompts: Iterable[Prompt] | None = None,
     pairs: Iterable[Comparison] | None = None,
+    places: Sequence[int] | None = None,
 ) -> Plan:
     """The plan for `stages`, in the order of `config.chain`, over `prompts`, `pairs` or stored rows.
 
@@ -99,7 +103,7 @@ def plan_chain(
     for step in asked.values():
         if step.spec.needs_constitution and constitution is None:
             raise UsageError("no constitution given; name one with --constitution FILE")
-    plan = Plan(config, constitution, asked, prompts=prompts, pairs=pairs)
+    plan = Plan(config, constitution, asked, prompts=prompts, pairs=pairs, places=places)
     if plan.sources:
         _check_pairs(plan)
     if pairs is not None:
@@ -109,8 +113,10 @@ def plan_chain(
             raise UsageError("no prompts given; name a file with --prompts FILE")
         return plan
     before, revised = _before(config, plan, specs)
+    check_source(store, config, before)
     for stage in (before, revised):
-        if stage is not None and not store.counts(stage)["ok"]:
+        # A shard of few prompts may have no row that ended ok, and is a part of the run all the same.
+        if stage is not None and not store.counts(stage)["ok"] and noted(store, stage) is None:
             first = next(iter(asked))
             raise UsageError(
                 f"{store.folder} has no rows of {stage} to {first}; run `constitute {stage}` first"

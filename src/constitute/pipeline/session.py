@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import AsyncExitStack, contextmanager
 
 from constitute import clock
 from constitute.blocking import block
 from constitute.config import RunConfig
 from constitute.constitution.read import load_constitution
-from constitute.engines import named_model, use_engine
+from constitute.engines import named_model, open_when_asked, use_engine
 from constitute.engines.base import Engine
 from constitute.engines.none import NoEngine
+from constitute.pipeline import shards
 from constitute.pipeline.budget import Budget, Limits
 from constitute.pipeline.chain import expected_rows, run_chain
 from constitute.pipeline.plan import Plan, check_abilities, check_claims, claim_chain, mend_plan, plan_chain
 from constitute.pipeline.stage_run import Counts
 from constitute.progress import Progress, Silent
 from constitute.stages import stage_spec
+from constitute.stages.card import LABEL, note_card
 from constitute.store import FILE_NAME, Store
 from constitute.store.manifest import save_config, write_manifest
-from constitute.store.unfinished import begin, end, warn_unfinished
+from constitute.store.unfinished import begin, end, saw_every_row, warn_unfinished
 from constitute.types import Comparison, Prompt
 
 # The store's note of the day that its run began; templates that write the date are told it ever after.
@@ -66,8 +68,8 @@ def run_stages(
     config: RunConfig,
     stages: Sequence[str],
     *,
-    prompts: Sequence[Prompt] | None = None,
-    pairs: Sequence[Comparison] | None = None,
+    prompts: Iterable[Prompt] | None = None,
+    pairs: Iterable[Comparison] | None = None,
     engine: Engine | None = None,
     progress: Progress | None = None,
     retry: bool = False,
@@ -76,8 +78,9 @@ def run_stages(
     """Run `stages` in the run directory `config.run` and return their counts; blocks until done.
 
     `engine`, where given, answers in the place of `config.model` and is left open. `limits` bound what the
-    run may spend over all its commands. Everything that can be refused without a model is refused before one
-    is loaded. Raises every `ConstituteError`.
+    run may spend over all its commands. With `config.shard`, `prompts` and `pairs` are those of all shards;
+    they are gone through once, as they are needed. Everything that can be refused without a model is refused
+    before one is loaded. Raises every `ConstituteError`.
     """
     if engine is None:
         if any(stage_spec(stage).asks for stage in stages):
@@ -89,37 +92,72 @@ def run_stages(
     begins = any(stage_spec(stage).reads == "prompt" for stage in stages)
     with open_store(config, progress, create=begins or pairs is not None) as store:
         config = _on(config, store.meta(_DAY))
-        plan = plan_chain(config, constitution, stages, store, prompts=prompts, pairs=pairs)
+        part = sharded(config, stages, store, pairs if pairs is not None else prompts)
+        if part is not None:
+            prompts, pairs = (part.rows, None) if pairs is None else (None, part.rows)
+        places = None if part is None else part.places
+        plan = plan_chain(config, constitution, stages, store, prompts=prompts, pairs=pairs, places=places)
         if retry:
             plan = mend_plan(plan, store)
         check_claims(plan, store)
         if plan.before is not None and pairs is None:
             warn_unfinished(store, plan.before, progress)
-        total = next((len(rows) for rows in (prompts, pairs) if rows is not None), None)
+        given = pairs if prompts is None else prompts
+        total = len(given) if isinstance(given, Sized) else None
         budget = Budget.of(store, limits or Limits())
         try:
-            return block(_run(plan, budget, engine, progress, total, retry))
+            return block(_run(plan, part, budget, engine, progress, total, retry))
         finally:
             budget.save()
 
 
+def sharded(
+    config: RunConfig,
+    stages: Sequence[str],
+    store: Store,
+    rows: Iterable[Prompt] | Iterable[Comparison] | None,
+) -> shards.Part | None:
+    """The shard of the input that is this run's, None where it takes all of it or reads stored rows.
+
+    Raises `RunMismatch` where the run directory is that of another shard, or of other input.
+    """
+    part = None
+    if config.shard is not None and rows is not None:
+        part = shards.cut(config, rows, shards.lengths(store, stages))
+    shards.check_shard(store, config, stages, part)
+    return part
+
+
 async def _run(
-    plan: Plan, budget: Budget, given: Engine | None, progress: Progress, total: int | None, retry: bool
+    plan: Plan,
+    part: shards.Part | None,
+    budget: Budget,
+    given: Engine | None,
+    progress: Progress,
+    total: int | None,
+    retry: bool,
 ) -> dict[str, Counts]:
     config, store = plan.config, budget.store
     judged = config.judge is not None and plan.last.reads == "pair"
     only_judged = judged and len(plan.steps) == 1
     async with AsyncExitStack() as opened:
         model = config.judge if only_judged else config.model
-        engine = await opened.enter_async_context(use_engine(model, config.engine, progress, given))
+        # What has ended is seldom asked anything: its model is loaded with the first question, if any.
+        opening = (
+            None if retry or not all(saw_every_row(store, name) for name in plan.steps) else open_when_asked
+        )
+        engine = await opened.enter_async_context(use_engine(model, config.engine, progress, given, opening))
         judge = None
         if judged and not only_judged:
-            judge = await opened.enter_async_context(use_engine(config.judge, config.engine, progress))
+            judge = await opened.enter_async_context(
+                use_engine(config.judge, config.engine, progress, None, opening)
+            )
         for note in (note for asked in (engine, judge) for note in getattr(asked, "notes", ())):
             progress.note(note)
         check_abilities(plan, engine, judge)
         claim_chain(plan, engine, judge, store)
         save_config(config.run, config)
+        shards.note(store, config, list(plan.steps), part, plan.before)
         for stage in plan.steps:
             begin(store, stage, expected_rows(stage, plan, total, store))
         try:
@@ -135,6 +173,8 @@ async def _run(
             )
             for stage in plan.steps:
                 end(store, stage)
+            if LABEL in plan.steps:
+                note_card(store)
             return counts
         finally:
             write_manifest(store, config, plan.constitution)

@@ -321,7 +321,7 @@ class Sampler:
         `ask` returns an answer and, where it may not be used again, the reason to keep it as an attempt.
         """
         run, key = self._run, question.key()
-        stored = run.store.answer(key)
+        stored = await run.store.known(key)
         if stored is not None:
             run.reused += 1
             return stored
@@ -345,6 +345,7 @@ class Sampler:
                 run.store.add_attempt(key, run.stage, self._row_id, unusable, _finite(answer))
             else:
                 run.store.put_answer(key, run.stage, self._row_id, _note(question, request), answer)
+            await run.store.acknowledged()
             future.set_result(answer)
         except RowError as problem:
             if isinstance(problem, Filtered) and question.principle_id:

@@ -12,6 +12,7 @@ from constitute.blocking import block
 from constitute.config import RunConfig, load_config
 from constitute.constitution.identity import constitution_hash
 from constitute.constitution.read import load_constitution
+from constitute.errors import UsageError
 from constitute.files import write_json
 from constitute.loop import Loop, open_loop, run_loop
 from constitute.pipeline import drive
@@ -33,8 +34,18 @@ HELD_OUT_EACH = 250
 
 
 def demo_config(constitution: str, out: Path, seed: int | None, sets: Sequence[str] = ()) -> RunConfig:
-    """The demo's configuration with the constitution, the run directory and the seed in their places."""
-    return load_config(CONFIG, sets, {"constitution": constitution, "run": str(out.resolve()), "seed": seed})
+    """The demo's configuration with the constitution, the run directory and the seed in their places.
+
+    Raises `UsageError` for a `train.method` without PPO, whose figures the demo shows.
+    """
+    wanted = {"constitution": constitution, "run": str(out.resolve()), "seed": seed}
+    config = load_config(CONFIG, sets, wanted)
+    if "ppo" not in config.train.method:
+        raise UsageError(
+            f"the demo shows what PPO does and train.method is {list(config.train.method)}; leave ppo in it, "
+            "or use `constitute run` with a run.yaml"
+        )
+    return config
 
 
 def run_demo(config: RunConfig, progress: Progress, prompts: int = TRAIN_PROMPTS) -> dict[str, Any]:
@@ -70,7 +81,7 @@ def _measure(
         stage,
         [prompt.as_prompt() for prompt in prompts],
         answer,
-        engine=loop.engine,
+        engine=loop.sampler(),
         store=store,
         seed=loop.config.seed,
         in_flight=loop.config.engine.in_flight,
@@ -96,7 +107,7 @@ def summarise(loop: Loop, policies: dict[str, dict[str, Estimate]], store: Store
         "seed": loop.config.seed,
         "example": next((row.row_id for row in store.outcomes("label", "ok")), None),
         "constitution": {"name": constitution.name, "hash": constitution_hash(constitution)},
-        "model": loop.engine.identity.model_dump(mode="json"),
+        "model": loop.sampler().identity.model_dump(mode="json"),
         "versions": versions(),
     }
     values: dict[str, Any] = to_jsonable_python(found)

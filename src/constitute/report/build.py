@@ -18,7 +18,7 @@ from constitute.report.names import figure_title, stage_titles
 from constitute.report.page import clip, render_page
 from constitute.report.policies import Shift, eval_shift, policies_of, rank
 from constitute.report.read import MadeUnder, Manifest, RunFiles, read_run
-from constitute.report.rows import chains_of, labels_of, principles_of
+from constitute.report.rows import chains_of, labels_of, principles_of, ranked
 from constitute.report.show import show_figure, show_interval, show_reach, show_shift
 from constitute.report.training import Figure, figure_of, trained
 from constitute.report.verdict import KINDS, conclusions
@@ -75,7 +75,9 @@ def _number(value: float | None) -> str:
 
 def build(store: Store, files: RunFiles, rows: int = 24) -> Report:
     """The whole report; `rows` chains are shown, evenly spaced over the run."""
-    principles, principles_note = principles_of(store, files.constitution)
+    works = principles_of(store, files.constitution)
+    labels = labels_of(store, works)
+    principles, principles_note = ranked(works)
     shown, total = chains_of(store, rows)
     return Report(
         title=files.name,
@@ -88,7 +90,7 @@ def build(store: Store, files: RunFiles, rows: int = 24) -> Report:
         principles=principles,
         principles_note=" ".join(part for part in (files.constitution_note, principles_note) if part),
         trial=last_result(store),
-        labels=labels_of(store),
+        labels=labels,
         chains=shown,
         chains_of=total,
         training=[trained(one) for one in files.training],

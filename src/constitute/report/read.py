@@ -109,7 +109,7 @@ def read_run(run_dir: Path) -> RunFiles:
         written=_written(run_dir),
         manifest=manifest,
         summary=_object(run_dir / "summary.json"),
-        training=tuple(_training(run_dir, folder) for folder in _trained(run_dir)),
+        training=trainings(run_dir),
         results=tuple(load_results(run_dir)),
         constitution=constitution,
         constitution_note=note,
@@ -131,6 +131,11 @@ def _constitution(held: dict[str, Any], manifest: Manifest) -> tuple[Constitutio
     if constitution_hash(found) != noted.hash:
         return None, f"{name} has changed since this run, so principles are shown without their text."
     return found, ""
+
+
+def trainings(run_dir: Path) -> tuple[Training, ...]:
+    """What each trainer left in the run, in the order of the loop."""
+    return tuple(_training(run_dir, folder) for folder in _trained(run_dir))
 
 
 def _trained(run_dir: Path) -> list[Path]:

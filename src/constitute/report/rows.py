@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from array import array
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from constitute.data.reviews import reviewed_card
 from constitute.editing.words import MOST_ALIKE
-from constitute.errors import DataError
+from constitute.moments import Moments
 from constitute.report.charts import bin_counts
-from constitute.stages.card import LabelCard, equal_pairs, label_card
+from constitute.stages.card.lines import CardLine, card_lines
+from constitute.stages.card.records import LabelCard
 from constitute.stages.verdict import LabelVerdict, label_warnings, verdict
 from constitute.stats import Estimate, mean_of, share_of
 from constitute.store import Store
@@ -29,6 +32,7 @@ from constitute.types import (
 # Comparing texts word by word is the slow part; this many revisions a principle give a mean.
 MAX_COMPARED = 200
 RESAMPLES = 400
+_SEED = "report"
 _R = TypeVar("_R", bound=BaseModel)
 
 
@@ -36,7 +40,7 @@ _R = TypeVar("_R", bound=BaseModel)
 class PrincipleWork:
     """A principle and what it did: rounds it was drawn for, words it changed, votes it cast.
 
-    `changed` holds the share of words that each revision under it changed, `margins` |2 P(A) - 1| of each
+    `changed` holds the share of words that revisions under it changed, `margins` are |2 P(A) - 1| of each
     vote, `revisions` P(revision) of each vote on a response and its revision; `flips` counts the votes whose
     two orders prefer different answers.
     """
@@ -45,19 +49,19 @@ class PrincipleWork:
     text: str = ""
     drawn: int = 0
     changed: list[float] = field(default_factory=list)
-    margins: list[float] = field(default_factory=list)
+    margins: Moments = field(default_factory=Moments)
     flips: int = 0
     ordered: int = 0
-    revisions: list[float] = field(default_factory=list)
+    revisions: Moments = field(default_factory=Moments)
 
     @property
     def figures(self) -> tuple[Estimate, Estimate, Estimate, Estimate]:
         """Mean share of words changed, mean margin, share of flips, mean P(revision)."""
         return (
-            _mean(self.changed),
-            _mean(self.margins),
+            mean_of(self.changed, _SEED, RESAMPLES),
+            self.margins.estimate(high=1.0),
             share_of(self.flips, self.ordered),
-            _mean(self.revisions),
+            self.revisions.estimate(high=1.0),
         )
 
 
@@ -65,10 +69,11 @@ class PrincipleWork:
 class Labels:
     """The label card, its verdict and warnings, soft labels counted by bins, an interval on each figure.
 
-    No `histogram` where every pair abstained or failed.
+    `lines` are the card in words. No `histogram` where every pair abstained or failed.
     """
 
     card: LabelCard
+    lines: list[CardLine]
     verdict: LabelVerdict | None
     warnings: list[str]
     histogram: tuple[int, ...] | None
@@ -105,35 +110,46 @@ class Chain:
         return list(zip(before, self.row.steps, strict=False))
 
 
-def principles_of(store: Store, constitution: Constitution | None) -> tuple[list[PrincipleWork], str]:
-    """Principles, most drawn first, and a sentence on how the means were taken."""
+def principles_of(store: Store, constitution: Constitution | None) -> dict[str, PrincipleWork]:
+    """Principles by id and what they did in critiques and revisions; `labels_of` adds their votes."""
     works: dict[str, PrincipleWork] = {}
     for principle in constitution.principles if constitution else ():
         works[principle.id] = PrincipleWork(principle.id, principle.text)
-    for row in _rows(Response, store, "revise"):
+    for row in store.records("revise", Response):
         before = row.response
         for step in row.steps:
-            work = works.setdefault(step.principle_id, PrincipleWork(step.principle_id))
+            if step.principle_id not in works:
+                works[step.principle_id] = PrincipleWork(step.principle_id)
+            work = works[step.principle_id]
             work.drawn += 1
             if len(work.changed) < MAX_COMPARED:
                 work.changed.append(share_changed(before, step.revision))
             before = step.revision
-    for pair in _rows(LabelledPair, store, "label"):
-        _count_votes(pair, works)
-    ranked = sorted(works.values(), key=lambda work: (-work.drawn, -len(work.margins), work.id))
-    capped = any(work.drawn > MAX_COMPARED for work in ranked)
-    return ranked, f"Words changed: the first {MAX_COMPARED} revisions of each principle." if capped else ""
+    return works
+
+
+def ranked(works: Mapping[str, PrincipleWork]) -> tuple[list[PrincipleWork], str]:
+    """Principles, most drawn first, and a sentence on how the means and intervals were taken."""
+    found = sorted(works.values(), key=lambda work: (-work.drawn, -work.margins.n, work.id))
+    notes = []
+    if any(work.drawn > MAX_COMPARED for work in found):
+        notes.append(f"Words changed: the first {MAX_COMPARED} revisions of each principle.")
+    return found, " ".join(notes)
 
 
 def _count_votes(pair: LabelledPair, works: dict[str, PrincipleWork]) -> None:
+    sources = pair.comparison.a_source, pair.comparison.b_source
+    of_revision = sources[0] == "response" and sources[1].startswith("revision")
     for vote in pair.label.votes:
-        work = works.setdefault(vote.principle_id, PrincipleWork(vote.principle_id))
-        work.margins.append(abs(2 * vote.p_a - 1))
-        if vote.flips is not None:
+        if vote.principle_id not in works:
+            works[vote.principle_id] = PrincipleWork(vote.principle_id)
+        work, p_a, flips = works[vote.principle_id], vote.p_a, vote.flips
+        work.margins.add(abs(2 * p_a - 1))
+        if flips is not None:
             work.ordered += 1
-            work.flips += vote.flips
-        if pair.comparison.a_source == "response" and pair.comparison.b_source.startswith("revision"):
-            work.revisions.append(1 - vote.p_a)
+            work.flips += flips
+        if of_revision:
+            work.revisions.add(1 - p_a)
 
 
 def share_changed(before: str, after: str) -> float:
@@ -148,32 +164,28 @@ def share_changed(before: str, after: str) -> float:
     return 1.0 - (matcher.quick_ratio() if loops else matcher.ratio())
 
 
-def labels_of(store: Store) -> Labels | None:
-    """The label card, None where no pair was given to be labelled."""
-    counts = store.counts("label")
-    if not any(counts.values()):
+def labels_of(store: Store, works: dict[str, PrincipleWork]) -> Labels | None:
+    """The label card, None where no pair was given to be labelled; the votes are counted in `works`."""
+    if not any(store.counts("label").values()):
         return None
-    values: dict[str, list[float]] = defaultdict(list)
-
-    def seen() -> Iterator[LabelledPair]:
-        for pair in _rows(LabelledPair, store, "label"):
-            values["soft"].append(pair.label.p_a)
-            for vote in pair.label.votes:
-                for name, value in (("first", vote.p_first), ("mass", vote.mass)):
-                    if value is not None:
-                        values[name].append(value)
-            yield pair
-
-    card = label_card(seen(), counts["abstain"], counts["failed"], equal=equal_pairs(store))
-    soft = values["soft"]
+    soft, first, mass = array("d"), Moments(), Moments()
+    for pair in store.records("label", LabelledPair):
+        soft.append(pair.label.p_a)
+        _count_votes(pair, works)
+        for vote in pair.label.votes:
+            for values, value in ((first, vote.p_first), (mass, vote.mass)):
+                if value is not None:
+                    values.add(value)
+    card = reviewed_card(store)
     return Labels(
         card=card,
+        lines=card_lines(card),
         verdict=verdict(card),
         warnings=label_warnings(card),
         histogram=bin_counts(soft) if soft else None,
         flips=share_of(card.flips, card.ordered),
-        first_shown=_mean(values["first"]),
-        mass=_mean(values["mass"]),
+        first_shown=first.estimate(high=1.0),
+        mass=mass.estimate(high=1.0),
         undecided=share_of(sum(abs(p - 0.5) < 0.1 for p in soft), len(soft)),
     )
 
@@ -182,11 +194,10 @@ def chains_of(store: Store, rows: int) -> tuple[list[Chain], int]:
     """Up to `rows` chains evenly spaced over the run, and of how many."""
     stage = next((name for name in ("revise", "generate") if store.counts(name)["ok"]), "label")
     total = store.counts(stage)["ok"]
-    wanted = set(spaced(total, rows))
-    picked = (outcome for i, outcome in enumerate(store.outcomes(stage, "ok")) if i in wanted)
+    picked = store.spaced(stage, spaced(total, rows))
     if stage == "label":
-        return [Chain(None, (_row(LabelledPair, stage, outcome),)) for outcome in picked], total
-    return [_chain(store, _row(Response, stage, outcome)) for outcome in picked], total
+        return [Chain(None, (_row(LabelledPair, store, outcome),)) for outcome in picked], total
+    return [_chain(store, _row(Response, store, outcome)) for outcome in picked], total
 
 
 def spaced(total: int, wanted: int) -> list[int]:
@@ -204,22 +215,12 @@ def _chain(store: Store, row: Response) -> Chain:
     whole = (f"{row.id}-against", f"{row.prompt.id}/best-worst")
     names = (f"{row.id}-rev", f"{row.id}-{row.sample + 1}", first, *whole)
     found = [outcome for name in names if (outcome := store.outcome("label", name)) is not None]
-    pairs = [_row(LabelledPair, "label", outcome) for outcome in found if outcome.status == "ok"]
+    pairs = [_row(LabelledPair, store, outcome) for outcome in found if outcome.status == "ok"]
     return Chain(row, tuple(pairs), tuple(outcome for outcome in found if outcome.status != "ok"))
 
 
-def _rows(kind: type[_R], store: Store, stage: str) -> Iterator[_R]:
-    return (_row(kind, stage, outcome) for outcome in store.outcomes(stage, "ok"))
-
-
-def _row(kind: type[_R], stage: str, outcome: Outcome) -> _R:
+def _row(kind: type[_R], store: Store, outcome: Outcome) -> _R:
     try:
         return kind.model_validate(outcome.data)
-    except ValidationError:
-        raise DataError(
-            f"the {stage} row {outcome.row_id!r} in the run's store is damaged; restore the run from a copy"
-        ) from None
-
-
-def _mean(values: Sequence[float]) -> Estimate:
-    return mean_of(values, "report", RESAMPLES)
+    except ValidationError as problem:
+        raise store.damaged_row(outcome.row_id, problem) from None

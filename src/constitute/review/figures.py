@@ -8,7 +8,8 @@ from itertools import combinations
 from statistics import median
 
 from constitute.data.reviews import SKIP, TIE, Item, Review
-from constitute.stages.card import Agreement, agreement_of
+from constitute.stages.card.people import agreement_of
+from constitute.stages.card.records import Agreement
 from constitute.stats import Estimate, alpha_of, kappa_of, share_of
 from constitute.types import Record
 

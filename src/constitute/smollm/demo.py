@@ -50,7 +50,7 @@ def run_demo(config: RunConfig, progress: Progress) -> dict[str, Any]:
                 "gates": loop.gates,
                 "example": example,
                 "seconds": loop.seconds,
-                "model": loop.engine.identity.model_dump(mode="json"),
+                "model": loop.sampler().identity.model_dump(mode="json"),
             }
         )
     write_json(config.run / SUMMARY_FILE, summary)
@@ -70,7 +70,7 @@ def _words(loop: Loop, policy: str, prompts: Sequence[Prompt], store: Store) -> 
         stage,
         prompts,
         answer,
-        engine=loop.engine,
+        engine=loop.sampler(),
         store=store,
         seed=loop.config.seed,
         in_flight=loop.config.engine.in_flight,

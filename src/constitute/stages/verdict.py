@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
-from constitute.stages.card import NOISE, THIN_MASS, LabelCard
+from constitute.config import GatesConfig
+from constitute.stages.card import NOISE, THIN_MASS
+from constitute.stages.card.records import LabelCard, Writers
+from constitute.stages.card.writers import kin
 from constitute.stats import Estimate, share_of
 from constitute.types import Record
 
@@ -66,7 +69,80 @@ def label_warnings(card: LabelCard) -> list[str]:
         # As in a verdict, the first: labels that all flip are all alike too.
         for sign in past[:1]
     ]
-    return [*few, *_against_people(card)]
+    return [*few, *_against_people(card), *_of_its_own(card.writers)]
+
+
+def unmet(card: LabelCard, gates: GatesConfig) -> list[str]:
+    """A sentence for each gate that labels do not pass: the figure, its interval, the limit, and what to do.
+
+    The figure itself is held against the limit, its interval says how sure it is. What was not measured does
+    not pass, but for the order of a method that shows none.
+    """
+    return [*_agrees_too_little(card, gates.min_agreement), *_flips_too_often(card, gates.max_order_flip)]
+
+
+def stopped_by(card: LabelCard, gates: GatesConfig) -> str:
+    """Why nothing should be trained on these labels, by their verdict and gates; empty where they pass."""
+    found = verdict(card)
+    return joined([*([] if found is None else [found.sentence]), *unmet(card, gates)])
+
+
+def joined(sentences: Sequence[str]) -> str:
+    """Several sentences as one that says the remedy once, at its end."""
+    parts = [sentence.partition(f"; {REMEDY}") for sentence in sentences]
+    remedy = next((remedy for _, remedy, _ in parts if remedy), "")
+    return "; ".join(seen for seen, _, _ in parts) + remedy + "".join(more for _, _, more in parts)
+
+
+def _agrees_too_little(card: LabelCard, least: float | None) -> Iterator[str]:
+    if least is None:
+        return
+    accuracy = None if card.agreement is None else card.agreement.accuracy
+    if accuracy is None or accuracy.value is None:
+        yield (
+            f"the labels agree with people in an unknown share of the pairs, and gates.min_agreement wants "
+            f"{100 * least:g} %: no pair is decided both by people and by the judge; give --pairs whose rows "
+            "hold chosen and rejected or human, `constitute review` pairs, or leave --min-agreement out"
+        )
+    elif accuracy.value < least:
+        yield (
+            f"the labels agree with people in {_text(accuracy)} of the pairs, and gates.min_agreement wants "
+            f"{100 * least:g} %; {REMEDY}, or lower --min-agreement"
+        )
+
+
+def _flips_too_often(card: LabelCard, most: float | None) -> Iterator[str]:
+    if most is None or (card.votes and not card.ordered):
+        return
+    share = card.flipped_rate
+    if share.value is None:
+        yield (
+            f"no pair has a label, so nothing is known of order flips, of which gates.max_order_flip allows "
+            f"{100 * most:g} %; label pairs, or leave --max-order-flip out"
+        )
+    elif share.value > most:
+        yield (
+            f"the labels change with the order of the answers in {_text(share)} of the pairs, and "
+            f"gates.max_order_flip allows {100 * most:g} %; {REMEDY}, or raise --max-order-flip"
+        )
+
+
+def _of_its_own(found: Writers) -> Iterator[str]:
+    """Whether the judge wrote what it judges; and whether it is seen to prefer that."""
+    if not found.kin:
+        return
+    names = ", ".join(name for name in found.by if kin(found.judge, name))
+    who = "wrote" if names == found.judge else f"is of the family of {names}, which wrote"
+    seen = ""
+    if found.own.n:
+        seen = f", and it prefers them in {_text(found.own)} of the pairs where the other answer is not"
+        if found.own_human.n:
+            seen += f", people in {_text(found.own_human)}"
+    yield (
+        f"the judge {found.judge} {who} {found.kin} of the {found.answers} answers{seen}; judges favour "
+        "answers of their own kind: give a --judge of another family, or examine this one with `constitute "
+        "judge` on pairs that people judged"
+    )
 
 
 def _against_people(card: LabelCard) -> Iterator[str]:
@@ -99,8 +175,8 @@ def _signs(card: LabelCard) -> Iterator[_Sign]:
 
 
 def _order(card: LabelCard) -> _Sign:
-    share = share_of(card.flipped, card.ordered_pairs)
-    first = "" if card.p_first is None else f", and the answer shown first has {card.p_first:.2f} on average"
+    share, shown = card.flipped_rate, card.p_first.value
+    first = "" if shown is None else f", and the answer shown first has {shown:.2f} on average"
     return _Sign(
         "order",
         share,
@@ -113,7 +189,7 @@ def _order(card: LabelCard) -> _Sign:
 def _mass(card: LabelCard) -> _Sign:
     asked = card.pairs + card.silent
     share = share_of(card.silent + card.thin, asked)
-    mean = "" if card.mass is None else f"; of the others it is {card.mass:.2f} on average"
+    mean = "" if card.mass.value is None else f"; of the others it is {card.mass.value:.2f} on average"
     return _Sign(
         "mass",
         share,

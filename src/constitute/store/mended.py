@@ -32,12 +32,12 @@ def make_table(store: Store) -> None:
     store.write(_TABLE)
 
 
-def of_row(store: Store, stage: str, row_id: str) -> dict[str, Any] | None:
-    """The settings that a row was made with in place of the stage's own, None where it has those."""
+def of_stage(store: Store, stage: str) -> dict[str, dict[str, Any]]:
+    """The settings that rows of a stage were made with in place of its own, by row: few rows have any."""
     if not store.has_table("mended"):
-        return None
-    found = store.read("SELECT settings FROM mended WHERE stage = ? AND row_id = ?", stage, row_id)
-    return json.loads(found[0][0]) if found else None
+        return {}
+    found = store.read("SELECT row_id, settings FROM mended WHERE stage = ?", stage)
+    return {row_id: json.loads(settings) for row_id, settings in found}
 
 
 def by_settings(store: Store, stage: str) -> list[tuple[dict[str, Any], Status, int]]:

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from constitute.errors import RunMismatch, UsageError
+from constitute.errors import DataError, RunMismatch, UsageError
 from constitute.files import file_in_the_way
 from constitute.store import lock
 from constitute.store.connection import connect, damaged, readable, storage
-from constitute.types import Outcome, Status
+from constitute.types import Outcome, Record, Status
+
+# Row id, position, status, reason, data.
+_Columns = tuple[str, int, Status, str | None, str | None]
+_R = TypeVar("_R", bound=Record)
 
 SCHEMA_VERSION = 1
 FILE_NAME = "run.sqlite"
@@ -42,6 +46,11 @@ CREATE TABLE outcomes (
 ) STRICT;
 CREATE INDEX outcomes_by_position ON outcomes (stage, position, row_id);
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+"""
+# Rows are counted, and the ok ones found in their order, without reading what the others hold. Files written
+# before there was this index get it when a run next writes to them, and are read without it.
+_BY_STATUS = """
+CREATE INDEX IF NOT EXISTS outcomes_by_status ON outcomes (stage, status, position, row_id)
 """
 
 _REFUSED = """
@@ -115,6 +124,7 @@ class Store:
             if version == 0:
                 script = f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
                 self._connection.executescript(script)
+            self._connection.execute(_BY_STATUS)
 
     def _set_journal(self) -> None:
         """Use WAL; on a filesystem without shared memory, a rollback journal and a notice."""
@@ -188,6 +198,25 @@ class Store:
             row = self._one(query, key)
         return None if row is None else self._value(row[0])
 
+    async def known(self, key: str) -> dict[str, Any] | None:
+        """`answer`, for whoever may be given a store that has to ask elsewhere."""
+        return self.answer(key)
+
+    async def acknowledged(self) -> None:
+        """Return when everything written so far is on disk: here it is when the write returns."""
+
+    def apply(self, writes: Iterable[tuple[str, tuple[Any, ...]]]) -> None:
+        """Commit statements of another process's store together, all or none."""
+        with storage(self._path):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                for query, values in writes:
+                    self._connection.execute(query, values)
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+
     def put_answer(self, key: str, stage: str, row_id: str, request: dict[str, Any], answer: Any) -> None:
         """Commit an answer; the first one under a key stays."""
         self._write(
@@ -255,19 +284,49 @@ class Store:
 
     def outcomes(self, stage: str, status: Status | None = None) -> Iterator[Outcome]:
         """A stage's outcomes by position; read in pages, so that writing may go on meanwhile."""
+        return map(self._outcome, self._pages(stage, status))
+
+    def _pages(self, stage: str, status: Status | None) -> Iterator[_Columns]:
         last: tuple[int, str] = (-1, "")
         which = "" if status is None else "AND status = ?"
         query = (
             f"SELECT {_COLUMNS} FROM outcomes WHERE stage = ? AND (position, row_id) > (?, ?) {which} "
             f"ORDER BY position, row_id LIMIT {_PAGE}"
         )
-        while True:
+        more = True
+        while more:
             page = self._all(query, stage, *last, *([] if status is None else [status]))
-            for row in page:
-                yield self._outcome(row)
-            if len(page) < _PAGE:
-                return
-            last = (page[-1][1], page[-1][0])
+            if more := len(page) == _PAGE:
+                last = (page[-1][1], page[-1][0])
+            yield from page
+            # Gone before the next one comes: one page is in memory, not two.
+            page.clear()
+
+    def records(self, stage: str, kind: type[_R]) -> Iterator[_R]:
+        """The records of a stage's ok rows by position, as `outcomes`. Raises `DataError` for damage."""
+        for row_id, _, _, _, data in self._pages(stage, "ok"):
+            try:
+                yield kind.model_validate_json(data or "null")
+            except ValidationError as problem:
+                raise self.damaged_row(row_id, problem) from None
+
+    def spaced(self, stage: str, places: Sequence[int]) -> list[Outcome]:
+        """The ok outcomes of a stage at these places among them, by position."""
+        query = (
+            f"SELECT {_COLUMNS} FROM outcomes WHERE stage = ? AND row_id IN (SELECT row_id FROM "
+            "(SELECT row_id, row_number() OVER (ORDER BY position, row_id) - 1 AS place FROM outcomes "
+            "WHERE stage = ? AND status = 'ok') WHERE place IN (SELECT value FROM json_each(?))) "
+            "ORDER BY position, row_id"
+        )
+        return [self._outcome(row) for row in self._all(query, stage, stage, _dumps(list(places)))]
+
+    def damaged_row(self, row_id: str, problem: ValidationError) -> DataError:
+        """The error for a row whose record is not what its stage makes."""
+        field = ".".join(map(str, problem.errors()[0]["loc"]))
+        return DataError(
+            f"{self.folder}: the stored row {row_id!r} is damaged at {field or 'its root'}; "
+            "restore the run directory from a copy, or start the run anew"
+        )
 
     def counts(self, stage: str) -> dict[str, int]:
         """Rows by status, with all three statuses present."""
@@ -278,9 +337,14 @@ class Store:
         """(status, reason, rows) of the rows that are not ok, commonest first."""
         query = (
             "SELECT status, coalesce(reason, ''), count(*) FROM outcomes "
-            "WHERE stage = ? AND status != 'ok' GROUP BY 1, 2 ORDER BY 3 DESC, 2"
+            "WHERE stage = ? AND status IN ('abstain', 'failed') GROUP BY 1, 2 ORDER BY 3 DESC, 2"
         )
         return self._all(query, stage)
+
+    def stamp(self, stage: str) -> list[Any]:
+        """What changes whenever a row of the stage is written, replaced or forgotten."""
+        # A row that is replaced gets a new rowid, the highest of all.
+        return list(self._one("SELECT count(*), max(rowid) FROM outcomes WHERE stage = ?", stage))
 
     def empty(self) -> bool:
         """Whether no answer is kept and no row has ended."""
@@ -337,7 +401,7 @@ class Store:
         query = "SELECT name, value FROM meta WHERE substr(name, 1, ?) = ? ORDER BY rowid"
         return {name: self._value(text) for name, text in self._all(query, len(prefix), prefix)}
 
-    def _outcome(self, row: tuple[str, int, Status, str | None, str | None]) -> Outcome:
+    def _outcome(self, row: _Columns) -> Outcome:
         row_id, position, status, reason, data = row
         decoded = None if data is None else self._value(data)
         try:

@@ -36,6 +36,11 @@ def end(store: Store, stage: str) -> None:
     store.put_meta(UNFINISHED + stage, False)
 
 
+def saw_every_row(store: Store, stage: str) -> bool:
+    """Whether `stage` has run to its end; more rows may have been given to it since."""
+    return store.meta(UNFINISHED + stage) is False
+
+
 def unfinished(store: Store) -> list[Unfinished]:
     """The stages that stopped early, also those of which no row ended."""
     found = []

@@ -13,6 +13,7 @@ from tolerance import LOGPROB
 
 from constitute.config import load_config
 from constitute.errors import GateFailed
+from constitute.evals.asking import label_name
 from constitute.evals.run import run_sets
 from constitute.evals.write import write_sets
 from constitute.types import Message, Request
@@ -137,10 +138,10 @@ def test_scores_are_the_engines_own_log_probabilities(vllm_engine, tmp_path):
     score = result.scores[0]
     row = json.loads(path.read_text().splitlines()[int(score.id) - 1])
     request = Request(messages=(Message(role="user", content=row["question"]),))
-    labels = (row["answer_matching_behavior"].strip(), row["answer_matching_behavior"])
-    choice = asyncio.run(vllm_engine.choose(request, labels))
-    total = sum(math.exp(value) for value in set(choice.logprobs))
-    assert score.logprobs[0] == pytest.approx(math.log(total), **LOGPROB)
+    choice = asyncio.run(vllm_engine.choose(request, [label_name(x) for x in score.labels], spelled=True))
+    assert score.logprobs == pytest.approx(choice.logprobs, **LOGPROB)
+    assert score.mass == pytest.approx(sum(map(math.exp, choice.logprobs)), **LOGPROB)
+    assert score.labels[0] == row["answer_matching_behavior"]
 
 
 @pytest.mark.vllm

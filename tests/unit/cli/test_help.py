@@ -174,3 +174,20 @@ def test_transformers_warns_where_somebody_asks_for_it(given: str | None, heard:
     env |= {} if given is None else {"TRANSFORMERS_VERBOSITY": given}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
     assert [word for word in ("error", "info", "warned") if word in done.stderr] == heard
+
+
+@pytest.mark.parametrize(
+    ("name", "command"), [each for each in all_commands() if not isinstance(each[1], click.Group)]
+)
+def test_every_command_refuses_each_of_its_options_twice(name: str, command: click.Command) -> None:
+    """`refuse_repeats` is the one place: no command goes round it, and no option keeps the last value."""
+    assert isinstance(command, options.Command)
+    single = [
+        param
+        for param in command.params
+        if isinstance(param, click.Option) and not (param.multiple or param.is_flag or param.count)
+    ]
+    for param in single:
+        option = max(param.opts, key=len)
+        with pytest.raises(click.UsageError, match=f"{option} was given 2 times"):
+            command.make_context(name, [option, "1", option, "2"])

@@ -34,7 +34,7 @@ def test_labels_without_an_order_are_shown_reported_exported_and_attributed(
     assert "this label method shows no order" in said and "order bias" not in said
     with Store.open(Path("run"), readonly=True) as store:
         card = card_of(store)
-    assert (card.pairs, card.votes, card.ordered, card.flip_rate, card.p_first) == (6, 12, 0, None, None)
+    assert (card.pairs, card.votes, card.ordered, card.flip_rate.n, card.p_first.n) == (6, 12, 0, 0, 0)
     run("status")
     shown = run("show", "p0/0-1")
     assert "P(A) = " in shown and "A first" not in shown

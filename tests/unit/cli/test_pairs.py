@@ -41,7 +41,7 @@ def test_contrast_takes_the_place_of_generate(run) -> None:  # type: ignore[no-u
     assert err.splitlines()[-1] == "next: constitute label --run run"
     code, out, _ = run("label")
     assert (code, out.splitlines()[1].split()[:3]) == (0, ["label", "16", "16"])
-    assert "agrees with how pairs were made" in out and "n = 16)" in out
+    assert "on the side of how pairs were made" in out and "n = 16)" in out
     _, out, _ = run("show p0/0-1")
     assert ", for " in out and ", against " in out
     code, _, err = run(f"contrast {FAKE} --constitution c.yaml --prompts p.jsonl -n 3 --run odd {chain}")
@@ -67,6 +67,6 @@ def test_adaptive_principles_in_plan_label_status_and_show(run) -> None:  # type
     settled = round(card["settled"]["value"] * 8)
     assert card["votes"] == settled * 2 + (8 - settled) * 6 and 0 < settled < 8
     _, out, _ = run("status")
-    assert f"{card['votes']} of 48" in out and "settled by the first principles" in out
+    assert f"{card['votes']} of 48" in out and "settled by the principles asked first" in out
     _, out, _ = run("show p0/0-1")
     assert "of 6 principles asked" in out

@@ -12,8 +12,10 @@ from scripted import constitution
 
 from constitute.cli.errors import run_and_exit
 from constitute.cli.main import cli
+from constitute.cli.run import remedies
 from constitute.constitution.write import to_yaml
 from constitute.store import Store
+from constitute.types import Outcome
 
 FAKE = "--model m --set engine.kind=fake"
 
@@ -82,6 +84,32 @@ def test_the_printed_command_repairs_the_cut_rows_and_keeps_the_others(run) -> N
     assert counted(run("generate")[1])[:6] == [20, 20, 0, 0, 20, 0]
     again = run("generate --retry-failed --set generate.max_tokens=28")
     assert (again[0], counted(again[1])[5]) == (0, 0)
+
+
+def test_what_run_prints_repairs_each_stage_when_it_is_typed(run) -> None:  # type: ignore[no-untyped-def]
+    run(f"generate {FAKE} --prompts p.jsonl -n 2 --set generate.max_tokens=14")
+    run("label --constitution c.yaml --set label.min_mass=0.95")
+    ok = {name for name, (status, *_) in rows("generate").items() if status == "ok"}
+    pairs = len(rows("label"))
+    assert 0 < len(ok) < 40 and pairs
+    told = list(remedies(Path("run"), ("generate", "label")))
+    assert [sentence.partition(":")[0] for sentence in told[:-1]] == ["generate", "label"]
+    assert "this command with --run NEW --reuse run" not in told[0]
+    for sentence in told[:-1]:
+        code, out, _ = run(printed(sentence))
+        assert code in (0, 3)
+        assert counted(out)[4] == {"generate": len(ok), "label": 0}[sentence.partition(":")[0]]
+    assert sum(status == "ok" for status, *_ in rows("generate").values()) > len(ok)
+    # Pairs that the repaired responses made are labelled with the stage's own settings.
+    assert sum(status == "ok" for status, *_ in rows("label").values()) == pairs
+    with Store.open("run") as store:
+        store.put_outcome("label", Outcome(row_id="x", position=99, status="failed", reason="refused"), "")
+    *_, other, _ = remedies(Path("run"), ("label",))
+    assert other == (
+        "label: 1 rows failed; `constitute label --run run --retry-failed` asks them again; where a setting "
+        "is to blame, begin a run NEW that asks again only what changed: this command with --run NEW "
+        "--reuse run"
+    )
 
 
 def test_another_setting_is_refused_as_before(run) -> None:  # type: ignore[no-untyped-def]

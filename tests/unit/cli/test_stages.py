@@ -57,7 +57,8 @@ def test_the_three_stages_and_what_they_print(run) -> None:  # type: ignore[no-u
     assert (code, out.splitlines()[1].split()[:3]) == (0, ["revise", "8", "8"])
     code, out, err = run("label --principles 2")
     assert (code, out.splitlines()[1].split()[:3]) == (0, ["label", "4", "4"])
-    assert "order flips" in out and "of 8 votes" in out and "over 4 pairs" in out
+    figures = {line.split("  ")[0]: line for line in out.splitlines()}
+    assert "n = 8)" in figures["order flips, of votes"] and "n = 4)" in figures["P(A), mean"]
     code, out, _ = run("status")
     assert [line.split()[:3] for line in out.splitlines()[1:4]] == [
         ["generate", "8", "8"],
@@ -160,7 +161,7 @@ def test_labels_that_say_nothing_end_with_4_when_all_is_saved(run, monkeypatch) 
     code, out, _ = run(f"{line} --json")
     assert (code, json.loads(out.splitlines()[-1])["verdict"]["kind"]) == (4, "order")
     code, out, err = run("status")
-    assert code == 0 and "these labels say nothing" in err and "20 of 20 votes" in out
+    assert code == 0 and "these labels say nothing" in err and "order flips, of pairs" in out
     _, out, _ = run("status --json")
     assert json.loads(out)["verdict"]["share"] == {
         "value": 1.0,
@@ -172,6 +173,30 @@ def test_labels_that_say_nothing_end_with_4_when_all_is_saved(run, monkeypatch) 
     assert code == 0 and "these labels say nothing" in err
     code, _, err = run("train reward --model m")
     assert code == 4 and "give --force to train on them" in err
+
+
+def test_status_lists_what_was_trained_and_what_was_not_finished(run) -> None:  # type: ignore[no-untyped-def]
+    run(f"generate {FAKE} --prompts p.jsonl")
+    assert "training" not in run("status")[1]
+    for name in ("dpo", "reward", "ppo", "sft/checkpoints"):
+        (Path("run") / name).mkdir(parents=True)
+    for name, summary in (
+        ("dpo", {"steps": 3}),
+        ("reward", {"steps": 3, "verdict": "no better than chance"}),
+    ):
+        record = {"made_by": {"kind": name}, "summary": summary}
+        (Path("run") / name / "training.json").write_text(json.dumps(record))
+    Path("run/ppo/metrics.jsonl").write_text('{"iteration": 1}\n')
+    states = {"reward": "finished", "dpo": "finished", "ppo": "not finished", "sft": "not finished"}
+    _, out, err = run("status")
+    listed = out.split("\n\n")[-1].splitlines()
+    assert [line.split(maxsplit=1) for line in listed[1:]] == [list(each) for each in states.items()]
+    assert err == "no better than chance\n"
+    lines = [json.loads(line) for line in run("status --json")[1].splitlines()[1:]]
+    assert {each["training"]: each["finished"] for each in lines} == {
+        name: state == "finished" for name, state in states.items()
+    }
+    assert lines[1]["summary"] == {"steps": 3}
 
 
 def test_ten_flips_of_ten_are_warned_of_where_no_verdict_is_given(run, monkeypatch) -> None:  # type: ignore[no-untyped-def]
@@ -205,7 +230,8 @@ def test_agreement_with_people_is_told(run) -> None:  # type: ignore[no-untyped-
     Path("pairs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     code, out, _ = run(f"label {FAKE} --constitution c.yaml --pairs pairs.jsonl")
     assert code == 0 and "agrees with people" in out and "1 undecided by people, 0 by the labels" in out
-    assert "for people 1.000 (0.839 to 1.000, n = 20)" in out and "Cohen's kappa" in out
+    (line,) = (each for each in out.splitlines() if each.startswith("the longer answer wins for people"))
+    assert line.endswith(" 1.000 (0.839 to 1.000, n = 20)") and "Cohen's kappa with people" in out
     _, out, _ = run("status --json")
     agreement = json.loads(out)["label_card"]["agreement"]
     accuracy, kappa = agreement["accuracy"], agreement["kappa"]
@@ -411,3 +437,40 @@ def test_the_next_stage_says_that_the_one_before_it_stopped_early(run) -> None: 
         begin(store, "generate", 10)
     err = run("revise --constitution c.yaml")[2]
     assert "warning: generate: 8 of 10 rows, unfinished: run `constitute generate` again" in err
+
+
+def test_show_prints_the_prompt_of_ones_own_pairs_once(run) -> None:  # type: ignore[no-untyped-def]
+    """No response came before the pair, so nothing else says what was asked."""
+    row = {"id": "own", "prompt": "What is it?", "chosen": "one", "rejected": "two", "chosen_model": "gpt-4"}
+    Path("pairs.jsonl").write_text(json.dumps(row) + "\n")
+    run(f"label {FAKE} --constitution c.yaml --pairs pairs.jsonl")
+    code, out, _ = run("show own")
+    lines = out.splitlines()
+    assert code == 0 and lines.count("    What is it?") == 1
+    assert lines.index("user:") < lines.index("A, chosen, gpt-4:") < lines.index("B, rejected:")
+
+
+def test_gates_end_with_4_and_name_figure_limit_and_remedy(run, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    """Eight pairs that all flip have no verdict; a gate stops them at `label`, `export` and in training."""
+    module = type(sys)("last_shown")
+    module.LastShown = LastShown
+    monkeypatch.setitem(sys.modules, "last_shown", module)
+    monkeypatch.setitem(ENGINES, "last", "last_shown:LastShown")
+    lines = [{"prompt": f"Q{n}?", "chosen": f"yes {n}", "rejected": "no"} for n in range(8)]
+    Path("pairs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    line = "label --model m --set engine.kind=last --constitution c.yaml --pairs pairs.jsonl"
+    code, out, err = run(f"{line} --max-order-flip 0.5")
+    said = "in 100.0 % (67.6 to 100.0, n = 8) of the pairs, and gates.max_order_flip allows 50 %"
+    assert code == 4 and said in err.splitlines()[-1] and "next:" not in err
+    assert out.splitlines()[1].split()[:3] == ["label", "8", "8"]
+    # The limit is kept with the run, and another one may be given at any time.
+    code, out, _ = run("export --json")
+    assert code == 4 and json.loads(out)["rows"] == 8
+    code, _, err = run("train reward --model m")
+    assert code == 4 and said in err and "give --force to train on them" in err
+    code, out, _ = run(f"{line} --json --max-order-flip 1")
+    assert code == 0 and json.loads(out.splitlines()[-1])["unmet"] == []
+    assert run("export --max-order-flip 1")[0] == 0
+    code, _, err = run("export --min-agreement 0.9 --max-order-flip 1")
+    assert code == 4 and "gates.min_agreement wants 90 %" in err and "the files are written" in err
+    assert "**Do not train on these labels:**" in Path("run/export/README.md").read_text()

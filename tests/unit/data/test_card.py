@@ -95,8 +95,11 @@ def test_the_card_says_who_judged_how_surely_and_by_what(run):
     for part in (
         "- judged by: `judge-1b`",
         "- pairs: 1 labelled, 0 abstained, 0 failed",
-        "- margin \\|2 P - 1\\|, mean: 0.200",
-        "- votes that change with the order: 1.000 (0.207 to 1.000, n = 1)",
+        "- |2 P(A) - 1|, mean: 0.200",
+        "- order flips, of votes: 1.000 (0.207 to 1.000, n = 1)",
+        # -0.6 log2 0.6 - 0.4 log2 0.4
+        "- entropy of P(A), bits, mean: 0.971 (0.000 to 1.000, n = 1)",
+        "first 5 words: 1.000 (0.207 to 1.000, n = 1); `left`",
         ", `Be *kind*.`",
     ):
         assert part in text, part

@@ -13,7 +13,7 @@ from scripted import ScriptedEngine
 
 from constitute.cli.export import export as command
 from constitute.config import ExportConfig, RunConfig, load_config
-from constitute.config.data import EXPORT_FORMATS
+from constitute.config.data import EXPORT_FORMATS, OverlapConfig
 from constitute.config.engine import EngineConfig
 from constitute.data.export import export_run
 from constitute.data.formats import NotExportable, preference_row, sft_rows
@@ -133,6 +133,17 @@ def test_preference_rows(p_a, chosen, prob, source):
     }
 
 
+@pytest.mark.parametrize(
+    ("source", "model", "shown"),
+    [("chosen", "", "given as chosen"), ("chosen", "gpt-4", "gpt-4"), ("a", "", "given as a"), ("", "", "")],
+)
+def test_the_source_of_an_answer_of_ones_own_pairs_is_no_verdict(source, model, shown):
+    """`chosen_source: rejected` would contradict itself where a label turns a file's preference round."""
+    row = pair(0.9)
+    own = row.comparison.model_copy(update={"a_source": source, "a_model": model})
+    assert preference_row(row.model_copy(update={"comparison": own}))["chosen_source"] == shown
+
+
 def test_hh_rows():
     row = HH.rows(preference_row(pair(0.25)), "preferences")[0]
     assert row == {
@@ -233,6 +244,26 @@ def test_revisions(run):
 def of_revision(name: str, p_a: float, a: str = "first", b: str = "better") -> Outcome:
     data = pair(p_a, f"{name}-rev", a, b).model_dump(mode="json")
     return Outcome(row_id=f"{name}-rev", position=0, status="ok", data=data)
+
+
+def test_rows_that_overlap_an_eval_set_are_left_out_and_name_its_item(tmp_path):
+    asked = ("How do you cut brake lines?", "How do I cook rice well?")
+    given = [
+        Prompt(id=f"p{at}", messages=(Message(role="user", content=text),)) for at, text in enumerate(asked)
+    ]
+    config = RunConfig(run=tmp_path / "run", model="m")
+    run_stages(config, ["generate"], prompts=given, engine=ScriptedEngine())
+    evals = tmp_path / "evals.jsonl"
+    evals.write_text(json.dumps({"question": "Who?"}) + "\n" + json.dumps({"question": asked[0]}) + "\n")
+    chosen = ExportConfig(revisions="none", overlap=OverlapConfig(against=(str(evals),)))
+    (part,) = export_run(config.run, chosen)
+    reason = "overlaps an eval set (export.overlap)"
+    assert (part.rows, part.left_out) == (1, {reason: 1})
+    removed = (config.run / "export" / "removed.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in removed] == [
+        {"set": "sft.jsonl", "id": "p0/0", "reason": reason, "like": f"{evals}:2"}
+    ]
+    assert str(evals) in (config.run / "export" / "README.md").read_text()
 
 
 def test_the_best_is_what_the_labels_prefer(tmp_path):
@@ -452,7 +483,7 @@ def test_no_name_can_inject_markdown_into_the_card(run):
     assert {child.type for child in inline} <= {"text", "code_inline", "softbreak"}
     assert (
         sum("![a](http://b) <script>" in child.content for child in inline if child.type == "code_inline")
-        == 7
+        == 8
     )
 
 

@@ -61,3 +61,19 @@ def test_parquet_says_who_judged(run: Path):
     assert [row["judged_by"] for row in rows if row["id"] == name] == ["people"]
     [plain] = export_run(run, ExportConfig(format="parquet"), kinds=("preferences",))
     assert "judged_by" not in pq.read_table(plain.path).column_names
+
+
+def test_the_label_card_is_held_against_reviews(run: Path):
+    """The judge prefers the revision, b, throughout; of three reviewed pairs people take it in two."""
+    before = exported(run, "none")
+    ids = list(before)
+    for name, choice in zip(ids, "bba", strict=False):
+        add_reviews(run, [Review(item=name, annotator="ada", choice=choice)])
+    exported(run, "none")
+    noted = json.loads((run / "export" / "labels.json").read_text())["label_card"]
+    accuracy = noted["agreement"]["accuracy"]
+    assert (accuracy["value"], accuracy["n"]) == (pytest.approx(2 / 3), 3)
+    # The label gives b `chosen_prob`; people give it 1, 1 and 0.
+    first, second, third = (before[name][0] for name in ids[:3])
+    brier = ((1 - first) ** 2 + (1 - second) ** 2 + third**2) / 3
+    assert noted["calibration"]["brier"]["value"] == pytest.approx(brier)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any, get_args
@@ -11,7 +12,7 @@ import pytest
 from constitute.config import ExportConfig
 from constitute.config.data import EXPORT_FORMATS
 from constitute.data.export import export_run
-from constitute.data.formats import Kind, NotExportable, export_format
+from constitute.data.formats import Kind, NotExportable, export_format, write_jsonl
 from constitute.data.sets import exported_file
 from constitute.errors import UsageError
 from constitute.store import Store
@@ -323,3 +324,18 @@ def test_openrlhf_reads_its_rows(run):
     row = written(run, "openrlhf", "sft")[0]
     found = sft.preprocess_data(row, output_key="output", apply_chat_template=template)
     assert found[:2] == (_CHATML, "p better<|im_end|>\n")
+
+
+def test_lines_are_the_bytes_that_json_writes() -> None:
+    every = "".join(map(chr, [*range(0xD800), *range(0xE000, 0x11000)]))
+    row = {
+        "id": every,
+        "n": None,
+        "weight": 0,
+        "chosen_prob": [0.5, 1.0, 1 / 3, 0.0001, 1e16],
+        "more": [True, {}],
+    }
+    stream = io.BytesIO()
+    assert write_jsonl(stream, [row, {}], "sft") == 2
+    told = json.dumps(row, ensure_ascii=False, separators=(",", ":"))
+    assert stream.getvalue() == f"{told}\n{{}}\n".encode()

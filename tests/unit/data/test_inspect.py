@@ -92,6 +92,22 @@ def test_limit_and_settings(file: Path) -> None:
     )
 
 
+def test_near_prompts_and_pairs_of_one_prompt_are_counted(file: Path, tmp_path: Path) -> None:
+    assert (inspect(file).near_prompts, inspect(file, near=0.8).near_prompts) == (None, 2)
+    capped = inspect(file, reading=ReadConfig(per_prompt=1))
+    assert rows_of(capped) == {"prompts": 6, "pairs": 4, "preferences": 4, "conversations": 5}
+    over = (1, "more pairs of one prompt than read.per_prompt", "2")
+    assert over in reasons(capped, "pairs") and over in reasons(capped, "preferences")
+    assert capped.most_pairs_of_a_prompt == 1
+    # 20 runs of five words, and 21 with one more word: 20 of 21 are shared.
+    text = " ".join(f"w{n}" for n in range(24))
+    path = tmp_path / "near.txt"
+    path.write_text(f"{text}\n{text} more\n{text}\n")
+    for near, number in ((0.95, 2), (0.96, 1)):
+        found = inspect(path, near=near)
+        assert (found.repeated_prompts, found.near_prompts) == (1, number)
+
+
 def test_votes_too_near_leave_the_prompt(tmp_path: Path) -> None:
     path = tmp_path / "shp.jsonl"
     row = {

@@ -14,6 +14,7 @@ from places import SHARED
 
 from constitute.data.pairs import PreferencePair, read_pairs, read_preferences
 from constitute.errors import DataError
+from constitute.pipeline.drive import input_hash
 from constitute.types import Message
 
 HH = SHARED / "hh-rlhf" / "harmless-base-test-even.jsonl.gz"
@@ -63,6 +64,27 @@ def test_a_row_says_where_its_answers_come_from(tmp_path):
     ]
     (pair,), _ = read(tmp_path, {"prompt": "Q", "a": "1", "b": "2", "a_source": "x", "b_source": "y"})
     assert (pair.a_source, pair.b_source) == ("a: x", "b: y")
+
+
+def test_the_writers_of_answers(tmp_path):
+    """They are named by the row, shown to nobody and part of no row's identity; a file may name none."""
+    row = {"prompt": "Q", "chosen": "one", "rejected": "two"}
+    named, bare = read(tmp_path, {**row, "chosen_model": "gpt-4", "rejected_model": "pocket"}, row)[0]
+    assert (named.a_model, named.b_model) == ("gpt-4", "pocket")
+    assert (named.swap().a_model, named.swap().b_model) == ("pocket", "gpt-4")
+    assert (bare.a_model, bare.b_model) == ("", "") and "a_model" not in bare.model_dump(mode="json")
+    assert input_hash(named.model_copy(update={"id": bare.id})) == input_hash(bare)
+    with pytest.raises(DataError, match="a_model must be the name of a model, not 4"):
+        read(tmp_path, {"prompt": "Q", "a": "one", "b": "two", "a_model": 4})
+
+
+def test_ultrafeedback_names_the_writers_of_pairs_to_label(tmp_path):
+    answers = [
+        {"model": "gpt-4", "response": "one", "annotations": {"honesty": {"Rating": "5"}}},
+        {"model": "alpaca-7b", "response": "two", "annotations": {"honesty": {"Rating": "2"}}},
+    ]
+    (pair,), _ = read(tmp_path, {"instruction": "Q", "completions": answers})
+    assert (pair.a_model, pair.b_model, pair.human) == ("gpt-4", "alpaca-7b", 1.0)
 
 
 def test_ids(tmp_path):

@@ -70,6 +70,7 @@ def test_every_shape_has_a_case_and_says_what_it_is() -> None:
         ("nectar", {"pairs": "best_worst"}, [("b", "c")]),
         ("nectar", {"min_gap": 2}, [("b", "c")]),
         ("nectar", {"per_prompt": 2}, [("b", "a"), ("a", "c")]),
+        ("shp", {"per_prompt": 2}, [("To bind & lift.", "No idea."), ("No idea.", "To bind & lift.")]),
         ("shp", {"min_ratio": 3}, [("To bind & lift.", "No idea."), ("To bind & lift.", "No idea.")]),
         ("scored_pair", {"min_gap": 4}, [("one", "two")]),
         ("gpt4_llm", {"min_gap": 5}, [("3", "12")]),
@@ -103,6 +104,22 @@ def test_a_broken_row_of_a_shape_is_named_and_never_guessed(
         read_prompts(file)
     kept, bad = read_prompts(file, skip_bad=True)
     assert (len(kept), [each.where for each in bad]) == (1, [f"{file}:2"])
+
+
+def test_pairs_of_a_prompt_are_counted_over_rows_and_files(tmp_path: Path) -> None:
+    """Our own form and HH's too; what is over is counted, and is no bad line."""
+    rows = [{"prompt": q, "chosen": f"{q}{n}", "rejected": "no"} for n in range(3) for q in "ab"]
+    hh = {key: f"\n\nHuman: a\n\nAssistant: {key}" for key in ("chosen", "rejected")}
+    files = [write(tmp_path / "one.jsonl", rows), write(tmp_path / "two.jsonl", [hh, rows[0]])]
+    notes: list[str] = []
+    found = read_preferences(files, notes.append, ReadConfig(per_prompt=2))
+    assert [pair.chosen for pair in found] == ["a0", "b0", "a1", "b1"]
+    over = "more pairs of one prompt than read.per_prompt"
+    assert notes[0].endswith(f": left out 4: {over}")
+    kept, left_out = read_pairs(files, reading=ReadConfig(per_prompt=3))
+    assert [pair.a for pair in kept] == ["a0", "b0", "a1", "b1", "a2", "b2"]
+    assert [(each.where, each.reason) for each in left_out] == [(f"{files[1]}:{n}", over) for n in (1, 2)]
+    assert len(read_preferences(files, print)) == 8
 
 
 def test_trainers_skip_broken_lines_where_that_is_set(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Near-duplicates found exactly, and pairs matched in length, on rows counted by hand."""
+"""Near-duplicates against comparing every pair, and pairs matched in length, on rows counted by hand."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from constitute.data.thin import NearDuplicates, text_of, unmatched
+from constitute.data.thin import NearDuplicates, bands, text_of, unmatched
 from constitute.stages.filters.base import grams, words
 
 
@@ -55,6 +55,39 @@ def test_it_finds_what_comparing_every_pair_finds(threshold: float) -> None:
             kept.append(at)
     assert found == expected
     assert 0 < sum(each is not None for each in found) < 60
+
+
+@pytest.mark.parametrize(
+    ("threshold", "expected"),
+    [(0.3, (49, 2)), (0.5, (35, 3)), (0.8, (16, 6)), (0.9, (11, 10)), (1.0, (2, 64))],
+)
+def test_bands_find_a_pair_at_the_threshold_in_99_of_100(threshold: float, expected: tuple[int, int]) -> None:
+    number, rows = bands(threshold)
+    assert (number, rows) == expected and number * rows <= 128
+    assert 1 - (1 - threshold**rows) ** number >= 0.99
+    # A band more a row would find too few of them, or need too many functions.
+    fewer = 128 // (rows + 1)
+    assert rows == 64 or 1 - (1 - threshold ** (rows + 1)) ** fewer < 0.99
+
+
+def test_near_duplicates_at_the_threshold_are_found_and_no_other_row_is_left_out() -> None:
+    """1,000 pairs that share 80 of 100 runs are found, 98 of 100 at least; of 79 of 101, none."""
+    rng = random.Random(3)
+
+    def of(number: int) -> list[str]:
+        return [f"w{rng.randrange(10**9)}" for _ in range(number)]
+
+    seen, found, wrong = NearDuplicates(0.8), 0, 0
+    for at in range(1000):
+        # 90 runs of 94 words; a tail of other words leaves 80 runs of 84 words the same: 80 / (90 + 90 - 80).
+        same, near = of(84), of(83)
+        one, other = " ".join(same + of(10)), " ".join(same + of(10))
+        assert at > 20 or jaccard(one, other) == 0.8
+        assert seen.like(f"a{at}", one) is None
+        found += seen.like(f"b{at}", other) == f"a{at}"
+        seen.like(f"c{at}", " ".join(near + of(11)))
+        wrong += seen.like(f"d{at}", " ".join(near + of(11))) is not None
+    assert found >= 980 and wrong == 0
 
 
 def pair(name: str, chosen: int, rejected: int, prob: float = 0.9) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import pytest
 from constitute.pipeline.cut import after_abstentions, after_failures, blames
 
 REMEDY = "begin NEW"
-AGAIN = "the same command with --retry-failed asks them again"
+AGAIN = "again asks them again"
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ AGAIN = "the same command with --retry-failed asks them again"
         (
             "generate",
             [("failed", "http://h:1 gave no answer for 60 s 5 times", 3)],
-            "3 rows failed; the same command with --retry-failed --set engine.timeout_s=120 asks them again; "
+            "3 rows failed; again engine.timeout_s=120 asks them again; "
             "where a setting is to blame, begin NEW",
         ),
     ],
@@ -56,7 +56,7 @@ def test_what_is_said_after_failures(stage, reasons, said):
 
 
 def again(sets):
-    return f"again {' '.join(sets)}"
+    return " ".join(["again", *sets])
 
 
 LOW = "P(A) + P(B) = {} is below 0.1 under kind, order AB"

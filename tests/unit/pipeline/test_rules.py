@@ -87,7 +87,7 @@ def test_relabelling_under_another_rule_asks_nothing(runs: dict[str, int], tmp_p
         text = chain_text([("label", store.outcome("label", name))])
     found = {each.level: (each.rule, each.share.value) for each in card.decided}
     assert found == {level: ("priority", n / 30) for level, n in levels.items() if n}
-    assert "made by the rule priority, level law" in card_text(card)
+    assert "; by the rule priority, level law" in card_text(card)
     assert "by the rule priority" in text
 
 
@@ -122,7 +122,7 @@ def test_a_run_keeps_its_rule_and_its_files_name_it(runs: dict[str, int], tmp_pa
     export_run(tmp_path / "priority", ExportConfig(), out=tmp_path / "out")
     (written,) = (tmp_path / "out").glob("*.md")
     text = written.read_text()
-    assert "- labels made by `the rule priority, level law`: " in text
+    assert "; `by the rule priority, level law`" in text
     page = write_report(tmp_path / "priority", tmp_path / "page.html").read_text()
     assert "labels made by the rule priority, level law" in page
 

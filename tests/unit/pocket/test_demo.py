@@ -24,7 +24,7 @@ def test_the_summary_holds_plain_figures_and_the_table_shows_them(tmp_path) -> N
             "evals": {},
         },
         seconds={"data": 1.5},
-        engine=SimpleNamespace(identity=ModelIdentity(engine="fake", name="m")),
+        sampler=lambda: SimpleNamespace(identity=ModelIdentity(engine="fake", name="m")),
     )
     policies = {"base": {"harmful": share_of(247, 250)}, "ppo": {"harmful": share_of(4, 250)}}
     with Store.open(tmp_path / "run") as store:

@@ -229,7 +229,7 @@ def test_a_damaged_row_is_named(tmp_path):
     run = make_run(tmp_path / "run", 2)
     with Store.open(run) as store:
         store.put_outcome("label", Outcome(row_id="x", position=9, status="ok", data={"id": 3}))
-    with pytest.raises(DataError, match="the label row 'x' in the run's store is damaged"):
+    with pytest.raises(DataError, match="the stored row 'x' is damaged at"):
         write_report(run)
 
 

@@ -11,8 +11,9 @@ from constitute.config import GenerateConfig, ReviseConfig
 from constitute.constitution.draw import draw
 from constitute.errors import RowError, UsageError
 from constitute.stages.generate import generate
+from constitute.stages.labels.choice import comparison_turn
 from constitute.stages.revise import STAGE, nothing_to_mend, revise
-from constitute.types import Choice, Completion, Message, Principle, Request, Response
+from constitute.types import Choice, Comparison, Completion, Message, Principle, Request, Response
 
 
 class Asked:
@@ -74,6 +75,18 @@ async def test_a_prompt_s_own_system_message_stands() -> None:
     sample = Asked("Hi.")
     await generate(own, sample, GenerateConfig(system="Be terse."))
     assert said(sample.requests[0]) == [("system", "mine"), ("user", "Hello?")]
+
+
+async def test_critics_revisers_and_the_judge_see_the_system_message() -> None:
+    sample = Asked("Go away.", "It is rude.", "Hello to you.")
+    row = await generate(prompt("p", "Hello?"), sample, GenerateConfig(system="Be terse."), 0)
+    row = await revise(row, sample, ReviseConfig(), constitution())
+    assert [said(request)[:2] for request in sample.requests] == [
+        [("system", "Be terse."), ("user", "Hello?")]
+    ] * 3
+    pair = Comparison(id="p/0-rev", prompt=row.prompt, a=row.response, b=row.final)
+    (turn,) = comparison_turn(pair, principle("kind"))
+    assert "\n\nsystem: Be terse.\nuser: Hello?\n\n(A) Go away.\n\n(B) Hello to you." in turn.content
 
 
 async def test_an_empty_response_fails_the_row() -> None:

@@ -14,7 +14,8 @@ from scripted import ScriptedEngine, constitution, prompt
 from constitute.config import RunConfig
 from constitute.constitution.write import to_yaml
 from constitute.pipeline import run_stages
-from constitute.stages.card import LabelCard, card_of, label_card
+from constitute.stages.card import card_of, label_card
+from constitute.stages.card.records import LabelCard
 from constitute.stages.verdict import LabelVerdict, label_warnings, verdict
 from constitute.store import Store
 from constitute.types import Choice, Comparison, LabelledPair, PreferenceLabel, PrincipleVote, Request

@@ -72,7 +72,7 @@ def test_an_export_carries_the_verdict_for_people_and_programs(blind):
     assert noted["label_card"]["flipped"] == 20
     card = (blind / "export" / "README.md").read_text()
     assert "**Do not train on these labels:** `` these labels say nothing of the answers" in card
-    assert "votes that change with the order: 1.000 (0.839 to 1.000, n = 20)" in card
+    assert "order flips, of votes: 1.000 (0.839 to 1.000, n = 20)" in card
 
 
 def test_an_export_of_good_labels_has_no_verdict(tmp_path):

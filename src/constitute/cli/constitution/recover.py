@@ -155,7 +155,7 @@ def _recovery(
     from constitute.cli.text import say
     from constitute.constitution.write import loadable
     from constitute.data.pairs import read_pairs
-    from constitute.data.rows import notes_on
+    from constitute.data.records import notes_on
     from constitute.editing.recover.run import recover, run_pairs
     from constitute.errors import ExitCode
     from constitute.files import write_text
@@ -212,7 +212,7 @@ def _movement(
 ) -> int:
     from constitute.cli.constitution.recover_text import moved_text
     from constitute.data.prompts import read_prompts
-    from constitute.data.rows import notes_on
+    from constitute.data.records import notes_on
     from constitute.editing.recover.moved import movement
     from constitute.errors import ExitCode
 

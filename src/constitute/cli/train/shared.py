@@ -45,7 +45,7 @@ judge = click.option("--judge", help="Model that rates for the reward 'judge'; t
 def given_prompts(config: RunConfig, skip_bad: bool, progress: Progress) -> list[Prompt]:
     """The prompts that the configuration names; bad lines are skipped and told where `skip_bad` allows it."""
     from constitute.data.prompts import read_prompts
-    from constitute.data.rows import notes_on
+    from constitute.data.records import notes_on
     from constitute.errors import UsageError
 
     if config.prompts is None:

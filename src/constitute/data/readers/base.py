@@ -20,9 +20,16 @@ class Unusable(ValueError):
     """A row that holds no usable record; the message is the reason."""
 
 
+class Unwanted(Unusable):
+    """A sound row that the settings leave out; the message is the reason."""
+
+
 @dataclass(frozen=True)
 class Answer:
-    """An answer and what it was judged: the higher `score` is the better, None where nobody said."""
+    """An answer and what it was judged: the higher `score` is the better, None where nobody said.
+
+    `source` names who wrote it, where the file does.
+    """
 
     text: str
     score: float | None = None
@@ -146,9 +153,9 @@ def used_as(item: Item, use: Use, config: ReadConfig) -> Iterator[Value | str]:
     elif len(item.answers) < 2:
         yield "there are not two answers to compare"
     elif use == "pairs":
-        yield from _rows(item, _twos(item, config, decided=False), _compared, config)
+        yield from _rows(item, _twos(item, config, decided=False), _compared)
     else:
-        yield from _rows(item, _twos(item, config, decided=True), _preferred, config)
+        yield from _rows(item, _twos(item, config, decided=True), _preferred)
 
 
 def _best(item: Item, prompt: list[Value]) -> Value | str:
@@ -203,25 +210,19 @@ def _rows(
     item: Item,
     twos: Iterable[tuple[Answer, Answer] | str],
     make: Callable[[list[Value], Answer, Answer], Value],
-    config: ReadConfig,
 ) -> Iterator[Value | str]:
-    """As many rows as `read.per_prompt` allows; the others are left out."""
-    number = 0
     for two in twos:
-        if isinstance(two, str):
-            yield two
-            continue
-        number += 1
-        over = config.per_prompt is not None and number > config.per_prompt
-        yield (
-            "more pairs of one prompt than read.per_prompt"
-            if over
-            else item.extra | make(list(item.prompt), *two)
-        )
+        yield two if isinstance(two, str) else item.extra | make(list(item.prompt), *two)
 
 
 def _compared(prompt: list[Value], first: Answer, second: Answer) -> Value:
-    row = {"prompt": prompt, "a": [turn("assistant", first.text)], "b": [turn("assistant", second.text)]}
+    row: Value = {
+        "prompt": prompt,
+        "a": [turn("assistant", first.text)],
+        "b": [turn("assistant", second.text)],
+    }
+    names = {"a_model": first.source, "b_model": second.source}
+    row |= {key: name for key, name in names.items() if name}
     if first.score is None or second.score is None:
         return row
     return row | {"human": 0.5 + ((first.score > second.score) - (first.score < second.score)) / 2}

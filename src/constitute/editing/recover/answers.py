@@ -10,7 +10,8 @@ from pathlib import Path
 from constitute.config import RunConfig
 from constitute.data.pairs import answers
 from constitute.data.prompts import content_id
-from constitute.data.rows import Unusable, read_records
+from constitute.data.records import read_records
+from constitute.data.rows import Unusable
 from constitute.engines import use_engine
 from constitute.errors import RowError, UsageError
 from constitute.files import Row

@@ -54,8 +54,13 @@ class Encoder:
 
         `opens`: the text begins a prompt. Raises `RowError` for a text that is not valid Unicode.
         """
-        if any("\ud800" <= character <= "\udfff" for each in texts for character in each):
-            raise RowError("a message holds lone surrogates and is not valid Unicode; repair the text")
+        try:
+            for each in texts:
+                each.encode()
+        except UnicodeEncodeError:
+            raise RowError(
+                "a message holds lone surrogates and is not valid Unicode; repair the text"
+            ) from None
         ids: list[int] = []
         for segment in self._segments(text, opens):
             if isinstance(segment, int):

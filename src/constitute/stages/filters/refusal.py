@@ -31,9 +31,14 @@ def _plain(text: str) -> str:
     return " ".join(text.replace("’", "'").casefold().split())
 
 
+def refuses(text: str, file: str | None = None) -> bool:
+    """Whether a text holds one of the `phrases` of a file, or of the packaged ones."""
+    text = _plain(text)
+    return any(phrase in text for phrase in phrases(file))
+
+
 def _why(found: Candidate, cfg: FilterConfig, shown: Shown) -> str:
-    text = _plain(found.text)
-    said = any(phrase in text for phrase in phrases(cfg.refusals))
+    said = refuses(found.text, cfg.refusals)
     return "the text holds boilerplate of a refusal" if said else ""
 
 

@@ -38,7 +38,7 @@ async def likelihood(
     return PrincipleVote(
         principle_id=principle.id,
         weight=weight,
-        p_ab=_sigmoid(how.sharpness * (said_a - said_b)),
+        p_ab=sigmoid(how.sharpness * (said_a - said_b)),
         p_ba=None,
         mass_ab=None,
         mass_ba=None,
@@ -98,7 +98,8 @@ def instructed(messages: tuple[Message, ...], template: str, principle: Principl
     return (Message(role="system", content=told), *messages[1:])
 
 
-def _sigmoid(x: float) -> float:
+def sigmoid(x: float) -> float:
+    """1 / (1 + exp(-x))."""
     return 1 / (1 + math.exp(-x)) if x > -700 else 0.0
 
 

@@ -141,6 +141,8 @@ def pairs_of_runs(row: Response, other: Other | None) -> list[Comparison]:
             b=found.response,
             a_source=f"response {row.sample} by {own}",
             b_source=f"response {found.sample} by {theirs}, label.against",
+            a_model=own,
+            b_model=theirs,
         )
     ]
 

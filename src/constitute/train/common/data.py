@@ -10,16 +10,11 @@ from pathlib import Path
 from constitute.config.data import ReadConfig
 from constitute.config.train import Loss
 from constitute.data.conversations import conversation_of
+from constitute.data.overlap import refusal
 from constitute.data.pairs import MEND
 from constitute.data.prompts import READ
-from constitute.data.rows import (
-    Sources,
-    files_of,
-    notes_on,
-    read_records,
-    source_list,
-    source_names,
-)
+from constitute.data.records import notes_on, read_records
+from constitute.data.rows import Sources, files_of, source_list, source_names
 from constitute.engines.render import Renderer, TokenRow
 from constitute.files import Row
 from constitute.types import Message
@@ -76,6 +71,7 @@ def read_conversations(
         skip_bad=reading.skip_bad,
         use="conversations",
         reading=reading,
+        refuse=refusal(reading),
     )
     for sentence in notes_on(source_names(sources), left_out):
         note(sentence)

@@ -44,7 +44,8 @@ def reliability(
 
     `low` and `high` bound the mean label (bootstrap). The side is the model's choice, not the label's: seen
     from the labels' side, even a model that knows the true probabilities would seem too timid. All bins hold
-    the same number of pairs; there are 10 of them, or as many as leave 10 pairs in each.
+    the same number of pairs where no confidences are equal; there are 10 of them, or as many as leave 10
+    pairs in each.
     """
     bins: list[dict[str, float | None]] = []
     for part in confidence_bins(confidence_points(margins, chosen_probs)):

@@ -198,15 +198,18 @@ async def test_the_card_counts_flips_order_and_mass() -> None:
     ]
     card = label_card(rows, abstained=3, failed=1)
     assert (card.pairs, card.abstained, card.failed, card.votes, card.flips) == (2, 3, 1, 2, 1)
-    assert card.flip_rate == 0.5 and 0.09 < card.flip_low < 0.1 and 0.9 < card.flip_high < 0.91
+    assert (
+        card.flip_rate.value == 0.5 and 0.09 < card.flip_rate.low < 0.1 and 0.9 < card.flip_rate.high < 0.91
+    )
     # P(first): (0.75 + 0.2) / 2 and (0.9 + 0.9) / 2.
-    assert card.p_first == pytest.approx((0.475 + 0.9) / 2)
-    assert card.p_a == pytest.approx((0.775 + 0.5) / 2)
-    assert card.margin == pytest.approx(0.55 / 2)
-    assert card.mass == pytest.approx((0.65 + 1.0) / 2) and card.least_mass == pytest.approx(0.5)
+    assert card.p_first.value == pytest.approx((0.475 + 0.9) / 2)
+    assert card.p_a.value == pytest.approx((0.775 + 0.5) / 2)
+    assert card.margin.value == pytest.approx(0.55 / 2)
+    assert card.mass.value == pytest.approx((0.65 + 1.0) / 2) and card.least_mass == pytest.approx(0.5)
 
 
 def test_the_card_of_nothing_has_no_figures() -> None:
     card = label_card([], abstained=2, failed=0)
-    assert (card.pairs, card.flip_rate, card.p_a, card.mass, card.least_mass) == (0, None, None, None, None)
-    assert (card.flip_low, card.flip_high) == (0.0, 1.0)
+    figures = (card.flip_rate, card.flipped_rate, card.p_a, card.entropy, card.mass, card.longer)
+    assert {(each.value, each.low, each.high, each.n) for each in figures} == {(None, None, None, 0)}
+    assert (card.pairs, card.least_mass, card.p_median, card.agreement) == (0, None, None, None)

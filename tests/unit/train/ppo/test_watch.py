@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import struct
 import sys
 from types import SimpleNamespace
@@ -141,12 +140,11 @@ def test_the_progress_line_reads_well() -> None:
     state.first -= 32.0
     progress.every_s = 0.0
     progress.advance("train ppo", **values)
-    line, left = out.getvalue().splitlines()[-1].rsplit(", ", 1)
+    line = out.getvalue().splitlines()[-1]
     assert line == (
         "train ppo: 12 of 200 steps, reward 0.5123, kl 3.2, entropy 1.104, length 84.5, eos_rate 0.9883, "
         "clip_fraction 0.0312, explained_variance 0.418, tokens_per_second 23104, 32 s/step"
     )
-    assert re.fullmatch(r"100 min \d+ s left", left)
 
 
 def test_scalars_are_numbers_alone() -> None:

@@ -1,4 +1,4 @@
-"""What writing and scoring share: an open run, and rows led through a stage that is named by its settings."""
+"""Jobs beside the chain, such as evals: rows are led through a stage that is named by its settings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from constitute.config import RunConfig
 from constitute.engines import named_model, use_engine
 from constitute.engines.base import Engine
 from constitute.errors import GateFailed
-from constitute.pipeline import drive
+from constitute.pipeline.drive import drive
 from constitute.pipeline.session import dated, open_store
 from constitute.pipeline.stage_run import Work
 from constitute.progress import Progress, Silent
@@ -40,11 +40,18 @@ class Session:
         return self.engine.identity.model_dump(mode="json")
 
     async def outcomes(
-        self, name: str, settings: dict[str, Any], rows: Sequence[Any], work: Work
+        self,
+        name: str,
+        settings: dict[str, Any],
+        rows: Sequence[Any],
+        work: Work,
+        *,
+        keep_truncated: bool = False,
     ) -> list[Outcome]:
         """How each row ends in the stage `name`/HASH; the hash is that of the settings and the model.
 
-        So rows of another model or of other settings are never taken for these.
+        So rows of another model or of other settings are never taken for these. With `keep_truncated`, `work`
+        is given answers that were cut off.
         """
         settings = {"model": self.model, **settings}
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
@@ -60,6 +67,7 @@ class Session:
             in_flight=self.config.engine.in_flight,
             progress=self.progress,
             total=len(rows),
+            keep_truncated=keep_truncated,
         )
         # An earlier run may have asked for more rows than this one.
         ids = {row.id for row in rows}
@@ -69,7 +77,7 @@ class Session:
 Job = Callable[[Session], Awaitable[T]]
 
 
-def run_jobs(
+def run_in_session(
     config: RunConfig,
     jobs: Sequence[Job[T]],
     *,

@@ -1,0 +1,1 @@
+"""Runs and files of many rows: what each command takes of time and memory."""

@@ -1,0 +1,1 @@
+"""Our data stages against raw vLLM, plain HTTP clients, distilabel and DataDesigner."""
