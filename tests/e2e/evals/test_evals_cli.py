@@ -47,7 +47,7 @@ def test_write_run_compare_and_report(tmp_path):
     assert constitute("evals", "compare", "m", "ppo", cwd=tmp_path).returncode == 2
     compared = constitute("evals", "compare", "base", "ppo", cwd=tmp_path)
     assert compared.returncode == 0, compared.stderr
-    head, row = compared.stdout.splitlines()
+    head, row, *_ = compared.stdout.splitlines()
     assert head.split()[:3] == ["set", "base", "ppo"]
     assert row.split()[0] == "helps-people-to-harm-others"
     report = constitute("report", cwd=tmp_path)
