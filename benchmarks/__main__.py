@@ -22,6 +22,7 @@ BENCHMARKS = {
     "editing.attribution": "benchmarks.editing.attribution",
     "editing.prose": "benchmarks.editing.prose",
     "data.large": "benchmarks.data.large",
+    "evals.agreement": "benchmarks.evals.agreement",
     "neighbour": "benchmarks.neighbour",
     "data.speed": "benchmarks.data.speed.run",
     "data.speed.table": "benchmarks.data.speed.table",

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.venv import python_of
+from benchmarks.evals import harness_venvs
 from constitute.config.load import load_config
 from constitute.evals.run import load_sets, own_way, run_sets
 from constitute.evals.sets import find_spec
@@ -131,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--cases", nargs="*", default=[case.name for case in CASES])
     parser.add_argument("--venv", type=Path, default=CACHE / f"lm-eval-{LM_EVAL}")
     options = parser.parse_args(arguments)
-    python = python_of(options.venv, "lm-eval", LM_EVAL, ("transformers", "tokenizers"), "[hf]")
+    python = harness_venvs.lm_eval(options.venv)
     print("model    set             items  options  largest difference  same pick  abstained")
     for model in options.models:
         for case in (case for case in CASES if case.name in options.cases):

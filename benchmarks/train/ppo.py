@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.train.floor import floor_seconds
-from benchmarks.venv import python_of
+from benchmarks.venvs import pins, python_of
 
 Setting = dict[str, Any]
 # The last version with a PPOTrainer, and what it shares with ours.
@@ -73,7 +73,10 @@ def main(argv: Sequence[str] = ()) -> None:
     sides = args.sides.split(",") if args.sides else list(SIDES)
     if set(sides) - set(SIDES) or not {"trl", "ours"} <= set(sides):
         sys.exit(f"--sides needs trl and ours, and may name {', '.join(SIDES)}; given {args.sides}")
-    pythons = {"ours": Path(sys.executable), "trl": python_of(args.venv, "trl", TRL, SAME)}
+    pythons = {
+        "ours": Path(sys.executable),
+        "trl": python_of(args.venv, f"trl=={TRL}", pins(SAME), torch=True),
+    }
     if not (args.task / "prompts.json").exists():
         args.task.mkdir(parents=True, exist_ok=True)
         print(_output([sys.executable, "-P", HERE / "task.py", args.task]), file=sys.stderr)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,12 +11,11 @@ import click
 from constitute.cli import options
 from constitute.cli.bias import bias
 from constitute.errors import ExitCode
+from constitute.evals.exports import SET_FORMATS
 from constitute.evals.families import FAMILIES
 
 if TYPE_CHECKING:
-    from constitute.config import RunConfig
-    from constitute.evals.compare import Paired
-    from constitute.evals.write import WrittenSet
+    pass
 
 
 @options.group()
@@ -81,6 +79,7 @@ def write(
       constitute evals write --model smollm2 --behavior "helps people to harm others" -n 50
       constitute evals write --model pocket --constitution pocket/harmless --principle all -n 10
     """
+    from constitute.cli.evals_text import print_written
     from constitute.evals.write import write_sets
     from constitute.progress import open_progress
 
@@ -94,7 +93,7 @@ def write(
     config = options.configured(run_dir, config_file, sets, given)
     with open_progress(as_json) as progress:
         written = write_sets(config, behaviors, principles, progress=progress)
-    _print_written(written, config, as_json)
+    print_written(written, config, as_json)
     return ExitCode.ROWS_FAILED if any(one.counts["failed"] for one in written) else ExitCode.OK
 
 
@@ -154,6 +153,7 @@ def list_sets(as_json: bool) -> None:
     \b
     Examples:
       constitute evals list
+      constitute evals list --json
     """
     from constitute.cli.evals_text import print_sets
     from constitute.evals.sets import set_specs
@@ -185,11 +185,12 @@ def compare(
       constitute evals compare base ppo
       constitute evals compare pocket demo-run/ppo --run demo-run --json
     """
+    from constitute.cli.evals_text import print_compared
     from constitute.evals.compare import compare_sets, pair_results
 
     config = options.configured(run_dir, config_file, sets, {})
     pairs = pair_results(config, first, second)
-    _print_compared(compare_sets(pairs, config.evals), as_json)
+    print_compared(compare_sets(pairs, config.evals), as_json)
 
 
 @evals.command()
@@ -240,61 +241,76 @@ def power(
     click.echo(table(head, [(name, size, n, *changes) for name, size, n, changes in found]))
 
 
-def _print_written(written: Sequence[WrittenSet], config: RunConfig, as_json: bool) -> None:
-    from constitute.cli.text import counted_reasons, harmless, table
-    from constitute.evals.families import family_spec
-    from constitute.evals.items import evals_dir
+@evals.command()
+@options.compose(options.run_dir, options.config_file, options.sets, options.force, options.debug)
+@click.option("--format", "form", required=True, help=f"One of {', '.join(SET_FORMATS)}.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write to.")
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path))
+def export(
+    run_dir: Path,
+    config_file: Path | None,
+    sets: tuple[str, ...],
+    force: bool,
+    form: str,
+    out: Path,
+    files: tuple[Path, ...],
+) -> None:
+    """Write eval sets as other programs read them, and say how these run them.
 
-    if as_json:
-        for one in written:
-            record = one.model_dump(mode="json", exclude={"items", "settings"})
-            click.echo(json.dumps({"event": "result", **record, "kept": len(one.items)}))
-        return
-    rows = [
-        (
-            one.name,
-            f"{one.family}: {family_spec(one.family).about}",
-            one.candidates,
-            one.counts["abstain"],
-            one.counts["failed"],
-            counted_reasons(one.dropped),
-            len(one.items),
-        )
-        for one in written
-    ]
-    click.echo(table(("set", "family", "written", "abstain", "failed", "dropped", "kept"), rows))
-    for one in written:
-        if one.reasons:
-            click.echo(harmless(f"{one.name}: no item from {counted_reasons(one.reasons)}"), err=True)
-        click.echo(f"wrote {evals_dir(config.run) / one.name}.jsonl", err=True)
-    click.echo(f"next: constitute evals run --run {config.run} --model {config.model}", err=True)
+    FILES are eval sets in the anthropics/evals format; without any, all that the run has written.
+
+    \b
+    Examples:
+      constitute evals export --format lm-eval --out for-lm-eval
+      constitute evals export flattery.jsonl --format inspect --out for-inspect
+    """
+    from constitute.evals.exports import set_format
+    from constitute.evals.exports.base import command, export_sets
+    from constitute.evals.run import load_sets
+
+    config = options.configured(run_dir, config_file, sets, {})
+    spec = set_format(form)
+    found = load_sets(files, config.run, None)
+    for path in export_sets(found, spec, out, force=force):
+        click.echo(str(path))
+    for name in found:
+        click.echo(f"next: {command(spec, name, out)}", err=True)
 
 
-def _print_compared(compared: Sequence[Paired], as_json: bool) -> None:
-    from constitute.cli.text import table
+@evals.command("import")
+@options.compose(
+    options.run_dir, options.config_file, options.sets, options.as_json, options.force, options.debug
+)
+@click.option(
+    "--policy", help="Name of the policy in the results; the model's name and the program if absent."
+)
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+def import_(
+    run_dir: Path,
+    config_file: Path | None,
+    sets: tuple[str, ...],
+    as_json: bool,
+    force: bool,
+    policy: str | None,
+    files: tuple[Path, ...],
+) -> int:
+    """Read results of lm-eval and Inspect, so that `evals compare` takes them.
 
-    if as_json:
-        for one in compared:
-            click.echo(json.dumps({"event": "result", **one.model_dump(mode="json")}))
-        return
-    rows = [
-        (
-            one.set,
-            one.share_first,
-            one.share_second,
-            one.share.text(),
-            one.p_matching.text(),
-            one.only_first,
-            one.only_second,
-            f"{one.p_holm:.2g}",
-            one.n_left_out,
-        )
-        for one in compared
-    ]
-    first, second = compared[0].first, compared[0].second
-    head = ("set", first, second, "change in share matching", "change in mean P(matching)")
-    counts = (f"matches for {first} only", f"for {second} only", "p (Holm)", "items left out")
-    click.echo(table((*head, *counts), rows))
-    click.echo()
-    for one in compared:
-        click.echo(f"{one.set}: {one.sentence}")
+    FILES are samples_*.jsonl of lm-eval (--log_samples) and logs of Inspect (.eval, .json). What a log does
+    not say is said.
+
+    \b
+    Examples:
+      constitute evals import results/model/samples_constitute_flattery_chat_*.jsonl
+      constitute evals import logs/*.eval --policy by-inspect
+    """
+    from constitute.cli.evals_text import print_results
+    from constitute.evals.imports.base import import_logs, lacks
+
+    config = options.configured(run_dir, config_file, sets, {})
+    results = import_logs(config, files, policy=policy, force=force)
+    for result in results:
+        for said in lacks(result):
+            click.echo(f"{result.set}: {said}", err=True)
+    print_results(results, config, as_json)
+    return ExitCode.ROWS_FAILED if any(result.failed for result in results) else ExitCode.OK

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from constitute.cli.text import counted_reasons, table
+from constitute.cli.text import counted_reasons, harmless, table
 
 if TYPE_CHECKING:
     from constitute.config import RunConfig
+    from constitute.evals.compare import Paired
     from constitute.evals.run import SetResult
     from constitute.evals.sets.spec import SetSpec
+    from constitute.evals.write import WrittenSet
 
 
 def print_sets(specs: Mapping[str, SetSpec], as_json: bool) -> None:
@@ -58,3 +60,60 @@ def print_results(results: Sequence[SetResult], config: RunConfig, as_json: bool
     if results:
         hint = f"constitute evals compare {results[0].policy} OTHER --run {config.run}"
         click.echo(f"next: score another policy, then {hint}", err=True)
+
+
+def print_written(written: Sequence[WrittenSet], config: RunConfig, as_json: bool) -> None:
+    from constitute.evals.families import family_spec
+    from constitute.evals.items import evals_dir
+
+    if as_json:
+        for one in written:
+            record = one.model_dump(mode="json", exclude={"items", "settings"})
+            click.echo(json.dumps({"event": "result", **record, "kept": len(one.items)}))
+        return
+    rows = [
+        (
+            one.name,
+            f"{one.family}: {family_spec(one.family).about}",
+            one.candidates,
+            one.counts["abstain"],
+            one.counts["failed"],
+            counted_reasons(one.dropped),
+            len(one.items),
+        )
+        for one in written
+    ]
+    click.echo(table(("set", "family", "written", "abstain", "failed", "dropped", "kept"), rows))
+    for one in written:
+        if one.reasons:
+            click.echo(harmless(f"{one.name}: no item from {counted_reasons(one.reasons)}"), err=True)
+        click.echo(f"wrote {evals_dir(config.run) / one.name}.jsonl", err=True)
+    click.echo(f"next: constitute evals run --run {config.run} --model {config.model}", err=True)
+
+
+def print_compared(compared: Sequence[Paired], as_json: bool) -> None:
+    if as_json:
+        for one in compared:
+            click.echo(json.dumps({"event": "result", **one.model_dump(mode="json")}))
+        return
+    rows = [
+        (
+            one.set,
+            one.share_first,
+            one.share_second,
+            one.share.text(),
+            one.p_matching.text(),
+            one.only_first,
+            one.only_second,
+            f"{one.p_holm:.2g}",
+            one.n_left_out,
+        )
+        for one in compared
+    ]
+    first, second = compared[0].first, compared[0].second
+    head = ("set", first, second, "change in share matching", "change in mean P(matching)")
+    counts = (f"matches for {first} only", f"for {second} only", "p (Holm)", "items left out")
+    click.echo(table((*head, *counts), rows))
+    click.echo()
+    for one in compared:
+        click.echo(f"{one.set}: {one.sentence}")

@@ -111,7 +111,12 @@ def _compare(first: SetResult, second: SetResult, cfg: EvalsConfig) -> Paired:
     clusters = [b.context or f"item {b.id}" for _, b in common]
     alone = len(set(clusters)) == len(clusters)
     seeds = f"share {first.set}", f"p {first.set}"
-    moved = [b.p_matching - a.p_matching for a, b in common]
+    moved = {
+        b.id: b.p_matching - a.p_matching
+        for a, b in common
+        if a.p_matching is not None and b.p_matching is not None
+    }
+    measured = [cluster for (_, b), cluster in zip(common, clusters, strict=True) if b.id in moved]
     p = mcnemar_exact(only_first, only_second) if alone else sign_flip_p(hits, clusters, seeds[0])
     return Paired(
         set=first.set,
@@ -121,7 +126,7 @@ def _compare(first: SetResult, second: SetResult, cfg: EvalsConfig) -> Paired:
         share_first=mean([float(a.matching) for a, _ in common]),
         share_second=mean([float(b.matching) for _, b in common]),
         share=clustered_mean_of(hits, clusters, seeds[0], cfg.resamples),
-        p_matching=clustered_mean_of(moved, clusters, seeds[1], cfg.resamples),
+        p_matching=clustered_mean_of(list(moved.values()), measured, seeds[1], cfg.resamples),
         only_first=only_first,
         only_second=only_second,
         p=p,

@@ -63,14 +63,17 @@ def score_set(
             "the model does not answer in this form, so no share is reported"
         )
     _refuse_constant(name, items, scores)
-    contexts, seed = _contexts(scores), f"bootstrap {name}"
+    seed = f"bootstrap {name}"
+    # Another program's score may be no more than which answer it was.
+    known = [(score, p) for score in scores if (p := score.p_matching) is not None]
+    contexts = _contexts([score for score, _ in known])
     masses = [score.mass for score in scores if score.mass is not None]
     whole = len(masses) == len(scores)
     scored = list(zip(_items_of(items, scores), scores, strict=True))
-    raw = [score.p_matching * (score.mass or 0.0) for score in scores]
+    raw = [p * (score.mass or 0.0) for score, p in known]
     return SetScore(
         share=_share(name, scores, cfg),
-        p_matching=clustered_mean_of([s.p_matching for s in scores], contexts, seed, cfg.resamples),
+        p_matching=clustered_mean_of([p for _, p in known], contexts, seed, cfg.resamples),
         p_raw=clustered_mean_of(raw, contexts, seed, cfg.resamples) if whole else None,
         mass=mean(masses) if masses else None,
         thin=share_of(sum(mass < cfg.min_mass for mass in masses), len(masses)) if whole else None,
@@ -116,12 +119,13 @@ def _refuse_constant(name: str, items: Sequence[EvalItem], scores: Sequence[Item
     by_id = {item.id: item for item in items}
     seen: set[tuple[tuple[str, float], ...]] = set()
     questions: set[str] = set()
-    for score in scores:
+    measured = [score for score in scores if score.logprobs]
+    for score in measured:
         item = by_id[score.id]
         seen.add(tuple(sorted(zip(score.labels or item.options, score.logprobs, strict=True))))
         questions.add(item.question)
     if len(questions) > 1 and len(seen) == 1:
         raise GateFailed(
-            f"all {len(scores)} items of {name} got the same log-probabilities although their questions "
+            f"all {len(measured)} items of {name} got the same log-probabilities although their questions "
             "differ; the question does not reach the model (check its chat template)"
         )

@@ -146,7 +146,7 @@ def _refuse_one_prompt(name: str, items: Sequence[EvalItem], session: Session) -
 
 def _check_replaced(name: str, policy: str, digest: str, session: Session) -> None:
     """Refuse to put a result in the place of another model's; say so where the items are others."""
-    path = _result_path(session.config.run, name, policy)
+    path = result_path(session.config.run, name, policy)
     if not path.is_file():
         return
     try:
@@ -209,13 +209,14 @@ def policy_name(model: str, run_dir: Path) -> str:
     return file_name(parts[-1] if parts else model)
 
 
-def _result_path(run_dir: Path, name: str, policy: str) -> Path:
+def result_path(run_dir: Path, name: str, policy: str) -> Path:
+    """Where a policy's result on a set lies."""
     return evals_dir(run_dir) / "results" / f"{name}--{policy}.json"
 
 
 def save_result(run_dir: Path, result: SetResult) -> Path:
     """Write `results/SET--POLICY.json`; a later result of the same policy takes its place."""
-    path = _result_path(run_dir, result.set, result.policy)
+    path = result_path(run_dir, result.set, result.policy)
     return write_text(path, result.model_dump_json(indent=1) + "\n")
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import math
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,6 @@ from tolerance import LOGPROB
 
 from constitute.config import load_config
 from constitute.errors import GateFailed
-from constitute.evals.asking import label_name
 from constitute.evals.run import run_sets
 from constitute.evals.write import write_sets
 from constitute.types import Message, Request
@@ -47,9 +45,10 @@ def test_write_run_compare_and_report(tmp_path):
     assert constitute("evals", "compare", "m", "ppo", cwd=tmp_path).returncode == 2
     compared = constitute("evals", "compare", "base", "ppo", cwd=tmp_path)
     assert compared.returncode == 0, compared.stderr
-    head, row, *_ = compared.stdout.splitlines()
+    head, row, _, sentence = compared.stdout.splitlines()
     assert head.split()[:3] == ["set", "base", "ppo"]
     assert row.split()[0] == "helps-people-to-harm-others"
+    assert sentence.startswith("helps-people-to-harm-others: no change")
     report = constitute("report", cwd=tmp_path)
     assert report.stdout.strip() == str(Path("run") / "report.html")
     assert "helps-people-to-harm-others" in (tmp_path / "run" / "report.html").read_text()
@@ -131,17 +130,18 @@ def test_real_sets_are_scored_whatever_their_number_of_options(tmp_path):
 @pytest.mark.vllm
 def test_scores_are_the_engines_own_log_probabilities(vllm_engine, tmp_path):
     path = DATA / "advanced-ai-risk" / "few-shot" / "survival-instinct.jsonl"
-    sets = ["evals.min_mass=0", "evals.max_unparsed=1"]
-    config = load_config(None, sets, {"run": tmp_path / "run", "model": "served"})
-    (result,) = run_sets(config, [path], policy="base", engine=vllm_engine)
-    assert result.share.n + result.n_unparsed == 10
-    score = result.scores[0]
-    row = json.loads(path.read_text().splitlines()[int(score.id) - 1])
-    request = Request(messages=(Message(role="user", content=row["question"]),))
-    choice = asyncio.run(vllm_engine.choose(request, [label_name(x) for x in score.labels], spelled=True))
-    assert score.logprobs == pytest.approx(choice.logprobs, **LOGPROB)
-    assert score.mass == pytest.approx(sum(map(math.exp, choice.logprobs)), **LOGPROB)
-    assert score.labels[0] == row["answer_matching_behavior"]
+    for spelled in (True, False):
+        sets = ["evals.min_mass=0", "evals.max_unparsed=1", f"evals.spelled={str(spelled).lower()}"]
+        config = load_config(None, sets, {"run": tmp_path / str(spelled), "model": "served"})
+        (result,) = run_sets(config, [path], policy="base", engine=vllm_engine)
+        assert result.share.n + result.n_unparsed == 10
+        score = result.scores[0]
+        row = json.loads(path.read_text().splitlines()[int(score.id) - 1])
+        request = Request(messages=(Message(role="user", content=row["question"]),))
+        given = [row["answer_matching_behavior"].strip(), row["answer_not_matching_behavior"].strip()]
+        names = [label.strip("()") for label in given] if spelled else given
+        choice = asyncio.run(vllm_engine.choose(request, names, spelled=spelled))
+        assert score.logprobs == pytest.approx(choice.logprobs, **LOGPROB)
 
 
 @pytest.mark.vllm

@@ -115,14 +115,14 @@ def test_single_keys_of_a_terminal_are_on_disk_when_it_is_killed(run: Path):
     words = [sys.executable, "-m", *PAIRS, "--run", str(run), "--annotator", "ada", "-n", "3"]
     with subprocess.Popen(words, stdin=inner, stdout=inner, stderr=inner) as process:
         os.close(inner)
-        assert _read_until(terminal, b"quit >")
+        shown = _read_until(terminal, b"quit >")
         # A key that comes before the terminal gives single keys is thrown away, so it is pressed again.
-        for _ in range(10):
+        for _ in range(10 if shown else 0):
             os.write(terminal, b"1")
-            if _read_until(terminal, b"2 of 3", 10):
+            if shown := _read_until(terminal, b"2 of 3", 10):
                 break
-        assert _read_until(terminal, b"quit >")
         process.send_signal(signal.SIGKILL)
+    assert shown
     os.close(terminal)
     [kept] = read_reviews(run)
     assert kept.choice == kept.order[0] and kept.seconds is not None

@@ -95,7 +95,11 @@ def test_readme_and_the_top_level_help_name_every_command_of_constitution() -> N
     ("name", "said"),
     [
         ("recover", "did you mean `constitute constitution recover`?"),
-        ("import", "did you mean `constitute constitution import` or `constitute review import`?"),
+        (
+            "import",
+            "did you mean `constitute constitution import` or `constitute review import` "
+            "or `constitute evals import`?",
+        ),
         ("compare", "did you mean `constitute constitution compare` or `constitute evals compare`?"),
         ("ppo", "did you mean `constitute train ppo`?"),
         ("reprot", "did you mean 'report'?"),

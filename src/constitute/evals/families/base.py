@@ -34,13 +34,14 @@ class ItemScore(Record):
 
     `p_matching` is the part that answers which show the behaviour have in the probability of all, `matching`
     whether the likeliest answer is one of them. `mass` is the probability of all labels together, None for
-    replies, whose mass means nothing.
+    replies, whose mass means nothing. A score that another program gave may say no more than `matching`; then
+    `p_matching` is None.
     """
 
     id: str
     logprobs: tuple[float, ...]
     labels: tuple[str, ...] = ()
-    p_matching: float
+    p_matching: float | None
     matching: bool
     mass: float | None
     context: str = ""

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 def mass_of_true(scored: Scored, cfg: EvalsConfig) -> dict[str, Estimate]:
     """MC2 of TruthfulQA (arXiv 2109.07958): the true answers' part in the probability of all answers."""
-    clusters = [score.context or f"item {score.id}" for _, score in scored]
-    return {
-        "MC2": clustered_mean_of([score.p_matching for _, score in scored], clusters, "MC2", cfg.resamples)
-    }
+    known = [(score, p) for _, score in scored if (p := score.p_matching) is not None]
+    clusters = [score.context or f"item {score.id}" for score, _ in known]
+    return {"MC2": clustered_mean_of([p for _, p in known], clusters, "MC2", cfg.resamples)}
