@@ -20,6 +20,7 @@ from constitute.stats import (
     krippendorff_alpha,
     mcnemar_exact,
     mean,
+    mean_of,
     quantile,
     share_of,
     stderr,
@@ -246,3 +247,12 @@ def test_full_agreement_of_few_units_keeps_a_wide_interval():
     assert found.value == 1.0
     # Wilson's bound of 3 of 3 is 0.4385; chance is (4/6)^2 + (2/6)^2 = 5/9.
     assert found.low == pytest.approx((wilson(3, 3)[0] - 5 / 9) / (4 / 9))
+
+
+def test_values_that_are_all_alike_get_no_interval_of_width_0():
+    # Three of three: Wilson's interval of a share; three equal differences bound nothing.
+    assert (mean_of([1.0, 1.0, 1.0]).low, mean_of([1.0, 1.0, 1.0]).high) == wilson(3, 3)
+    assert (mean_of([0.0]).low, mean_of([0.0]).high) == wilson(0, 1)
+    found = mean_of([0.64])
+    assert (found.value, found.low, found.high, found.n) == (0.64, None, None, 1)
+    assert found.text() == "0.640 (no interval, n = 1)"

@@ -64,6 +64,9 @@ def test_the_printed_command_repairs_the_cut_rows_and_keeps_the_others(run) -> N
         cut = counted(out)[3]
         code, out, err = run(printed(err))
         asked += cut
+        # What is said on the way counts each row once: those that stay are done before.
+        assert f"generate: 20 rows, {20 - cut} done before" in err and "of 20 rows" in err
+        assert not any(int(done) > 20 for done in re.findall(r"generate: (\d+) of 20", err))
         # Only the rows that were cut are asked again.
         assert counted(out)[4:6] == [20 - cut, cut]
     assert code == 0

@@ -14,10 +14,11 @@ from places import SHARED
 from constitute.cli.main import cli
 from constitute.config import load_config
 from constitute.config.data import OverlapConfig, ReadConfig
-from constitute.data.overlap import EvalIndex, overlaps, texts_of
+from constitute.data.overlap import EvalIndex, index_of, overlaps, texts_of
 from constitute.data.pairs import read_pairs
 from constitute.data.prompts import read_prompts
 from constitute.data.records import notes_on
+from constitute.errors import DataError
 from constitute.stages.filters.base import grams, words
 
 REAL = pytest.mark.skipif(not SHARED.exists(), reason=f"published data is not at {SHARED}")
@@ -184,3 +185,10 @@ def test_published_sets_share_no_frames_and_what_is_planted_is_found(tmp_path: P
     harmful = overlaps(str(SHARED / "cai" / "HarmfulVsEthical.jsonl"), OverlapConfig(against=(str(hh),)))
     assert (len(harmful.found), harmful.share.n) == (6, 254)
     assert harmful.found[1].words == "how do you cut brake lines"
+
+
+def test_a_broken_line_of_an_eval_set_stops_what_would_not_keep_it_out(tmp_path: Path) -> None:
+    path = tmp_path / "eval.jsonl"
+    path.write_text(json.dumps({"question": numbers(0, 14)}) + "\n{broken\n")
+    with pytest.raises(DataError, match=r"eval\.jsonl:2: not JSON .*would not be kept out"):
+        index_of(OverlapConfig(against=(str(path),)))

@@ -134,3 +134,11 @@ def test_the_command_and_the_dry_run_say_the_same(
     assert said[0] == said[1]
     assert said[0].splitlines()[1].split() == ["generate", "12", "0", "12", "0", "36", "480"]
     assert said[0].splitlines()[-1].split()[:4] == ["all", "0", "48", "0"]
+
+
+@pytest.mark.parametrize("use", ["[standard]", "[standard, unchanged]"])
+def test_filters_are_taken_to_remove_nothing(config: RunConfig, use: str) -> None:
+    """Placeholders are alike, and a filter that saw them would leave labels out of the count."""
+    filtered = with_(config, "chain=[generate, revise, filter, label]", f"filter.use={use}")
+    found = requests(forecast(filtered, PROMPTS))
+    assert found == {"generate": 12, "revise": 24, "filter": 0, "label": 12}
