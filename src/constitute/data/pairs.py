@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any
 
 from constitute.config.data import ReadConfig
-from constitute.data.overlap import refusal
 from constitute.data.prompts import (
     READ,
     Names,
@@ -84,14 +83,7 @@ def read_pairs(
     Raises `UsageError` or `DataError` with file and line; with `skip_bad` bad lines are returned instead.
     """
     return read_records(
-        sources,
-        _converting(reading),
-        "pairs",
-        limit=limit,
-        skip_bad=skip_bad,
-        use="pairs",
-        reading=reading,
-        refuse=refusal(reading),
+        sources, _converting(reading), "pairs", limit=limit, skip_bad=skip_bad, use="pairs", reading=reading
     )
 
 
@@ -107,7 +99,6 @@ def open_pairs(
         skip_bad=skip_bad,
         use="pairs",
         reading=reading,
-        refuse=refusal(reading),
     )
 
 
@@ -167,14 +158,7 @@ def read_preferences(
         return pair
 
     pairs, left_out = read_records(
-        sources,
-        convert,
-        "pairs",
-        remedy=MEND,
-        skip_bad=reading.skip_bad,
-        use="preferences",
-        reading=reading,
-        refuse=refusal(reading),
+        sources, convert, "pairs", remedy=MEND, skip_bad=reading.skip_bad, use="preferences", reading=reading
     )
     for sentence in notes_on(source_names(sources), left_out):
         note(sentence)

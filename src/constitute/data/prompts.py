@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from constitute.config.data import ReadConfig
-from constitute.data.overlap import refusal
 from constitute.data.records import Records, read_records
 from constitute.data.rows import Sources, Unusable
 from constitute.files import BadLine, Row
@@ -38,14 +37,7 @@ def read_prompts(
     Raises `UsageError` or `DataError` with file and line; with `skip_bad` bad lines are returned instead.
     """
     return read_records(
-        sources,
-        _converting(),
-        "prompts",
-        limit=limit,
-        skip_bad=skip_bad,
-        use="prompts",
-        reading=reading,
-        refuse=refusal(reading),
+        sources, _converting(), "prompts", limit=limit, skip_bad=skip_bad, use="prompts", reading=reading
     )
 
 
@@ -54,14 +46,7 @@ def open_prompts(
 ) -> Records[Prompt]:
     """As `read_prompts`, for files that need not fit in memory."""
     return Records(
-        sources,
-        _converting,
-        "prompts",
-        limit=limit,
-        skip_bad=skip_bad,
-        use="prompts",
-        reading=reading,
-        refuse=refusal(reading),
+        sources, _converting, "prompts", limit=limit, skip_bad=skip_bad, use="prompts", reading=reading
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from constitute.config.data import ReadConfig
+from constitute.data.overlap import refusal
 from constitute.data.readers.base import Unusable, Unwanted, Use
 from constitute.data.readers.recognise import LeftOut
 from constitute.data.rows import Sources, named_rows, source_names
@@ -35,17 +36,16 @@ def read_records(
     remedy: str = _SKIP,
     use: Use | None = None,
     reading: ReadConfig = _AS_IT_IS,
-    refuse: Callable[[Row], str] = lambda row: "",
 ) -> tuple[list[_T], list[BadLine]]:
     """The first `limit` records that `convert` makes of a row and its file's name, and the unusable lines.
 
     With a `use`, rows of the public shapes of `readers` are read for it; what their shape leaves out, such as
-    ties, stands among the unusable lines as `LeftOut`, as does a row that `refuse` gives a reason for. Raises
+    ties, stands among the unusable lines as `LeftOut`, as does a row that `read.overlap` keeps out. Raises
     `DataError` at the first unusable line unless `skip_bad`, and where no record is left.
     """
     kept: list[_T] = []
     bad: list[BadLine] = []
-    for each in _converted(named_rows(sources, use, reading), convert, skip_bad, remedy, refuse):
+    for each in _converted(named_rows(sources, use, reading), convert, skip_bad, remedy, refusal(reading)):
         if isinstance(each, BadLine):
             bad.append(each)
         else:
@@ -75,10 +75,9 @@ class Records(Generic[_T]):
         limit: int | None = None,
         skip_bad: bool = False,
         reading: ReadConfig = _AS_IT_IS,
-        refuse: Callable[[Row], str] = lambda row: "",
     ) -> None:
         self._sources, self._converting, self._limit = sources, converting, limit
-        self._skip_bad, self._use, self._reading, self._refuse = skip_bad, use, reading, refuse
+        self._skip_bad, self._use, self._reading = skip_bad, use, reading
         self._unused = unused = Unused(source_names(sources))
         self._number = sum(1 for _ in self._read(unused))
         if not self._number:
@@ -99,7 +98,7 @@ class Records(Generic[_T]):
         rows = named_rows(self._sources, self._use, self._reading)
 
         def kept() -> Iterator[_T]:
-            for each in _converted(rows, self._converting(), self._skip_bad, _SKIP, self._refuse):
+            for each in _converted(rows, self._converting(), self._skip_bad, _SKIP, refusal(self._reading)):
                 if isinstance(each, BadLine):
                     unused.add(each)
                 else:

@@ -10,7 +10,6 @@ from pathlib import Path
 from constitute.config.data import ReadConfig
 from constitute.config.train import Loss
 from constitute.data.conversations import conversation_of
-from constitute.data.overlap import refusal
 from constitute.data.pairs import MEND
 from constitute.data.prompts import READ
 from constitute.data.records import notes_on, read_records
@@ -71,7 +70,6 @@ def read_conversations(
         skip_bad=reading.skip_bad,
         use="conversations",
         reading=reading,
-        refuse=refusal(reading),
     )
     for sentence in notes_on(source_names(sources), left_out):
         note(sentence)
