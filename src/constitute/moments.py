@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from constitute.stats import Estimate, alike_of
+from constitute.stats import Estimate, share_of
 
 
 def student_t(df: int, level: float = 0.95) -> float:
@@ -56,8 +56,8 @@ class Moments:
         if self.n == 1:
             known = math.isfinite(high)
             return Estimate(value=self.mean, low=low if known else None, high=high if known else None, n=1)
-        if self.squares == 0.0 and (low, high) == (0.0, 1.0):
-            return alike_of(self.mean, self.n)
+        if self.squares == 0.0 and (low, high) == (0.0, 1.0) and self.mean in (low, high):
+            return share_of(self.n * self.mean, self.n)
         half = student_t(self.n - 1) * math.sqrt(self.squares / (self.n - 1) / self.n)
         return Estimate(
             value=self.mean, low=max(low, self.mean - half), high=min(high, self.mean + half), n=self.n

@@ -12,7 +12,7 @@ import random
 from collections.abc import Hashable, Sequence
 from statistics import NormalDist
 
-from constitute.stats import Estimate, alike_of, mean, quantile
+from constitute.stats import Estimate, mean, quantile
 from constitute.types import Record
 
 # Clusters up to which every assignment of signs is tried: 2**14 of them.
@@ -44,8 +44,8 @@ def clustered_mean_of(
     if len(parts) == 1:
         return Estimate(value=mean(values), low=None, high=None, n=len(values))
     if len({total / count for total, count in parts}) == 1:
-        alike = alike_of(mean(values), len(parts))
-        return alike.model_copy(update={"n": len(values)})
+        # Every resample is the same: that shows nothing of how far the mean may be off.
+        return Estimate(value=mean(values), low=None, high=None, n=len(values))
     rng = random.Random(seed)
     drawn: list[float] = []
     for _ in range(resamples):

@@ -281,22 +281,13 @@ def correlation_of(r: float, n: int, level: float = 0.95) -> Estimate:
     return Estimate(value=r, low=math.tanh(centre - half), high=math.tanh(centre + half), n=n)
 
 
-def alike_of(value: float, n: int) -> Estimate:
-    """The mean of `n` values that are all `value`, on which every bootstrap is blind.
-
-    All 0 or all 1 is a share, with Wilson's interval; of anything else there is no interval.
-    """
-    if value in (0.0, 1.0):
-        return share_of(n * value, n)
-    return Estimate(value=value, low=None, high=None, n=n)
-
-
 def mean_of(values: Sequence[float], seed: int | str = 0, resamples: int = 2000) -> Estimate:
     """The mean with its bootstrap interval, the same for the same values and `seed`."""
     if not values:
         return Estimate(value=None, low=None, high=None, n=0)
     if len(set(values)) == 1:
-        return alike_of(values[0], len(values))
+        # Every resample is the same: that shows nothing of how far the mean may be off.
+        return Estimate(value=values[0], low=None, high=None, n=len(values))
     low, high = bootstrap_mean(values, random.Random(seed), resamples)
     return Estimate(value=mean(values), low=low, high=high, n=len(values))
 

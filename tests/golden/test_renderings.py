@@ -38,6 +38,7 @@ MESSAGES = (
 VALUES: dict[str, dict[str, Any]] = {
     "bias_answer": {},
     "bias_pronoun": {"sentence": "The gardener said that _ {{ shift }} was over."},
+    "evals_labels": {"labels": ["(A)", "{{ Yes }}"]},
     "bias_question": {
         "question": "Who dug here?",
         "options": ["Ann", "Bo", "{{ nobody }} knows"],

@@ -52,9 +52,9 @@ def test_one_cluster_says_nothing_of_others():
 
 @pytest.mark.parametrize("rho", [0.0, 0.5])
 def test_clustered_intervals_cover_95_percent(rho: float):
-    """1,500 sets of 80 clusters of 1 to 5 items whose values share a part."""
+    """600 sets of 80 clusters of 1 to 5 items whose values share a part; within three standard errors."""
     rng = random.Random(f"coverage {rho}")
-    covered, sets = 0, 1500
+    covered, sets = 0, 600
     for _ in range(sets):
         values, clusters = [], []
         for cluster in range(80):
@@ -64,7 +64,7 @@ def test_clustered_intervals_cover_95_percent(rho: float):
                 clusters.append(cluster)
         found = clustered_mean_of(values, clusters, resamples=200)
         covered += found.low <= 0.3 <= found.high
-    assert abs(covered / sets - 0.95) < 0.02
+    assert abs(covered / sets - 0.95) < 0.027
 
 
 def test_sign_flips_are_mcnemars_test_where_items_stand_alone():

@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -244,11 +245,11 @@ def test_shards_may_each_have_a_server_of_their_own(reference: dict, tmp_path: P
 
 
 def test_a_local_cluster_listens_on_this_machine_alone(cluster: str) -> None:
-    listening = [
-        (process.name(), each.laddr.ip)
-        for process in psutil.Process().children(recursive=True)
-        for each in process.net_connections(kind="inet")
-        if each.status == psutil.CONN_LISTEN
-    ]
+    listening = []
+    for process in psutil.Process().children(recursive=True):
+        # One may end while it is looked at.
+        with suppress(psutil.NoSuchProcess):
+            found = process.net_connections(kind="inet")
+            listening += [(process.pid, each.laddr.ip) for each in found if each.status == psutil.CONN_LISTEN]
     assert listening, "the processes of the cluster listen to each other"
     assert {ip for _, ip in listening} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}

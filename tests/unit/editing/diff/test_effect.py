@@ -93,7 +93,7 @@ def test_the_same_votes_have_no_effect_under_another_id() -> None:
     assert pair.change == 0.0 and all(part.change == 0.0 for part in pair.parts)
     assert largest_part(pair) is None
     effect = effect_of([pair], {"new": ("t",)})
-    assert effect.movers == () and (effect.all.moved.value, effect.all.moved.high) == (0.0, 0.0)
+    assert effect.movers == () and (effect.all.moved.value, effect.all.moved.high) == (0.0, None)
 
 
 def test_pairs_without_a_label_are_counted_by_side_and_reason() -> None:
