@@ -42,6 +42,7 @@ def conclusions(report: Report) -> list[Conclusion]:
 
 
 _Said = Iterator[tuple[Kind, str]]
+_KINDS: dict[str, Kind] = {"better": "worked", "worse": "worse"}
 
 
 def _policies(report: Report) -> _Said:
@@ -54,8 +55,7 @@ def _policies(report: Report) -> _Said:
         if shift.tone == "same":
             unmoved.append(axis.name)
             continue
-        kind: Kind = {"better": "worked", "worse": "worse"}.get(shift.tone, "seen")  # type: ignore[assignment]
-        yield kind, _went(axis, 0, len(names) - 1, shift, names)
+        yield _KINDS.get(shift.tone, "seen"), _went(axis, 0, len(names) - 1, shift, names)
     for axis in report.policies.axes:
         for at in range(1, len(names) - 1):
             step = shift_of(axis.name, axis.figures[at], axis.figures[at + 1])
