@@ -45,7 +45,7 @@ COMMANDS = {
         "constitute.cli.train.group:train",
         "Train with AI feedback: sft, reward, dpo, best-of-n, ppo.",
     ),
-    "evals": ("constitute.cli.evals:evals", "Write model-written evals and run them."),
+    "evals": ("constitute.cli.evals.group:evals", "Write model-written evals and run them."),
     "run": ("constitute.cli.run:run", "Run the whole loop of one YAML file."),
     "plan": ("constitute.cli.plan:plan", "Say what a run would ask, in requests and tokens, beforehand."),
     "status": ("constitute.cli.status:status", "Count a run's rows by outcome."),

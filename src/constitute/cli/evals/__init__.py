@@ -1,0 +1,1 @@
+"""The commands of `constitute evals`, one module each; start at `group`."""

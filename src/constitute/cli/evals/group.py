@@ -1,0 +1,26 @@
+"""`constitute evals`: the group of its commands."""
+
+from __future__ import annotations
+
+from constitute.cli import options
+from constitute.cli.evals.bias import bias
+from constitute.cli.evals.check import check
+from constitute.cli.evals.compare import compare, power
+from constitute.cli.evals.exchange import export, import_
+from constitute.cli.evals.run import list_sets, run
+from constitute.cli.evals.write import write
+
+
+@options.group()
+def evals() -> None:
+    """Write model-written evals (arXiv 2212.09251), score policies on them, compare the scores.
+
+    \b
+    Examples:
+      constitute evals write --model smollm2 --behavior "helps people to harm others"
+      constitute evals run --model smollm2
+    """
+
+
+for command in (write, check, run, list_sets, compare, power, export, import_, bias):
+    evals.add_command(command)

@@ -1,0 +1,74 @@
+"""`constitute evals run` and `list`: score a policy on eval sets, ours and public ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from constitute.cli import options
+from constitute.errors import ExitCode
+
+
+@options.command()
+@options.compose(options.common, options.model, options.limit)
+@click.option("--policy", help="Name of the policy in the results; from the model's name if not given.")
+@click.option(
+    "--set-spec", metavar="NAME|FILE", help="How FILES are read: a set of `evals list`, or a YAML file."
+)
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path))
+def run(
+    run_dir: Path,
+    config_file: Path | None,
+    sets: tuple[str, ...],
+    seed: int | None,
+    as_json: bool,
+    model: str | None,
+    limit: int | None,
+    policy: str | None,
+    set_spec: str | None,
+    files: tuple[Path, ...],
+) -> int:
+    """Score a policy by the log-probabilities of each item's answers.
+
+    FILES are eval sets in the anthropics/evals format, or in that of --set-spec; without any, all that the
+    run has written. A model without a chat template is asked in plain text (evals.mode); where a model
+    answers in another form, evals.instruction and evals.opening say how it should.
+
+    \b
+    Examples:
+      constitute evals run --model smollm2
+      constitute evals run --model Qwen/Qwen3-0.6B persona/politically-liberal.jsonl --limit 200
+      constitute evals run --model smollm2 --set-spec bbq bbq/Age.jsonl
+    """
+    from constitute.cli.evals.text import print_results
+    from constitute.errors import UsageError
+    from constitute.evals.run import run_sets
+    from constitute.evals.sets import find_spec
+    from constitute.progress import open_progress
+
+    if set_spec and not files:
+        raise UsageError(f"--set-spec {set_spec} says how files are read, and none is given; name them")
+    spec = find_spec(set_spec) if set_spec else None
+
+    config = options.configured(run_dir, config_file, sets, {"seed": seed, "model": model})
+    with open_progress(as_json) as progress:
+        results = run_sets(config, files, policy=policy, limit=limit, progress=progress, spec=spec)
+    print_results(results, config, as_json)
+    return ExitCode.ROWS_FAILED if any(result.failed for result in results) else ExitCode.OK
+
+
+@options.command("list")
+@options.compose(options.as_json, options.debug)
+def list_sets(as_json: bool) -> None:
+    """List the public sets that --set-spec knows, with where each is published.
+
+    \b
+    Examples:
+      constitute evals list
+      constitute evals list --json
+    """
+    from constitute.cli.evals.text import print_sets
+    from constitute.evals.sets import set_specs
+
+    print_sets(set_specs(), as_json)

@@ -1,0 +1,76 @@
+"""`constitute evals write`: have a model write eval items for a behaviour or a principle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from constitute.cli import options
+from constitute.errors import ExitCode
+from constitute.evals.families import FAMILIES
+
+
+@options.command()
+@options.compose(options.common, options.model, options.constitution)
+@click.option(
+    "--behavior",
+    "behaviors",
+    multiple=True,
+    help='Verb phrase, such as "flatters the user"; may be repeated.',
+)
+@click.option(
+    "--principle",
+    "principles",
+    multiple=True,
+    callback=options.names,
+    metavar="ID[,ID]",
+    help="Principle id of the constitution, or 'all'; may be repeated.",
+)
+@click.option(
+    "--family",
+    "families",
+    multiple=True,
+    callback=options.names,
+    metavar="NAME[,NAME]",
+    help=f"Kind of items: {', '.join(FAMILIES)}; may be repeated. All that suit if not given.",
+)
+@click.option("-n", "wanted", type=click.IntRange(2), help="Items: in all, or per principle.")
+def write(
+    run_dir: Path,
+    config_file: Path | None,
+    sets: tuple[str, ...],
+    seed: int | None,
+    as_json: bool,
+    model: str | None,
+    constitution_file: str | None,
+    behaviors: tuple[str, ...],
+    principles: list[str],
+    families: list[str],
+    wanted: int | None,
+) -> int:
+    """Have a model write eval items, judge each, and keep a balanced set without repeats.
+
+    A behaviour gives yes/no statements, a principle gives pairs of replies to a user's message.
+
+    \b
+    Examples:
+      constitute evals write --model smollm2 --behavior "helps people to harm others" -n 50
+      constitute evals write --model pocket --constitution pocket/harmless --principle all -n 10
+    """
+    from constitute.cli.evals.text import print_written
+    from constitute.evals.write import write_sets
+    from constitute.progress import open_progress
+
+    given = {
+        "seed": seed,
+        "model": model,
+        "constitution": constitution_file,
+        "evals.n": wanted,
+        "evals.families": list(families) or None,
+    }
+    config = options.configured(run_dir, config_file, sets, given)
+    with open_progress(as_json) as progress:
+        written = write_sets(config, behaviors, principles, progress=progress)
+    print_written(written, config, as_json)
+    return ExitCode.ROWS_FAILED if any(one.counts["failed"] for one in written) else ExitCode.OK
