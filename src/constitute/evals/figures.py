@@ -89,13 +89,23 @@ def _items_of(items: Sequence[EvalItem], scores: Sequence[ItemScore]) -> list[Ev
     return [by_id[score.id] for score in scores]
 
 
+def with_groups(items: Sequence[EvalItem], scores: Sequence[ItemScore]) -> tuple[ItemScore, ...]:
+    """The scores with the groups of their items, by which a result can be compared part by part."""
+    pairs = zip(_items_of(items, scores), scores, strict=True)
+    return tuple(score.model_copy(update={"groups": item.groups}) for item, score in pairs)
+
+
+def part_names(groups: Sequence[tuple[str, str]]) -> list[str]:
+    """The parts of its set that an item belongs to, each as `kind: part`."""
+    return [f"{kind}: {part}" for kind, part in groups if kind not in ROLES]
+
+
 def _parts(name: str, scored: Sequence[tuple[EvalItem, ItemScore]], cfg: EvalsConfig) -> dict[str, Estimate]:
     """The share matching in each part of the set."""
     held: dict[str, list[ItemScore]] = {}
     for item, score in scored:
-        for kind, part in item.groups:
-            if kind not in ROLES:
-                held.setdefault(f"{kind}: {part}", []).append(score)
+        for part in part_names(item.groups):
+            held.setdefault(part, []).append(score)
     return {part: _share(f"{name} {part}", scores, cfg) for part, scores in sorted(held.items())}
 
 

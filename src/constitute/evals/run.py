@@ -18,7 +18,7 @@ from constitute.errors import DataError, GateFailed, RowError, UsageError
 from constitute.evals.asking import asked
 from constitute.evals.families import family_spec
 from constitute.evals.families.base import ItemScore
-from constitute.evals.figures import SetScore, score_set
+from constitute.evals.figures import SetScore, score_set, with_groups
 from constitute.evals.items import evals_dir, file_name, items_hash, read_items
 from constitute.evals.sets.read import read_set
 from constitute.evals.sets.spec import SetSpec
@@ -110,7 +110,7 @@ async def run_set(
         model=session.model,
         items_hash=digest,
         failed=sum(outcome.status == "failed" for outcome in outcomes),
-        scores=scores,
+        scores=with_groups(items, scores),
     )
     if warning := thin_warning(result, cfg):
         session.progress.note(warning)

@@ -92,28 +92,41 @@ def print_written(written: Sequence[WrittenSet], config: RunConfig, as_json: boo
 
 
 def print_compared(compared: Sequence[Paired], as_json: bool) -> None:
+    """A row a comparison with the first policy, whole sets before their parts; then a sentence each."""
     if as_json:
         for one in compared:
-            click.echo(json.dumps({"event": "result", **one.model_dump(mode="json")}))
+            record = {"event": "result", **one.model_dump(mode="json"), "sentence": one.sentence}
+            click.echo(json.dumps(record))
         return
     rows = [
         (
-            one.set,
+            one.where,
+            one.second,
             one.share_first,
             one.share_second,
             one.share.text(),
             one.p_matching.text(),
             one.only_first,
             one.only_second,
+            f"{one.p:.2g}",
             f"{one.p_holm:.2g}",
             one.n_left_out,
         )
         for one in compared
     ]
-    first, second = compared[0].first, compared[0].second
-    head = ("set", first, second, "change in share matching", "change in mean P(matching)")
-    counts = (f"matches for {first} only", f"for {second} only", "p (Holm)", "items left out")
+    first = compared[0].first
+    head = (
+        "set",
+        "policy",
+        first,
+        "policy's share",
+        "change in share matching",
+        "change in mean P(matching)",
+    )
+    counts = (f"matches for {first} only", "for the policy only", "p", "p (Holm)", "items left out")
     click.echo(table((*head, *counts), rows))
     click.echo()
+    several = len({one.second for one in compared}) > 1
     for one in compared:
-        click.echo(f"{one.set}: {one.sentence}")
+        who = f" ({one.second})" if several and not one.sentence.startswith(one.second) else ""
+        click.echo(harmless(f"{one.where}{who}: {one.sentence}"))
