@@ -99,6 +99,11 @@ def _rollouts(
     if replay is not None:
         from constitute.train.ppo.replay import open_replay
 
+        if config.train.ppo.resample_rounds:
+            raise UsageError(
+                "a replay holds one sample of each batch and train.ppo.resample_rounds asks for more; "
+                "set train.ppo.resample_rounds=0"
+            )
         stored = open_replay(replay)
         yield stored, stored.prompts, stored.prompt_ids
         return
