@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -26,6 +26,7 @@ class RewardSource(Record):
 class PPOConfig(Record):
     """PPO with a critic, in the form of arXiv 1909.08593 and 2009.01325."""
 
+    section: ClassVar[str] = "ppo"
     iterations: int = Field(default=200, ge=1)
     batch_size: int = Field(default=256, ge=1)
     """Rollouts per iteration (arXiv 2009.01325 and 2203.02155: 512; halved for one machine)."""
@@ -186,3 +187,19 @@ class PPOConfig(Record):
             if wrong:
                 raise ValueError(problem)
         return self
+
+
+class GRPOConfig(PPOConfig):
+    """GRPO (arXiv 2402.03300): PPO's settings with other defaults, for groups of samples and no critic."""
+
+    section: ClassVar[str] = "grpo"
+    advantage: str = "grpo"
+    samples_per_prompt: int = Field(default=8, ge=1)
+    """arXiv 2402.03300 samples 64, most open recipes 8."""
+    epochs: int = Field(default=1, ge=1)
+    """arXiv 2402.03300, section 4.2: one update a batch."""
+    learning_rate: float = Field(default=1e-6, gt=0)
+    """arXiv 2402.03300, section 4.2."""
+    kl_coef: float = Field(default=0.04, ge=0)
+    """arXiv 2402.03300, section 4.2."""
+    schedule: Literal["constant", "linear"] = "constant"

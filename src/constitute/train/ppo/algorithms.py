@@ -91,10 +91,10 @@ ALGORITHMS: dict[str, Algorithm] = {
 def find_algorithm(config: PPOConfig) -> Algorithm:
     """The algorithm that `config` names. Raises `UsageError` for a name or a batch that does not fit."""
     name = config.advantage
-    algorithm: Algorithm = registered(ALGORITHMS, name, "algorithm (train.ppo.advantage)")
+    algorithm: Algorithm = registered(ALGORITHMS, name, f"algorithm (train.{config.section}.advantage)")
     if algorithm.needs_group and config.samples_per_prompt < 2:
         raise UsageError(
-            f"train.ppo: advantage={name} compares samples of one prompt; "
-            "set train.ppo.samples_per_prompt to 2 or more"
+            f"train.{config.section}: advantage={name} compares samples of one prompt; "
+            f"set train.{config.section}.samples_per_prompt to 2 or more"
         )
     return algorithm

@@ -48,8 +48,6 @@ from constitute.train.rewards.parts import (
 )
 from constitute.types import Prompt
 
-_KNOBS = "train.ppo.microbatch_tokens or train.ppo.max_new_tokens, or set train.ppo.critic=shared"
-
 
 def train_ppo(
     prompts: Sequence[Prompt],
@@ -76,8 +74,8 @@ def train_ppo(
     find_algorithm(config)
     if reference is not None and not config.kl_coef:
         raise UsageError(
-            "a reference is given and train.ppo.kl_coef is 0, so that nothing is measured from it; leave the "
-            "reference out, or set train.ppo.kl_coef=1e-9 to measure the KL alone"
+            f"a reference is given and train.{config.section}.kl_coef is 0, so that nothing is measured from "
+            f"it; leave the reference out, or set train.{config.section}.kl_coef=1e-9 to measure the KL alone"
         )
     team = gather_team()
     if team.main and engine is None:
@@ -87,7 +85,7 @@ def train_ppo(
             (prompts, prompt_ids, getattr(engine, "context_length", None))
         )
     parts = as_parts(reward)
-    made_by = recipe("ppo", config, seed, **input_hashes(prompt_ids, policy, parts, reference))
+    made_by = recipe(config.section, config, seed, **input_hashes(prompt_ids, policy, parts, reference))
     done = finished(out, made_by)
     if done is not None:
         return done
@@ -122,7 +120,7 @@ def _train(run: _Run, lines: list[Line], progress: Progress) -> dict[str, str]:
         history.out, config, history.made_by, done=len(lines), progress=progress, watched=watched, main=main
     ) as watch:
         for iteration in range(len(lines), config.iterations):
-            with memory_advice(_KNOBS):
+            with memory_advice(_knobs(config)):
                 line, rollouts, values = run.iterate(iteration)
             lines.append(line)
             if main:
@@ -133,6 +131,12 @@ def _train(run: _Run, lines: list[Line], progress: Progress) -> dict[str, str]:
                 run.checkpoint(lines)
     progress.finish("train ppo")
     return {finding.kind: finding.sentence for finding in watch.findings}
+
+
+def _knobs(config: PPOConfig) -> str:
+    """What to lower where memory runs out."""
+    at = f"train.{config.section}"
+    return f"{at}.microbatch_tokens or {at}.max_new_tokens, or set {at}.critic=shared"
 
 
 @dataclass

@@ -214,8 +214,8 @@ def _step(learner: Learner, config: PPOConfig, stats: UpdateStats) -> None:
         if not norm < float("inf"):
             learner.optimizer.zero_grad(set_to_none=True)
             raise GateFailed(
-                f"the loss of the {name} is no longer finite; lower train.ppo.learning_rate or "
-                "train.ppo.critic_learning_rate; the last checkpoint is kept"
+                f"the loss of the {name} is no longer finite; lower train.{config.section}.learning_rate "
+                f"or train.{config.section}.critic_learning_rate; the last checkpoint is kept"
             )
         stats.grad_norms[name].append(norm)
     learner.optimizer.step()
