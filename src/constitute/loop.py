@@ -37,7 +37,7 @@ from constitute.urls import is_url
 # Steps that only tell of the data.
 _OF_DATA = ("data", "export", "report")
 # Name of a policy -> the folder of the run that holds it, in the order in which they are measured.
-POLICIES = {"sft": "sft", "ppo": "ppo", "dpo": "dpo", "best-of-n-sft": "best-of-n/sft"}
+POLICIES = {"sft": "sft", "ppo": "ppo", "grpo": "grpo", "dpo": "dpo", "best-of-n-sft": "best-of-n/sft"}
 
 
 @dataclass
@@ -191,7 +191,8 @@ def _check(config: RunConfig, prompts_given: bool, until: str) -> None:
         )
     from constitute.train.ppo.algorithms import find_algorithm
 
-    find_algorithm(config.train.ppo)
+    for name in {"ppo", "grpo"} & config.train.steps:
+        find_algorithm(getattr(config.train, name))
 
 
 def _trains(config: RunConfig, until: str) -> bool:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from constitute.config.ppo import PPOConfig
+from constitute.config.ppo import GRPOConfig, PPOConfig
 from constitute.types import Record
 
 Schedule = Literal["constant", "linear", "cosine"]
@@ -124,10 +124,11 @@ class BestOfNConfig(Record):
     """Padded tokens per forward pass of a reward model: memory only."""
 
 
-Method = Literal["ppo", "dpo", "best_of_n"]
+Method = Literal["ppo", "grpo", "dpo", "best_of_n"]
 # What `constitute run` trains for each method, after SFT. The names are those of the run's folders.
 _STEPS: dict[Method, tuple[str, ...]] = {
     "ppo": ("reward", "ppo"),
+    "grpo": ("reward", "grpo"),
     "dpo": ("dpo",),
     "best_of_n": ("reward", "best-of-n"),
 }
@@ -137,13 +138,14 @@ class TrainConfig(Record):
     """Settings of the trainers, and which of them `constitute run` calls."""
 
     method: tuple[Method, ...] = ("ppo",)
-    """What `constitute run` trains from the fine-tuned model: one of `ppo`, `dpo` and `best_of_n`, or a list
-    of them; `[]` stops after SFT. `ppo` and `best_of_n` train a reward model first."""
+    """What `constitute run` trains from the fine-tuned model: one of `ppo`, `grpo`, `dpo` and `best_of_n`, or
+    a list of them; `[]` stops after SFT. All but `dpo` train a reward model first."""
     sft: SFTConfig = SFTConfig()
     reward: RewardConfig = RewardConfig()
     dpo: DPOConfig = DPOConfig()
     best_of_n: BestOfNConfig = BestOfNConfig()
     ppo: PPOConfig = PPOConfig()
+    grpo: GRPOConfig = GRPOConfig()
 
     @field_validator("method", mode="before")
     @classmethod

@@ -17,8 +17,10 @@ PolicyLoss = Callable[[Tensor, Tensor, Tensor, PPOConfig], Tensor]
 
 
 def clipped_loss(new_N: Tensor, old_N: Tensor, advantages_N: Tensor, config: PPOConfig) -> Tensor:
-    """PPO's clipped surrogate (arXiv 1707.06347, equation 7)."""
-    return losses.clipped_policy_loss(new_N, old_N, advantages_N, config.clip)
+    """PPO's clipped surrogate (arXiv 1707.06347, equation 7), with the bounds that the settings add."""
+    return losses.clipped_policy_loss(
+        new_N, old_N, advantages_N, config.clip, config.clip_high, config.dual_clip
+    )
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class Algorithm:
 
     `advantages` gives advantages (B, T) and, for the critic, returns (B, T); an algorithm without a critic
     gives None for the returns. `needs_group` asks for several samples of each prompt. `kl` says where the KL
-    penalty stands: in the `reward` of each token (k1), or in the `loss` (k3; arXiv 2402.03300, equation 4).
+    penalty stands unless `train.ppo.kl_in` does: in the `reward` of each token (k1), or in the `loss`
+    (arXiv 2402.03300, equation 4).
     """
 
     advantages: Callable[[ScoredBatch], tuple[Tensor, Tensor | None]]
@@ -67,10 +70,16 @@ class ScoredBatch:
         return self.config.samples_per_prompt
 
     @property
+    def kl_in_loss(self) -> bool:
+        """Whether the KL penalty is a part of the loss, and not of the rewards."""
+        place = self.algorithm.kl if self.config.kl_in == "auto" else self.config.kl_in
+        return place == "loss"
+
+    @property
     def rewards_BT(self) -> Tensor:
         """The score on the last token of each response, and the KL penalty where it stands in the reward."""
         reference_BT, kl_coef = self.ref_logprobs_BT, self.kl_coef
-        if reference_BT is None or self.algorithm.kl == "loss":
+        if reference_BT is None or self.kl_in_loss:
             reference_BT, kl_coef = self.logprobs_BT, 0.0
         return losses.token_rewards(self.scores_B, self.logprobs_BT, reference_BT, self.mask_BT, kl_coef)
 
