@@ -204,10 +204,8 @@ def dpo_losses(
     target_N = torch.tensor([target(pair.row.chosen_prob, config.labels) for pair in pairs], device=device)
     weight_N = torch.tensor([pair.row.weight for pair in pairs], device=device)
     chosen_lengths_N, rejected_lengths_N = (
-        torch.tensor(
-            [len(ids) - pair.prompt_length for ids, pair in zip(side, pairs, strict=True)], device=device
-        )
-        for side in ([pair.chosen for pair in pairs], [pair.rejected for pair in pairs])
+        torch.tensor([len(getattr(pair, side)) - pair.prompt_length for pair in pairs], device=device)
+        for side in ("chosen", "rejected")
     )
     zeros_N = torch.zeros(len(pairs), device=device)
     known = reference or PairLogprobs(zeros_N, zeros_N)
