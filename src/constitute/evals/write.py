@@ -18,6 +18,7 @@ from constitute.engines.base import Engine
 from constitute.errors import DataError, GateFailed, UsageError
 from constitute.evals.families import FAMILIES, family_spec
 from constitute.evals.families.base import Written
+from constitute.evals.gating.records import GateRecord
 from constitute.evals.items import dump_items, evals_dir, items_hash, slug
 from constitute.evals.quality.base import Checked, Material
 from constitute.evals.quality.check import check_set, enforced
@@ -48,6 +49,7 @@ class WrittenSet(Record):
     reasons: dict[str, int]
     dropped: dict[str, int]
     checks: tuple[Checked, ...] = ()
+    gate: GateRecord | None = None
 
 
 def write_sets(
@@ -199,10 +201,11 @@ def save_written(run_dir: Path, written: WrittenSet) -> Path:
 
 def load_written(run_dir: Path) -> list[WrittenSet]:
     """The sets written in a run, by name. Raises `DataError` for a broken record."""
-    return [_record(path) for path in sorted(evals_dir(run_dir).glob("*.json"))]
+    return [load_record(path) for path in sorted(evals_dir(run_dir).glob("*.json"))]
 
 
-def _record(path: Path) -> WrittenSet:
+def load_record(path: Path) -> WrittenSet:
+    """The record of one set. Raises `DataError` for a broken one."""
     try:
         return WrittenSet.model_validate(read_json(path))
     except ValidationError:
