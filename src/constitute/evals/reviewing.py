@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from constitute.data.reviews import LETTERS, SKIP, Item, read_items, read_reviews
+from constitute.data.reviews import LETTERS, SKIP, TIE, Item, add_items, read_items, read_reviews
 from constitute.evals.items import dump_item, evals_dir
 from constitute.types import EvalItem, Message
 
+DEFAULT_N = 50
 OFF = "none of them: it is not about the behaviour"
 
 
@@ -24,6 +25,26 @@ def review_item(name: str, item: EvalItem, about: str) -> Item:
     messages = (Message(role="system", content=asked), Message(role="user", content=item.question))
     answers = tuple(text.strip() for text in in_order(item))
     return Item(id=review_id(name, item), messages=messages, options=(*answers, OFF))
+
+
+def under_review(
+    run: Path, sets: Sequence[tuple[str, Sequence[EvalItem], Mapping[str, str]]], n: int | None
+) -> list[Item]:
+    """The items that all annotators of a run see: `n` of all sets by a hash, or those drawn before.
+
+    Each set comes with its name and with what its items are about, by their `behavior`.
+    """
+    folder = evals_dir(run)
+    items = read_items(folder)
+    if items and n is None:
+        return items
+    known = {item.id for item in items}
+    every = [review_item(name, item, abouts[item.behavior]) for name, found, abouts in sets for item in found]
+    fresh = {item.id: item for item in every if item.id not in known}
+    drawn = sorted(fresh.values(), key=lambda item: hashlib.sha256(item.id.encode()).digest())
+    more = drawn[: max(0, (n or DEFAULT_N) - len(items))]
+    add_items(folder, more)
+    return [*items, *more]
 
 
 def in_order(item: EvalItem) -> list[str]:
@@ -44,14 +65,14 @@ def review_id(name: str, item: EvalItem) -> str:
 def people_answers(run: Path, name: str, items: Sequence[EvalItem]) -> dict[str, str]:
     """The answer that most annotators chose, by item; items without such a majority are not there.
 
-    `not about it` stands for none of them. Skips and second showings do not count.
+    `not about it` stands for none of them. Skips, ties and second showings do not count.
     """
     folder = evals_dir(run)
     if not read_items(folder):
         return {}
     votes: dict[str, Counter[str]] = {}
     for one in read_reviews(folder):
-        if not one.again and one.choice != SKIP:
+        if not one.again and one.choice not in (SKIP, TIE):
             votes.setdefault(one.item, Counter())[one.choice] += 1
     found: dict[str, str] = {}
     for item in items:

@@ -62,7 +62,8 @@ def gate(
       constitute evals gate --judge smollm2
       constitute evals gate liberal.jsonl --judge smollm2 --behavior "is politically liberal" --out gated
     """
-    from constitute.evals.gating.run import Asking, gate_sets, require_kept
+    from constitute.evals.gating.run import gate_sets, require_kept
+    from constitute.evals.gating.sets import Asking
     from constitute.progress import open_progress
 
     config = options.configured(run_dir, config_file, sets, {"seed": seed, "constitution": constitution_file})

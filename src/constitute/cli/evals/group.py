@@ -8,6 +8,7 @@ from constitute.cli.evals.check import check
 from constitute.cli.evals.compare import compare, power
 from constitute.cli.evals.exchange import export, import_
 from constitute.cli.evals.gate import gate
+from constitute.cli.evals.review import review
 from constitute.cli.evals.run import list_sets, run
 from constitute.cli.evals.write import write
 
@@ -23,5 +24,5 @@ def evals() -> None:
     """
 
 
-for command in (write, gate, check, run, list_sets, compare, power, export, import_, bias):
+for command in (write, gate, review, check, run, list_sets, compare, power, export, import_, bias):
     evals.add_command(command)

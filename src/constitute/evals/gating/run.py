@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from constitute.config import RunConfig
-from constitute.constitution.read import load_constitution
 from constitute.engines.base import Engine
 from constitute.errors import DataError, GateFailed, UsageError
 from constitute.evals.gating.figures import alpha_by, judge_figures
 from constitute.evals.gating.judge import PROMPTS, About, judge_item, templates_of
 from constitute.evals.gating.records import GateRecord, Judge, Judged, Judgement
 from constitute.evals.gating.select import gate_items
-from constitute.evals.items import dump_items, evals_dir, file_name, items_hash
+from constitute.evals.gating.sets import Asking, Ungated, abouts_of, ungated_sets
+from constitute.evals.items import dump_items, file_name, items_hash
 from constitute.evals.quality.base import Material
 from constitute.evals.quality.check import check_set
 from constitute.evals.quality.datasheet import datasheet
 from constitute.evals.reviewing import people_answers
-from constitute.evals.run import load_sets, policy_name
-from constitute.evals.write import WrittenSet, load_record, save_written
+from constitute.evals.run import policy_name
+from constitute.evals.write import save_written
 from constitute.files import read_json, write_text
 from constitute.pipeline.jobs import Job, Session, reasons, run_in_session
 from constitute.progress import Progress
@@ -51,29 +51,6 @@ class GatedSet(Record):
         return self.gate.kept < LEAST_KEPT * self.gate.candidates
 
 
-@dataclass(frozen=True)
-class Asking:
-    """How a gate is asked for: the prompt, whether the writer may judge itself, and where to write.
-
-    `behavior` is what the items of files are about; `out` is the folder of what files come to.
-    """
-
-    prompt: str = "own"
-    same_judge: bool = False
-    behavior: str | None = None
-    out: Path | None = None
-
-
-@dataclass(frozen=True)
-class Ungated:
-    """A set as it was written, the record of that where there is one, and the folder it lies in."""
-
-    name: str
-    items: tuple[EvalItem, ...]
-    folder: Path
-    record: WrittenSet | None = None
-
-
 def gate_sets(
     config: RunConfig,
     files: Sequence[Path],
@@ -91,7 +68,7 @@ def gate_sets(
     if asking.prompt not in PROMPTS:
         raise UsageError(f"no prompt {asking.prompt!r} for judges; give one of {', '.join(PROMPTS)}")
     sets = ungated_sets(config.run, files, asking)
-    abouts = [_abouts(one, config) for one in sets]
+    abouts = [abouts_of(one, config) for one in sets]
     for judge in _judges(config, judges, sets, asking):
         for one in sets:
             _refuse_same(one, {"name": judge}, asking)
@@ -104,69 +81,6 @@ def gate_sets(
         ):
             save_judgement(one.folder, said)
     return [_gated(one, config) for one in sets]
-
-
-def ungated_sets(run: Path, files: Sequence[Path], asking: Asking) -> list[Ungated]:
-    """The sets to be gated as they were written; a SET may be the name of one that the run has written."""
-    folder = evals_dir(run)
-    own = {path.stem: path for path in sorted(folder.glob("*.jsonl"))}
-    found: list[Ungated] = []
-    outside: list[Path] = []
-    wanted = list(files) or list(own.values())
-    if not wanted:
-        load_sets((), run, None)
-    for path in wanted:
-        path = own.get(str(path), path)
-        if path.parent.resolve() == folder.resolve() and path.with_suffix(".json").is_file():
-            found.append(_written(path, folder))
-        else:
-            outside.append(path)
-    if outside and asking.out is None:
-        raise UsageError(
-            f"{outside[0]} is no set that the run has written; give --out DIR for what passes of a file"
-        )
-    for name, items in (load_sets(outside, run, None) if outside else {}).items():
-        found.append(Ungated(name, tuple(items), asking.out or folder))
-    if outside:
-        found = [
-            one if one.record else replace(one, items=_with_behavior(one, asking.behavior)) for one in found
-        ]
-    return found
-
-
-def _written(path: Path, folder: Path) -> Ungated:
-    record = load_record(path.with_suffix(".json"))
-    before = folder / "ungated" / f"{path.stem}.json"
-    if record.gate is not None and before.is_file():
-        record = load_record(before)
-    return Ungated(path.stem, record.items, folder, record)
-
-
-def _with_behavior(one: Ungated, behavior: str | None) -> tuple[EvalItem, ...]:
-    if not behavior or not behavior.strip():
-        raise UsageError(
-            f"the file of {one.name} does not say what its items are about; "
-            'give --behavior with a verb phrase, such as --behavior "flatters the user"'
-        )
-    return tuple(item.model_copy(update={"behavior": behavior}) for item in one.items)
-
-
-def _abouts(one: Ungated, config: RunConfig) -> dict[str, About]:
-    """What the items of a set are about, by their `behavior`."""
-    names = {item.behavior for item in one.items}
-    if not any(item.family == "reply" for item in one.items) or one.record is None:
-        return {name: About(name) for name in names}
-    known = (
-        {p.id: p for p in load_constitution(config.constitution, config.tags).principles}
-        if config.constitution
-        else {}
-    )
-    if missing := sorted(names - set(known)):
-        raise UsageError(
-            f"{one.name} is written for the principle {missing[0]!r}, which "
-            f"{config.constitution or 'no constitution'} holds; give its --constitution FILE"
-        )
-    return {name: About(name, known[name]) for name in names}
 
 
 def _judges(
@@ -198,8 +112,9 @@ def _same(one: Ungated, model: Mapping[str, object], prompt: str) -> tuple[bool 
 def _refuse_same(one: Ungated, model: Mapping[str, object], asking: Asking) -> None:
     if _same(one, model, asking.prompt)[0] and not asking.same_judge:
         raise UsageError(
-            f"{model['name']} wrote {one.name} and would judge its own items; name another model or URL with "
-            "--judge, ask in other words with --prompt choice, or allow it with --same-judge"
+            f"{model['name']} is the model that wrote {one.name} and would judge its own items; "
+            "name another model or URL with --judge, ask in other words with --prompt choice, "
+            "or allow it with --same-judge"
         )
 
 
@@ -309,8 +224,14 @@ def _save(one: Ungated, gated: GatedSet, material: Material) -> None:
 def require_kept(gated: Sequence[GatedSet]) -> None:
     """Raise `GateFailed` where fewer than half of the items of a set stay."""
     if failed := [one for one in gated if one.failed]:
-        told = "; ".join(f"{one.name}: {one.gate.kept} of {one.gate.candidates}" for one in failed)
+        told = "; ".join(
+            f"{one.name}: {one.gate.kept} of {one.gate.candidates}{_left(one)}" for one in failed
+        )
         raise GateFailed(
             f"fewer than half of the items pass ({told}); look at the judge with another --judge, or write "
             "the set with a better --model"
         )
+
+
+def _left(one: GatedSet) -> str:
+    return "" if one.items else ", so it is left as it was"
