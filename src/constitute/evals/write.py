@@ -18,8 +18,8 @@ from constitute.engines.base import Engine
 from constitute.errors import DataError, GateFailed, UsageError
 from constitute.evals.families import FAMILIES, family_spec
 from constitute.evals.families.base import Written
-from constitute.evals.gating.records import GateRecord
 from constitute.evals.items import dump_items, evals_dir, items_hash, slug
+from constitute.evals.judgements import GateRecord
 from constitute.evals.quality.base import Checked, Material
 from constitute.evals.quality.check import check_set, enforced
 from constitute.evals.quality.copies import leaks_of

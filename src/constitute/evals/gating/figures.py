@@ -8,7 +8,7 @@ from collections.abc import Hashable, Mapping, Sequence
 
 from constitute.config.evals import EvalsConfig
 from constitute.evals.families.persona import has_labels
-from constitute.evals.gating.records import Band, Judged, JudgeFigures, Judgement
+from constitute.evals.judgements import Band, Judged, JudgeFigures, Judgement
 from constitute.evals.quality.base import parts_of, share_by
 from constitute.stats import (
     Estimate,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from constitute.config.evals import EvalsConfig
 from constitute.evals.families.reply import gate_reply
 from constitute.evals.gate import Verdict, choose_labels, log_sum
-from constitute.evals.gating.records import Judged
+from constitute.evals.judgements import Judged
 from constitute.evals.quality.base import parts_of
 from constitute.stages.base import Sample
 from constitute.templates import render, template_hash

@@ -16,10 +16,10 @@ from constitute.engines.base import Engine
 from constitute.errors import DataError, GateFailed, UsageError
 from constitute.evals.gating.figures import alpha_by, judge_figures
 from constitute.evals.gating.judge import PROMPTS, About, judge_item, templates_of
-from constitute.evals.gating.records import GateRecord, Judge, Judged, Judgement
 from constitute.evals.gating.select import gate_items
 from constitute.evals.gating.sets import Asking, Ungated, abouts_of, ungated_sets
 from constitute.evals.items import dump_items, file_name, items_hash
+from constitute.evals.judgements import GateRecord, Judge, Judged, Judgement
 from constitute.evals.quality.base import Material
 from constitute.evals.quality.check import check_set
 from constitute.evals.quality.datasheet import datasheet

@@ -9,7 +9,7 @@ from itertools import chain, zip_longest
 
 from constitute.config.evals import EvalsConfig
 from constitute.evals.families.persona import has_labels
-from constitute.evals.gating.records import Judged
+from constitute.evals.judgements import Judged
 from constitute.evals.quality.base import Material
 from constitute.evals.quality.check import enforced
 from constitute.evals.select import Selection

@@ -15,7 +15,7 @@ from constitute.text import code_span, harmless
 from constitute.types import EvalItem
 
 if TYPE_CHECKING:
-    from constitute.evals.gating.records import GateRecord
+    from constitute.evals.judgements import GateRecord
     from constitute.evals.write import WrittenSet
 
 _SHOWN = 4

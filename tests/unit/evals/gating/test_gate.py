@@ -14,11 +14,11 @@ from constitute.evals.gate import Verdict
 from constitute.evals.gating.figures import bands, kappa_by, spearman
 from constitute.evals.gating.judge import About, judge_item
 from constitute.evals.gating.people import people_figures
-from constitute.evals.gating.records import Judged
 from constitute.evals.gating.run import gate_sets
 from constitute.evals.gating.select import OFF, UNCLEAR, WRONG, gate_items
 from constitute.evals.gating.sets import Asking, ungated_sets
 from constitute.evals.items import evals_dir
+from constitute.evals.judgements import Judged
 from constitute.evals.quality.base import Material
 from constitute.evals.reviewing import in_order, review_id, review_item, under_review
 from constitute.evals.write import load_record, write_sets
