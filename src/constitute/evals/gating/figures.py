@@ -54,12 +54,7 @@ def judge_figures(
         agreement=share_by(hits, parts, seed, cfg.resamples),
         kappa=kappa_by([(p.cluster, _pair(p.item, known)) for p in parts], seed, cfg.resamples),
         relevant=share_by(about, parts, seed, cfg.resamples),
-        spearman=bootstrap_of(
-            _grouped([(cluster, (first, second)) for first, second, cluster in sure]),
-            lambda both: spearman([a for a, _ in both], [b for _, b in both]),
-            seed,
-            min(cfg.resamples, 500),
-        ),
+        spearman=_rank_correlation(sure, seed, cfg),
         bands=bands([(first, float(second > 0.5)) for first, second, _ in sure]),
         people=_against_people(clear, known, people or {}, cfg, seed),
     )
@@ -171,6 +166,17 @@ def bands(points: Sequence[tuple[float, float]]) -> tuple[Band, ...]:
         Band(low=found[0][0], high=found[-1][0], agreement=share_of(sum(hit for _, hit in found), len(found)))
         for found in confidence_bins(sorted(points))
     )
+
+
+def _rank_correlation(sure: Sequence[tuple[float, float, str]], seed: str, cfg: EvalsConfig) -> Estimate:
+    """Of (written confidence, judge's confidence, cluster); no interval where no resample differs."""
+    found = bootstrap_of(
+        _grouped([(cluster, (first, second)) for first, second, cluster in sure]),
+        lambda both: spearman([a for a, _ in both], [b for _, b in both]),
+        seed,
+        min(cfg.resamples, 500),
+    )
+    return found.model_copy(update={"low": None, "high": None}) if found.low == found.high else found
 
 
 def spearman(first: Sequence[float], second: Sequence[float]) -> float | None:
