@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -94,7 +94,7 @@ async def run_set(
     Raises `UsageError` for a policy's name that another model has already, and `GateFailed` as `score_set`.
     """
     cfg, digest = session.config.evals, items_hash(items)
-    _check_replaced(name, policy, digest, session)
+    check_replaced(result_path(session.config.run, name, policy), session.model, digest, session.progress)
     settings = {"items": digest, **cfg.model_dump(include=set(_ASKING))}
     _refuse_one_prompt(name, items, session)
 
@@ -144,16 +144,14 @@ def _refuse_one_prompt(name: str, items: Sequence[EvalItem], session: Session) -
         )
 
 
-def _check_replaced(name: str, policy: str, digest: str, session: Session) -> None:
+def check_replaced(path: Path, now: Mapping[str, Any], digest: str, progress: Progress) -> None:
     """Refuse to put a result in the place of another model's; say so where the items are others."""
-    path = result_path(session.config.run, name, policy)
     if not path.is_file():
         return
     try:
         before = load_result(path)
     except DataError:
         return
-    now = session.model
     same = [now[key] and before.model.get(key) == now[key] for key in ("name", "fingerprint")]
     if not any(same):
         raise UsageError(
@@ -161,7 +159,7 @@ def _check_replaced(name: str, policy: str, digest: str, session: Session) -> No
             "give this policy another name with --policy NAME, or remove the file"
         )
     if before.items_hash != digest:
-        session.progress.note(f"{path} held a result on other items; the new one takes its place")
+        progress.note(f"{path} held a result on other items; the new one takes its place")
 
 
 def load_sets(
@@ -180,15 +178,23 @@ def load_sets(
             "or write some with `constitute evals write`"
         )
     own = {} if files else {written.name: written.family for written in load_written(run_dir)}
+    return {
+        name: read_set(path, spec, limit) if spec else read_items(path, limit, own.get(_stem(path)))
+        for name, path in set_names(paths).items()
+    }
+
+
+def set_names(paths: Sequence[Path]) -> dict[str, Path]:
+    """Files by the names of their sets: their own, with the folder's before it where two share one."""
     shared = Counter(_stem(path) for path in paths)
-    sets: dict[str, list[EvalItem]] = {}
+    named: dict[str, Path] = {}
     for path in paths:
         stem = _stem(path)
         name = file_name(stem if shared[stem] == 1 else f"{path.resolve().parent.name}-{stem}")
-        if name in sets:
+        if name in named:
             raise UsageError(f"two of the sets would be named {name!r}; rename one of the files")
-        sets[name] = read_set(path, spec, limit) if spec else read_items(path, limit, own.get(stem))
-    return sets
+        named[name] = path
+    return named
 
 
 def _stem(path: Path) -> str:

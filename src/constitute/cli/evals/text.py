@@ -49,6 +49,29 @@ def print_results(results: Sequence[SetResult], config: RunConfig, as_json: bool
     ]
     head = ("set", "policy", "share matching", "mean P(matching)", "not renormalised", "mass", "thin")
     click.echo(table((*head, "no score"), rows))
+    _print_figures(results)
+    if results:
+        hint = f"constitute evals compare {results[0].policy} OTHER --run {config.run}"
+        click.echo(f"next: score another policy, then {hint}", err=True)
+
+
+def print_rewarded(results: Sequence[SetResult], config: RunConfig, as_json: bool) -> None:
+    """Accuracy of a reward model on each set, then its other figures."""
+    if as_json:
+        for one in results:
+            click.echo(json.dumps({"event": "result", **one.model_dump(mode="json", exclude={"scores"})}))
+        return
+    rows = [
+        (one.set, one.policy, one.share.text(), one.p_matching.text(), counted_reasons(one.unparsed))
+        for one in results
+    ]
+    click.echo(table(("set", "reward model", "accuracy", "mean P(right)", "no score"), rows))
+    _print_figures(results)
+    hint = f"constitute evals compare {results[0].policy} OTHER --run {config.run}"
+    click.echo(f"next: score another reward model, then {hint}", err=True)
+
+
+def _print_figures(results: Sequence[SetResult]) -> None:
     more = [
         (one.set, one.policy, figure, estimate.text())
         for one in results
@@ -57,9 +80,6 @@ def print_results(results: Sequence[SetResult], config: RunConfig, as_json: bool
     if more:
         click.echo()
         click.echo(table(("set", "policy", "figure", "value"), more))
-    if results:
-        hint = f"constitute evals compare {results[0].policy} OTHER --run {config.run}"
-        click.echo(f"next: score another policy, then {hint}", err=True)
 
 
 def print_written(written: Sequence[WrittenSet], config: RunConfig, as_json: bool) -> None:
