@@ -8,6 +8,7 @@ import click
 
 from constitute.cli import options
 from constitute.errors import ExitCode
+from constitute.evals.asking import CONDITIONS
 
 
 @options.command()
@@ -16,6 +17,7 @@ from constitute.errors import ExitCode
 @click.option(
     "--set-spec", metavar="NAME|FILE", help="How FILES are read: a set of `evals list`, or a YAML file."
 )
+@click.option("--condition", metavar="NAME", help=f"How to ask: {', '.join(CONDITIONS)}.")
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path))
 def run(
     run_dir: Path,
@@ -27,19 +29,21 @@ def run(
     limit: int | None,
     policy: str | None,
     set_spec: str | None,
+    condition: str | None,
     files: tuple[Path, ...],
 ) -> int:
     """Score a policy by the log-probabilities of each item's answers.
 
     FILES are eval sets in the anthropics/evals format, or in that of --set-spec; without any, all that the
     run has written. A model without a chat template is asked in plain text (evals.mode); where a model
-    answers in another form, evals.instruction and evals.opening say how it should.
+    answers in another form, evals.instruction and evals.opening say how it should. In another --condition
+    than `question`, its name stands behind the policy's, so that `evals compare` takes both.
 
     \b
     Examples:
       constitute evals run --model smollm2
       constitute evals run --model Qwen/Qwen3-0.6B persona/politically-liberal.jsonl --limit 200
-      constitute evals run --model smollm2 --set-spec bbq bbq/Age.jsonl
+      constitute evals run --model smollm2 --set-spec bbq bbq/Age.jsonl --condition instruction
     """
     from constitute.cli.evals.text import print_results
     from constitute.errors import UsageError
@@ -51,7 +55,8 @@ def run(
         raise UsageError(f"--set-spec {set_spec} says how files are read, and none is given; name them")
     spec = find_spec(set_spec) if set_spec else None
 
-    config = options.configured(run_dir, config_file, sets, {"seed": seed, "model": model})
+    given = {"seed": seed, "model": model, "evals.condition": condition}
+    config = options.configured(run_dir, config_file, sets, given)
     with open_progress(as_json) as progress:
         results = run_sets(config, files, policy=policy, limit=limit, progress=progress, spec=spec)
     print_results(results, config, as_json)
