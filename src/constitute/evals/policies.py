@@ -12,8 +12,9 @@ from pathlib import Path
 from constitute.config import RunConfig
 from constitute.config.load import load_for_run
 from constitute.errors import UsageError
-from constitute.evals.items import evals_dir
+from constitute.evals.items import evals_dir, kept_items
 from constitute.evals.run import SetResult, load_result, load_results, policy_name
+from constitute.types import EvalItem
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,12 @@ def find_policies(configs: Sequence[RunConfig], given: Sequence[str]) -> list[Po
     if len(given) == 1 and not given[0].endswith(".json"):
         found += [policy for run in runs for policy in run.policies()]
     return _told_apart(_each_once(found))
+
+
+def items_of(policy: Policy, result: SetResult) -> list[EvalItem]:
+    """The items that a policy was scored on; none where its run did not keep them, or the file was moved."""
+    file = policy.source.suffix == ".json" and policy.source.is_file()
+    return kept_items(policy.source.parents[2] if file else policy.source, result.items_hash)
 
 
 class _Run:
