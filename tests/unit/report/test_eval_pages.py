@@ -149,7 +149,9 @@ def test_steps_are_drawn_where_they_are_with_their_intervals(tmp_path):
     (given,) = compared_page(tmp_path, "base", "ppo-step-10", steps=(40,)).drawn
     assert [(mark.x, mark.y) for mark in given.traces[1].marks] == [(40, 0.9)]
     policies = find_policies([RunConfig(run=tmp_path)], ["base", "ppo-step-5"])
-    with pytest.raises(UsageError, match=r"--steps has 2 numbers for 1 policies .*\(ppo-step-5\)"):
+    with pytest.raises(
+        UsageError, match=r"--steps has 2 numbers, and after the first there are 1 \(ppo-step-5\)"
+    ):
         steps_of(policies, (1, 2))
 
 
@@ -290,7 +292,7 @@ def test_the_commands_write_pages(tmp_path):
     )
     assert done.exit_code == 0, done.output
     text = out.read_text(encoding="utf-8")
-    assert "ppo matches less often, by" not in text and "ppo matches less often: -1.000" in text
+    assert '<li class="moved">s: ppo matches less often: -1.000 (' in text
     assert "s, over steps" in text
     wrong = CliRunner().invoke(cli, ["evals", "compare", "base", "ppo", *run, "--steps", "7,x"])
     assert wrong.exit_code == 2 and "'7,x' is not whole numbers with commas between them" in wrong.output

@@ -33,7 +33,7 @@ def steps_of(policies: Sequence[Policy], given: Sequence[int] = ()) -> dict[str,
         if len(given) != len(others):
             names = ", ".join(policy.name for policy in others)
             raise UsageError(
-                f"--steps has {len(given)} numbers for {len(others)} policies after the first ({names}); "
+                f"--steps has {len(given)} numbers, and after the first there are {len(others)} ({names}); "
                 "give one for each, in that order"
             )
         return {policy.name: ("steps", step) for policy, step in zip(others, given, strict=True)}

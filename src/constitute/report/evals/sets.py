@@ -10,6 +10,7 @@ from typing import Any
 
 from constitute.evals.items import items_hash
 from constitute.evals.metrics import ROLES
+from constitute.evals.policies import by_number
 from constitute.evals.quality.base import Checked, parts_of
 from constitute.evals.quality.topics import topics
 from constitute.evals.run import SetResult
@@ -113,6 +114,7 @@ def set_page(
     Of more than `most` items, ones spread evenly over the set are shown.
     """
     digest = items_hash(items)
+    results = sorted(results, key=lambda result: by_number(result.policy))
     own = [result for result in results if result.items_hash == digest]
     shown = spread(items, most)
     scores = [{score.id: score for score in result.scores} for result in own[:_POLICIES]]
