@@ -262,6 +262,12 @@ def test_pages_of_a_run_are_of_all_its_sets_as_they_were_scored(tmp_path):
     assert [one.name for one in write_pages(tmp_path, [str(file), "s"], tmp_path / "out")] == [
         *("mine.html", "s.html")
     ]
+    # The name in a result never leads out of the folder.
+    stray = result_of(tmp_path / "other", "base", items, [0.9] * 8)
+    save_result(tmp_path / "other", stray.model_copy(update={"policy": "b"}))
+    for path in (tmp_path / "other" / "evals" / "results").glob("*.json"):
+        path.write_text(path.read_text().replace('"set": "s"', '"set": "../../s"'))
+    assert write_pages(tmp_path / "other", [], tmp_path / "out") == [tmp_path / "out" / "s.html"]
     with pytest.raises(UsageError, match=r"'t' is no file and no set of .* whose items are kept; known: s;"):
         write_pages(tmp_path, ["t"])
     with pytest.raises(UsageError, match=r"no eval sets in .*/none/evals; write some"):

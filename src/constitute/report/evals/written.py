@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from constitute.errors import UsageError
-from constitute.evals.items import evals_dir, kept_items
+from constitute.evals.items import evals_dir, file_name, kept_items
 from constitute.evals.run import SetResult, load_results, load_sets
 from constitute.evals.sets.spec import SetSpec
 from constitute.evals.write import load_written
@@ -35,7 +35,7 @@ def write_pages(
             items,
             [result for result in results if result.set == name],
             made.get(name),
-            (out or evals_dir(run_dir) / "pages") / f"{name}.html",
+            (out or evals_dir(run_dir) / "pages") / f"{file_name(name)}.html",
         )
         for name, items in sets.items()
     ]
