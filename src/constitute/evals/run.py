@@ -19,7 +19,7 @@ from constitute.evals.asking import CONDITION_TEMPLATES, asked, condition, form_
 from constitute.evals.families import family_spec
 from constitute.evals.families.base import ItemScore
 from constitute.evals.figures import SetScore, score_set, with_groups
-from constitute.evals.items import evals_dir, file_name, items_hash, read_items
+from constitute.evals.items import evals_dir, file_name, items_hash, keep_items, read_items
 from constitute.evals.sets.read import read_set
 from constitute.evals.sets.spec import SetSpec
 from constitute.evals.write import load_written
@@ -115,6 +115,7 @@ async def run_set(
     result = await score_items(name, items, policy, session, metric=metric)
     if warning := thin_warning(result, session.config.evals):
         session.progress.note(warning)
+    keep_items(session.config.run, items)
     save_result(session.config.run, result)
     return result
 

@@ -18,6 +18,11 @@ from constitute.evals.asking import CONDITIONS
     "--set-spec", metavar="NAME|FILE", help="How FILES are read: a set of `evals list`, or a YAML file."
 )
 @click.option("--condition", metavar="NAME", help=f"How to ask: {', '.join(CONDITIONS)}.")
+@click.option(
+    "--checkpoints",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Score every policy kept in this folder of `train ppo`, each as NAME-step-N, in a model's place.",
+)
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path))
 def run(
     run_dir: Path,
@@ -30,6 +35,7 @@ def run(
     policy: str | None,
     set_spec: str | None,
     condition: str | None,
+    checkpoints: Path | None,
     files: tuple[Path, ...],
 ) -> int:
     """Score a policy by the log-probabilities of each item's answers.
@@ -44,21 +50,31 @@ def run(
       constitute evals run --model smollm2
       constitute evals run --model Qwen/Qwen3-0.6B persona/politically-liberal.jsonl --limit 200
       constitute evals run --model smollm2 --set-spec bbq bbq/Age.jsonl --condition instruction
+      constitute evals run --checkpoints run/ppo
     """
     from constitute.cli.evals.text import print_results
     from constitute.errors import UsageError
-    from constitute.evals.run import run_sets
+    from constitute.evals.checkpoints import run_policies, step_policies
+    from constitute.evals.run import policy_name, run_sets
     from constitute.evals.sets import find_spec
     from constitute.progress import open_progress
+    from constitute.train.overopt.read import policies_by_step
 
     if set_spec and not files:
         raise UsageError(f"--set-spec {set_spec} says how files are read, and none is given; name them")
+    if checkpoints and model:
+        raise UsageError("--checkpoints and --model were given together; give one of them")
     spec = find_spec(set_spec) if set_spec else None
 
     given = {"seed": seed, "model": model, "evals.condition": condition}
     config = options.configured(run_dir, config_file, sets, given)
     with open_progress(as_json) as progress:
-        results = run_sets(config, files, policy=policy, limit=limit, progress=progress, spec=spec)
+        if checkpoints is not None:
+            kept = policies_by_step(checkpoints)
+            policies = step_policies(policy or policy_name(str(checkpoints), config.run), kept)
+            results = run_policies(config, policies, files, limit=limit, progress=progress, spec=spec)
+        else:
+            results = run_sets(config, files, policy=policy, limit=limit, progress=progress, spec=spec)
     print_results(results, config, as_json)
     return ExitCode.ROWS_FAILED if any(result.failed for result in results) else ExitCode.OK
 
