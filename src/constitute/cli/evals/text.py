@@ -118,10 +118,12 @@ def print_compared(compared: Sequence[Paired], as_json: bool) -> None:
             record = {"event": "result", **one.model_dump(mode="json"), "sentence": one.sentence}
             click.echo(json.dumps(record))
         return
+    first, others = compared[0].first, list(dict.fromkeys(one.second for one in compared))
+    several = len(others) > 1
     rows = [
         (
             one.where,
-            one.second,
+            *((one.second,) if several else ()),
             one.share_first,
             one.share_second,
             one.share.text(),
@@ -134,19 +136,11 @@ def print_compared(compared: Sequence[Paired], as_json: bool) -> None:
         )
         for one in compared
     ]
-    first = compared[0].first
-    head = (
-        "set",
-        "policy",
-        first,
-        "policy's share",
-        "change in share matching",
-        "change in mean P(matching)",
-    )
-    counts = (f"matches for {first} only", "for the policy only", "p", "p (Holm)", "items left out")
-    click.echo(table((*head, *counts), rows))
+    names = ("policy", first, "policy's share") if several else (first, others[0])
+    only = (f"matches for {first} only", "for the policy only" if several else f"for {others[0]} only")
+    head = ("set", *names, "change in share matching", "change in mean P(matching)", *only)
+    click.echo(table((*head, "p", "p (Holm)", "items left out"), rows))
     click.echo()
-    several = len({one.second for one in compared}) > 1
     for one in compared:
         who = f" ({one.second})" if several and not one.sentence.startswith(one.second) else ""
         click.echo(harmless(f"{one.where}{who}: {one.sentence}"))
