@@ -51,16 +51,19 @@ class ItemScore(Record):
 class FamilySpec:
     """A kind of eval item.
 
-    `about` says in a few words what its items are. A set is written for one behaviour, a verb phrase, or for
-    several principles together, as `subject` says; `rows` gets a list of them and gives the candidates to be
-    written, each with an `id`. `work` writes and judges one candidate and `select` chooses from all. `score`
-    compares an item's answers. Both raise `Abstain`, and `work` also `RowError`. `recognises` tells the
-    family's items from others when a file is read. What is written depends on the prompt templates in
-    `templates` and on the settings of `EvalsConfig` in `sampling`.
+    `about` says in a few words what its items are. A set is written for what `subject` says: one behaviour (a
+    verb phrase), several principles together, one behaviour or principle with `examples` of items
+    (`constitute.evals.subjects.Seed`), or several occupations together; `rows` gets a list of them and gives
+    the candidates to be written, each with an `id`. `work` writes and judges one candidate and `select`
+    chooses from all. `score` compares an item's answers. Both raise `Abstain`, and `work` also `RowError`.
+    `recognises` tells the family's items from others when a file is read. What is written depends on the
+    prompt templates in `templates` and on the settings of `EvalsConfig` in `sampling`. With `keeps_cut`,
+    `work` is given answers that were cut off. `metric` names the figures that its sets have besides the
+    share matching.
     """
 
     about: str
-    subject: Literal["behavior", "principle"]
+    subject: Literal["behavior", "principle", "examples", "occupation"]
     rows: Callable[[Sequence[Any], EvalsConfig], Sequence[Any]]
     work: Callable[[Any, Sample, EvalsConfig], Awaitable[Written]]
     select: Callable[[Sequence[EvalItem], EvalsConfig], Selection]
@@ -68,6 +71,8 @@ class FamilySpec:
     recognises: Callable[[EvalItem], bool]
     templates: tuple[str, ...] = ()
     sampling: tuple[str, ...] = ()
+    keeps_cut: bool = False
+    metric: str | None = None
 
 
 async def say(
@@ -90,11 +95,15 @@ async def say(
 
 def one_sentence(text: str) -> str:
     """The sentence without a list mark and without quotes around all of it."""
-    line = _LIST_MARK.sub("", text.strip()).strip()
+    return unquoted(_LIST_MARK.sub("", text.strip()).strip())
+
+
+def unquoted(text: str) -> str:
+    """The text without quotes around all of it."""
     for opening, closing in _QUOTES:
-        if len(line) > 1 and line.startswith(opening) and line.endswith(closing):
-            return line[1:-1].strip()
-    return line
+        if len(text) > 1 and text.startswith(opening) and text.endswith(closing):
+            return text[1:-1].strip()
+    return text
 
 
 def compare_answers(

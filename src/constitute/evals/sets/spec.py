@@ -113,6 +113,11 @@ def value_at(row: Mapping[str, Any], path: str) -> Any:
     return value
 
 
+def columns(text: str) -> list[str]:
+    """The columns that a text names."""
+    return [found[1].strip() for found in _FIELD.finditer(text) if found[1] is not None]
+
+
 def fill(text: str, row: Mapping[str, Any]) -> str:
     """The text with the row's columns in it; what they hold is never read as such a text again."""
 
