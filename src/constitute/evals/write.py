@@ -127,10 +127,11 @@ def _check_subjects(config: RunConfig, behaviors: Sequence[str], principles: Seq
     named = {"behavior": behaviors, "principle": principles, "occupation": config.evals.occupations}
     for kind, given in named.items():
         if given and not taken & set(_TAKEN_BY[kind]):
+            article = "an" if kind == "occupation" else "a"
             able = [name for name in FAMILIES if family_spec(name).subject in _TAKEN_BY[kind]]
             raise UsageError(
-                f"no family in evals.families ({', '.join(families) or 'none'}) writes items for a {kind}; "
-                f"add one of {', '.join(able)} with --family"
+                f"no family in evals.families ({', '.join(families) or 'none'}) writes items for {article} "
+                f"{kind}; add one of {', '.join(able)} with --family"
             )
 
 
