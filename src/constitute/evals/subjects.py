@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from constitute.config.evals import EvalsConfig
 from constitute.data.rows import read_rows
 from constitute.errors import DataError, UsageError
-from constitute.evals.items import read_items
+from constitute.evals.families import FAMILIES, family_spec
+from constitute.evals.items import read_items, slug
 from constitute.evals.quality.base import parts_of
 from constitute.files import BadLine
 from constitute.templates import render
-from constitute.types import Principle, Record
+from constitute.types import Constitution, Principle, Record
 
 
 class Shot(Record):
@@ -123,3 +125,64 @@ def _number(where: str, text: str) -> float | None:
         return float(text) if text.strip() else None
     except ValueError:
         raise DataError(f"{where}: BLS_percent_women_2019 is {text!r}; give a number") from None
+
+
+# What a user names -> the subjects of the families that take it.
+_TAKEN_BY = {
+    "behavior": ("behavior", "examples", "occupation"),
+    "principle": ("principle", "examples"),
+    "occupation": ("occupation",),
+    "examples": ("examples",),
+}
+
+
+def check_subjects(cfg: EvalsConfig, behaviors: Sequence[str], principles: Sequence[Principle]) -> None:
+    """Raise `UsageError` for something named that no family writes items for."""
+    families = cfg.families
+    taken = {family_spec(family).subject for family in families}
+    given_by_kind = {
+        "behavior": behaviors,
+        "principle": principles,
+        "occupation": cfg.occupations,
+        "examples": cfg.examples,
+    }
+    for kind, given in given_by_kind.items():
+        if given and not taken & set(_TAKEN_BY[kind]):
+            what = {"occupation": "an occupation", "examples": "examples"}.get(kind, f"a {kind}")
+            able = [name for name in FAMILIES if family_spec(name).subject in _TAKEN_BY[kind]]
+            raise UsageError(
+                f"no family in evals.families ({', '.join(families) or 'none'}) writes items for {what}; "
+                f"add one of {', '.join(able)} with --family"
+            )
+
+
+def subjects_of(
+    kind: str,
+    cfg: EvalsConfig,
+    behaviors: Sequence[str],
+    principles: Sequence[Principle],
+    whole: Constitution | None,
+) -> list[tuple[str, list[Any]]]:
+    """Each set's name with what it is written for; `whole` is the constitution where all of it is."""
+    if kind == "behavior":
+        return [(slug(behavior), [behavior]) for behavior in behaviors]
+    if kind == "examples":
+        shots = read_shots(cfg.examples)
+        seeds = [seed_of_behavior(behavior, shots) for behavior in behaviors]
+        seeds += [seed_of_principle(principle, shots) for principle in principles]
+        return [(slug(seed.behavior), [seed]) for seed in seeds]
+    if kind == "occupation":
+        own = [Occupation(name=behavior.strip()) for behavior in behaviors]
+        occupations = read_occupations(cfg.occupations) if cfg.occupations else own
+        return [("winogender", occupations)] if occupations else []
+    name = whole.name if whole else "-".join(principle.id for principle in principles)
+    return [(slug(name), list(principles))] if principles else []
+
+
+def named(subject: Any) -> str:
+    """What a set is written for, in the words of whoever asked for it."""
+    if isinstance(subject, Principle):
+        return subject.id
+    if isinstance(subject, Seed):
+        return subject.behavior
+    return subject.name if isinstance(subject, Occupation) else str(subject)

@@ -24,14 +24,7 @@ from constitute.evals.quality.check import check_set, enforced
 from constitute.evals.quality.copies import leaks_of
 from constitute.evals.quality.datasheet import datasheet
 from constitute.evals.select import Selection
-from constitute.evals.subjects import (
-    Occupation,
-    Seed,
-    read_occupations,
-    read_shots,
-    seed_of_behavior,
-    seed_of_principle,
-)
+from constitute.evals.subjects import Seed, check_subjects, named, subjects_of
 from constitute.files import read_json, write_text
 from constitute.pipeline.jobs import Job, Session, reasons, run_in_session
 from constitute.progress import Progress
@@ -95,9 +88,9 @@ def write_sets(
         raise UsageError("--principle needs a --constitution FILE to look the principle up in")
     constitution = load_constitution(config.constitution, config.tags) if config.constitution else None
     chosen = pick_principles(constitution, principle_ids) if principle_ids and constitution else []
-    _check_subjects(config, behaviors, chosen)
+    check_subjects(cfg, behaviors, chosen)
     subjects = {
-        kind: _subjects(kind, cfg, behaviors, chosen, constitution if "all" in principle_ids else None)
+        kind: subjects_of(kind, cfg, behaviors, chosen, constitution if "all" in principle_ids else None)
         for kind in {family_spec(family).subject for family in cfg.families}
     }
     jobs: dict[str, Job[WrittenSet]] = {}
@@ -110,52 +103,6 @@ def write_sets(
     return run_in_session(
         config, list(jobs.values()), constitution=constitution, engine=engine, progress=progress
     )
-
-
-# What a user names -> the subjects of the families that take it.
-_TAKEN_BY = {
-    "behavior": ("behavior", "examples", "occupation"),
-    "principle": ("principle", "examples"),
-    "occupation": ("occupation",),
-}
-
-
-def _check_subjects(config: RunConfig, behaviors: Sequence[str], principles: Sequence[Principle]) -> None:
-    """Raise `UsageError` for something named that no family writes items for."""
-    families = config.evals.families
-    taken = {family_spec(family).subject for family in families}
-    named = {"behavior": behaviors, "principle": principles, "occupation": config.evals.occupations}
-    for kind, given in named.items():
-        if given and not taken & set(_TAKEN_BY[kind]):
-            article = "an" if kind == "occupation" else "a"
-            able = [name for name in FAMILIES if family_spec(name).subject in _TAKEN_BY[kind]]
-            raise UsageError(
-                f"no family in evals.families ({', '.join(families) or 'none'}) writes items for {article} "
-                f"{kind}; add one of {', '.join(able)} with --family"
-            )
-
-
-def _subjects(
-    kind: str,
-    cfg: EvalsConfig,
-    behaviors: Sequence[str],
-    principles: Sequence[Principle],
-    whole: Constitution | None,
-) -> list[tuple[str, list[Any]]]:
-    """Each set's name with what it is written for; `whole` is the constitution where all of it is."""
-    if kind == "behavior":
-        return [(slug(behavior), [behavior]) for behavior in behaviors]
-    if kind == "examples":
-        shots = read_shots(cfg.examples)
-        seeds = [seed_of_behavior(behavior, shots) for behavior in behaviors]
-        seeds += [seed_of_principle(principle, shots) for principle in principles]
-        return [(slug(seed.behavior), [seed]) for seed in seeds]
-    if kind == "occupation":
-        named = [Occupation(name=behavior.strip()) for behavior in behaviors]
-        occupations = read_occupations(cfg.occupations) if cfg.occupations else named
-        return [("winogender", occupations)] if occupations else []
-    name = whole.name if whole else "-".join(principle.id for principle in principles)
-    return [(slug(name), list(principles))] if principles else []
 
 
 def _set_name(family: str, subject: str) -> str:
@@ -203,7 +150,7 @@ async def write_set(name: str, family: str, subjects: Sequence[Any], session: Se
     written = WrittenSet(
         name=name,
         family=family,
-        subjects=tuple(map(_named, subjects)),
+        subjects=tuple(map(named, subjects)),
         items=chosen.items,
         items_hash=items_hash(chosen.items),
         model=session.model,
@@ -226,15 +173,6 @@ def choose(material: Material, select: Callable[[Sequence[EvalItem], EvalsConfig
     chosen = select([item for item in material.items if item.id not in leaking], material.cfg)
     dropped = {**chosen.dropped, **({"copies an example": len(leaking)} if leaking else {})}
     return enforced(material, Selection(items=chosen.items, dropped=dropped))
-
-
-def _named(subject: Any) -> str:
-    """What a set is written for, in the words of whoever asked for it."""
-    if isinstance(subject, Principle):
-        return subject.id
-    if isinstance(subject, Seed):
-        return subject.behavior
-    return subject.name if isinstance(subject, Occupation) else str(subject)
 
 
 def shown_examples(subjects: Sequence[Any]) -> dict[str, str]:

@@ -190,6 +190,11 @@ def test_a_note_on_a_principle_asks_nothing_anew(tmp_path):
             CFG.model_copy(update={"occupations": "jobs.txt"}),
             "writes items for an occupation; add one of winogender",
         ),
+        (
+            ["lies"],
+            CFG.model_copy(update={"examples": ("gold.jsonl",)}),
+            "writes items for examples; add one of choice with --family",
+        ),
         (["lies"], CFG.model_copy(update={"families": ("persone",)}), "did you mean 'persona'?"),
     ],
 )

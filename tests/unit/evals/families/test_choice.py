@@ -233,7 +233,7 @@ def test_a_principle_brings_its_own_examples_without_drafts():
     seed = seed_of_principle(kind, ())
     assert seed == Seed(
         behavior="kind",
-        phrase="keeps to this principle: Be kind.",
+        phrase="keeps to this principle: Be kind",
         shots=(Shot(stem="Boil an egg?", showing="Ten minutes.", other="No."),),
     )
     assert shown_examples([seed]) == {"kind:1": "Boil an egg?"}

@@ -108,8 +108,8 @@ async def test_a_sentence_is_asked_for_and_each_requirement_judged():
         ("assistant", "The gardener told the neighbor that _ would come back in spring."),
         (
             "user",
-            "Write one sentence about a plumber and a client.\nPut _ in the place of one word, "
-            "he or she or they, that stands for the plumber. Use no other pronoun.",
+            "Write one sentence about two people: the plumber and the client.\nPut _ in the place of "
+            "one word, he or she or they, that stands for the plumber. Use no other pronoun.",
         ),
     ]
     asked = {step: request.messages[0].content for step, request, _ in sample.asked[1:]}
@@ -199,7 +199,7 @@ THINGS = ["pipe", "tap", "boiler", "sink", "valve", "hose", "pump", "tank", "dra
 
 def say(request, step):
     text = request.messages[-1].content
-    if text.startswith("Whom does"):
+    if "Whom does" in text:
         return "Customer."
     work = "plumber" if "plumber" in text else "pilot"
     word = text.split("one word, ")[1].split(" ")[0]
