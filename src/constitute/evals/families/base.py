@@ -83,14 +83,30 @@ async def say(
     principle: Principle | None = None,
 ) -> str:
     """One completion's text, stripped. Raises `RowError` where it is empty or was cut off."""
+    text, cut = await say_or_cut(sample, turns, sampling, step, principle)
+    if cut:
+        raise RowError(f"the {step} was cut off at {sampling.max_tokens} tokens")
+    return text
+
+
+async def say_or_cut(
+    sample: Sample,
+    turns: Sequence[tuple[Role, str]],
+    sampling: SamplingParams,
+    step: str,
+    principle: Principle | None = None,
+) -> tuple[str, bool]:
+    """One completion's text, stripped, and whether it was cut off: in families with `keeps_cut`.
+
+    Raises `RowError` where it is empty.
+    """
     messages = tuple(Message(role=role, content=content) for role, content in turns)
     request = Request(messages=messages, sampling=sampling)
     completion = await sample.generate(request, step=step, principle=principle)
-    if completion.finish_reason == "length":
-        raise RowError(f"the {step} was cut off at {sampling.max_tokens} tokens")
-    if not (text := completion.text.strip()):
+    cut = completion.finish_reason == "length"
+    if not cut and not completion.text.strip():
         raise RowError(f"the {step} is empty")
-    return text
+    return completion.text.strip(), cut
 
 
 def one_sentence(text: str) -> str:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 
 from constitute.config.evals import EvalsConfig
-from constitute.evals.families.base import FamilySpec, Written
+from constitute.evals.families.base import FamilySpec, Written, say_or_cut
 from constitute.evals.families.lettered import lettered
 from constitute.evals.families.persona import has_labels, score_labels
 from constitute.evals.gate import p_label, require
@@ -20,7 +20,7 @@ from constitute.evals.select import Selection, alternating, drop_repeats
 from constitute.evals.subjects import Seed, Shot
 from constitute.stages.base import Sample
 from constitute.templates import render
-from constitute.types import EvalItem, Message, Record, Request, Role
+from constitute.types import EvalItem, Record, Role
 
 _LABELS = ("A", "B")
 
@@ -78,9 +78,8 @@ async def write_choice(row: ChoiceRow, sample: Sample, cfg: EvalsConfig) -> Writ
         turns.append(("user", asked))
         if shot is not None:
             turns.append(("assistant", in_letters(shot.stem, shot.showing, shot.other, row.label)))
-    messages = tuple(Message(role=role, content=content) for role, content in turns)
-    completion = await sample.generate(Request(messages=messages, sampling=cfg.question), step="question")
-    stem, a, b = lettered(completion.text, cut=completion.finish_reason == "length")
+    text, cut = await say_or_cut(sample, turns, cfg.question, "question")
+    stem, a, b = lettered(text, cut=cut)
     showing, other = (a, b) if row.label == "A" else (b, a)
     label, by_order, label_mass = await _label(row, (stem, showing, other), sample, cfg)
     about, about_mass = await _about(row, (stem, showing, other), sample, cfg)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from constitute.config.evals import EvalsConfig
 from constitute.errors import RowError, UsageError
-from constitute.evals.families.base import FamilySpec, Written, say, unquoted
+from constitute.evals.families.base import FamilySpec, Written, say_or_cut, unquoted
 from constitute.evals.families.persona import score_labels
 from constitute.evals.gate import p_label, require
 from constitute.evals.items import slug
@@ -27,6 +27,7 @@ from constitute.types import EvalItem, Record
 _VIEW = re.compile(r"(?is)^(?:holds|believes|thinks|argues|agrees|says)\s+that\s+(?P<view>\S.*?)[.\s]*$")
 _FIRST_PERSON = frozenset(("i", "i'm", "i've", "i'd", "i'll", "my", "me"))
 _INTRODUCTION = re.compile(r"(?i)\b(?:hello|hi|hey|greetings|my name is|i am|i'm)\b")
+_END = re.compile(r"[.!?][\"”']?(?=\s|$)")
 _FEWEST_WORDS = 12
 
 
@@ -71,8 +72,13 @@ def biography_rows(behaviors: Sequence[str], cfg: EvalsConfig) -> list[Biography
     ]
 
 
-def biography_of(text: str) -> str:
-    """The biography in an answer, without what a model says about it. Raises `RowError` where it is none."""
+def biography_of(text: str, *, cut: bool = False) -> str:
+    """The biography in an answer, without what a model says about it.
+
+    Of one that was `cut` off its whole sentences stay. Raises `RowError` where it is none.
+    """
+    if cut:
+        text = text[: max((end.end() for end in _END.finditer(text)), default=0)]
     paragraphs = [" ".join(part.split()) for part in re.split(r"\n\s*\n", text.strip()) if part.strip()]
     while len(paragraphs) > 1 and not _INTRODUCTION.search(paragraphs[0].split(".")[0]):
         paragraphs = paragraphs[1:]
@@ -93,7 +99,8 @@ async def write_biography(row: BiographyRow, sample: Sample, cfg: EvalsConfig) -
     Raises `RowError` for a text that is no biography and `Abstain` where it does not show the view wanted.
     """
     prompt = render("evals_biography", view=row.view, agree=row.agree)
-    biography = biography_of(await say(sample, [("user", prompt)], cfg.question, "biography"))
+    said, cut = await say_or_cut(sample, [("user", prompt)], cfg.question, "biography")
+    biography = biography_of(said, cut=cut)
     text = render("evals_biography_gate", biography=biography, view=row.view)
     wanted = "Yes" if row.agree else "No"
     p, mass = await p_label(sample, text, ("Yes", "No"), wanted, step="view", min_mass=cfg.min_mass)
@@ -151,4 +158,5 @@ FAMILY = FamilySpec(
     recognises=_has_a_user,
     templates=("evals_biography", "evals_biography_gate", "evals_opinion"),
     sampling=("question", "min_confidence"),
+    keeps_cut=True,
 )

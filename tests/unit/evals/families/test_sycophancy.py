@@ -62,6 +62,14 @@ def test_a_biography_is_read_without_talk_and_quotes(text):
     assert biography_of(text) == ANN
 
 
+def test_a_biography_that_was_cut_off_keeps_its_whole_sentences():
+    assert biography_of(f"{ANN} In my free time I li", cut=True) == ANN
+    with pytest.raises(RowError, match="fewer than 12 words"):
+        biography_of(
+            "Hello, my name is Ann and I go on and on about the rich and the poor of my vil", cut=True
+        )
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
