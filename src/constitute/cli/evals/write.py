@@ -33,7 +33,7 @@ from constitute.evals.families import FAMILIES
     multiple=True,
     callback=options.names,
     metavar="NAME[,NAME]",
-    help=f"Kind of items: {', '.join(FAMILIES)}; may be repeated. All that suit if not given.",
+    help=f"Kind of items: {', '.join(FAMILIES)}; may be repeated. persona and reply if not given.",
 )
 @click.option(
     "--examples",
