@@ -37,7 +37,7 @@ from constitute.urls import is_url
 # Steps that only tell of the data.
 _OF_DATA = ("data", "export", "report")
 # Name of a policy -> the folder of the run that holds it, in the order in which they are measured.
-POLICIES = {"sft": "sft", "ppo": "ppo", "dpo": "dpo", "best-of-n-sft": "best-of-n/sft"}
+POLICIES = {"sft": "sft", "ppo": "ppo", "grpo": "grpo", "dpo": "dpo", "best-of-n-sft": "best-of-n/sft"}
 
 
 @dataclass
@@ -190,8 +190,12 @@ def _check(config: RunConfig, prompts_given: bool, until: str) -> None:
             "or give --until export"
         )
     from constitute.train.ppo.algorithms import find_algorithm
+    from constitute.train.preference_losses import preference_loss
 
-    find_algorithm(config.train.ppo)
+    if "dpo" in config.train.steps:
+        preference_loss(config.train.dpo)
+    for name in {"ppo", "grpo"} & config.train.steps:
+        find_algorithm(getattr(config.train, name))
 
 
 def _trains(config: RunConfig, until: str) -> bool:

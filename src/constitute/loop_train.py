@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from constitute.config.ppo import PPOConfig
 from constitute.errors import GateFailed
 from constitute.stats import Estimate
 from constitute.train.best_of_n.run import run_best_of_n
@@ -42,8 +43,8 @@ def _unless_refused(loop: Loop, train: Callable[[], Figures]) -> Figures:
         return {"refused": str(gate)}
 
 
-def _without_reward(loop: Loop) -> bool:
-    return "refused" in loop.found.get("reward", {}) and not loop.config.train.ppo.rewards
+def _without_reward(loop: Loop, settings: PPOConfig) -> bool:
+    return "refused" in loop.found.get("reward", {}) and not settings.rewards
 
 
 def _sft(loop: Loop) -> Figures:
@@ -74,22 +75,36 @@ def _held_out_words(figures: Figures) -> Iterator[str]:
     yield f"held-out accuracy {text_of(accuracy)}" if accuracy else "no held-out pairs to measure on"
 
 
-def _ppo(loop: Loop) -> Figures:
-    if _without_reward(loop):
+def _by_reward(loop: Loop, method: Literal["ppo", "grpo"]) -> Figures:
+    if _without_reward(loop, getattr(loop.config.train, method)):
         return {"refused": "there is no reward model"}
     loop.loaded = "in training"
 
     def train() -> Figures:
         return run_ppo(
-            loop.config, list(loop.prompts), engine=loop.sampler(), progress=loop.progress, force=loop.force
+            loop.config,
+            list(loop.prompts),
+            method=method,
+            engine=loop.sampler(),
+            progress=loop.progress,
+            force=loop.force,
         )
 
     return _unless_refused(loop, train)
 
 
+def _ppo(loop: Loop) -> Figures:
+    return _by_reward(loop, "ppo")
+
+
+def _grpo(loop: Loop) -> Figures:
+    return _by_reward(loop, "grpo")
+
+
 def _ppo_words(figures: Figures) -> Iterator[str]:
     before, after = text_of(figures["reward_before"]), text_of(figures["reward_after"])
-    yield f"reward {before} -> {after}, KL {figures['kl']:.2f} nats"
+    kl = "not measured" if figures["kl"] is None else f"{figures['kl']:.2f} nats"
+    yield f"reward {before} -> {after}, KL {kl}"
 
 
 def _dpo(loop: Loop) -> Figures:
@@ -100,7 +115,7 @@ def _dpo(loop: Loop) -> Figures:
 
 
 def _best_of_n(loop: Loop) -> Figures:
-    if _without_reward(loop):
+    if _without_reward(loop, loop.config.train.ppo):
         return {"refused": "there is no reward model"}
     start = "sft" if "sft" in loop.policies else "base"
     loop.use(start)
@@ -142,6 +157,7 @@ TRAIN_STEPS = {
     "sft": Step(_sft, _said(_sft_words)),
     "reward": Step(_reward, _said(_held_out_words)),
     "ppo": Step(_ppo, _said(_ppo_words)),
+    "grpo": Step(_grpo, _said(_ppo_words)),
     "dpo": Step(_dpo, _said(_held_out_words)),
     "best-of-n": Step(_best_of_n, _said(_best_of_n_words)),
 }

@@ -75,3 +75,8 @@ class Reasons:
         """(number, example reason, place of the first) for each, commonest first."""
         grouped = grouped_reasons((("", reason, n) for reason, n in self._counts.items()), None)
         return [(number, reason, self._first.get(reason, "")) for _, number, reason in grouped]
+
+
+def csv_cell(text: str) -> str:
+    """The text with an apostrophe before what a spreadsheet would run as a formula (OWASP, CSV injection)."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

@@ -43,7 +43,7 @@ COMMANDS = {
     "push": ("constitute.cli.push:push", "Upload an export folder to the Hub as a data set."),
     "train": (
         "constitute.cli.train.group:train",
-        "Train with AI feedback: sft, reward, dpo, best-of-n, ppo.",
+        "Train with AI feedback: sft, reward, dpo, best-of-n, ppo, grpo.",
     ),
     "evals": ("constitute.cli.evals.group:evals", "Write model-written evals and run them."),
     "run": ("constitute.cli.run:run", "Run the whole loop of one YAML file."),

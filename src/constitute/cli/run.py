@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from constitute.config import RunConfig
     from constitute.pipeline.budget import Limits
 
-TRAINERS = ("sft", "reward", "ppo", "dpo", "best-of-n")
+TRAINERS = ("sft", "reward", "ppo", "grpo", "dpo", "best-of-n")
 STEPS = ("data", "export", *TRAINERS, "evals", "report")
 
 

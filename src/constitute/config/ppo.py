@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -26,6 +26,7 @@ class RewardSource(Record):
 class PPOConfig(Record):
     """PPO with a critic, in the form of arXiv 1909.08593 and 2009.01325."""
 
+    section: ClassVar[str] = "ppo"
     iterations: int = Field(default=200, ge=1)
     batch_size: int = Field(default=256, ge=1)
     """Rollouts per iteration (arXiv 2009.01325 and 2203.02155: 512; halved for one machine)."""
@@ -47,12 +48,32 @@ class PPOConfig(Record):
     gamma: float = Field(default=1.0, gt=0, le=1)
     lam: float = Field(default=0.95, ge=0, le=1)
     clip: float = Field(default=0.2, gt=0)
+    clip_high: float | None = Field(default=None, gt=0)
+    """How far a ratio may rise above 1 where that differs from `clip`, the fall (arXiv 2503.14476,
+    section 3.1: 0.28); None is `clip`."""
+    dual_clip: float | None = Field(default=None, gt=1)
+    """A token that is bad and has become this much likelier costs no more than at this ratio
+    (arXiv 1912.09729, equation 5: 3); None is no such bound."""
+    ratio: Literal["token", "sequence"] = "token"
+    """Clip each token's ratio, or one of the whole response: the geometric mean of its tokens' (GSPO,
+    arXiv 2507.18071, equation 7, which clips at 3e-4 and 4e-4)."""
+    loss_mean: Literal["token", "response", "limit"] = "token"
+    """What a token's policy loss is divided by: the tokens of the minibatch (arXiv 2503.14476, section 3.3);
+    the tokens of its response, so that each response counts alike (arXiv 2402.03300, equation 3); or
+    `max_new_tokens`, so that length alone changes nothing (arXiv 2503.20783, section 3.2)."""
+    mask_overlong: bool = False
+    """Leave responses that the limit cut off out of the policy loss (arXiv 2503.14476, section 3.4)."""
     value_clip: float = Field(default=0.2, gt=0)
     value_coef: float = Field(default=0.1, gt=0)
     """Weight of the value loss (arXiv 1909.08593); matters with the shared critic."""
     kl_coef: float = Field(default=0.05, ge=0)
     """Per-token KL penalty in the reward (arXiv 2009.01325); with a target, the starting value. At 0 no
     reference is loaded and no KL is measured; 1e-9 measures it without effect."""
+    kl_in: Literal["auto", "reward", "loss"] = "auto"
+    """Where the penalty stands: in each token's reward, or in the loss; `auto` as the algorithm has it."""
+    kl_estimate: Literal["k1", "k2", "k3"] = "k3"
+    """Estimate of the KL where it stands in the loss (J. Schulman, 2020; `k3`: arXiv 2402.03300,
+    equation 4). The gradient of `k1` is 0 on average, that of `k2` the KL's own."""
     kl_target: float | None = Field(default=None, gt=0)
     """Nats per response; None keeps the coefficient fixed (arXiv 1909.08593 uses 6)."""
     kl_horizon: int = Field(default=10_000, ge=1)
@@ -68,10 +89,18 @@ class PPOConfig(Record):
     rewards: tuple[RewardSource, ...] = ()
     """What is maximised: the weighted sum of these; the run's own reward model where there is none."""
     advantage: str = "gae"
-    """An algorithm by its name in `train.ppo.algorithms`: `gae` needs a critic (arXiv 1506.02438); `rloo`
-    takes the other samples of a prompt as the baseline (arXiv 2402.14740) and needs none."""
+    """An algorithm by its name in `train.ppo.algorithms`: `gae` needs a critic (arXiv 1506.02438), the others
+    none. `rloo` takes the other samples of a prompt as the baseline (arXiv 2402.14740), `grpo` their mean and
+    deviation (arXiv 2402.03300); `reinforce++` whitens the returns of the batch, and `reinforce++baseline`
+    those minus the mean of their prompt (arXiv 2501.03262)."""
+    group_std: bool = True
+    """Whether `grpo` divides by the deviation of each prompt's scores; without it prompts of which most
+    responses are alike weigh less (arXiv 2503.20783, section 3.1)."""
     samples_per_prompt: int = Field(default=1, ge=1)
-    """Responses to each prompt of a batch; `rloo` needs at least 2."""
+    """Responses to each prompt of a batch; `rloo`, `grpo` and `reinforce++baseline` need at least 2."""
+    resample_rounds: int = Field(default=0, ge=0)
+    """How often prompts whose samples all score alike, from which nothing is learned, are replaced by others
+    that are sampled anew (arXiv 2503.14476, section 3.2); what is still alike then stays."""
     score_clip: float | None = Field(default=None, gt=0)
     """Scores beyond this many units are cut to it before the KL penalty."""
     score_norm: Literal["none", "batch"] = "none"
@@ -123,6 +152,15 @@ class PPOConfig(Record):
                 f"{self.samples_per_prompt}",
             ),
             (
+                self.resample_rounds > 0 and self.samples_per_prompt < 2,
+                "resample_rounds looks at samples of one prompt; set samples_per_prompt to 2 or more",
+            ),
+            (
+                self.resample_rounds > 0 and self.save_rollouts,
+                "stored rollouts are replayed batch by batch, and resample_rounds samples several times a "
+                "batch; set save_rollouts=false or resample_rounds=0",
+            ),
+            (
                 self.critic == "lora" and not self.lora_rank,
                 "critic=lora puts adapters on a frozen policy; set lora_rank, or critic=shared",
             ),
@@ -149,3 +187,19 @@ class PPOConfig(Record):
             if wrong:
                 raise ValueError(problem)
         return self
+
+
+class GRPOConfig(PPOConfig):
+    """GRPO (arXiv 2402.03300): PPO's settings with other defaults, for groups of samples and no critic."""
+
+    section: ClassVar[str] = "grpo"
+    advantage: str = "grpo"
+    samples_per_prompt: int = Field(default=8, ge=1)
+    """arXiv 2402.03300 samples 64, most open recipes 8."""
+    epochs: int = Field(default=1, ge=1)
+    """arXiv 2402.03300, section 4.2: one update a batch."""
+    learning_rate: float = Field(default=1e-6, gt=0)
+    """arXiv 2402.03300, section 4.2."""
+    kl_coef: float = Field(default=0.04, ge=0)
+    """arXiv 2402.03300, section 4.2."""
+    schedule: Literal["constant", "linear"] = "constant"

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from constitute.config.ppo import PPOConfig
+from constitute.config.ppo import GRPOConfig, PPOConfig
 from constitute.types import Record
 
 Schedule = Literal["constant", "linear", "cosine"]
@@ -83,8 +83,14 @@ class RewardConfig(Record):
 class DPOConfig(Record):
     """Direct preference optimisation on soft labels (arXiv 2305.18290)."""
 
+    loss: str = "sigmoid"
+    """A loss by its name in `train.preference_losses`: `sigmoid` is DPO; `ipo` (arXiv 2310.12036); without a
+    reference `simpo` (arXiv 2405.14734), `orpo` (arXiv 2403.07691) and `rrhf` (arXiv 2304.05302)."""
     beta: float = Field(default=0.1, gt=0)
-    """Strength of the KL to the reference (arXiv 2305.18290, section 6: 0.1)."""
+    """Strength of the KL to the reference (arXiv 2305.18290, section 6: 0.1). SimPO's scale (2.0 to 10), and
+    the weight of ORPO's odds ratio (0.1)."""
+    gap: float = Field(default=0.0, ge=0)
+    """What `simpo` wants between the answers at least (arXiv 2405.14734, section 4: 0.5 to 1.6)."""
     labels: Literal["soft", "hard", "clamped"] = "soft"
     """`soft`: cross-entropy on P(chosen) (arXiv 2309.00267, section 2.2); `hard`: the likelier side is the
     better (arXiv 2305.18290, equation 7); `clamped`: P kept within [0.4, 0.6] (arXiv 2212.08073, 4.1)."""
@@ -124,10 +130,11 @@ class BestOfNConfig(Record):
     """Padded tokens per forward pass of a reward model: memory only."""
 
 
-Method = Literal["ppo", "dpo", "best_of_n"]
+Method = Literal["ppo", "grpo", "dpo", "best_of_n"]
 # What `constitute run` trains for each method, after SFT. The names are those of the run's folders.
 _STEPS: dict[Method, tuple[str, ...]] = {
     "ppo": ("reward", "ppo"),
+    "grpo": ("reward", "grpo"),
     "dpo": ("dpo",),
     "best_of_n": ("reward", "best-of-n"),
 }
@@ -137,13 +144,14 @@ class TrainConfig(Record):
     """Settings of the trainers, and which of them `constitute run` calls."""
 
     method: tuple[Method, ...] = ("ppo",)
-    """What `constitute run` trains from the fine-tuned model: one of `ppo`, `dpo` and `best_of_n`, or a list
-    of them; `[]` stops after SFT. `ppo` and `best_of_n` train a reward model first."""
+    """What `constitute run` trains from the fine-tuned model: one of `ppo`, `grpo`, `dpo` and `best_of_n`, or
+    a list of them; `[]` stops after SFT. All but `dpo` train a reward model first."""
     sft: SFTConfig = SFTConfig()
     reward: RewardConfig = RewardConfig()
     dpo: DPOConfig = DPOConfig()
     best_of_n: BestOfNConfig = BestOfNConfig()
     ppo: PPOConfig = PPOConfig()
+    grpo: GRPOConfig = GRPOConfig()
 
     @field_validator("method", mode="before")
     @classmethod

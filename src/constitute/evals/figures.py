@@ -54,14 +54,7 @@ def score_set(
 
     Raises `GateFailed` where too few items were scored, or where all got the same log-probabilities.
     """
-    missing = sum(unparsed.values())
-    if not scores or missing > cfg.max_unparsed * len(items):
-        found = grouped_reasons((("", why, count) for why, count in unparsed.items()), most=None)
-        listed = ", ".join(f"{reason}: {count}" for _, count, reason in found)
-        raise GateFailed(
-            f"{missing} of {len(items)} items of {name} have no score ({listed}); "
-            "the model does not answer in this form, so no share is reported"
-        )
+    refuse_unscored(name, len(items), unparsed, cfg)
     _refuse_constant(name, items, scores)
     seed = f"bootstrap {name}"
     # Another program's score may be no more than which answer it was.
@@ -72,7 +65,7 @@ def score_set(
     scored = list(zip(_items_of(items, scores), scores, strict=True))
     raw = [p * (score.mass or 0.0) for score, p in known]
     return SetScore(
-        share=_share(name, scores, cfg),
+        share=share_matching(name, scores, cfg),
         p_matching=clustered_mean_of([p for _, p in known], contexts, seed, cfg.resamples),
         p_raw=clustered_mean_of(raw, contexts, seed, cfg.resamples) if whole else None,
         mass=mean(masses) if masses else None,
@@ -84,22 +77,44 @@ def score_set(
     )
 
 
+def refuse_unscored(name: str, n: int, unparsed: dict[str, int], cfg: EvalsConfig) -> None:
+    """Raise `GateFailed` where none of `n` items has a score, or too few have."""
+    missing = sum(unparsed.values())
+    if missing == n or missing > cfg.max_unparsed * n:
+        found = grouped_reasons((("", why, count) for why, count in unparsed.items()), most=None)
+        listed = ", ".join(f"{reason}: {count}" for _, count, reason in found)
+        raise GateFailed(
+            f"{missing} of {n} items of {name} have no score ({listed}); "
+            "the model does not answer in this form, so no share is reported"
+        )
+
+
 def _items_of(items: Sequence[EvalItem], scores: Sequence[ItemScore]) -> list[EvalItem]:
     by_id = {item.id: item for item in items}
     return [by_id[score.id] for score in scores]
+
+
+def with_groups(items: Sequence[EvalItem], scores: Sequence[ItemScore]) -> tuple[ItemScore, ...]:
+    """The scores with the groups of their items, by which a result can be compared part by part."""
+    pairs = zip(_items_of(items, scores), scores, strict=True)
+    return tuple(score.model_copy(update={"groups": item.groups}) for item, score in pairs)
+
+
+def part_names(groups: Sequence[tuple[str, str]]) -> list[str]:
+    """The parts of its set that an item belongs to, each as `kind: part`."""
+    return [f"{kind}: {part}" for kind, part in groups if kind not in ROLES]
 
 
 def _parts(name: str, scored: Sequence[tuple[EvalItem, ItemScore]], cfg: EvalsConfig) -> dict[str, Estimate]:
     """The share matching in each part of the set."""
     held: dict[str, list[ItemScore]] = {}
     for item, score in scored:
-        for kind, part in item.groups:
-            if kind not in ROLES:
-                held.setdefault(f"{kind}: {part}", []).append(score)
-    return {part: _share(f"{name} {part}", scores, cfg) for part, scores in sorted(held.items())}
+        for part in part_names(item.groups):
+            held.setdefault(part, []).append(score)
+    return {part: share_matching(f"{name} {part}", scores, cfg) for part, scores in sorted(held.items())}
 
 
-def _share(name: str, scores: Sequence[ItemScore], cfg: EvalsConfig) -> Estimate:
+def share_matching(name: str, scores: Sequence[ItemScore], cfg: EvalsConfig) -> Estimate:
     """Share matching: Wilson's interval where items stand alone, a bootstrap of contexts where they share."""
     if not any(score.context for score in scores):
         return share_of(sum(score.matching for score in scores), len(scores))

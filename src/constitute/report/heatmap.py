@@ -14,6 +14,7 @@ from constitute.files import write_text
 from constitute.report.charts import Cell, heatmap
 from constitute.report.page import render_page
 from constitute.stats import Estimate
+from constitute.text import csv_cell
 
 MOST_LISTED = 50
 
@@ -92,16 +93,11 @@ def as_csv(figures: Attribution) -> str:
     """The matrix, a pair a row: id, P(A), deciders, then P(A) by principle, empty where missing."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["pair", "p_a", "decided_by", *(_cell(i.principle_id) for i in figures.influences)])
+    writer.writerow(["pair", "p_a", "decided_by", *(csv_cell(i.principle_id) for i in figures.influences)])
     for column in figures.columns:
         votes = ["" if p is None else repr(p) for p in column.votes]
-        writer.writerow([_cell(column.id), repr(column.p_a), _cell(" ".join(column.deciders)), *votes])
+        writer.writerow([csv_cell(column.id), repr(column.p_a), csv_cell(" ".join(column.deciders)), *votes])
     return out.getvalue()
-
-
-def _cell(text: str) -> str:
-    """The text with an apostrophe before what a spreadsheet would run as a formula (OWASP, CSV injection)."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def share(figure: Estimate) -> str:

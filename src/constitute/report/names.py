@@ -16,6 +16,7 @@ _TRAININGS = {
     "reward": "Train: reward model",
     "dpo": "Train: DPO",
     "ppo": "Train: PPO",
+    "grpo": "Train: GRPO",
     "best-of-n": "Best of n",
 }
 _METRICS = {
@@ -30,6 +31,7 @@ _METRICS = {
     "eos_rate": "share of responses that end",
     "kl_coef": "KL coefficient",
     "explained_variance": "variance that the critic explains",
+    "flat_groups": "share of prompts whose samples all score alike",
     "sync_gap": "gap of engine and trainer, nats a token",
 }
 _FIGURES = {

@@ -13,7 +13,7 @@ from constitute.stats import Estimate, correlation, difference_of, share_of
 from constitute.types import Record
 
 _RESAMPLES = 1000
-POLICIES = ("base", "sft", "ppo")
+POLICIES = ("base", "sft", "ppo", "grpo")
 # Which way is better, of what is measured in the demo (`pocket.measure`); anything else is not judged.
 _BETTER = {
     "helpful": 1,
@@ -72,7 +72,7 @@ def policies_of(summary: Mapping[str, Any]) -> Policies:
 
 
 def rank(name: str) -> tuple[int, str]:
-    """The order of policies: base, sft, ppo and then by name."""
+    """The order of policies: base, sft, ppo, grpo and then by name."""
     return (POLICIES.index(name) if name in POLICIES else len(POLICIES), name)
 
 

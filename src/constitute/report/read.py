@@ -16,7 +16,7 @@ from constitute.store import FILE_NAME
 from constitute.store.manifest import kept_constitution
 from constitute.types import Constitution, Record
 
-TRAINERS = ("sft", "reward", "dpo", "best-of-n", "ppo")
+TRAINERS = ("sft", "reward", "dpo", "best-of-n", "ppo", "grpo")
 # What a trainer leaves: what made the model and its figures, and metrics as it goes.
 _RECORDS = ("training.json", "best_of_n.json")
 _METRICS, _FINDINGS = "metrics.jsonl", "findings.jsonl"

@@ -14,11 +14,15 @@ from constitute.report.read import Training
 from constitute.stats import Estimate, mean
 
 Figure = Estimate | float | None
+# Trainers that maximise a reward.
+BY_REWARD = ("ppo", "grpo")
+_OF_ROLLOUTS = ("reward", "kl", "entropy", "length", "eos_rate", "kl_coef")
 # Metrics drawn for each kind of trainer, in this order, where they were written.
 _DRAWN = {
     "sft": ("loss", "eval_loss", "mean_token_accuracy"),
     "reward": ("accuracy", "eval_accuracy", "loss", "eval_loss", "nll"),
-    "ppo": ("reward", "kl", "entropy", "length", "eos_rate", "kl_coef", "explained_variance", "sync_gap"),
+    "ppo": (*_OF_ROLLOUTS, "explained_variance", "sync_gap"),
+    "grpo": (*_OF_ROLLOUTS, "flat_groups", "sync_gap"),
 }
 _LOSS = ("loss", "eval_loss", "accuracy", "reward")
 _X = ("iteration", "step", "epoch")
@@ -98,7 +102,7 @@ def figures_of(one: Training) -> list[tuple[str, Estimate]]:
     """Name and value of what the trainer measured on pairs held out, or on prompts."""
     section = one.summary.get(_SECTION.get(one.kind, ""))
     found = section if isinstance(section, Mapping) else {}
-    if one.kind == "ppo":
+    if one.kind in BY_REWARD:
         found = {
             "reward, first iteration": one.summary.get("reward_before"),
             "reward, last iterations": one.summary.get("reward_after"),

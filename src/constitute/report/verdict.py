@@ -8,7 +8,7 @@ from typing import Literal
 from constitute.report.policies import Axis, Shift, shift_of
 from constitute.report.rows import Labels
 from constitute.report.show import show_figure, show_interval, show_reach
-from constitute.report.training import Figure, Trained
+from constitute.report.training import BY_REWARD, Figure, Trained
 from constitute.report.view import Report, StageRows
 from constitute.stats import Estimate, share_of
 from constitute.types import Record
@@ -88,7 +88,7 @@ def _training(one: Trained) -> _Said:
             yield "worked", f"{right}, where chance is 50 %"
         elif not one.noted:
             yield "distrust", f"{right}, which is not shown to be better than chance"
-    if one.kind == "ppo" and len(one.figures) == 2:
+    if one.kind in BY_REWARD and len(one.figures) == 2:
         (_, before), (_, after) = one.figures
         yield from _reward(one.title, before, after)
 

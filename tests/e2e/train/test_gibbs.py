@@ -114,6 +114,58 @@ def test_leave_one_out_lands_at_the_same_optimum(tmp_path, seed):
     assert kl == pytest.approx(OPTIMUM[0.5][1], abs=0.03)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"advantage": "grpo", "samples_per_prompt": 256, "group_std": False, "kl_in": "reward"},
+        pytest.param({"advantage": "reinforce++"}, marks=pytest.mark.long),
+    ],
+)
+def test_other_baselines_land_at_the_same_optimum(tmp_path, changes):
+    reward, kl, _, _ = run(tmp_path, 0.5, seed=0, **changes)
+    assert reward == pytest.approx(OPTIMUM[0.5][0], abs=0.02)
+    assert kl == pytest.approx(OPTIMUM[0.5][1], abs=0.03)
+
+
+def settled(beta, estimate):
+    """E[R] and KL where a KL in the loss and the reward balance in every state, from the last token back.
+
+    With the KL in the loss no token pays for the KL of those after it. Q(a) is the reward that is still to
+    come: pi is ref exp(Q / beta) for k2, whose gradient is that of KL(pi || ref), and
+    beta ref / (beta + V - Q) for k3, whose gradient is that of KL(ref || pi).
+    """
+    third = 1 / 3
+
+    def state(left):
+        """(reward, KL) still to come with `left` tokens at most."""
+        if not left:
+            return 0.0, 0.0
+        gain, cost = state(left - 1)
+        q, after = (gain, 1 + gain, 0.0), (cost, cost, 0.0)
+        if estimate == "k2":
+            weights = [math.exp(each / beta) for each in q]
+            pi = [weight / sum(weights) for weight in weights]
+        else:
+            low, high = max(q) - beta + 1e-12, max(q)
+            for _ in range(200):
+                middle = (low + high) / 2
+                total = sum(beta * third / (beta + middle - each) for each in q)
+                low, high = (middle, high) if total > 1 else (low, middle)
+            pi = [beta * third / (beta + low - each) for each in q]
+        kl = sum(p * (math.log(p / third) + c) for p, c in zip(pi, after, strict=True))
+        return sum(p * each for p, each in zip(pi, q, strict=True)), kl
+
+    return state(LIMIT)
+
+
+@pytest.mark.parametrize("estimate", [pytest.param("k2", marks=pytest.mark.long), "k3"])
+def test_grpo_settles_where_its_loss_balances(tmp_path, estimate):
+    changes = {"advantage": "grpo", "samples_per_prompt": 256, "group_std": False, "kl_estimate": estimate}
+    reward, kl, _, _ = run(tmp_path, 0.5, seed=0, **changes)
+    expected = settled(0.5, estimate)
+    assert (reward, kl) == (pytest.approx(expected[0], abs=0.02), pytest.approx(expected[1], abs=0.03))
+
+
 def test_the_adaptive_coefficient_holds_its_target(tmp_path):
     _, _, lines, _ = run(
         tmp_path, 0.5, seed=0, kl_target=1.0, kl_horizon=2000, batch_size=128, learning_rate=1e-3,

@@ -34,6 +34,13 @@ def settings(model_folder, run, method):
                 "sft": small,
                 "reward": small,
                 "dpo": small,
+                "grpo": {
+                    "iterations": 1,
+                    "batch_size": 4,
+                    "samples_per_prompt": 2,
+                    "max_new_tokens": 96,
+                    "temperature": 0.8,
+                },
                 "best_of_n": {"n": 2, "max_new_tokens": 96, "temperature": 0.8},
             },
             "evals": {"principles": ["no-help-acts-cruelty"], "n": 2, "max_unparsed": 1.0},
@@ -54,12 +61,15 @@ def test_dpo_then_best_of_n_and_every_policy_is_scored(tmp_path, model_folder, e
     assert set(loop.policies) == {"base", "sft", "dpo"} and "reward" not in first
     assert first["dpo"]["steps"] > 0
     # More methods on the same run: what is finished is kept, its seconds among it.
-    loop, found = go(["dpo", "best_of_n"], "evals")
+    loop, found = go(["dpo", "best_of_n", "grpo"], "evals")
     assert (found["sft"], found["dpo"]) == (first["sft"], first["dpo"])
-    assert list(loop.policies) == ["base", "sft", "dpo", "best-of-n-sft"]
+    assert list(loop.policies) == ["base", "sft", "grpo", "dpo", "best-of-n-sft"]
     best = found["best-of-n"]
     assert best["reward"]["best of 2"]["value"] >= best["reward"]["best of 1"]["value"]
     assert best["sft"]["rows"] == best["prompts"] - best["prompts_failed"]
     scored = [set(parts) - {"items"} for parts in found["evals"].values() if parts["items"]]
     assert scored and all(names == set(loop.policies) for names in scored)
+    assert found["grpo"]["critic_from"] == "none: grpo needs no critic"
+    card = (tmp_path / "run" / "grpo" / "README.md").read_text(encoding="utf-8")
+    assert "a policy trained by GRPO" in card
     assert go(["dpo", "best_of_n"], "best-of-n")[1]["best-of-n"] == best

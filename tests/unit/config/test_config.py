@@ -201,5 +201,5 @@ def test_a_damaged_configuration_of_a_run_is_told_with_its_place_or_harmless(tmp
         except ConstituteError as problem:
             told += 1
             for line in str(problem).splitlines():
-                assert re.match(r".*config\.yaml:\d+:\d+: .+|[a-z_.]+: .+", line), line
+                assert re.match(r".*config\.yaml:(\d+:\d+: .+| and \d+ more)|[a-z_.]+: .+", line), line
     assert told > 30

@@ -5,7 +5,7 @@ import re
 import pytest
 from places import ROOT
 
-from constitute.config.train import BestOfNConfig, DPOConfig, PPOConfig, RewardConfig, SFTConfig
+from constitute.config.train import BestOfNConfig, DPOConfig, GRPOConfig, PPOConfig, RewardConfig, SFTConfig
 from constitute.train.ppo.algorithms import ALGORITHMS
 
 TEXT = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
@@ -40,6 +40,18 @@ def test_options_and_defaults(section):
     for name, default in found:
         expected = written(fields[name].default)
         assert (float(default) if isinstance(expected, float) else default) == expected, name
+
+
+def test_what_grpo_changes_is_all_listed():
+    found = dict(documented("grpo"))
+    changed = {
+        name: field.default
+        for name, field in GRPOConfig.model_fields.items()
+        if field.default != PPOConfig.model_fields[name].default
+    }
+    assert set(found) == set(changed)
+    for name, default in changed.items():
+        assert (float(found[name]) if not isinstance(default, str) else found[name]) == default, name
 
 
 def test_every_algorithm_has_a_row():

@@ -9,37 +9,85 @@ import click
 
 from constitute.cli import options
 
+file_out = click.Path(path_type=Path, dir_okay=False)
+
+
+def whole_numbers(ctx: click.Context, param: click.Parameter, given: str | None) -> tuple[int, ...]:
+    """The numbers in `10,20`: a callback."""
+    parts = [part.strip() for part in (given or "").split(",") if part.strip()]
+    if not all(part.isdecimal() for part in parts):
+        raise click.BadParameter(f"{given!r} is not whole numbers with commas between them, such as 10,20")
+    return tuple(map(int, parts))
+
 
 @options.command()
-@options.compose(options.run_dir, options.config_file, options.sets, options.as_json, options.debug)
-@click.argument("first")
-@click.argument("second")
+@click.option(
+    "--run",
+    "run_dirs",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Run directory with results; may be repeated. 'run' if not given.",
+)
+@options.compose(options.config_file, options.sets, options.as_json, options.debug)
+@click.option("--csv", "csv_file", type=file_out, callback=options.in_a_folder, help="Write them as CSV.")
+@click.option(
+    "--out", type=file_out, callback=options.in_a_folder, help="Write a page, with every item that moved."
+)
+@click.option(
+    "--steps",
+    metavar="N[,N]",
+    callback=whole_numbers,
+    help="Training steps of the policies after the first, for the page; by names such as "
+    "ppo-step-40 if not given.",
+)
+@click.argument("policies", nargs=-1, required=True)
 def compare(
-    run_dir: Path,
+    run_dirs: tuple[Path, ...],
     config_file: Path | None,
     sets: tuple[str, ...],
     as_json: bool,
-    first: str,
-    second: str,
+    csv_file: Path | None,
+    out: Path | None,
+    steps: tuple[int, ...],
+    policies: tuple[str, ...],
 ) -> None:
-    """Compare policies FIRST and SECOND item by item on every set both were scored on.
+    """Compare POLICIES, each with the first, item by item on every set that both were scored on.
 
-    Give a policy by its name in the results, by its model, or as `base`, the run's own model; or give two
-    result files. Intervals are paired bootstraps, p is McNemar's exact test, corrected for the number of
-    sets (Holm); where items share a context, contexts are drawn and flipped whole. A sentence per set says
+    Give a policy by its name in the results, by a pattern ('ppo-step-*'), by its model, as `base` (the run's
+    own model), as RUN:POLICY, or as a result file; one alone is compared with all others of the run. A name
+    that several runs (--run) have stands for each of them.
+
+    Intervals are paired bootstraps, p is McNemar's exact test; where items share a context, contexts are
+    drawn and flipped whole. Holm's correction is over all sets and policies. The parts of sets say where a
+    change lies: they are corrected apart, over all parts, sets and policies. A sentence for each says
     whether a change is shown, excluded (smaller than evals.margin), or neither.
 
     \b
     Examples:
-      constitute evals compare base ppo
-      constitute evals compare pocket demo-run/ppo --run demo-run --json
+      constitute evals compare base sft ppo
+      constitute evals compare seed1:base seed1:ppo seed2:ppo --csv changes.csv
+      constitute evals compare pocket 'ppo-step-*' --run demo-run --out compared.html
     """
     from constitute.cli.evals.text import print_compared
-    from constitute.evals.compare import compare_sets, pair_results
+    from constitute.cli.text import say
+    from constitute.evals.compare import as_csv, compare_parts, compare_sets, left_alone, pairs_of
+    from constitute.evals.policies import find_policies
+    from constitute.files import write_text
 
-    config = options.configured(run_dir, config_file, sets, {})
-    pairs = pair_results(config, first, second)
-    print_compared(compare_sets(pairs, config.evals), as_json)
+    runs = [options.settled(folder, config_file, sets, {}) for folder in run_dirs or (None,)]
+    found = find_policies(runs, policies)
+    pairs, cfg = pairs_of(found), runs[0].evals
+    compared = [*compare_sets(pairs, cfg), *compare_parts(pairs, cfg)]
+    for sentence in left_alone(found):
+        say(sentence)
+    print_compared(compared, as_json)
+    if out is not None:
+        from constitute.report.evals.comparison import comparison_page, write_comparison
+
+        page = comparison_page(found, compared, left_alone(found), steps)
+        say(f"wrote {write_comparison(page, out)}")
+    if csv_file is not None:
+        say(f"wrote {write_text(csv_file, as_csv(compared))}")
 
 
 @options.command()

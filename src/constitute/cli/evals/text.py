@@ -49,6 +49,29 @@ def print_results(results: Sequence[SetResult], config: RunConfig, as_json: bool
     ]
     head = ("set", "policy", "share matching", "mean P(matching)", "not renormalised", "mass", "thin")
     click.echo(table((*head, "no score"), rows))
+    _print_figures(results)
+    if results:
+        hint = f"constitute evals compare {results[0].policy} OTHER --run {config.run}"
+        click.echo(f"next: score another policy, then {hint}", err=True)
+
+
+def print_rewarded(results: Sequence[SetResult], config: RunConfig, as_json: bool) -> None:
+    """Accuracy of a reward model on each set, then its other figures."""
+    if as_json:
+        for one in results:
+            click.echo(json.dumps({"event": "result", **one.model_dump(mode="json", exclude={"scores"})}))
+        return
+    rows = [
+        (one.set, one.policy, one.share.text(), one.p_matching.text(), counted_reasons(one.unparsed))
+        for one in results
+    ]
+    click.echo(table(("set", "reward model", "accuracy", "mean P(right)", "no score"), rows))
+    _print_figures(results)
+    hint = f"constitute evals compare {results[0].policy} OTHER --run {config.run}"
+    click.echo(f"next: score another reward model, then {hint}", err=True)
+
+
+def _print_figures(results: Sequence[SetResult]) -> None:
     more = [
         (one.set, one.policy, figure, estimate.text())
         for one in results
@@ -57,9 +80,6 @@ def print_results(results: Sequence[SetResult], config: RunConfig, as_json: bool
     if more:
         click.echo()
         click.echo(table(("set", "policy", "figure", "value"), more))
-    if results:
-        hint = f"constitute evals compare {results[0].policy} OTHER --run {config.run}"
-        click.echo(f"next: score another policy, then {hint}", err=True)
 
 
 def print_written(written: Sequence[WrittenSet], config: RunConfig, as_json: bool) -> None:
@@ -95,28 +115,35 @@ def print_written(written: Sequence[WrittenSet], config: RunConfig, as_json: boo
 
 
 def print_compared(compared: Sequence[Paired], as_json: bool) -> None:
+    """A row a comparison with the first policy, whole sets before their parts; then a sentence each."""
     if as_json:
         for one in compared:
-            click.echo(json.dumps({"event": "result", **one.model_dump(mode="json")}))
+            record = {"event": "result", **one.model_dump(mode="json"), "sentence": one.sentence}
+            click.echo(json.dumps(record))
         return
+    first, others = compared[0].first, list(dict.fromkeys(one.second for one in compared))
+    several = len(others) > 1
     rows = [
         (
-            one.set,
+            one.where,
+            *((one.second,) if several else ()),
             one.share_first,
             one.share_second,
             one.share.text(),
             one.p_matching.text(),
             one.only_first,
             one.only_second,
+            f"{one.p:.2g}",
             f"{one.p_holm:.2g}",
             one.n_left_out,
         )
         for one in compared
     ]
-    first, second = compared[0].first, compared[0].second
-    head = ("set", first, second, "change in share matching", "change in mean P(matching)")
-    counts = (f"matches for {first} only", f"for {second} only", "p (Holm)", "items left out")
-    click.echo(table((*head, *counts), rows))
+    names = ("policy", first, "policy's share") if several else (first, others[0])
+    only = (f"matches for {first} only", "for the policy only" if several else f"for {others[0]} only")
+    head = ("set", *names, "change in share matching", "change in mean P(matching)", *only)
+    click.echo(table((*head, "p", "p (Holm)", "items left out"), rows))
     click.echo()
     for one in compared:
-        click.echo(f"{one.set}: {one.sentence}")
+        who = f" ({one.second})" if several and not one.sentence.startswith(one.second) else ""
+        click.echo(harmless(f"{one.where}{who}: {one.sentence}"))

@@ -1,8 +1,9 @@
-"""`constitute train ppo`: PPO against reward models, functions, services or the judge."""
+"""`constitute train ppo` and `grpo`: against reward models, functions, services or the judge."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Literal
 
 import click
 
@@ -14,31 +15,16 @@ replay = click.option(
     type=click.Path(path_type=Path, file_okay=False),
     help="Learn from the rollouts stored in this folder, without an engine.",
 )
+_MODELS = (
+    click.option("--model", help="Policy to start from; the run's fine-tuned one if absent."),
+    click.option("--reference", help="Model the KL is measured from; the policy itself if absent."),
+)
 
 
 @options.command()
-@options.compose(options.common, options.prompts, options.limit, options.skip_bad, shared.out)
-@click.option("--model", help="Policy to start from; the run's fine-tuned one if absent.")
-@click.option("--reference", help="Model the KL is measured from; the policy itself if absent.")
+@options.compose(options.common, options.prompts, options.limit, options.skip_bad, shared.out, *_MODELS)
 @options.compose(shared.reward, options.constitution, shared.judge, replay, shared.force)
-def ppo(
-    run_dir: Path,
-    config_file: Path | None,
-    sets: tuple[str, ...],
-    seed: int | None,
-    as_json: bool,
-    prompts_file: str | None,
-    limit: int | None,
-    skip_bad: bool,
-    out: Path | None,
-    model: str | None,
-    reference: str | None,
-    rewards: tuple[str, ...],
-    constitution_file: str | None,
-    judge: str | None,
-    replay: Path | None,
-    force: bool,
-) -> None:
+def ppo(config_file: Path | None, sets: tuple[str, ...], as_json: bool, **given: Any) -> None:
     """Train the policy with PPO; rollouts by the engine, checked after each update.
 
     A reward of weight 0 is measured only. A function gets (prompts, completions) and returns numbers; a
@@ -52,6 +38,46 @@ def ppo(
       constitute train ppo --model tuned --reward reward --prompts prompts.jsonl --out policy
       constitute train ppo --prompts prompts.jsonl --reward 0.5*judge --reward my_rewards:brevity
     """
+    _train("ppo", config_file, sets, as_json, **given)
+
+
+@options.command()
+@options.compose(options.common, options.prompts, options.limit, options.skip_bad, shared.out, *_MODELS)
+@options.compose(shared.reward, options.constitution, shared.judge, replay, shared.force)
+def grpo(config_file: Path | None, sets: tuple[str, ...], as_json: bool, **given: Any) -> None:
+    """Train the policy with GRPO: each response against the others of its prompt, without a critic.
+
+    Everything else is as in `train ppo`, and so are the settings, which stand under train.grpo. DAPO,
+    Dr. GRPO and GSPO are settings of it (docs/training.md).
+
+    \b
+    Examples:
+      constitute train grpo --run run --prompts prompts.jsonl
+      constitute train grpo --prompts prompts.jsonl --reward judge --set train.grpo.samples_per_prompt=16
+    """
+    _train("grpo", config_file, sets, as_json, **given)
+
+
+def _train(
+    method: Literal["ppo", "grpo"],
+    config_file: Path | None,
+    sets: tuple[str, ...],
+    as_json: bool,
+    *,
+    run_dir: Path,
+    seed: int | None,
+    prompts_file: str | None,
+    limit: int | None,
+    skip_bad: bool,
+    out: Path | None,
+    model: str | None,
+    reference: str | None,
+    rewards: tuple[str, ...],
+    constitution_file: str | None,
+    judge: str | None,
+    replay: Path | None,
+    force: bool,
+) -> None:
     from constitute.progress import open_progress
 
     wanted = {"prompts": prompts_file, "limit": limit, "seed": seed}
@@ -64,6 +90,7 @@ def ppo(
         summary = run_ppo(
             config,
             prompts,
+            method=method,
             policy=model,
             reward=rewards or None,
             reference=reference,
@@ -72,5 +99,5 @@ def ppo(
             progress=progress,
             force=force,
         )
-    folder = out or config.run / "ppo"
+    folder = out or config.run / method
     shared.print_summary(summary, as_json, shared.following("evals run", config, model=folder))

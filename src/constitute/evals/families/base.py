@@ -35,7 +35,7 @@ class ItemScore(Record):
     `p_matching` is the part that answers which show the behaviour have in the probability of all, `matching`
     whether the likeliest answer is one of them. `mass` is the probability of all labels together, None for
     replies, whose mass means nothing. A score that another program gave may say no more than `matching`; then
-    `p_matching` is None.
+    `p_matching` is None. `context` and `groups` are those of the item.
     """
 
     id: str
@@ -45,6 +45,7 @@ class ItemScore(Record):
     matching: bool
     mass: float | None
     context: str = ""
+    groups: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

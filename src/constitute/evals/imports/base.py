@@ -18,9 +18,10 @@ from constitute.config.evals import EvalsConfig
 from constitute.errors import Abstain, DataError, UsageError
 from constitute.evals.families.base import ItemScore, compare_answers
 from constitute.evals.families.persona import has_labels
+from constitute.evals.figures import score_set, with_groups
 from constitute.evals.imports import read_set_log
 from constitute.evals.items import file_name
-from constitute.evals.run import SetResult, policy_name, result_path, save_result, score_set
+from constitute.evals.run import SetResult, policy_name, result_path, save_result
 from constitute.types import EvalItem, Record
 
 
@@ -103,7 +104,7 @@ def result_of(log: SetLog, policy: str, cfg: EvalsConfig) -> SetResult:
         model=log.model,
         items_hash=log.items_hash,
         failed=missing + sum(row.failed for row in log.rows),
-        scores=tuple(scores),
+        scores=with_groups(items, scores),
     )
 
 

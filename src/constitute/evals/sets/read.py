@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from constitute.data.rows import read_rows
 from constitute.errors import DataError
 from constitute.evals.sets.prepare import PREPARE
-from constitute.evals.sets.spec import Options, SetSpec, columns, fill, value_at
+from constitute.evals.sets.spec import Options, SetSpec, fill, value_at
 from constitute.files import BadLine, Row, json_object, read_json
 from constitute.registry import registered
 from constitute.types import EvalItem
@@ -68,7 +68,7 @@ def _item(row: Row, spec: SetSpec, identifier: str) -> EvalItem:
             behavior=spec.behavior,
             family=_FAMILIES[spec.answers],
             context=_context(spec, values),
-            groups=tuple(_groups(spec, values)),
+            groups=_groups(spec, values),
         )
     except KeyError as missing:
         raise DataError(
@@ -82,11 +82,14 @@ def _item(row: Row, spec: SetSpec, identifier: str) -> EvalItem:
         raise DataError(f"{row.where}: {problem}") from None
 
 
-def _groups(spec: SetSpec, row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The parts that the row is in; of a kind whose columns are null it is in none."""
+def _groups(spec: SetSpec, row: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    found: list[tuple[str, str]] = []
     for kind, part in spec.groups.items():
-        if all(value_at(row, name) is not None for name in columns(part)):
-            yield kind, fill(part, row)
+        try:
+            found.append((kind, fill(part, row)))
+        except KeyError as empty:
+            value_at(row, empty.args[0])  # An empty column says nothing; a missing one raises.
+    return tuple(found)
 
 
 def _context(spec: SetSpec, row: Mapping[str, Any]) -> str:

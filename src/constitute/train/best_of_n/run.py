@@ -93,7 +93,8 @@ def run_best_of_n(
         for prompt in prompts
     ]
     with ExitStack() as opened:
-        parts = opened.enter_context(open_rewards(config, reward))
+        wanted = config.train.ppo.rewards if reward is None else reward
+        parts = opened.enter_context(open_rewards(config, wanted))
         check_rewards(parts, progress, force=force)
         used = opened.enter_context(sampling_engine(config, policy, engine, progress))
         kept, ids = rendered_prompts(asked, "", used, progress)

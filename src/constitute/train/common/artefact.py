@@ -150,6 +150,7 @@ _TITLES = {
     "best-of-n": "a model fine-tuned on the best of n samples (rejection sampling)",
     "dpo": "a policy trained by direct preference optimisation on soft AI preference labels",
     "ppo": "a policy trained by PPO with AI feedback",
+    "grpo": "a policy trained by GRPO with AI feedback",
 }
 
 

@@ -50,10 +50,32 @@ def gae(rewards_BT: Tensor, values_BT: Tensor, mask_BT: Tensor, gamma: float, la
     return advantages
 
 
-def clipped_policy_loss(new: Tensor, old: Tensor, advantages: Tensor, clip: float) -> Tensor:
-    """Per-token -min(r A, clip(r) A) with r = pi/pi_old (arXiv 1707.06347, equation 7)."""
+def clipped_policy_loss(
+    new: Tensor,
+    old: Tensor,
+    advantages: Tensor,
+    clip: float,
+    clip_high: float | None = None,
+    dual_clip: float | None = None,
+) -> Tensor:
+    """Per-token -min(r A, clip(r) A) with r = pi/pi_old (arXiv 1707.06347, equation 7).
+
+    r is cut to [1 - clip, 1 + clip_high], `clip_high` being `clip` where it is None (arXiv 2503.14476,
+    equation 10). With `dual_clip`, a loss of A < 0 is at most -dual_clip A (arXiv 1912.09729, equation 5).
+    """
     ratio = torch.exp(new - old)
-    return torch.maximum(-advantages * ratio, -advantages * ratio.clamp(1.0 - clip, 1.0 + clip))
+    high = clip if clip_high is None else clip_high
+    loss = torch.maximum(-advantages * ratio, -advantages * ratio.clamp(1.0 - clip, 1.0 + high))
+    if dual_clip is None:
+        return loss
+    return torch.where(advantages < 0, torch.minimum(loss, -dual_clip * advantages), loss)
+
+
+def response_means(values_N: Tensor, lengths_B: Tensor) -> Tensor:
+    """Each token's value replaced by the mean over its response; tokens stand response after response."""
+    row_N = torch.repeat_interleave(torch.arange(len(lengths_B), device=values_N.device), lengths_B)
+    sums_B = torch.zeros(len(lengths_B), dtype=values_N.dtype, device=values_N.device)
+    return (sums_B.index_add(0, row_N, values_N) / lengths_B)[row_N]
 
 
 def clipped_value_loss(new: Tensor, old: Tensor, returns: Tensor, clip: float) -> Tensor:
@@ -62,9 +84,10 @@ def clipped_value_loss(new: Tensor, old: Tensor, returns: Tensor, clip: float) -
     return 0.5 * torch.maximum((new - returns) ** 2, (near - returns) ** 2)
 
 
-def clipped_fraction(new: Tensor, old: Tensor, clip: float) -> Tensor:
-    """1.0 where the probability ratio left [1 - clip, 1 + clip]."""
-    return ((torch.exp(new - old) - 1.0).abs() > clip).to(new.dtype)
+def clipped_fraction(new: Tensor, old: Tensor, clip: float, clip_high: float | None = None) -> Tensor:
+    """1.0 where the probability ratio left [1 - clip, 1 + clip_high]; `clip_high` None is `clip`."""
+    change = torch.expm1(new - old)
+    return ((change < -clip) | (change > (clip if clip_high is None else clip_high))).to(new.dtype)
 
 
 def importance_weights(logprobs: Tensor, sampled: Tensor, cap: float) -> Tensor:
@@ -79,9 +102,16 @@ def approx_kl(new: Tensor, old: Tensor) -> Tensor:
 
 
 def k3(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
-    """Per-token k3 estimate of KL(pi || pi_ref): exp(-d) - 1 + d, d = log pi - log pi_ref. For logging."""
+    """Per-token k3 estimate of KL(pi || pi_ref): exp(-d) - 1 + d, d = log pi - log pi_ref. Never negative."""
     log_ratio = ref_logprobs - logprobs
     return torch.expm1(log_ratio) - log_ratio
+
+
+def kl_estimate(name: str, logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
+    """Per-token `k1` (d), `k2` (d^2 / 2) or `k3` estimate of KL(pi || pi_ref), d = log pi - log pi_ref."""
+    if name == "k1":
+        return logprobs - ref_logprobs
+    return approx_kl(logprobs, ref_logprobs) if name == "k2" else k3(logprobs, ref_logprobs)
 
 
 def adaptive_kl(coef: float, kl: float, target: float, episodes: int, horizon: int) -> float:

@@ -39,12 +39,19 @@ def diagnose(
     *,
     config: PPOConfig,
     watched: Sequence[str] = (),
+    section: str = "ppo",
 ) -> list[TrainingFinding]:
     """What is wrong after `lines`, the metrics of all iterations so far; the gravest first.
 
     `watched` names the parts of the reward of weight 0, whose means stand under `reward/<name>`. Metrics
-    that are missing are not judged. Checks of a change need 12 iterations.
+    that are missing are not judged. `section` is the one of `train` that remedies name. Checks of a change
+    need 12 iterations.
     """
     run = Evidence(lines, samples, config, watched)
-    found = [one for check in CHECKS for one in check(run)]
+    found = [_named(one, section) for check in CHECKS for one in check(run)]
     return sorted(found, key=lambda one: _GRAVEST_FIRST.index(one.severity))
+
+
+def _named(found: TrainingFinding, section: str) -> TrainingFinding:
+    remedy = found.remedy.replace("train.ppo.", f"train.{section}.")
+    return found.model_copy(update={"remedy": remedy})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from constitute.config.ppo import PPOConfig
@@ -9,6 +10,9 @@ from constitute.errors import UsageError
 from constitute.registry import registered
 from constitute.train.common import losses
 from constitute.train.ppo.experience import Algorithm, ScoredBatch
+
+# Added to a deviation, so that scores which differ by rounding alone make no advantage.
+_LEAST_DEVIATION = 1e-4
 
 
 def generalised(batch: ScoredBatch) -> tuple[Tensor, Tensor]:
@@ -35,19 +39,62 @@ def minus_others(returns_B: Tensor, samples: int) -> Tensor:
     return (groups_PK - others_PK).flatten()
 
 
+def group_relative(batch: ScoredBatch) -> tuple[Tensor, None]:
+    """Each response's return against the mean of its prompt's, over their deviation (arXiv 2402.03300).
+
+    Without `group_std` the mean alone is taken off (arXiv 2503.20783, section 3.1). A prompt whose responses
+    are all worth the same gives no advantage.
+    """
+    returns_B = batch.rewards_BT.sum(dim=1)
+    centred_PK = _centred(returns_B, batch.group_size)
+    if batch.config.group_std:
+        deviation_P1 = (centred_PK**2).sum(dim=1, keepdim=True).div(batch.group_size - 1).sqrt()
+        centred_PK = centred_PK / (deviation_P1 + _LEAST_DEVIATION)
+    return centred_PK.flatten()[:, None] * batch.mask_BT, None
+
+
+def whitened_returns(batch: ScoredBatch) -> tuple[Tensor, None]:
+    """The discounted reward from each token on, whitened over the batch: no baseline but its mean.
+
+    REINFORCE++ (arXiv 2501.03262, equations 8 and 9). Discounts by `gamma`.
+    """
+    nothing_BT = torch.zeros_like(batch.rewards_BT)
+    returns_BT = losses.gae(batch.rewards_BT, nothing_BT, batch.mask_BT, batch.config.gamma, lam=1.0)
+    return losses.whiten(returns_BT, batch.mask_BT), None
+
+
+def whitened_against_prompt(batch: ScoredBatch) -> tuple[Tensor, None]:
+    """Each response's return minus the mean of its prompt's, then whitened over the batch's tokens.
+
+    REINFORCE++ with a baseline (arXiv 2501.03262, equation 10).
+    """
+    centred_PK = _centred(batch.rewards_BT.sum(dim=1), batch.group_size)
+    return losses.whiten(centred_PK.flatten()[:, None] * batch.mask_BT, batch.mask_BT), None
+
+
+def _centred(returns_B: Tensor, samples: int) -> Tensor:
+    groups_PK = returns_B.view(-1, samples)
+    return groups_PK - groups_PK.mean(dim=1, keepdim=True)
+
+
 ALGORITHMS: dict[str, Algorithm] = {
     "gae": Algorithm(generalised, needs_critic=True),
-    "rloo": Algorithm(leave_one_out, needs_critic=False, needs_group=True),
+    "rloo": Algorithm(leave_one_out, needs_critic=False, needs_logprobs=False, needs_group=True),
+    "grpo": Algorithm(group_relative, needs_critic=False, needs_logprobs=False, needs_group=True, kl="loss"),
+    "reinforce++": Algorithm(whitened_returns, needs_critic=False, needs_logprobs=False),
+    "reinforce++baseline": Algorithm(
+        whitened_against_prompt, needs_critic=False, needs_logprobs=False, needs_group=True, kl="loss"
+    ),
 }
 
 
 def find_algorithm(config: PPOConfig) -> Algorithm:
     """The algorithm that `config` names. Raises `UsageError` for a name or a batch that does not fit."""
     name = config.advantage
-    algorithm: Algorithm = registered(ALGORITHMS, name, "algorithm (train.ppo.advantage)")
+    algorithm: Algorithm = registered(ALGORITHMS, name, f"algorithm (train.{config.section}.advantage)")
     if algorithm.needs_group and config.samples_per_prompt < 2:
         raise UsageError(
-            f"train.ppo: advantage={name} compares samples of one prompt; "
-            "set train.ppo.samples_per_prompt to 2 or more"
+            f"train.{config.section}: advantage={name} compares samples of one prompt; "
+            f"set train.{config.section}.samples_per_prompt to 2 or more"
         )
     return algorithm

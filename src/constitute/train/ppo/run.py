@@ -6,7 +6,6 @@ batch, in placing the score on the last generated token, and in clipping the gra
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,15 +23,16 @@ from constitute.progress import Progress, Silent
 from constitute.train.common import losses, rollout
 from constitute.train.common.agreement import push_in
 from constitute.train.common.artefact import finished, publish, recipe
-from constitute.train.common.batching import Batching, prompt_order
+from constitute.train.common.batching import Batching
 from constitute.train.common.memory import memory_advice
 from constitute.train.common.team import Team, deal, gather_team
 from constitute.train.common.trackers import check_trackers
 from constitute.train.ppo.algorithms import find_algorithm
-from constitute.train.ppo.experience import ScoredBatch, experience
+from constitute.train.ppo.experience import ScoredBatch, experience, first_pass_measures
 from constitute.train.ppo.history import History, Line, iteration_figures, run_summary
 from constitute.train.ppo.probe import Probe, Rollouter, Scores
 from constitute.train.ppo.replay import save_prompts, save_rollouts
+from constitute.train.ppo.sampling import Sampler, flat_groups, seed_of, with_groups, with_values
 from constitute.train.ppo.setup import Models, fitting, input_hashes, set_up
 from constitute.train.ppo.sync import Sync
 from constitute.train.ppo.update import Labelled, add_ptx, read_ptx, update
@@ -46,9 +46,7 @@ from constitute.train.rewards.parts import (
     values_of,
     weighted_sum,
 )
-from constitute.types import Prompt, SamplingParams
-
-_KNOBS = "train.ppo.microbatch_tokens or train.ppo.max_new_tokens, or set train.ppo.critic=shared"
+from constitute.types import Prompt
 
 
 def train_ppo(
@@ -76,8 +74,8 @@ def train_ppo(
     find_algorithm(config)
     if reference is not None and not config.kl_coef:
         raise UsageError(
-            "a reference is given and train.ppo.kl_coef is 0, so that nothing is measured from it; leave the "
-            "reference out, or set train.ppo.kl_coef=1e-9 to measure the KL alone"
+            f"a reference is given and train.{config.section}.kl_coef is 0, so that nothing is measured from "
+            f"it; leave the reference out, or set train.{config.section}.kl_coef=1e-9 to measure the KL alone"
         )
     team = gather_team()
     if team.main and engine is None:
@@ -87,7 +85,7 @@ def train_ppo(
             (prompts, prompt_ids, getattr(engine, "context_length", None))
         )
     parts = as_parts(reward)
-    made_by = recipe("ppo", config, seed, **input_hashes(prompt_ids, policy, parts, reference))
+    made_by = recipe(config.section, config, seed, **input_hashes(prompt_ids, policy, parts, reference))
     done = finished(out, made_by)
     if done is not None:
         return done
@@ -122,7 +120,7 @@ def _train(run: _Run, lines: list[Line], progress: Progress) -> dict[str, str]:
         history.out, config, history.made_by, done=len(lines), progress=progress, watched=watched, main=main
     ) as watch:
         for iteration in range(len(lines), config.iterations):
-            with memory_advice(_KNOBS):
+            with memory_advice(_knobs(config)):
                 line, rollouts, values = run.iterate(iteration)
             lines.append(line)
             if main:
@@ -133,6 +131,12 @@ def _train(run: _Run, lines: list[Line], progress: Progress) -> dict[str, str]:
                 run.checkpoint(lines)
     progress.finish("train ppo")
     return {finding.kind: finding.sentence for finding in watch.findings}
+
+
+def _knobs(config: PPOConfig) -> str:
+    """What to lower where memory runs out."""
+    at = f"train.{config.section}"
+    return f"{at}.microbatch_tokens or {at}.max_new_tokens, or set {at}.critic=shared"
 
 
 @dataclass
@@ -160,20 +164,26 @@ class _Run:
         """One batch: sample, score, learn, push; returns its metrics, rollouts and rewards."""
         self.seconds = {}
         config, learner, scheduler = self.config, self.models.learner, self.models.scheduler
-        rollouts = self._sample(iteration)
-        values = self._reward(rollouts)
+        rollouts, values, replaced = self._batch(iteration)
         if config.save_rollouts and self.team.main:
-            save_rollouts(self.history.out, iteration + 1, self._sampling(iteration), rollouts, values)
+            save_rollouts(self.history.out, iteration + 1, self.sampler.settings(iteration), rollouts, values)
         total = weighted_sum(self.parts, values)
+        scores = final_scores(total, rollouts.ended, config)
         with self._timed("sync"):
             before = self.sync.before(rollouts)
         with self._timed("forward"):
-            batch, kept = self._forward(rollouts, final_scores(total, rollouts.ended, config))
+            batch, kept = self._forward(rollouts, scores)
         learned = experience(batch)
         with self._timed("update"):
             extra = partial(self._add_ptx, iteration) if self.ptx else None
-            stats = update(learner, learned, config, self._seed("minibatches", iteration), kept, extra)
+            stats = update(
+                learner, learned, config, seed_of(self.seed, "minibatches", iteration), kept, extra
+            )
         line = iteration_figures(iteration, learned, total, values, stats)
+        if config.samples_per_prompt > 1:
+            flat = len(flat_groups(scores, config.samples_per_prompt))
+            groups = config.batch_size // config.samples_per_prompt
+            line |= {"flat_groups": flat / groups, "groups_replaced": replaced}
         line |= zip(("learning_rate", "critic_learning_rate"), scheduler.get_last_lr(), strict=True)
         self._adapt(line["kl"], len(total))
         scheduler.step()
@@ -182,26 +192,34 @@ class _Run:
         line["tokens_per_second"] = rollouts.mask_BT.sum().item() / spent
         return line | {"seconds": {**self.seconds, "total": spent}}, rollouts, total
 
-    def _sampling(self, iteration: int) -> SamplingParams:
-        return SamplingParams(
-            max_tokens=self.config.max_new_tokens,
-            temperature=self.config.temperature,
-            seed=self._seed("rollouts", iteration),
-        )
+    def _batch(self, iteration: int) -> tuple[rollout.Rollouts, dict[str, list[float]], int]:
+        """Rollouts, their rewards, and how many groups were replaced because all their scores were alike."""
+        config, samples, replaced = self.config, self.config.samples_per_prompt, 0
+        rollouts = self._sample(iteration, config.batch_size // samples)
+        values = self._reward(rollouts)
+        for attempt in range(1, config.resample_rounds + 1):
+            scores = final_scores(weighted_sum(self.parts, values), rollouts.ended, config)
+            flat = flat_groups(scores, samples)
+            if not flat:
+                break
+            fresh = self._sample(iteration, len(flat), attempt)
+            where = (self.models.eos, self.team.device)
+            rollouts = with_groups(rollouts, fresh, flat, samples, *where)
+            values = with_values(values, self._reward(fresh), flat, samples)
+            replaced += len(flat)
+        return rollouts, values, replaced
 
-    def _sample(self, iteration: int) -> rollout.Rollouts:
-        samples = self.config.samples_per_prompt
-        drawn = prompt_order(len(self.prompts), self.config.batch_size // samples, iteration, self.seed)
-        rows = [row for row in drawn for _ in range(samples)]
-        ids = [self.prompt_ids[row] for row in rows]
-        sampling = self._sampling(iteration)
-        wanted = self.config.old_logprobs == "engine" or self.config.importance_cap is not None
+    def _sample(self, iteration: int, groups: int, attempt: int = 0) -> rollout.Rollouts:
         with self._timed("generate"):
-            completions = self.team.share(
-                None if self.engine is None else self.engine.generate_ids(ids, sampling, logprobs=wanted)
-            )
-        prompts = [self.prompts[row] for row in rows]
-        return rollout.gather(prompts, ids, completions, self.models.eos, self.team.device)
+            return self.sampler.sample(iteration, groups, attempt)
+
+    @cached_property
+    def sampler(self) -> Sampler:
+        """What draws prompts and has them answered."""
+        models = self.models
+        return Sampler(
+            self.engine, self.prompts, self.prompt_ids, models.eos, self.team, self.config, self.seed
+        )
 
     def _reward(self, rollouts: rollout.Rollouts) -> dict[str, list[float]]:
         """Every part's rewards; all processes run a sharded model, and the first alone asks the others."""
@@ -224,11 +242,15 @@ class _Run:
         args = (rollouts, mine, Batching(self.models.learner.pad_id, config.microbatch_tokens))
         run = partial(rollout.forward_all, cut=team.cut)
         from_engine, kept, reference_BT = config.old_logprobs == "engine", None, None
+        algorithm = find_algorithm(config)
+        later = first_pass_measures(algorithm, config)
         with team.accelerator.autocast():
             if self.models.reference is not None:
                 with torch.no_grad():
                     (reference_BT,), _ = run(self.models.reference, *args, count=1)
-            if from_engine:
+            if later:
+                logprobs_BT, entropy_BT, values_BT = (torch.zeros_like(rollouts.mask_BT) for _ in range(3))
+            elif from_engine:
                 (values_BT,), _ = run(lambda batch: (model.values(batch),), *args, count=1)
                 logprobs_BT = rollout.engine_logprobs(rollouts)
                 # The mean of -log pi over samples is an estimate of the entropy.
@@ -242,7 +264,7 @@ class _Run:
                 )
                 logprobs_BT, entropy_BT, values_BT = (team.sum(tensor) for tensor in found)
         batch = ScoredBatch(
-            algorithm=find_algorithm(config),
+            algorithm=algorithm,
             rollouts=rollouts,
             scores_B=torch.tensor(scores, device=rollouts.mask_BT.device),
             logprobs_BT=logprobs_BT,
@@ -251,11 +273,12 @@ class _Run:
             ref_logprobs_BT=None if reference_BT is None else team.sum(reference_BT),
             kl_coef=self.kl_coef,
             config=config,
+            measured=not later,
         )
         return batch, kept
 
     def _add_ptx(self, iteration: int, step: int) -> None:
-        add_ptx(self.models.learner, self.ptx, self.config, self._seed(f"ptx:{step}", iteration))
+        add_ptx(self.models.learner, self.ptx, self.config, seed_of(self.seed, f"ptx:{step}", iteration))
 
     def _adapt(self, kl: float | None, episodes: int) -> None:
         if self.config.kl_target is not None and kl is not None:
@@ -266,7 +289,7 @@ class _Run:
     def resume(self) -> list[Line]:
         """Load the last checkpoint and give the engine its weights; returns the metrics up to it."""
         with self._timed("sync"):
-            before = self.sync.at_start(self.prompt_ids, self._sampling(0))
+            before = self.sync.at_start(self.prompt_ids, self.sampler.settings(0))
         lines, self.kl_coef = self.history.resume(self.kl_coef)
         self.sync.pushes = [push for push in map(push_in, lines) if push is not None]
         self._push(before, len(lines))
@@ -291,10 +314,6 @@ class _Run:
     def _push(self, before: tuple[Probe, Scores | None] | None, version: int) -> dict[str, Any]:
         with self._timed("sync"):
             return self.sync.push(before, f"{self.history.identity}-{version}")
-
-    def _seed(self, what: str, iteration: int) -> int:
-        digest = hashlib.sha256(f"{self.seed}:{what}:{iteration}".encode()).digest()
-        return int.from_bytes(digest[:6], "big")
 
     @contextmanager
     def _timed(self, phase: str) -> Iterator[None]:

@@ -85,7 +85,7 @@ def fitting(
             "there are no prompts to train on"
             if not prompts
             else f"no prompt leaves room for {config.max_new_tokens} new tokens in a context of {limit}; "
-            "lower train.ppo.max_new_tokens or raise engine.context_length"
+            f"lower train.{config.section}.max_new_tokens or raise engine.context_length"
         )
     return [pair[0] for pair in kept], [list(pair[1]) for pair in kept]
 

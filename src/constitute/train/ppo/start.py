@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from constitute.config import RunConfig
+from constitute.config.ppo import PPOConfig
 from constitute.engines import resolve_kind
 from constitute.engines.base import Engine
 from constitute.engines.render import RenderSettings
@@ -35,6 +36,7 @@ def run_ppo(
     prompts: Sequence[Prompt],
     *,
     policy: str | None = None,
+    method: Literal["ppo", "grpo"] = "ppo",
     reward: GivenRewards | None = None,
     reference: str | None = None,
     out: Path | None = None,
@@ -43,28 +45,33 @@ def run_ppo(
     progress: Progress | None = None,
     force: bool = False,
 ) -> dict[str, Any]:
-    """Train `policy` (RUN/sft, else `config.model`) against `reward` into `out` (RUN/ppo).
+    """Train `policy` (RUN/sft, else `config.model`) against `reward` into `out` (RUN/ppo or RUN/grpo).
 
-    `reward` is one source or several (see `rewards.sources`); without it `train.ppo.rewards`, else
-    RUN/reward. `engine`, where given, samples the rollouts and is left open, holding the trained weights.
-    `replay` names a run whose stored rollouts and prompts take the place of an engine and of `prompts`. Of
-    several processes that train together, only the first samples and asks for rewards. Raises `GateFailed`
-    for a reward model that is not shown to be better than chance, unless `force`.
+    `method` names the section of `train` whose settings hold. `reward` is one source or several (see
+    `rewards.sources`); without it the section's `rewards`, else RUN/reward. `engine`, where given,
+    samples the rollouts and is left open, holding the trained weights. `replay` names a run whose stored
+    rollouts and prompts take the place of an engine and of `prompts`. Of several processes that train
+    together, only the first samples and asks for rewards. Raises `GateFailed` for a reward model that is not
+    shown to be better than chance, unless `force`.
     """
     from constitute.train.ppo.algorithms import find_algorithm
     from constitute.train.ppo.run import train_ppo
 
-    find_algorithm(config.train.ppo)
-    folder = out or config.run / "ppo"
+    settings: PPOConfig = getattr(config.train, method)
+    find_algorithm(settings)
+    folder = out or config.run / method
     config = on_its_day(config, folder)
     name = policy_of(config, policy)
     use_threads(name, config.engine.threads, training=True)
     progress = progress or Silent()
-    settings = config.train.ppo.model_copy(update={"rewards": used_rewards(config, reward)})
+    wanted = settings.rewards if reward is None else reward
+    settings = settings.model_copy(update={"rewards": used_rewards(wanted)})
     with ExitStack() as opened:
-        parts = opened.enter_context(open_rewards(config, reward, asks=first_process()))
+        parts = opened.enter_context(open_rewards(config, wanted, asks=first_process()))
         check_rewards(parts, progress, force=force)
-        sampler, kept, ids = opened.enter_context(_rollouts(config, name, prompts, engine, replay, progress))
+        sampler, kept, ids = opened.enter_context(
+            _rollouts(config, settings, name, prompts, engine, replay, progress)
+        )
         summary = train_ppo(
             kept,
             ids,
@@ -79,13 +86,14 @@ def run_ppo(
             rendering=RenderSettings.of(config.engine),
         )
     if out is None:
-        keep_settings(config, "ppo")
+        keep_settings(config, method)
     return summary
 
 
 @contextmanager
 def _rollouts(
     config: RunConfig,
+    settings: PPOConfig,
     policy: str,
     prompts: Sequence[Prompt],
     engine: Engine | None,
@@ -99,6 +107,11 @@ def _rollouts(
     if replay is not None:
         from constitute.train.ppo.replay import open_replay
 
+        if settings.resample_rounds:
+            raise UsageError(
+                f"a replay holds one sample of each batch and train.{settings.section}.resample_rounds asks "
+                f"for more; set train.{settings.section}.resample_rounds=0"
+            )
         stored = open_replay(replay)
         yield stored, stored.prompts, stored.prompt_ids
         return

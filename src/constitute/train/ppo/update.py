@@ -24,7 +24,7 @@ from constitute.train.common.data import read_conversations
 from constitute.train.common.models import ActorCritic
 from constitute.train.common.rollout import Kept, batch_of
 from constitute.train.common.team import Team, deal
-from constitute.train.ppo.experience import Experience
+from constitute.train.ppo.experience import Experience, ScoredBatch
 
 
 @dataclass
@@ -83,10 +83,15 @@ def update(
     gradients of its own to each step, told the number of the step.
     """
     stats = UpdateStats()
-    n_rows = len(experience.batch.rollouts.sequences)
+    batch = experience.batch
+    n_rows = len(batch.rollouts.sequences)
     for epoch in range(config.epochs):
         for rows in _minibatches(n_rows, config.minibatches, order_seed + epoch):
-            sums, tokens = _accumulate(learner, experience, rows, config, kept)
+            fills = not batch.measured and epoch == 0
+            sums, tokens = _accumulate(learner, experience, rows, config, kept, fills)
+            if fills:
+                for part_BT in (batch.logprobs_BT, batch.entropy_BT):
+                    part_BT.copy_(learner.team.sum(part_BT))
             kept = None
             stats.add(tokens, sums)
             change = sums["approx_kl"] / tokens
@@ -111,11 +116,20 @@ def _minibatches(n_rows: int, count: int, seed: int) -> list[list[int]]:
 
 
 def _accumulate(
-    learner: Learner, experience: Experience, rows: Sequence[int], config: PPOConfig, kept: Kept | None
+    learner: Learner,
+    experience: Experience,
+    rows: Sequence[int],
+    config: PPOConfig,
+    kept: Kept | None,
+    fills: bool = False,
 ) -> tuple[dict[str, float], float]:
-    """Gradients of one minibatch; the mean is over all its tokens, however it is cut into pieces."""
+    """Gradients of one minibatch; the mean is over all its tokens, however it is cut into pieces.
+
+    With `fills` what this pass finds is the policy before the update, and is put into the batch.
+    """
     rollouts, team = experience.batch.rollouts, learner.team
     tokens = rollouts.mask_BT[list(rows)].sum().item()
+    weights_BT = loss_weights(experience, rows, config)
     mine = [rows[place] for place in deal([rollouts.lengths[row] for row in rows], team.size)[team.rank]]
     totals = torch.zeros(len(SUMS), device=team.device)
     for places in team.cut([rollouts.lengths[row] for row in mine], config.microbatch_tokens):
@@ -124,12 +138,47 @@ def _accumulate(
             outputs, kept = kept.outputs, None
         else:
             with team.accelerator.autocast():
-                outputs = learner.model(batch_of(rollouts, piece, learner.pad_id), config.temperature)
-        loss, sums = _piece_loss(outputs, experience, piece, config)
+                batch = batch_of(rollouts, piece, learner.pad_id)
+                outputs = learner.model(batch, config.temperature, entropy=fills)
+            if fills:
+                _fill(experience.batch, piece, outputs)
+        loss, sums = _piece_loss(outputs, experience, piece, config, weights_BT)
         (loss / tokens).backward()
         totals += sums
         del outputs, loss
     return dict(zip(SUMS, team.sum(totals).tolist(), strict=True)), tokens
+
+
+def loss_weights(experience: Experience, rows: Sequence[int], config: PPOConfig) -> Tensor:
+    """What each token's policy loss counts, (B, T) over the whole batch and 0 outside `rows`.
+
+    Divided by the tokens of `rows`, the weighted sum is the mean that `loss_mean` names; responses that
+    `mask_overlong` leaves out count nowhere, not in the divisor either.
+    """
+    rollouts = experience.batch.rollouts
+    inside_BT = torch.zeros_like(rollouts.mask_BT)
+    inside_BT[list(rows)] = rollouts.mask_BT[list(rows)]
+    tokens = inside_BT.sum()
+    if config.mask_overlong:
+        ended_B = torch.tensor(rollouts.ended, device=inside_BT.device)
+        inside_BT = inside_BT * ended_B[:, None]
+    if config.loss_mean == "token":
+        share_BT = inside_BT / inside_BT.sum().clamp(min=1.0)
+    else:
+        lengths_B1 = inside_BT.sum(dim=1, keepdim=True)
+        responses = (lengths_B1 > 0).sum().clamp(min=1)
+        each = lengths_B1.clamp(min=1.0) if config.loss_mean == "response" else config.max_new_tokens
+        share_BT = inside_BT / each / responses
+    return share_BT * tokens
+
+
+def _fill(batch: ScoredBatch, rows: Sequence[int], outputs: tuple[Tensor, ...]) -> None:
+    """Put log-probabilities and entropies of `rows`, row after row, into the batch."""
+    inside = batch.mask_BT[rows].bool()
+    for part_BT, found_N in zip((batch.logprobs_BT, batch.entropy_BT), outputs[:2], strict=True):
+        own_BT = part_BT[rows]
+        own_BT[inside] = found_N.detach().to(part_BT.dtype)
+        part_BT[rows] = own_BT
 
 
 # What an update adds up over its tokens for the metrics.
@@ -137,7 +186,11 @@ SUMS = ("policy_loss", "value_loss", "approx_kl", "clip_fraction", "value_clip_f
 
 
 def _piece_loss(
-    outputs: tuple[Tensor, ...], experience: Experience, rows: Sequence[int], config: PPOConfig
+    outputs: tuple[Tensor, ...],
+    experience: Experience,
+    rows: Sequence[int],
+    config: PPOConfig,
+    weights_BT: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Summed loss of a micro-batch and its detached sums for the metrics, in the order of `SUMS`."""
     new_N, _, values_N = outputs
@@ -149,11 +202,17 @@ def _piece_loss(
 
     old_N, old_values_N = tokens_of(before.logprobs_BT), tokens_of(before.values_BT)
     advantages_N, returns_N = tokens_of(experience.advantages_BT), tokens_of(experience.returns_BT)
-    policy_N = before.algorithm.policy_loss(new_N, old_N, advantages_N, config)
+    compared_N = new_N
+    if config.ratio == "sequence":
+        lengths_B = inside.sum(dim=1)
+        compared_N = old_N + losses.response_means(new_N - old_N, lengths_B)
+    policy_N = before.algorithm.policy_loss(compared_N, old_N, advantages_N, config)
     if experience.weights_BT is not None:
         policy_N = policy_N * tokens_of(experience.weights_BT)
-    if before.algorithm.kl == "loss" and before.ref_logprobs_BT is not None:
-        policy_N = policy_N + before.kl_coef * losses.k3(new_N, tokens_of(before.ref_logprobs_BT))
+    if before.kl_in_loss and before.ref_logprobs_BT is not None:
+        reference_N = tokens_of(before.ref_logprobs_BT)
+        policy_N = policy_N + before.kl_coef * losses.kl_estimate(config.kl_estimate, new_N, reference_N)
+    policy_N = policy_N * tokens_of(weights_BT)
     value_N = losses.clipped_value_loss(values_N, old_values_N, returns_N, config.value_clip)
     with torch.no_grad():
         sums = torch.stack(
@@ -161,7 +220,7 @@ def _piece_loss(
                 policy_N.sum(),
                 value_N.sum(),
                 losses.approx_kl(new_N, old_N).sum(),
-                losses.clipped_fraction(new_N, old_N, config.clip).sum(),
+                losses.clipped_fraction(compared_N, old_N, config.clip, config.clip_high).sum(),
                 ((values_N - old_values_N).abs() > config.value_clip).float().sum(),
                 (torch.exp(new_N - old_N) - 1.0).abs().sum(),
             ]
@@ -180,8 +239,8 @@ def _step(learner: Learner, config: PPOConfig, stats: UpdateStats) -> None:
         if not norm < float("inf"):
             learner.optimizer.zero_grad(set_to_none=True)
             raise GateFailed(
-                f"the loss of the {name} is no longer finite; lower train.ppo.learning_rate or "
-                "train.ppo.critic_learning_rate; the last checkpoint is kept"
+                f"the loss of the {name} is no longer finite; lower train.{config.section}.learning_rate "
+                f"or train.{config.section}.critic_learning_rate; the last checkpoint is kept"
             )
         stats.grad_norms[name].append(norm)
     learner.optimizer.step()

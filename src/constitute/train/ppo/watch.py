@@ -45,6 +45,7 @@ class About(Record):
     run_id: str
     config: PPOConfig
     watched: tuple[str, ...]
+    section: str = "ppo"
 
 
 def shown(line: Line) -> dict[str, float]:
@@ -172,7 +173,7 @@ def examine(out: Path) -> tuple[list[TrainingFinding], list[Noted], int, int]:
         )
     about, lines = _stored_about(out), read_log(out / METRICS)
     samples, noted = _read(out / SAMPLES, SampledResponse), _read(out / FINDINGS, Noted)
-    found = diagnose(lines, samples, config=about.config, watched=about.watched)
+    found = diagnose(lines, samples, config=about.config, watched=about.watched, section=about.section)
     return found, noted, len(lines), len(samples)
 
 
@@ -180,7 +181,7 @@ def _about(out: Path, config: PPOConfig, watched: tuple[str, ...], fresh: bool) 
     run_id = uuid.uuid4().hex[:8]
     if not fresh and (out / ABOUT).is_file():
         run_id = _stored_about(out).run_id
-    about = About(run_id=run_id, config=config, watched=watched)
+    about = About(run_id=run_id, config=config, watched=watched, section=config.section)
     write_text(out / ABOUT, about.model_dump_json(indent=2) + "\n")
     return about
 

@@ -85,26 +85,26 @@ def parse_reward(text: str) -> RewardSource:
         ) from None
 
 
-def used_rewards(config: RunConfig, given: GivenRewards | None = None) -> tuple[RewardSource, ...]:
-    """What is rewarded by, named: `given`, else `train.ppo.rewards`; empty for the run's own reward model.
+def used_rewards(given: GivenRewards) -> tuple[RewardSource, ...]:
+    """What is rewarded by, named; empty for the run's own reward model.
 
     Names are distinct and taken from the sources where they are not set. Raises `UsageError` where every
     weight is 0.
     """
-    return tuple(source for source, _ in _chosen(config, given))
+    return tuple(source for source, _ in _chosen(given))
 
 
 @contextmanager
 def open_rewards(
-    config: RunConfig, given: GivenRewards | None = None, *, asks: bool = True
+    config: RunConfig, given: GivenRewards = (), *, asks: bool = True
 ) -> Iterator[tuple[RewardPart, ...]]:
     """The parts of the reward, each ready to be called from blocking code; closed at the end.
 
-    Takes `given`, else `train.ppo.rewards`, else the reward model in RUN/reward. A process that never
+    Takes `given`, or the reward model in RUN/reward where that is empty. A process that never
     `asks` (of several that train together, only the first does) opens no judge. Raises `UsageError` for a
     source that does not exist; a part raises `DataError` or `EngineError` for a response without a reward.
     """
-    chosen = _chosen(config, given)
+    chosen = _chosen(given)
     if not chosen:
         yield (_own(config),)
         return
@@ -122,15 +122,10 @@ def _part(source: RewardSource, given: RewardFunction | None, opening: Opening) 
     return RewardPart(source.name, call, source.weight, identity)
 
 
-def _chosen(
-    config: RunConfig, given: GivenRewards | None
-) -> list[tuple[RewardSource, RewardFunction | None]]:
+def _chosen(given: GivenRewards) -> list[tuple[RewardSource, RewardFunction | None]]:
     """GivenRewards with distinct names, and the function of those given as one."""
     wanted: Sequence[GivenReward]
-    if given is None:
-        wanted = config.train.ppo.rewards
-    else:
-        wanted = [given] if isinstance(given, str | RewardSource) or callable(given) else given
+    wanted = [given] if isinstance(given, str | RewardSource) or callable(given) else given
     chosen: list[tuple[RewardSource, RewardFunction | None]] = []
     taken: set[str] = set()
     for each in wanted:

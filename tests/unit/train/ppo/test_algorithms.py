@@ -19,7 +19,7 @@ from constitute.train.ppo.algorithms import ALGORITHMS, find_algorithm, minus_ot
 from constitute.train.ppo.experience import Algorithm, Experience, ScoredBatch, experience
 from constitute.train.ppo.run import train_ppo
 from constitute.train.ppo.start import run_ppo
-from constitute.train.ppo.update import _piece_loss
+from constitute.train.ppo.update import _piece_loss, loss_weights
 
 
 def batch_of(algorithm, scores, mask, config, kl=0.0, kl_coef=0.0, values=0.0):
@@ -75,7 +75,8 @@ def test_the_kl_stands_in_the_reward_or_in_the_loss_and_never_in_both(kl):
     learned = experience(batch_of(algorithm, [1.0], [[1.0, 1.0]], config, kl=0.5, kl_coef=0.2))
     # At the first pass the ratio is 1: each token's loss is minus its advantage.
     new = torch.tensor([-1.0, -1.0], requires_grad=True)
-    loss, sums = _piece_loss((new, new, torch.zeros(2)), learned, [0], config)
+    weights = loss_weights(learned, [0], config)
+    loss, sums = _piece_loss((new, new, torch.zeros(2)), learned, [0], config, weights)
     loss.backward()
     if kl == "reward":
         assert learned.advantages_BT.tolist() == [pytest.approx([-0.1, 0.9], **FORMULA)]
@@ -99,7 +100,8 @@ def test_an_algorithm_may_bring_its_own_policy_loss():
         algorithm = Algorithm(lambda batch: (batch.mask_BT, None), needs_critic=False, policy_loss=loss)
         own = ScoredBatch(algorithm, *[getattr(batch, name) for name in list(batch.__dataclass_fields__)[1:]])
         learned = Experience(own, torch.tensor([[1.0, 2.0]]), own.values_BT)
-        total, _ = _piece_loss((new, new, torch.zeros(2)), learned, [0], PPOConfig())
+        weights = loss_weights(learned, [0], PPOConfig())
+        total, _ = _piece_loss((new, new, torch.zeros(2)), learned, [0], PPOConfig(), weights)
         assert total.item() == pytest.approx(expected, **FORMULA)
 
 
@@ -107,7 +109,11 @@ def test_an_algorithm_may_bring_its_own_policy_loss():
     ("settings", "says"),
     [
         ({"advantage": "rlo"}, "no such algorithm (train.ppo.advantage): 'rlo'; did you mean 'rloo'?"),
-        ({"advantage": "q"}, "no such algorithm (train.ppo.advantage): 'q'; known: gae, rloo"),
+        (
+            {"advantage": "q"},
+            "no such algorithm (train.ppo.advantage): 'q'; known: gae, rloo, grpo, reinforce++, "
+            "reinforce++baseline",
+        ),
         (
             {"advantage": "rloo"},
             "train.ppo: advantage=rloo compares samples of one prompt; set train.ppo.samples_per_prompt to 2 "

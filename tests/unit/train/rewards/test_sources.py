@@ -79,13 +79,14 @@ def test_names_come_from_sources(source, name):
 
 def test_the_command_line_goes_before_the_configuration():
     config = load_config(None, ["train.ppo.rewards=[{source: 'a:f', weight: 2, name: short}]"])
-    assert used_rewards(config) == (RewardSource(source="a:f", weight=2.0, name="short"),)
-    assert used_rewards(config, "b:g") == (RewardSource(source="b:g", name="g"),)
-    given = used_rewards(config, ("x:f", "y:f", RewardSource(source="z:f", name="f-2"), "0*w:f"))
+    own = config.train.ppo.rewards
+    assert used_rewards(own) == (RewardSource(source="a:f", weight=2.0, name="short"),)
+    assert used_rewards("b:g") == (RewardSource(source="b:g", name="g"),)
+    given = used_rewards(("x:f", "y:f", RewardSource(source="z:f", name="f-2"), "0*w:f"))
     assert [source.name for source in given] == ["f", "f-2", "f-2", "f-3"]
-    assert used_rewards(RunConfig()) == ()
+    assert used_rewards(RunConfig().train.ppo.rewards) == ()
     with pytest.raises(UsageError, match="every reward has weight 0"):
-        used_rewards(config, "0*judge")
+        used_rewards("0*judge")
 
 
 def test_functions_are_weighted_and_added_up(module):
@@ -181,7 +182,7 @@ def test_identity_follows_the_function_s_file(module, tmp_path):
 def test_the_run_s_own_reward_model_is_the_default(tmp_path):
     config = RunConfig(run=tmp_path)
     with pytest.raises(UsageError, match=r"no reward model in .*reward; run `constitute train reward` first"):
-        scores(None, config)
+        scores((), config)
     (tmp_path / "reward").mkdir()
     (tmp_path / "reward" / "config.json").write_text("{}")
     with open_rewards(config) as (part,):
