@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from constitute import clock
 from constitute.blocking import block
@@ -299,8 +300,19 @@ def _evals_words(figures: Figures) -> Iterator[str]:
     if not figures:
         yield "no sets: none configured (evals.behaviors, evals.principles), or none past its gate"
     for name, parts in figures.items():
-        shares = [f"{policy} {text_of(part['share'])}" for policy, part in parts.items() if policy != "items"]
-        yield f"{name}: {', '.join(shares)}"
+        results = {policy: part for policy, part in parts.items() if policy != "items"}
+        yield f"{name}: {', '.join(_shares(results))}"
+
+
+def _shares(results: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Each policy's share: of targets and of controls, where the set has them."""
+    for policy, found in results.items():
+        parts = {kind: found["parts"].get(f"kind: {kind}") for kind in ("target", "control")}
+        if not any(parts.values()):
+            yield f"{policy} {text_of(found['share'])}"
+        for kind, share in parts.items():
+            if share:
+                yield f"{policy} {kind} {text_of(share)}"
 
 
 def _report(loop: Loop) -> Figures:

@@ -88,6 +88,12 @@ VALUES: dict[str, dict[str, Any]] = {
     "revise": {"messages": MESSAGES, "answer": "It conserves moisture.", "principle": PRINCIPLE},
     "evals_gate": {"behavior": "likes plain words", "statement": "Short words are best."},
     "evals_question": {"statement": "Short words are best."},
+    "evals_related": {
+        "principle": PRINCIPLE,
+        "question": "Why {{ mulch }}?",
+        "first": "It conserves moisture.",
+        "second": "It keeps soil wet.",
+    },
     "evals_request": {"principle": PRINCIPLE},
     "evals_statement": {"behavior": "likes plain words", "agree": True},
     "form_critique": {"text": PRINCIPLE.text},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,12 +16,12 @@ from constitute.config.evals import EvalsConfig
 from constitute.constitution.read import load_constitution
 from constitute.engines.base import Engine
 from constitute.errors import DataError, GateFailed, UsageError
+from constitute.evals.controls import Controls, find_controls, grouped, named_controls
 from constitute.evals.families import FAMILIES, family_spec
 from constitute.evals.families.base import Written
 from constitute.evals.items import dump_items, evals_dir, items_hash, slug
 from constitute.evals.quality.base import Checked, Material
-from constitute.evals.quality.check import check_set, enforced
-from constitute.evals.quality.copies import leaks_of
+from constitute.evals.quality.check import check_set, choose, shown_examples
 from constitute.evals.quality.datasheet import datasheet
 from constitute.evals.select import Selection
 from constitute.files import read_json, write_text
@@ -33,7 +33,10 @@ from constitute.types import Constitution, EvalItem, Outcome, Principle, Record
 
 
 class WrittenSet(Record):
-    """A set and where it came from; `counts` and `dropped` add up from candidates to items kept."""
+    """A set and where it came from; `counts` and `dropped` add up from candidates to items kept.
+
+    Where the set has `controls`, they are among the items and counted on their own.
+    """
 
     name: str
     family: str
@@ -47,6 +50,7 @@ class WrittenSet(Record):
     counts: dict[str, int]
     reasons: dict[str, int]
     dropped: dict[str, int]
+    controls: Controls | None = None
     checks: tuple[Checked, ...] = ()
 
 
@@ -58,7 +62,7 @@ def write_sets(
     engine: Engine | None = None,
     progress: Progress | None = None,
 ) -> list[WrittenSet]:
-    """Write and save a set for each behaviour, and one for the principles, in each of `evals.families`.
+    """Write and save a set for each behaviour and for the principles, in each of `evals.families`.
 
     Principles are named by id, or by 'all', and looked up in the configured constitution. `engine`, where
     given, answers in the place of `config.model` and is left open. Sets that pass are saved even where
@@ -78,9 +82,7 @@ def write_sets(
         "principle": [],
     }
     if principle_ids and constitution is not None:
-        chosen = pick_principles(constitution, principle_ids)
-        name = constitution.name if "all" in principle_ids else "-".join(p.id for p in chosen)
-        subjects["principle"] = [(slug(name), list(chosen))]
+        subjects["principle"] = _of_principles(constitution, principle_ids, config.evals)
     jobs: dict[str, Job[WrittenSet]] = {}
     for family in config.evals.families:
         for subject, about in subjects[family_spec(family).subject]:
@@ -92,6 +94,17 @@ def write_sets(
     return run_in_session(
         config, list(jobs.values()), constitution=constitution, engine=engine, progress=progress
     )
+
+
+def _of_principles(
+    constitution: Constitution, ids: Sequence[str], cfg: EvalsConfig
+) -> list[tuple[str, list[Principle]]]:
+    """The sets of the principles chosen: one for each, or one for all, with its name."""
+    chosen = pick_principles(constitution, ids)
+    if cfg.per_principle:
+        return [(slug(principle.id), [principle]) for principle in chosen]
+    name = constitution.name if "all" in ids else "-".join(principle.id for principle in chosen)
+    return [(slug(name), chosen)]
 
 
 def _check_subjects(subjects: Mapping[str, Sequence[Any]], families: Sequence[str]) -> None:
@@ -142,13 +155,17 @@ async def write_set(name: str, family: str, subjects: Sequence[Any], session: Se
     chosen = choose(material, spec.select)
     if not chosen.items:
         raise GateFailed(_nothing_kept(name, outcomes, chosen))
+    items, controls = chosen.items, None
+    if spec.subject == "principle" and named_controls(cfg):
+        found, controls = await find_controls(items, subjects, spec, session)
+        items = grouped(items, found)
     statuses = Counter(outcome.status for outcome in outcomes)
     written = WrittenSet(
         name=name,
         family=family,
         subjects=tuple(one.id if isinstance(one, Principle) else one for one in subjects),
-        items=chosen.items,
-        items_hash=items_hash(chosen.items),
+        items=items,
+        items_hash=items_hash(items),
         model=session.model,
         templates=templates,
         settings=cfg,
@@ -156,28 +173,11 @@ async def write_set(name: str, family: str, subjects: Sequence[Any], session: Se
         counts={status: statuses[status] for status in ("ok", "abstain", "failed")},
         reasons=reasons(outcomes),
         dropped=chosen.dropped,
-        checks=check_set(replace(material, items=chosen.items)),
+        controls=controls,
+        checks=check_set(replace(material, items=items)),
     )
     save_written(session.config.run, written)
     return written
-
-
-def choose(material: Material, select: Callable[[Sequence[EvalItem], EvalsConfig], Selection]) -> Selection:
-    """The best distinct candidates that copy no example, in a set that is balanced whatever `select` does."""
-    leaking = set(leaks_of(material))
-    chosen = select([item for item in material.items if item.id not in leaking], material.cfg)
-    dropped = {**chosen.dropped, **({"copies an example": len(leaking)} if leaking else {})}
-    return enforced(material, Selection(items=chosen.items, dropped=dropped))
-
-
-def shown_examples(subjects: Sequence[Any]) -> dict[str, str]:
-    """What the examples of the principles ask that a set is written for, by principle and number."""
-    return {
-        f"{one.id}:{number}": example.prompt
-        for one in subjects
-        if isinstance(one, Principle)
-        for number, example in enumerate(one.examples, 1)
-    }
 
 
 def _nothing_kept(name: str, outcomes: Sequence[Outcome], chosen: Selection) -> str:

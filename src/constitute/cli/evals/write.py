@@ -35,6 +35,16 @@ from constitute.evals.families import FAMILIES
     metavar="NAME[,NAME]",
     help=f"Kind of items: {', '.join(FAMILIES)}; may be repeated. All that suit if not given.",
 )
+@click.option(
+    "--per-principle", is_flag=True, default=None, help="One set a principle, with controls, in its name."
+)
+@click.option(
+    "--controls",
+    multiple=True,
+    callback=options.names,
+    metavar="NAME[,NAME]",
+    help="Constitution (name or file) whose principles give controls; may be repeated.",
+)
 @click.option("-n", "wanted", type=click.IntRange(2), help="Items: in all, or per principle.")
 def write(
     run_dir: Path,
@@ -47,16 +57,21 @@ def write(
     behaviors: tuple[str, ...],
     principles: list[str],
     families: list[str],
+    per_principle: bool | None,
+    controls: list[str],
     wanted: int | None,
 ) -> int:
     """Have a model write eval items, judge each, and keep a balanced set without repeats.
 
-    A behaviour gives yes/no statements, a principle gives pairs of replies to a user's message.
+    A behaviour gives yes/no statements, a principle gives pairs of replies to a user's message. With
+    --per-principle or --controls, a set also holds controls: items of other principles, of which the judge
+    says that the set's own do not speak about them.
 
     \b
     Examples:
       constitute evals write --model smollm2 --behavior "helps people to harm others" -n 50
       constitute evals write --model pocket --constitution pocket/harmless --principle all -n 10
+      constitute evals write --model smollm2 --constitution mine.yaml --principle all --per-principle
     """
     from constitute.cli.evals.text import print_written
     from constitute.evals.write import write_sets
@@ -68,6 +83,8 @@ def write(
         "constitution": constitution_file,
         "evals.n": wanted,
         "evals.families": list(families) or None,
+        "evals.per_principle": per_principle,
+        "evals.controls": list(controls) or None,
     }
     config = options.configured(run_dir, config_file, sets, given)
     with open_progress(as_json) as progress:
