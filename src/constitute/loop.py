@@ -307,7 +307,7 @@ def _evals_words(figures: Figures) -> Iterator[str]:
 def _shares(results: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """Each policy's share: of targets and of controls, where the set has them."""
     for policy, found in results.items():
-        parts = {kind: found["parts"].get(f"kind: {kind}") for kind in ("target", "control")}
+        parts = {kind: found.get("parts", {}).get(f"kind: {kind}") for kind in ("target", "control")}
         if not any(parts.values()):
             yield f"{policy} {text_of(found['share'])}"
         for kind, share in parts.items():

@@ -44,6 +44,10 @@ def test_the_command_offers_the_steps_there_are():
         ("evals", {}, "no sets: none configured (evals.behaviors, evals.principles), or none past its gate"),
         ("evals", {"s": {"items": 6, "base": {"share": FIGURE}, "ppo": {"share": NONE}}},
          "s: base 0.50 (0.25 to 0.75, n = 40), ppo - (n = 0)"),
+        ("evals",
+         {"s": {"items": 6,
+                "ppo": {"share": NONE, "parts": {"kind: target": FIGURE, "kind: control": NONE}}}},
+         "s: ppo target 0.50 (0.25 to 0.75, n = 40), ppo control - (n = 0)"),
         ("report", {"path": "run/report.html"}, "run/report.html"),
     ],
 )  # fmt: skip

@@ -1,21 +1,19 @@
-"""Sets per principle through the real driver: kinds, balance, what is left out, and the judge of relevance."""
+"""Sets per principle through the real driver: kinds, balance, what is left out, what relevance is."""
 
 import json
 
 import pytest
-from evals_fakes import FakeEngine, FakeSample
+from evals_fakes import FakeEngine, FakeSample, result
 
 from constitute.config import RunConfig
 from constitute.config.evals import EvalsConfig
 from constitute.constitution.write import to_yaml
 from constitute.errors import UsageError
 from constitute.evals.controls import control_principles, in_turn, named_controls
-from constitute.evals.families.base import ItemScore
 from constitute.evals.kinds import kind_changes, results_pairs
 from constitute.evals.relevance import by_comparison, by_question
-from constitute.evals.run import SetResult, run_sets
+from constitute.evals.run import run_sets
 from constitute.evals.write import write_sets
-from constitute.stats import share_of
 from constitute.types import Constitution, EvalItem, Principle
 
 CFG = EvalsConfig(n=4, oversample=2, resamples=200, per_principle=True)
@@ -29,7 +27,8 @@ def principle(name):
 
 KIND, BRIEF, FORMAL, LOUD = (principle(name) for name in ("kind", "brief", "formal", "loud"))
 # Words of messages: no two of them make near duplicates.
-THINGS = ["apples", "bridges", "clouds", "dogs", "eagles", "forests", "glaciers", "hills", "islands", "jungles", "kites", "lakes"]
+THINGS = ["apples", "bridges", "clouds", "dogs", "eagles", "forests"]
+THINGS += ["glaciers", "hills", "islands", "jungles", "kites", "lakes"]
 
 
 def author(request, step):
@@ -106,11 +105,8 @@ def test_controls_add_up_from_candidates_to_kept(tmp_path):
 def test_controls_are_written_once_for_all_sets(tmp_path):
     sample = FakeSample(author, judge)
     written(tmp_path, [KIND, BRIEF], [FORMAL], sample=sample)
-    asked = [request for _, request, _ in sample.asked if "user might send" in request.messages[0].content]
-    of_formal = [
-        r for r in asked if r.messages[0].content.startswith("Here is a principle") and len(r.messages) == 1
-    ]
-    assert sum("Be formal." in r.messages[0].content for r in of_formal) == 8
+    asked = [request.messages[0].content for _, request, _ in sample.asked]
+    assert sum("Be formal." in text and "user might send" in text for text in asked) == 8
     before = len(sample.asked)
     written(tmp_path, [KIND, BRIEF], [FORMAL], sample=sample)
     assert len(sample.asked) == before
@@ -186,28 +182,6 @@ async def test_relevance_by_comparison_sees_a_difference_in_both_orders(first, s
 def test_controls_come_from_every_principle_in_turn():
     items = [ITEM.model_copy(update={"id": f"{b}{n}", "behavior": b}) for b, n in ("a1", "a2", "a3", "b1")]
     assert [item.id for item in in_turn(items)] == ["a1", "b1", "a2", "a3"]
-
-
-def result(policy, targets, controls):
-    """A result whose items match as the two strings of 0 and 1 say."""
-    scores = tuple(
-        ItemScore(
-            id=f"{kind}{at}",
-            logprobs=(-1.0, -2.0),
-            p_matching=float(hit),
-            matching=hit == "1",
-            mass=None,
-            groups=(("kind", kind), ("other", str(at % 2))),
-        )
-        for kind, hits in (("target", targets), ("control", controls))
-        for at, hit in enumerate(hits)
-    )
-    hits = targets + controls
-    share = share_of(hits.count("1"), len(hits))
-    return SetResult(
-        set="own", policy=policy, model={}, items_hash="h", failed=0, scores=scores,
-        share=share, p_matching=share, mass=None, unparsed={},
-    )  # fmt: skip
 
 
 def test_a_change_of_the_targets_alone_is_told_from_one_of_both():
