@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 from constitute import clock
 from constitute.blocking import block
@@ -20,8 +19,8 @@ from constitute.engines.doctor import require_trainable
 from constitute.engines.swap import load_folder, open_sampler, rollout_engine, sampler_when_asked
 from constitute.errors import GateFailed, UsageError
 from constitute.evals.run import load_results, run_sets
-from constitute.evals.write import load_written, write_sets
-from constitute.loop_train import TRAIN_STEPS, Figures, Step, text_of
+from constitute.evals.write import check_principles, load_written, write_sets
+from constitute.loop_train import TRAIN_STEPS, Figures, Step, shares_of
 from constitute.packaged import model_path
 from constitute.pipeline.budget import Limits
 from constitute.pipeline.plan import check_settings
@@ -183,6 +182,8 @@ def _check(config: RunConfig, prompts_given: bool, until: str) -> None:
             f"shard {config.shard} holds a part of the rows; give --until data, merge the shards, and "
             "run the steps after it on the merged run"
         )
+    if "evals" in steps_of(config, until):
+        check_principles(config)
     if not _trains(config, until):
         return
     if is_url(str(config.model)):
@@ -301,18 +302,7 @@ def _evals_words(figures: Figures) -> Iterator[str]:
         yield "no sets: none configured (evals.behaviors, evals.principles), or none past its gate"
     for name, parts in figures.items():
         results = {policy: part for policy, part in parts.items() if policy != "items"}
-        yield f"{name}: {', '.join(_shares(results))}"
-
-
-def _shares(results: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """Each policy's share: of targets and of controls, where the set has them."""
-    for policy, found in results.items():
-        parts = {kind: found.get("parts", {}).get(f"kind: {kind}") for kind in ("target", "control")}
-        if not any(parts.values()):
-            yield f"{policy} {text_of(found['share'])}"
-        for kind, share in parts.items():
-            if share:
-                yield f"{policy} {kind} {text_of(share)}"
+        yield f"{name}: {', '.join(shares_of(results))}"
 
 
 def _report(loop: Loop) -> Figures:

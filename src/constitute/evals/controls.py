@@ -24,7 +24,7 @@ from constitute.packaged import CONTROLS
 from constitute.pipeline.jobs import Session, reasons
 from constitute.stages.base import Sample
 from constitute.templates import template_hash
-from constitute.types import EvalItem, Principle, Record
+from constitute.types import EvalItem, Outcome, Principle, Record
 
 KIND = "kind"
 TARGET, CONTROL = (KIND, "target"), (KIND, "control")
@@ -96,15 +96,7 @@ async def find_controls(
     principles = control_principles(names, subjects)
     # n is per principle: as many are written together as there are targets wanted.
     share = max(2, math.ceil(cfg.n * len(subjects) / len(principles)))
-    wanted = cfg.model_copy(update={"n": share})
-    templates = {template: template_hash(template) for template in spec.templates}
-    sampling = cfg.model_dump(mode="json", include=set(spec.sampling))
-
-    async def write(row: Any, sample: Sample) -> Written:
-        return await spec.work(row, sample, cfg)
-
-    settings = {"sampling": sampling, "min_mass": cfg.min_mass, "prompts": templates}
-    outcomes = await session.outcomes("evals-write/controls", settings, spec.rows(principles, wanted), write)
+    outcomes, settings = await _written(principles, share, spec, session)
     candidates = [Written.model_validate(o.data).item for o in outcomes if o.status == "ok"]
     every = cfg.model_copy(update={"n": len(outcomes)})
     chosen = choose(Material("controls", candidates, every, examples=shown_examples(principles)), spec.select)
@@ -114,11 +106,12 @@ async def find_controls(
     dropped = Counter(chosen.dropped) + Counter(unfit)
     dropped += Counter({"repeats a target": repeats, "more than targets": len(queue) - judged})
     statuses = Counter(outcome.status for outcome in outcomes)
+    template = WAYS[cfg.relevance][1]
     account = Controls(
         constitutions=names,
         principles=tuple(principle.id for principle in principles),
         relevance=cfg.relevance,
-        templates={WAYS[cfg.relevance][1]: template_hash(WAYS[cfg.relevance][1])},
+        templates={template: template_hash(template)},
         candidates=len(outcomes),
         counts={status: statuses[status] for status in ("ok", "abstain", "failed")},
         reasons=reasons(outcomes),
@@ -126,6 +119,22 @@ async def find_controls(
         kept=len(kept),
     )
     return tuple(kept), account
+
+
+async def _written(
+    principles: Sequence[Principle], each: int, spec: FamilySpec, session: Session
+) -> tuple[list[Outcome], dict[str, Any]]:
+    """How the candidates for `each` items a principle end, and the settings that they were written with."""
+    cfg = session.config.evals
+    sampling = cfg.model_dump(mode="json", include=set(spec.sampling))
+    templates = {template: template_hash(template) for template in spec.templates}
+    settings = {"sampling": sampling, "min_mass": cfg.min_mass, "prompts": templates}
+
+    async def write(row: Any, sample: Sample) -> Written:
+        return await spec.work(row, sample, cfg)
+
+    rows = spec.rows(principles, cfg.model_copy(update={"n": each}))
+    return await session.outcomes("evals-write/controls", settings, rows, write), settings
 
 
 def _unlike(

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from constitute.config import RunConfig
 from constitute.config.evals import EvalsConfig
-from constitute.constitution.read import load_constitution
+from constitute.constitution.read import load_configured, load_constitution
 from constitute.engines.base import Engine
 from constitute.errors import DataError, GateFailed, UsageError
 from constitute.evals.controls import Controls, find_controls, grouped, named_controls
@@ -122,6 +122,14 @@ def _set_name(family: str, subject: str) -> str:
     kind = family_spec(family).subject
     first = next(name for name in FAMILIES if family_spec(name).subject == kind)
     return subject if family == first else f"{subject}-{slug(family)}"
+
+
+def check_principles(config: RunConfig) -> None:
+    """Raise `UsageError` before a long run where a principle or a constitution of controls is not there."""
+    if config.evals.principles:
+        pick_principles(load_configured(config), config.evals.principles)
+        for name in named_controls(config.evals):
+            load_constitution(name)
 
 
 def pick_principles(constitution: Constitution, ids: Sequence[str]) -> list[Principle]:
