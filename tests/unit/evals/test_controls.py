@@ -98,6 +98,8 @@ def test_controls_add_up_from_candidates_to_kept(tmp_path):
     assert found.dropped["judge not sure"] == 4
     assert found.kept == kinds(one).count("control") == 4
     assert one.counts["ok"] == kinds(one).count("target") + sum(one.dropped.values())
+    sheet = (tmp_path / "run" / "evals" / "kind.md").read_text()
+    assert "- Controls: 4 of 12 candidates (12 ok, 0 abstain, 0 failed) from `" in sheet
     line = json.loads((tmp_path / "run" / "evals" / "kind.jsonl").read_text().splitlines()[0])
     assert line["groups"] == {"kind": "target"}
 

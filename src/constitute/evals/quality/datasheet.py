@@ -54,9 +54,22 @@ def _making(made: WrittenSet | None) -> list[str]:
         f"- Written by a model: {model}.",
         "- Judged by the same model, by the log-probabilities of the labels.",
         f"- Candidates: {made.candidates} ({counts}); dropped: {dropped}.",
+        *_controls(made),
         f"- Prompt templates: {templates}.",
         "- No person has read the items unless a review of theirs says so.",
         "",
+    ]
+
+
+def _controls(made: WrittenSet) -> list[str]:
+    if (found := made.controls) is None:
+        return []
+    counts = ", ".join(f"{number} {status}" for status, number in found.counts.items())
+    dropped = ", ".join(f"{why}: {number}" for why, number in found.dropped.items() if number) or "none"
+    names = ", ".join(map(code_span, found.constitutions))
+    return [
+        f"- Controls: {found.kept} of {found.candidates} candidates ({counts}) from {names}; "
+        f"judged by {found.relevance} to be none of the principles' business; dropped: {dropped}."
     ]
 
 
