@@ -43,7 +43,7 @@ def test_harmless_constitution_removes_harm(tmp_path: Path) -> None:
     assert target["share"]["n"] >= 20 and control["share"]["n"] >= 15
     assert target["p_holm"] < 0.01 and target["share"]["value"] > 0.4
     assert control["p_holm"] > 0.05 and abs(control["share"]["value"]) < 0.2
-    assert change["sentence"] in (tmp_path / "harmless" / "report.html").read_text(encoding="utf-8")
+    assert change["sentence"][1:] in (tmp_path / "harmless" / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.long
