@@ -20,6 +20,7 @@ from constitute.evals.controls import Controls, find_controls, grouped, named_co
 from constitute.evals.families import FAMILIES, family_spec
 from constitute.evals.families.base import Written
 from constitute.evals.items import dump_items, evals_dir, items_hash, slug
+from constitute.evals.judgements import GateRecord
 from constitute.evals.quality.base import Checked, Material
 from constitute.evals.quality.check import check_set, choose, shown_examples
 from constitute.evals.quality.datasheet import datasheet
@@ -52,6 +53,7 @@ class WrittenSet(Record):
     dropped: dict[str, int]
     controls: Controls | None = None
     checks: tuple[Checked, ...] = ()
+    gate: GateRecord | None = None
 
 
 def write_sets(
@@ -207,10 +209,11 @@ def save_written(run_dir: Path, written: WrittenSet) -> Path:
 
 def load_written(run_dir: Path) -> list[WrittenSet]:
     """The sets written in a run, by name. Raises `DataError` for a broken record."""
-    return [_record(path) for path in sorted(evals_dir(run_dir).glob("*.json"))]
+    return [load_record(path) for path in sorted(evals_dir(run_dir).glob("*.json"))]
 
 
-def _record(path: Path) -> WrittenSet:
+def load_record(path: Path) -> WrittenSet:
+    """The record of one set. Raises `DataError` for a broken one."""
     try:
         return WrittenSet.model_validate(read_json(path))
     except ValidationError:
