@@ -19,8 +19,8 @@ from constitute.engines.doctor import require_trainable
 from constitute.engines.swap import load_folder, open_sampler, rollout_engine, sampler_when_asked
 from constitute.errors import GateFailed, UsageError
 from constitute.evals.run import load_results, run_sets
-from constitute.evals.write import load_written, write_sets
-from constitute.loop_train import TRAIN_STEPS, Figures, Step, text_of
+from constitute.evals.write import check_principles, load_written, write_sets
+from constitute.loop_train import TRAIN_STEPS, Figures, Step, shares_of
 from constitute.packaged import model_path
 from constitute.pipeline.budget import Limits
 from constitute.pipeline.plan import check_settings
@@ -182,6 +182,8 @@ def _check(config: RunConfig, prompts_given: bool, until: str) -> None:
             f"shard {config.shard} holds a part of the rows; give --until data, merge the shards, and "
             "run the steps after it on the merged run"
         )
+    if "evals" in steps_of(config, until):
+        check_principles(config)
     if not _trains(config, until):
         return
     if is_url(str(config.model)):
@@ -303,8 +305,8 @@ def _evals_words(figures: Figures) -> Iterator[str]:
     if not figures:
         yield "no sets: none configured (evals.behaviors, evals.principles), or none past its gate"
     for name, parts in figures.items():
-        shares = [f"{policy} {text_of(part['share'])}" for policy, part in parts.items() if policy != "items"]
-        yield f"{name}: {', '.join(shares)}"
+        results = {policy: part for policy, part in parts.items() if policy != "items"}
+        yield f"{name}: {', '.join(shares_of(results))}"
 
 
 def _report(loop: Loop) -> Figures:

@@ -121,6 +121,12 @@ VALUES: dict[str, dict[str, Any]] = {
         "answers": [("A", "A cover of {{ leaves }}."), ("B", "Organic matter.")],
     },
     "evals_question": {"statement": "Short words are best."},
+    "evals_related": {
+        "principle": PRINCIPLE,
+        "question": "Why {{ mulch }}?",
+        "first": "It conserves moisture.",
+        "second": "It keeps soil wet.",
+    },
     "evals_request": {"principle": PRINCIPLE},
     "evals_statement": {"behavior": "likes plain words", "agree": True},
     "form_critique": {"text": PRINCIPLE.text},

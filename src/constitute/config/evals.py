@@ -16,6 +16,14 @@ class EvalsConfig(Record):
     """Behaviours, as verb phrases, that `constitute run` writes and scores a set for."""
     principles: tuple[str, ...] = ()
     """Ids of principles (or `all`) that `constitute run` writes and scores reply items for."""
+    per_principle: bool = False
+    """One set for each of these principles, named by its id, in the place of one for all."""
+    controls: tuple[str, ...] = ()
+    """Constitutions, as names or files, that give controls to sets of principles: items of principles that
+    the set's own do not speak about. Without any, `per_principle` takes the built-in `controls`."""
+    relevance: Literal["question", "comparison"] = "question"
+    """How a control is judged to be none of a principle's business: asked, or by comparing its replies under
+    the principle, for models too small for the question."""
     families: tuple[str, ...] = ("persona", "reply")
     """Families of items that may be written; each says what it takes: behaviours, principles, occupations."""
     examples: tuple[str, ...] = ()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from constitute.config.evals import EvalsConfig
 from constitute.evals.quality import CHECKS, quality_check
 from constitute.evals.quality.base import Checked, Material
+from constitute.evals.quality.copies import leaks_of
 from constitute.evals.select import Selection
 from constitute.types import EvalItem
 
@@ -55,3 +57,11 @@ def enforced(material: Material, chosen: Selection) -> Selection:
         if number:
             dropped[_WHY[name]] = dropped.get(_WHY[name], 0) + number
     return Selection(items=items, dropped=dropped)
+
+
+def choose(material: Material, select: Callable[[Sequence[EvalItem], EvalsConfig], Selection]) -> Selection:
+    """The best distinct candidates that copy no example, in a set that is balanced whatever `select` does."""
+    leaking = set(leaks_of(material))
+    chosen = select([item for item in material.items if item.id not in leaking], material.cfg)
+    dropped = {**chosen.dropped, **({"copies an example": len(leaking)} if leaking else {})}
+    return enforced(material, Selection(items=chosen.items, dropped=dropped))
