@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from constitute.config import RunConfig
 from constitute.config.evals import EvalsConfig
@@ -39,6 +39,7 @@ class SetResult(SetScore):
     """A policy's scores on a set, item by item, so that two of them can be compared in pairs.
 
     `failed` of the items in `unparsed` could not be asked at all; on the others the policy abstained.
+    `read_by` says which judge, auditor or scorer read the answers, where the policy answered freely.
     """
 
     set: str
@@ -47,6 +48,7 @@ class SetResult(SetScore):
     items_hash: str
     failed: int
     scores: tuple[ItemScore, ...]
+    read_by: dict[str, Any] = Field(default={})
 
 
 def run_sets(
@@ -65,14 +67,41 @@ def run_sets(
     `write_sets`. Results that pass are saved; then raises `GateFailed` where one did not.
     """
     sets = load_sets(files, config.run, limit, spec)
-    if spec is not None:
-        config = config.model_copy(update={"evals": own_way(config.evals, spec)})
-    name = file_name(policy) if policy else policy_name(config.model or "", config.run)
+    config = in_own_way(config, spec)
+    if config.evals.answer == "text":
+        raise UsageError(
+            "evals.answer is text, which a judge reads: use `constitute evals run --judge MODEL`, or "
+            "constitute.evals.text.run.score_sets"
+        )
+    metric = spec.metric if spec else None
+    return run_loaded(config, sets, policy=policy, engine=engine, progress=progress, metric=metric)
+
+
+def run_loaded(
+    config: RunConfig,
+    sets: Mapping[str, Sequence[EvalItem]],
+    *,
+    policy: str | None = None,
+    engine: Engine | None = None,
+    progress: Progress | None = None,
+    metric: str | None = None,
+) -> list[SetResult]:
+    """`run_sets` on sets that are read already."""
+    name = named_policy(config, policy)
     jobs: list[Job[SetResult]] = [
-        partial(run_set, one, items, name, metric=spec.metric if spec else None)
-        for one, items in sets.items()
+        partial(run_set, one, items, name, metric=metric) for one, items in sets.items()
     ]
     return run_in_session(config, jobs, engine=engine, progress=progress)
+
+
+def named_policy(config: RunConfig, policy: str | None) -> str:
+    """The policy's name in results: the one given, else the model's."""
+    return file_name(policy) if policy else policy_name(config.model or "", config.run)
+
+
+def in_own_way(config: RunConfig, spec: SetSpec | None) -> RunConfig:
+    """The configuration with the set's own way to ask where none is set."""
+    return config if spec is None else config.model_copy(update={"evals": own_way(config.evals, spec)})
 
 
 def own_way(cfg: EvalsConfig, spec: SetSpec) -> EvalsConfig:
@@ -83,6 +112,12 @@ def own_way(cfg: EvalsConfig, spec: SetSpec) -> EvalsConfig:
     for key in ("instruction", "opening"):
         if getattr(cfg, key) is None and getattr(spec, key):
             own[key] = getattr(spec, key)
+    if cfg.answer == "auto":
+        own["answer"] = spec.answer
+    if cfg.samples is None:
+        own["samples"] = spec.samples
+    if spec.reply is not None and cfg.reply == type(cfg)().reply:
+        own["reply"] = spec.reply
     return cfg.model_copy(update=own)
 
 
@@ -94,7 +129,7 @@ async def run_set(
     Raises `UsageError` for a policy's name that another model has already, and `GateFailed` as `score_set`.
     """
     cfg, digest = session.config.evals, items_hash(items)
-    _check_replaced(name, policy, digest, session)
+    check_replaced(name, policy, digest, session)
     settings = {"items": digest, **cfg.model_dump(include=set(_ASKING))}
     _refuse_one_prompt(name, items, session)
 
@@ -144,7 +179,7 @@ def _refuse_one_prompt(name: str, items: Sequence[EvalItem], session: Session) -
         )
 
 
-def _check_replaced(name: str, policy: str, digest: str, session: Session) -> None:
+def check_replaced(name: str, policy: str, digest: str, session: Session) -> None:
     """Refuse to put a result in the place of another model's; say so where the items are others."""
     path = result_path(session.config.run, name, policy)
     if not path.is_file():

@@ -139,7 +139,7 @@ async def write_set(name: str, family: str, subjects: Sequence[Any], session: Se
     candidates = [Written.model_validate(o.data).item for o in outcomes if o.status == "ok"]
     trained_on = () if session.config.prompts is None else (session.config.prompts,)
     material = Material(name, candidates, cfg, examples=shown_examples(subjects), training=trained_on)
-    chosen = choose(material, spec.select)
+    chosen = choose(material, spec.select, spec.checks)
     if not chosen.items:
         raise GateFailed(_nothing_kept(name, outcomes, chosen))
     statuses = Counter(outcome.status for outcome in outcomes)
@@ -156,18 +156,25 @@ async def write_set(name: str, family: str, subjects: Sequence[Any], session: Se
         counts={status: statuses[status] for status in ("ok", "abstain", "failed")},
         reasons=reasons(outcomes),
         dropped=chosen.dropped,
-        checks=check_set(replace(material, items=chosen.items)),
+        checks=check_set(replace(material, items=chosen.items), spec.checks or ()),
     )
     save_written(session.config.run, written)
     return written
 
 
-def choose(material: Material, select: Callable[[Sequence[EvalItem], EvalsConfig], Selection]) -> Selection:
-    """The best distinct candidates that copy no example, in a set that is balanced whatever `select` does."""
+def choose(
+    material: Material,
+    select: Callable[[Sequence[EvalItem], EvalsConfig], Selection],
+    checks: Sequence[str] | None = None,
+) -> Selection:
+    """The best distinct candidates that copy no example, in a set that is balanced whatever `select` does.
+
+    `checks` names the checks that the items are held to, None for all.
+    """
     leaking = set(leaks_of(material))
     chosen = select([item for item in material.items if item.id not in leaking], material.cfg)
     dropped = {**chosen.dropped, **({"copies an example": len(leaking)} if leaking else {})}
-    return enforced(material, Selection(items=chosen.items, dropped=dropped))
+    return enforced(material, Selection(items=chosen.items, dropped=dropped), checks)
 
 
 def shown_examples(subjects: Sequence[Any]) -> dict[str, str]:

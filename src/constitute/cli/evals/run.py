@@ -16,6 +16,14 @@ from constitute.errors import ExitCode
 @click.option(
     "--set-spec", metavar="NAME|FILE", help="How FILES are read: a set of `evals list`, or a YAML file."
 )
+@click.option("--judge", help="Model or URL that reads free answers and conversations (evals.answer=text).")
+@click.option("--same-judge", is_flag=True, help="Let the policy judge its own answers.")
+@click.option("--auditor", help="Model or URL that writes the user's turns of conversations; else the judge.")
+@click.option(
+    "--scorer",
+    metavar="FILE.py:FUNCTION",
+    help="Rates free answers in a judge's place: texts to numbers in [0, 1].",
+)
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path))
 def run(
     run_dir: Path,
@@ -27,33 +35,44 @@ def run(
     limit: int | None,
     policy: str | None,
     set_spec: str | None,
+    judge: str | None,
+    same_judge: bool,
+    auditor: str | None,
+    scorer: str | None,
     files: tuple[Path, ...],
 ) -> int:
-    """Score a policy by the log-probabilities of each item's answers.
+    """Score a policy by the log-probabilities of each item's answers, or by what it says.
 
     FILES are eval sets in the anthropics/evals format, or in that of --set-spec; without any, all that the
     run has written. A model without a chat template is asked in plain text (evals.mode); where a model
-    answers in another form, evals.instruction and evals.opening say how it should.
+    answers in another form, evals.instruction and evals.opening say how it should. With --set
+    evals.answer=text the policy answers freely and --judge reads the answer, or --scorer rates it; the judge
+    also reads conversations.
 
     \b
     Examples:
       constitute evals run --model smollm2
       constitute evals run --model Qwen/Qwen3-0.6B persona/politically-liberal.jsonl --limit 200
+      constitute evals run --model smollm2 --set evals.answer=text --judge Qwen/Qwen3-4B set.jsonl
       constitute evals run --model smollm2 --set-spec bbq bbq/Age.jsonl
     """
     from constitute.cli.evals.text import print_results
     from constitute.errors import UsageError
-    from constitute.evals.run import run_sets
     from constitute.evals.sets import find_spec
+    from constitute.evals.text.records import Readers
+    from constitute.evals.text.run import score_sets
     from constitute.progress import open_progress
 
     if set_spec and not files:
         raise UsageError(f"--set-spec {set_spec} says how files are read, and none is given; name them")
     spec = find_spec(set_spec) if set_spec else None
 
+    readers = Readers(judge=judge, auditor=auditor, same_judge=same_judge, scorer=scorer)
     config = options.configured(run_dir, config_file, sets, {"seed": seed, "model": model})
     with open_progress(as_json) as progress:
-        results = run_sets(config, files, policy=policy, limit=limit, progress=progress, spec=spec)
+        results = score_sets(
+            config, files, readers=readers, policy=policy, limit=limit, progress=progress, spec=spec
+        )
     print_results(results, config, as_json)
     return ExitCode.ROWS_FAILED if any(result.failed for result in results) else ExitCode.OK
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 FAMILIES: dict[str, str] = {
     "persona": "constitute.evals.families.persona:FAMILY",
     "reply": "constitute.evals.families.reply:FAMILY",
+    "probe": "constitute.evals.families.probe:FAMILY",
 }
 
 

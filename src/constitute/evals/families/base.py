@@ -57,7 +57,8 @@ class FamilySpec:
     written, each with an `id`. `work` writes and judges one candidate and `select` chooses from all. `score`
     compares an item's answers. Both raise `Abstain`, and `work` also `RowError`. `recognises` tells the
     family's items from others when a file is read. What is written depends on the prompt templates in
-    `templates` and on the settings of `EvalsConfig` in `sampling`.
+    `templates` and on the settings of `EvalsConfig` in `sampling`. `checks` names the checks that its sets
+    are held to, None for all.
     """
 
     about: str
@@ -69,6 +70,7 @@ class FamilySpec:
     recognises: Callable[[EvalItem], bool]
     templates: tuple[str, ...] = ()
     sampling: tuple[str, ...] = ()
+    checks: tuple[str, ...] | None = None
 
 
 async def say(

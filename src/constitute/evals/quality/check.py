@@ -40,9 +40,13 @@ def mended(material: Material, names: Sequence[str] = ()) -> tuple[tuple[EvalIte
     return tuple(material.items), left_out
 
 
-def enforced(material: Material, chosen: Selection) -> Selection:
-    """A selection that passes every check which no set is written without; what it loses is counted."""
-    names = [name for name in CHECKS if quality_check(name).always]
+def enforced(material: Material, chosen: Selection, only: Sequence[str] | None = None) -> Selection:
+    """A selection that passes every check which no set is written without; what it loses is counted.
+
+    `only` names the checks that mean something for such items, None for all.
+    """
+    known = CHECKS if only is None else only
+    names = [name for name in known if quality_check(name).always]
     items, left_out = mended(replace(material, items=chosen.items), names)
     dropped = dict(chosen.dropped)
     for name, number in left_out.items():
