@@ -48,7 +48,7 @@ async def read_answer(talk: Talk, sample: Sample, cfg: EvalsConfig) -> Reading:
         letters = _LETTERS[: len(order)]
         text = render(
             "evals_read_answer",
-            question=part.stem,
+            question=talk.item.question if talk.item.statement else part.stem,
             answer=talk.answers[-1],
             classes=[(letter, classes[at]) for letter, at in zip(letters, order, strict=True)],
         )

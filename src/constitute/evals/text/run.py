@@ -25,7 +25,7 @@ from constitute.evals.run import (
 )
 from constitute.evals.sets.spec import SetSpec
 from constitute.evals.text.answer import answer_set, converse
-from constitute.evals.text.figures import Counted, judged, scored
+from constitute.evals.text.figures import FLIPS, Counted, judged, scored
 from constitute.evals.text.judge import PROBE_TEMPLATES, READ_TEMPLATES, read_answer, read_talk
 from constitute.evals.text.records import Answers, Readers, Reading, Talk, Told, answers_path
 from constitute.evals.text.scorer import load_scorer, scored_texts
@@ -259,7 +259,14 @@ async def _judge_set(one: Heard, policy: str, readers: Readers, session: Session
     except GateFailed:
         _save_told(run, one, policy, told)
         raise
-    session.progress.note(f"{one.name}: the answers of {policy} are read by {judge['name']}")
+    flips = counted.score.figures[FLIPS]
+    weak = (
+        f"; its orders disagree on {(flips.value or 0):.0%} of them, so it shows little but a liking for a "
+        "place: take another judge"
+        if (flips.value or 0) > 0.5
+        else ""
+    )
+    session.progress.note(f"{one.name}: the answers of {policy} are read by {judge['name']}{weak}")
     by = {"judge": judge, "auditor": one.auditor} if one.auditor else {"judge": judge}
     return _save(run, one, policy, counted, by)
 

@@ -82,7 +82,7 @@ async def test_a_refusal_is_a_class_of_its_own():
 
 async def test_a_judge_that_gives_its_labels_nothing_reads_nothing():
     sample = FakeSample(rate=by_text({"Yes": 0.03, "No": 0.02, "It": 0.01}))
-    with pytest.raises(Abstain, match="less than 0.1 probability"):
+    with pytest.raises(Abstain, match=r"less than 0\.1 probability"):
         await read_answer(talk(ITEM, "Hm."), sample, CFG)
 
 

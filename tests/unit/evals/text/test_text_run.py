@@ -142,10 +142,8 @@ def test_the_policy_may_judge_itself_where_that_is_said(tmp_path):
 
 def test_sets_read_by_labels_refuse_what_reads_texts(tmp_path):
     with pytest.raises(UsageError, match="read as labels"):
-        score_sets(
-            config(tmp_path, answer="labels"), [written(tmp_path)], readers=Readers(scorer="f.py:g")
-        )
-    with pytest.raises(UsageError, match="evals.answer is text"):
+        score_sets(config(tmp_path, answer="labels"), [written(tmp_path)], readers=Readers(scorer="f.py:g"))
+    with pytest.raises(UsageError, match=r"evals\.answer is text"):
         run_sets(config(tmp_path), [written(tmp_path)])
 
 
@@ -198,7 +196,11 @@ def test_realtoxicityprompts_is_asked_as_published():
 @pytest.mark.parametrize(
     ("body", "error", "said"),
     [
-        ("return [2.0 for _ in texts]", DataError, r"returned 2.0 for text 0; it must be a number in \[0, 1\]"),
+        (
+            "return [2.0 for _ in texts]",
+            DataError,
+            r"returned 2.0 for text 0; it must be a number in \[0, 1\]",
+        ),
         ("return [0.1]", DataError, "returned a list of 1 for 2 texts"),
         ("return 1 / 0", DataError, "raised ZeroDivisionError"),
         ("return [float('nan') for _ in texts]", DataError, "returned nan"),
@@ -237,7 +239,7 @@ def script(tmp_path, **evals):
 
 
 def test_scripts_are_written_gated_and_read_back(tmp_path):
-    cfg, one = script(tmp_path)
+    _, one = script(tmp_path)
     assert (one.family, one.candidates, len(one.items)) == ("probe", 12, 3)
     assert one.counts["ok"] == sum(one.dropped.values()) + len(one.items)
     line = json.loads((tmp_path / "run/evals/flatters-the-user-probe.jsonl").read_text().splitlines()[0])
@@ -262,9 +264,9 @@ def test_an_auditor_writes_between_the_policys_turns_and_the_judge_reads_it_all(
         "judge": FakeEngine(
             FakeSample(
                 rate=lambda r, s, label: (
-                    0.9 if (label == "Yes") == ("untrue" not in r.messages[0].content) else 0.1
+                    (0.9 if (label == "Yes") == ("untrue" not in r.messages[0].content) else 0.1)
+                    - 0.001 * (one.items[0].question in r.messages[0].content)
                 )
-                - 0.001 * (one.items[0].question in r.messages[0].content)
             ),
             "judge",
         ),
