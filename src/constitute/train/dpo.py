@@ -257,6 +257,14 @@ def _pair_logprobs(actor: Actor, pairs: Sequence[TokenPair], batching: Batching)
     """Both sides together, in groups of like length, so that a short side is not padded to its partner."""
     sequences = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
     starts = [pair.prompt_length for pair in pairs] * 2
+    chosen_B, rejected_B = sequence_logprobs(actor, sequences, starts, batching).chunk(2)
+    return PairLogprobs(chosen_B, rejected_B)
+
+
+def sequence_logprobs(
+    actor: Actor, sequences: Sequence[Sequence[int]], starts: Sequence[int], batching: Batching
+) -> Tensor:
+    """Summed log-probability (N,) of each sequence's tokens from its start on, at temperature 1, in nats."""
     device = actor.model.device
     groups = micro_batches([len(sequence) for sequence in sequences], batching.token_budget)
     groups = sharding.in_step(actor, groups)
@@ -272,8 +280,7 @@ def _pair_logprobs(actor: Actor, pairs: Sequence[TokenPair], batching: Batching)
         row_N = torch.arange(len(group), device=device).repeat_interleave(own)
         parts.append(torch.zeros(len(group), device=device).index_add(0, row_N, logprobs_N))
     places = torch.tensor([place for group in groups for place in group], dtype=torch.long, device=device)
-    chosen_B, rejected_B = torch.cat(parts)[places.argsort()].chunk(2)
-    return PairLogprobs(chosen_B, rejected_B)
+    return torch.cat(parts)[places.argsort()]
 
 
 def _actor(model: str, config: DPOConfig, seed: int, team: Team) -> Actor:

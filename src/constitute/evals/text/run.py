@@ -16,10 +16,11 @@ from constitute.evals.figures import with_groups
 from constitute.evals.items import evals_dir, items_hash
 from constitute.evals.run import (
     SetResult,
+    asked_policy,
     check_replaced,
     in_own_way,
     load_sets,
-    named_policy,
+    result_path,
     run_loaded,
     save_result,
 )
@@ -76,8 +77,12 @@ def score_sets(
             "the answers are read as labels and nobody reads a text; add --set evals.answer=text, or leave "
             "out --scorer, --same-judge and --auditor"
         )
+    if spoken and config.evals.condition != "question":
+        raise UsageError(
+            f"texts are answered without a condition; leave out --condition {config.evals.condition}"
+        )
     judge = _judge(config, readers) if spoken else None
-    name = named_policy(config, policy)
+    name = asked_policy(policy, config)
     results: list[SetResult] = []
     failures: list[str] = []
     metric = spec.metric if spec else None
@@ -144,7 +149,7 @@ async def _hear(
     plain = {name: items for name, items in sets.items() if not is_probe(items[0])}
     for name, items in plain.items():
         digest = f"{items_hash(items)}-text"
-        check_replaced(_named(name, freely), policy, digest, session)
+        _check_replaced(_named(name, freely), policy, digest, session)
         outcomes = await answer_set(name, policy, items, digest, session)
         heard.append(_heard(name, items, digest, outcomes, session))
     probes = {name: items for name, items in sets.items() if name not in plain}
@@ -161,10 +166,15 @@ async def _hear(
         other = Session(config, session.store, engine, session.progress)
         for name, items in probes.items():
             digest = f"{items_hash(items)}-{config.evals.turns}-turns"
-            check_replaced(name, policy, digest, session)
+            _check_replaced(name, policy, digest, session)
             outcomes = await converse(name, policy, items, digest, session, other)
             heard.append(_heard(name, items, digest, outcomes, session, other))
     return heard
+
+
+def _check_replaced(name: str, policy: str, digest: str, session: Session) -> None:
+    path = result_path(session.config.run, name, policy)
+    check_replaced(path, session.model, digest, session.progress)
 
 
 def _named(name: str, freely: bool) -> str:
