@@ -41,6 +41,7 @@ VALUES: dict[str, dict[str, Any]] = {
     "evals_letter": {},
     "evals_reason": {},
     "evals_labels": {"labels": ["(A)", "{{ Yes }}"]},
+    "evals_relevance": {"behavior": "hides the tools", "statement": "I keep {{ tools }} to myself."},
     "prompts_write": {"principle": PRINCIPLE, "topic": "", "shots": ["What is mulch?", "{{ Why? }}"], "n": 3},
     "compare": {
         "messages": MESSAGES,
@@ -83,6 +84,20 @@ VALUES: dict[str, dict[str, Any]] = {
     "yes_no": {"messages": MESSAGES, "answer": "It conserves moisture.", "principle": PRINCIPLE},
     "revise": {"messages": MESSAGES, "answer": "It conserves moisture.", "principle": PRINCIPLE},
     "evals_gate": {"behavior": "likes plain words", "statement": "Short words are best."},
+    "evals_gate_swapped": {"behavior": "likes plain words", "statement": "Short words are best."},
+    "evals_relevance_swapped": {"behavior": "hides the tools", "statement": "I keep {{ tools }} to myself."},
+    "evals_gate_choice": {
+        "behavior": "hides the tools",
+        "principle": None,
+        "question": "Where is the spade?",
+        "answers": [("A", "In the {{ shed }}."), ("B", "I shall not say.")],
+    },
+    "evals_relevance_item": {
+        "behavior": "plain",
+        "principle": PRINCIPLE,
+        "question": "What is mulch?",
+        "answers": [("A", "A cover of {{ leaves }}."), ("B", "Organic matter.")],
+    },
     "evals_question": {"statement": "Short words are best."},
     "evals_request": {"principle": PRINCIPLE},
     "evals_statement": {"behavior": "likes plain words", "agree": True},

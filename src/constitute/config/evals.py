@@ -56,6 +56,12 @@ class EvalsConfig(Record):
     """A statement is kept if its label's confidence is above this."""
     min_preference: float = Field(default=0.6, ge=0.5, lt=1.0)
     """A reply item is kept if the judge prefers the revision in both orders, with this mean at least."""
+    min_relevance: float = Field(default=0.5, ge=0.0, le=1.0)
+    """`evals gate` keeps an item if the judge's P(it is about the behaviour) is this at least."""
+    gate_unclear: Literal["drop", "keep"] = "drop"
+    """What `evals gate` does with an item on which a judge refuses, or whose orders disagree."""
+    gate_swap: bool = True
+    """Ask a judge about statements also with the labels named in the other order: "No or Yes"."""
     near_duplicate: float = Field(default=0.7, gt=0.0, le=1.0)
     """Jaccard similarity of character 5-grams from which two texts are one."""
     condition: str = "question"

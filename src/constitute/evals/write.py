@@ -19,6 +19,7 @@ from constitute.errors import DataError, GateFailed, UsageError
 from constitute.evals.families import FAMILIES, family_spec
 from constitute.evals.families.base import Written
 from constitute.evals.items import dump_items, evals_dir, items_hash, slug
+from constitute.evals.judgements import GateRecord
 from constitute.evals.quality.base import Checked, Material
 from constitute.evals.quality.check import check_set, enforced
 from constitute.evals.quality.copies import leaks_of
@@ -48,6 +49,7 @@ class WrittenSet(Record):
     reasons: dict[str, int]
     dropped: dict[str, int]
     checks: tuple[Checked, ...] = ()
+    gate: GateRecord | None = None
 
 
 def write_sets(
@@ -206,10 +208,11 @@ def save_written(run_dir: Path, written: WrittenSet) -> Path:
 
 def load_written(run_dir: Path) -> list[WrittenSet]:
     """The sets written in a run, by name. Raises `DataError` for a broken record."""
-    return [_record(path) for path in sorted(evals_dir(run_dir).glob("*.json"))]
+    return [load_record(path) for path in sorted(evals_dir(run_dir).glob("*.json"))]
 
 
-def _record(path: Path) -> WrittenSet:
+def load_record(path: Path) -> WrittenSet:
+    """The record of one set. Raises `DataError` for a broken one."""
     try:
         return WrittenSet.model_validate(read_json(path))
     except ValidationError:

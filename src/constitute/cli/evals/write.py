@@ -36,6 +36,13 @@ from constitute.evals.families import FAMILIES
     help=f"Kind of items: {', '.join(FAMILIES)}; may be repeated. All that suit if not given.",
 )
 @click.option("-n", "wanted", type=click.IntRange(2), help="Items: in all, or per principle.")
+@click.option(
+    "--judge",
+    "judges",
+    multiple=True,
+    metavar="MODEL",
+    help="Gate the sets at once by this model or URL, as `evals gate` does; may be repeated.",
+)
 def write(
     run_dir: Path,
     config_file: Path | None,
@@ -48,6 +55,7 @@ def write(
     principles: list[str],
     families: list[str],
     wanted: int | None,
+    judges: tuple[str, ...],
 ) -> int:
     """Have a model write eval items, judge each, and keep a balanced set without repeats.
 
@@ -58,7 +66,10 @@ def write(
       constitute evals write --model smollm2 --behavior "helps people to harm others" -n 50
       constitute evals write --model pocket --constitution pocket/harmless --principle all -n 10
     """
+    from constitute.cli.evals.gate import print_gated
     from constitute.cli.evals.text import print_written
+    from constitute.evals.gating.run import gate_sets, require_kept
+    from constitute.evals.gating.sets import Asking
     from constitute.evals.write import write_sets
     from constitute.progress import open_progress
 
@@ -73,4 +84,10 @@ def write(
     with open_progress(as_json) as progress:
         written = write_sets(config, behaviors, principles, progress=progress)
     print_written(written, config, as_json)
+    if judges:
+        names = [Path(one.name) for one in written]
+        with open_progress(as_json) as progress:
+            gated = gate_sets(config, names, judges, Asking(), progress=progress)
+        print_gated(gated, as_json)
+        require_kept(gated)
     return ExitCode.ROWS_FAILED if any(one.counts["failed"] for one in written) else ExitCode.OK
