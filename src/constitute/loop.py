@@ -18,7 +18,8 @@ from constitute.engines.base import Engine
 from constitute.engines.doctor import require_trainable
 from constitute.engines.swap import load_folder, open_sampler, rollout_engine, sampler_when_asked
 from constitute.errors import GateFailed, UsageError
-from constitute.evals.run import load_results, run_sets
+from constitute.evals.run import load_results
+from constitute.evals.text.run import score_sets
 from constitute.evals.write import check_principles, load_written, write_sets
 from constitute.loop_train import TRAIN_STEPS, Figures, Step, shares_of
 from constitute.packaged import model_path
@@ -286,7 +287,8 @@ def _evals(loop: Loop) -> Figures:
     for policy in loop.policies:
         loop.use(policy)
         try:
-            run_sets(loop.config, policy=policy, engine=loop.sampler(), progress=loop.progress)
+            engines = {"policy": loop.sampler()}
+            score_sets(loop.config, policy=policy, engines=engines, progress=loop.progress)
         except GateFailed as gate:
             loop.gate(gate)
     order = list(loop.policies)

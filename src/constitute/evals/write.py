@@ -158,7 +158,7 @@ async def write_set(name: str, family: str, subjects: Sequence[Any], session: Se
     candidates = [Written.model_validate(o.data).item for o in outcomes if o.status == "ok"]
     trained_on = () if session.config.prompts is None else (session.config.prompts,)
     material = Material(name, candidates, cfg, examples=shown_examples(subjects), training=trained_on)
-    chosen = choose(material, spec.select)
+    chosen = choose(material, spec.select, spec.checks)
     if not chosen.items:
         raise GateFailed(_nothing_kept(name, outcomes, chosen))
     items, controls = chosen.items, None
@@ -180,7 +180,7 @@ async def write_set(name: str, family: str, subjects: Sequence[Any], session: Se
         reasons=reasons(outcomes),
         dropped=chosen.dropped,
         controls=controls,
-        checks=check_set(replace(material, items=items)),
+        checks=check_set(replace(material, items=items), spec.checks or ()),
         wanted=cfg.n * (len(subjects) if spec.subject in ("principle", "occupation") else 1),
     )
     save_written(session.config.run, written)
