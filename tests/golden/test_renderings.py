@@ -39,6 +39,7 @@ VALUES: dict[str, dict[str, Any]] = {
     "bias_answer": {},
     "bias_pronoun": {"sentence": "The gardener said that _ {{ shift }} was over."},
     "evals_labels": {"labels": ["(A)", "{{ Yes }}"]},
+    "evals_relevance": {"behavior": "hides the tools", "statement": "I keep {{ tools }} to myself."},
     "bias_question": {
         "question": "Who dug here?",
         "options": ["Ann", "Bo", "{{ nobody }} knows"],
