@@ -203,12 +203,7 @@ def _statement_scores(
     return [
         score(f"gate answers right, {name}", [(p > 0.5) == g for p, g in zip(gated, right, strict=True)]),
         score(f"relevance right, {name}", [(p > 0.5) == r for p, r in zip(judged, relevant, strict=True)]),
-        *(
-            score(
-                f"  would say of itself: {axis}, {name}", [p > 0.5 for p in pocket.choose(c, ("Yes", "No"))]
-            )
-            for axis, c in own.items()
-        ),
+        *(score(f"  would say of itself: {axis}, {name}", said) for axis, said in yes.items()),
     ]
 
 
