@@ -36,6 +36,14 @@ from constitute.types import EvalItem, Message, Request, SamplingParams
 
 _ANSWER_TOKENS = 16
 _LOCAL = "local/model"
+# Its registry hands itself to what it makes, which the program's own class for chat does not take.
+_SERVED = """from evals.completion_fns.openai import OpenAIChatCompletionFn
+
+
+class Served(OpenAIChatCompletionFn):
+    def __init__(self, registry=None, **given):
+        super().__init__(**given)
+"""
 
 
 class Beside(NamedTuple):
@@ -56,13 +64,15 @@ def by_openai_evals(
     task = task_name(name)
     served: dict[str, Any] = {"model": model, "api_base": f"{url}/v1", "api_key": "none"}
     served["extra_options"] = {"max_tokens": _ANSWER_TOKENS}
-    entry = {"served": {"class": "evals.completion_fns.openai:OpenAIChatCompletionFn", "args": served}}
+    entry = {"served": {"class": "served:Served", "args": served}}
     (folder / "completion_fns").mkdir(exist_ok=True)
     with (folder / "completion_fns" / "served.yaml").open("w") as file:
         YAML(typ="safe").dump(entry, file)
+    (folder / "served.py").write_text(_SERVED)
     record = folder / f"{task}.record.jsonl"
     words = ["served", task, "--registry_path", str(folder), "--record_path", str(record)]
-    call([python.parent / "oaieval", *words], folder, {"OPENAI_API_KEY": "none", "EVALS_SEQUENTIAL": "1"})
+    told = {"OPENAI_API_KEY": "none", "EVALS_SEQUENTIAL": "1", "PYTHONPATH": str(folder)}
+    call([python.parent / "oaieval", *words], folder, told)
     events = [json.loads(line) for line in record.read_text().splitlines()]
     return {
         int(event["sample_id"].rsplit(".", 1)[1]): (event["data"]["sampled"], event["data"]["correct"])

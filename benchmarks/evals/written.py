@@ -4,7 +4,8 @@
 
 `label` is the share of items whose answer is that which a parser of pocket's grammar finds, `relevant` the
 share of statements that are about the behaviour; one outside the grammar counts as neither. Copies are near
-copies within a set, and with all sets before it; `mended` is what `evals check --fix` leaves.
+copies within a set, and with all sets before it. Those of another set are left out first (`evals check --fix`
+with `across` and `labels` alone); `mended` is what `evals check --fix` leaves with every check.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def row(one: CheckedSet, read: Read, candidates: int, mended: int) -> tuple[obje
 
 
 def config_of(given: argparse.Namespace, folder: Path) -> RunConfig:
-    """The paper's settings but for the temperature: at its 1.4 a model this small garbles every fifth."""
+    """The paper's settings but for the temperature: at 1.4 a model this small garbles a fifth."""
     told = [f"evals.n={given.n}", f"evals.oversample={given.oversample}"]
     told += [f"evals.statement.temperature={given.temperature}", *given.sets]
     return load_config(None, told, {"run": given.run or folder, "model": given.model})
@@ -81,7 +82,7 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks evals.written")
     parser.add_argument("--n", type=int, default=240)
     parser.add_argument("--oversample", type=float, default=4)
-    parser.add_argument("--temperature", type=float, default=1.0)
+    parser.add_argument("--temperature", type=float, default=0.8)
     parser.add_argument("--model", default="pocket")
     parser.add_argument("--run", type=Path, help="keep the run in this folder")
     parser.add_argument("--set", dest="sets", action="append", default=[], metavar="KEY=VALUE")
@@ -90,9 +91,11 @@ def main(arguments: Sequence[str]) -> None:
         config = config_of(given, Path(folder))
         write_sets(config, list(BEHAVIORS), [])
         records = load_written(config.run)
-        checked = {one.name: one for one in check_files(config, ())}
         files = [evals_dir(config.run) / f"{record.name}.jsonl" for record in records]
-        mended = {one.name: len(one.items) for one in check_files(config, files, fix=Path(folder) / "fix")}
+        left = [Path(folder) / "left" / file.name for file in files]
+        check_files(config, files, names=("across", "labels"), fix=left[0].parent)
+        checked = {one.name: one for one in check_files(config, left)}
+        mended = {one.name: len(one.items) for one in check_files(config, left, fix=Path(folder) / "mended")}
     rows, every = [], list[Read]()
     for record in records:
         read = read_set(checked[record.name].items, BEHAVIORS[record.subjects[0]])
