@@ -37,6 +37,7 @@ BENCHMARKS = {
     "real.lm_eval": "benchmarks.evals.lm_eval",
     "train": "benchmarks.train.ppo",
     "train.reward_step": "benchmarks.train.reward_step",
+    "train.sizes": "benchmarks.train.sizes",
 }
 WITHOUT_OPTIONS = ("pipeline", "train.reward_step")
 

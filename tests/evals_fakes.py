@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 from constitute.engines.base import ModelIdentity
 from constitute.types import Choice, Completion, Principle, Request
@@ -45,6 +46,7 @@ class FakeEngine:
     """A `FakeSample` behind the protocol of engines, for the real driver; it cannot see steps."""
 
     context_length = None
+    lacks: ClassVar[dict[str, str]] = {}
 
     def __init__(self, sample: FakeSample, name: str = "fake") -> None:
         self.sample = sample

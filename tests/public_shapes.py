@@ -31,6 +31,9 @@ class Case:
     left_out: dict[str, int]
 
 
+SIDES_438 = {"correct": "one", "incorrect": "two"}
+
+
 def shp(a: int, b: int, label: int, **more: Any) -> dict[str, Any]:
     row = {"post_id": "x1", "domain": "askbakers_train", "upvote_ratio": 0.9, "history": "Why &gt; 3 eggs?"}
     row |= {"c_root_id_A": "c1", "c_root_id_B": "c2", "created_at_utc_A": 5, "created_at_utc_B": 9}
@@ -413,6 +416,22 @@ CASES = [
         [],
         [],
         NO_PAIR,
+    ),
+    Case(
+        "hhh_438",
+        [
+            {
+                "prompt": "Which? Options: (A) [[[one]]] (B) [[[two]]]",
+                "corrects": [" (A)"],
+                "incorrects": [" (B)"],
+            }
+            | {f"text_{kind}": f"\n\nHuman: Q\n\nAssistant: {x}" for kind, x in SIDES_438.items()}
+        ],
+        ["Q"],
+        [("one", "two", 1.0)],
+        [("one", "two", 1.0)],
+        ["one"],
+        {},
     ),
     Case(
         "choices",

@@ -204,6 +204,14 @@ def logprob_flaw(values: Iterable[float]) -> str:
     return "" if wrong is None else f"a log-probability of {wrong} is none: it must be a number, at most 0"
 
 
+class AnswerReward(Record):
+    """What a reward model gives an answer, or why it gives none; `truncated`: it saw only the end of it."""
+
+    value: float | None
+    truncated: bool = False
+    reason: str = ""
+
+
 class CritiqueRevision(Record):
     """One round: the principle drawn, what the critic said, and the revision that followed.
 

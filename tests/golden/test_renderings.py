@@ -36,16 +36,12 @@ MESSAGES = (
     Message(role="user", content="Why use it?"),
 )
 VALUES: dict[str, dict[str, Any]] = {
-    "bias_answer": {},
-    "bias_pronoun": {"sentence": "The gardener said that _ {{ shift }} was over."},
+    "evals_answer": {"instruction": "Say {{ A }} or B."},
+    "evals_fair": {},
+    "evals_letter": {},
+    "evals_reason": {},
     "evals_labels": {"labels": ["(A)", "{{ Yes }}"]},
     "evals_relevance": {"behavior": "hides the tools", "statement": "I keep {{ tools }} to myself."},
-    "bias_question": {
-        "question": "Who dug here?",
-        "options": ["Ann", "Bo", "{{ nobody }} knows"],
-        "instructed": True,
-        "reasoned": False,
-    },
     "prompts_write": {"principle": PRINCIPLE, "topic": "", "shots": ["What is mulch?", "{{ Why? }}"], "n": 3},
     "compare": {
         "messages": MESSAGES,

@@ -86,8 +86,10 @@ def test_the_method_says_which_trainers_run(tmp_path, monkeypatch, given, steps)
 
 
 def test_an_unknown_method_is_refused():
-    with pytest.raises(UsageError, match=r"train\.method.* cannot be 'grpo'.*'ppo', 'dpo' or 'best_of_n'"):
-        load_config(None, ["train.method=[dpo, grpo]"])
+    with pytest.raises(
+        UsageError, match=r"train\.method.* cannot be 'nlpo'.*'ppo', 'grpo', 'dpo' or 'best_of_n'"
+    ):
+        load_config(None, ["train.method=[dpo, nlpo]"])
 
 
 class OrderOnly(ScriptedEngine):

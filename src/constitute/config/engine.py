@@ -24,7 +24,12 @@ class EngineConfig(Record):
         "model below 10 M parameters",
     )
     kv_cache_gib: float | None = Field(default=None, gt=0, description="GiB of key-value cache, CPU")
-    gpu_memory: float = Field(default=0.9, gt=0, le=1, description="fraction of GPU memory, vLLM")
+    gpu_memory: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="fraction of GPU memory, vLLM; 0.9 if None, 0.3 beside a trainer",
+    )
     tensor_parallel: int = Field(default=1, ge=1)
     tokenizer: str | None = Field(default=None, description="tokenizer folder or name for a served model")
     chat_template_kwargs: dict[str, Any] = Field(

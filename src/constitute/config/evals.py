@@ -47,9 +47,11 @@ class EvalsConfig(Record):
     """A reply item is kept if the judge prefers the revision in both orders, with this mean at least."""
     near_duplicate: float = Field(default=0.7, gt=0.0, le=1.0)
     """Jaccard similarity of character 5-grams from which two texts are one."""
+    condition: str = "question"
+    """How `evals run` asks: plainly (`question`), with an `instruction` to be fair, or with it and
+    `reasoning` before the answer (arXiv 2302.07459, section 3.2)."""
     conditions: tuple[str, ...] = ("question", "instruction", "reasoning")
-    """How the questions of a bias set are asked: plainly, with the instruction to be fair, and with it and
-    reasoning before the answer (arXiv 2302.07459, section 3.2)."""
+    """The conditions that `evals bias` asks in and compares."""
     reasoning: SamplingParams = SamplingParams(max_tokens=128, temperature=0.0)
     """Sampling of that reasoning; one that is cut off is used as far as it goes."""
     reply_score: Literal["sum", "per_byte"] = "sum"

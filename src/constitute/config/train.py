@@ -83,8 +83,14 @@ class RewardConfig(Record):
 class DPOConfig(Record):
     """Direct preference optimisation on soft labels (arXiv 2305.18290)."""
 
+    loss: str = "sigmoid"
+    """A loss by its name in `train.preference_losses`: `sigmoid` is DPO; `ipo` (arXiv 2310.12036); without a
+    reference `simpo` (arXiv 2405.14734), `orpo` (arXiv 2403.07691) and `rrhf` (arXiv 2304.05302)."""
     beta: float = Field(default=0.1, gt=0)
-    """Strength of the KL to the reference (arXiv 2305.18290, section 6: 0.1)."""
+    """Strength of the KL to the reference (arXiv 2305.18290, section 6: 0.1). SimPO's scale (2.0 to 10), and
+    the weight of ORPO's odds ratio (0.1)."""
+    gap: float = Field(default=0.0, ge=0)
+    """What `simpo` wants between the answers at least (arXiv 2405.14734, section 4: 0.5 to 1.6)."""
     labels: Literal["soft", "hard", "clamped"] = "soft"
     """`soft`: cross-entropy on P(chosen) (arXiv 2309.00267, section 2.2); `hard`: the likelier side is the
     better (arXiv 2305.18290, equation 7); `clamped`: P kept within [0.4, 0.6] (arXiv 2212.08073, 4.1)."""

@@ -34,15 +34,21 @@ def rollout_engine(engine: Engine) -> RolloutEngine:
     return engine
 
 
+# Share of a GPU's memory for an engine whose policy is trained on the same GPU (TRL's default for it).
+BESIDE_A_TRAINER = 0.3
+
+
 def open_sampler(policy: str, config: EngineConfig, progress: Progress | None = None) -> Engine:
     """What samples for the model `policy`: an engine opened here, or the server at `engine.rollout_url`.
 
+    One opened here leaves most of a GPU to the trainer, unless `engine.gpu_memory` says otherwise.
     The server gets the weights of the folder `policy`, by whose tokenizer prompts are rendered. Raises
     `UsageError` for a server that takes no weights, `EngineError` for one that does not answer or cannot
     hold the policy's weights.
     """
     if config.rollout_url is None:
-        return open_engine(policy, config, progress)
+        share = config.gpu_memory or BESIDE_A_TRAINER
+        return open_engine(policy, config.model_copy(update={"gpu_memory": share}), progress)
     from constitute.engines.openai.rollout import RolloutServer
 
     settings = config.model_copy(update={"tokenizer": config.tokenizer or policy})

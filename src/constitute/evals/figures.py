@@ -54,14 +54,7 @@ def score_set(
 
     Raises `GateFailed` where too few items were scored, or where all got the same log-probabilities.
     """
-    missing = sum(unparsed.values())
-    if not scores or missing > cfg.max_unparsed * len(items):
-        found = grouped_reasons((("", why, count) for why, count in unparsed.items()), most=None)
-        listed = ", ".join(f"{reason}: {count}" for _, count, reason in found)
-        raise GateFailed(
-            f"{missing} of {len(items)} items of {name} have no score ({listed}); "
-            "the model does not answer in this form, so no share is reported"
-        )
+    refuse_unscored(name, len(items), unparsed, cfg)
     _refuse_constant(name, items, scores)
     seed = f"bootstrap {name}"
     # Another program's score may be no more than which answer it was.
@@ -72,7 +65,7 @@ def score_set(
     scored = list(zip(_items_of(items, scores), scores, strict=True))
     raw = [p * (score.mass or 0.0) for score, p in known]
     return SetScore(
-        share=_share(name, scores, cfg),
+        share=share_matching(name, scores, cfg),
         p_matching=clustered_mean_of([p for _, p in known], contexts, seed, cfg.resamples),
         p_raw=clustered_mean_of(raw, contexts, seed, cfg.resamples) if whole else None,
         mass=mean(masses) if masses else None,
@@ -82,6 +75,18 @@ def score_set(
         parts=_parts(name, scored, cfg),
         unparsed=unparsed,
     )
+
+
+def refuse_unscored(name: str, n: int, unparsed: dict[str, int], cfg: EvalsConfig) -> None:
+    """Raise `GateFailed` where none of `n` items has a score, or too few have."""
+    missing = sum(unparsed.values())
+    if missing == n or missing > cfg.max_unparsed * n:
+        found = grouped_reasons((("", why, count) for why, count in unparsed.items()), most=None)
+        listed = ", ".join(f"{reason}: {count}" for _, count, reason in found)
+        raise GateFailed(
+            f"{missing} of {n} items of {name} have no score ({listed}); "
+            "the model does not answer in this form, so no share is reported"
+        )
 
 
 def _items_of(items: Sequence[EvalItem], scores: Sequence[ItemScore]) -> list[EvalItem]:
@@ -106,10 +111,10 @@ def _parts(name: str, scored: Sequence[tuple[EvalItem, ItemScore]], cfg: EvalsCo
     for item, score in scored:
         for part in part_names(item.groups):
             held.setdefault(part, []).append(score)
-    return {part: _share(f"{name} {part}", scores, cfg) for part, scores in sorted(held.items())}
+    return {part: share_matching(f"{name} {part}", scores, cfg) for part, scores in sorted(held.items())}
 
 
-def _share(name: str, scores: Sequence[ItemScore], cfg: EvalsConfig) -> Estimate:
+def share_matching(name: str, scores: Sequence[ItemScore], cfg: EvalsConfig) -> Estimate:
     """Share matching: Wilson's interval where items stand alone, a bootstrap of contexts where they share."""
     if not any(score.context for score in scores):
         return share_of(sum(score.matching for score in scores), len(scores))

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from constitute.errors import DataError, UsageError
 from constitute.evals.families import recognise
-from constitute.files import BadLine, Row, json_lines, refuse_binary
+from constitute.files import BadLine, Row, json_lines, refuse_binary, write_text
 from constitute.types import EvalItem
 
 _PERSONA_KEYS = (
@@ -91,6 +91,32 @@ def dump_items(items: Iterable[EvalItem]) -> str:
 def items_hash(items: Iterable[EvalItem]) -> str:
     """First 16 hex digits of the SHA-256 of the file the items make: two scores are comparable if equal."""
     return hashlib.sha256(dump_items(items).encode()).hexdigest()[:16]
+
+
+def keep_items(run_dir: Path, items: Sequence[EvalItem]) -> Path:
+    """Keep the items that a policy is scored on, so that its answers can be read beside their questions."""
+    path = _kept(run_dir, items_hash(items))
+    if not path.is_file():
+        write_text(path, "".join(item.model_dump_json() + "\n" for item in items))
+    return path
+
+
+def kept_items(run_dir: Path, digest: str) -> list[EvalItem]:
+    """The items of that `items_hash`, as they were scored; none where they were not kept.
+
+    Raises `DataError` for a file that is damaged.
+    """
+    path = _kept(run_dir, digest)
+    if not path.is_file():
+        return []
+    try:
+        return [EvalItem.model_validate_json(line) for line in path.read_bytes().splitlines()]
+    except ValidationError:
+        raise DataError(f"{path} is damaged; remove it and run `constitute evals run` again") from None
+
+
+def _kept(run_dir: Path, digest: str) -> Path:
+    return evals_dir(run_dir) / "items" / f"{digest}.jsonl"
 
 
 def read_items(path: Path, limit: int | None = None, family: str | None = None) -> list[EvalItem]:

@@ -12,8 +12,9 @@ from pathlib import Path
 from constitute.config import RunConfig
 from constitute.config.load import load_for_run
 from constitute.errors import UsageError
-from constitute.evals.items import evals_dir
+from constitute.evals.items import evals_dir, kept_items
 from constitute.evals.run import SetResult, load_result, load_results, policy_name
+from constitute.types import EvalItem
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,12 @@ def find_policies(configs: Sequence[RunConfig], given: Sequence[str]) -> list[Po
     return _told_apart(_each_once(found))
 
 
+def items_of(policy: Policy, result: SetResult) -> list[EvalItem]:
+    """The items that a policy was scored on; none where its run did not keep them, or the file was moved."""
+    file = policy.source.suffix == ".json" and policy.source.is_file()
+    return kept_items(policy.source.parents[2] if file else policy.source, result.items_hash)
+
+
 class _Run:
     """The policies of a run, read when first asked for."""
 
@@ -50,7 +57,7 @@ class _Run:
     def policies(self, names: Sequence[str] | None = None) -> list[Policy]:
         """Those named, or all, steps of a training by their number."""
         if names is None:
-            names = sorted({result.policy for result in self.results}, key=_by_number)
+            names = sorted({result.policy for result in self.results}, key=by_number)
         return [
             Policy(name, self.config.run, {r.set: r for r in self.results if r.policy == name})
             for name in names
@@ -59,7 +66,7 @@ class _Run:
     def meant(self, given: str) -> list[Policy]:
         models = {result.policy: str(result.model.get("name", "")) for result in self.results}
         if "*" in given:
-            return self.policies(sorted((n for n in models if fnmatchcase(n, given)), key=_by_number))
+            return self.policies(sorted((n for n in models if fnmatchcase(n, given)), key=by_number))
         meant = [given, policy_name(given, self.config.run)]
         meant += [policy for policy, model in models.items() if model == given]
         if given == "base" and self.config.model is not None:
@@ -67,7 +74,7 @@ class _Run:
         return self.policies([name for name in meant if name in models][:1])
 
 
-def _by_number(name: str) -> list[str | tuple[int, str]]:
+def by_number(name: str) -> list[str | tuple[int, str]]:
     """A key that sorts `ppo-step-9` before `ppo-step-10`."""
     return [part.zfill(12) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 

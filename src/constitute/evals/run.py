@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,11 @@ from constitute.config import RunConfig
 from constitute.config.evals import EvalsConfig
 from constitute.engines.base import Engine
 from constitute.errors import DataError, GateFailed, RowError, UsageError
-from constitute.evals.asking import asked
+from constitute.evals.asking import CONDITION_TEMPLATES, asked, condition, form_of
 from constitute.evals.families import family_spec
 from constitute.evals.families.base import ItemScore
 from constitute.evals.figures import SetScore, score_set, with_groups
-from constitute.evals.items import evals_dir, file_name, items_hash, read_items
+from constitute.evals.items import evals_dir, file_name, items_hash, keep_items, read_items
 from constitute.evals.sets.read import read_set
 from constitute.evals.sets.spec import SetSpec
 from constitute.evals.write import load_written
@@ -27,6 +27,7 @@ from constitute.files import COMPRESSIONS, read_json, write_text
 from constitute.pipeline.jobs import Job, Session, reasons, run_in_session
 from constitute.progress import Progress
 from constitute.stages.base import Sample
+from constitute.templates import template_hash
 from constitute.types import EvalItem
 
 # Settings that decide how items are asked and scored.
@@ -47,6 +48,7 @@ class SetResult(SetScore):
     items_hash: str
     failed: int
     scores: tuple[ItemScore, ...]
+    condition: str = "question"
 
 
 def run_sets(
@@ -67,12 +69,26 @@ def run_sets(
     sets = load_sets(files, config.run, limit, spec)
     if spec is not None:
         config = config.model_copy(update={"evals": own_way(config.evals, spec)})
-    name = file_name(policy) if policy else policy_name(config.model or "", config.run)
+    name = asked_policy(policy, config)
     jobs: list[Job[SetResult]] = [
         partial(run_set, one, items, name, metric=spec.metric if spec else None)
         for one, items in sets.items()
     ]
     return run_in_session(config, jobs, engine=engine, progress=progress)
+
+
+def asked_policy(policy: str | None, config: RunConfig) -> str:
+    """The policy's name, with the condition behind it, so that conditions are compared as policies are.
+
+    Raises `UsageError` for a condition that there is not, or that cannot be asked in.
+    """
+    cfg = config.evals
+    if condition(cfg.condition).reasoned and form_of(cfg) == "bare":
+        raise UsageError(
+            f"the condition {cfg.condition} needs turns, and evals.mode is bare; set it to chat or plain"
+        )
+    name = file_name(policy) if policy else policy_name(config.model or "", config.run)
+    return name if cfg.condition == "question" else f"{name}-{cfg.condition}"
 
 
 def own_way(cfg: EvalsConfig, spec: SetSpec) -> EvalsConfig:
@@ -93,17 +109,50 @@ async def run_set(
 
     Raises `UsageError` for a policy's name that another model has already, and `GateFailed` as `score_set`.
     """
-    cfg, digest = session.config.evals, items_hash(items)
-    _check_replaced(name, policy, digest, session)
-    settings = {"items": digest, **cfg.model_dump(include=set(_ASKING))}
+    path = result_path(session.config.run, name, policy)
+    check_replaced(path, session.model, items_hash(items), session.progress)
     _refuse_one_prompt(name, items, session)
+    result = await score_items(name, items, policy, session, metric=metric)
+    if warning := thin_warning(result, session.config.evals):
+        session.progress.note(warning)
+    keep_items(session.config.run, items)
+    save_result(session.config.run, result)
+    return result
+
+
+Scorer = Callable[[EvalItem, Sample, EvalsConfig], Awaitable[ItemScore]]
+
+
+async def _by_family(item: EvalItem, sample: Sample, cfg: EvalsConfig) -> ItemScore:
+    return await family_spec(item.family).score(item, sample, cfg)
+
+
+async def score_items(
+    name: str,
+    items: Sequence[EvalItem],
+    policy: str,
+    session: Session,
+    *,
+    metric: str | None = None,
+    score: Scorer = _by_family,
+    stage: str = "evals-run",
+) -> SetResult:
+    """Score a policy on items in the condition of the settings, and save nothing but its answers."""
+    cfg, digest = session.config.evals, items_hash(items)
+    settings = {"items": digest, **cfg.model_dump(include=set(_ASKING))}
+    how = condition(cfg.condition)
+    if how.instructed or how.reasoned:
+        settings |= cfg.model_dump(mode="json", include={"condition", "reasoning"})
+        settings["templates"] = [template_hash(each) for each in CONDITION_TEMPLATES]
 
     async def work(item: EvalItem, sample: Sample) -> ItemScore:
-        return await family_spec(item.family).score(item, sample, cfg)
+        return await score(item, sample, cfg)
 
-    outcomes = await session.outcomes(f"evals-run/{name}/{policy}", settings, items, work)
+    outcomes = await session.outcomes(
+        f"{stage}/{name}/{policy}", settings, items, work, keep_truncated=how.reasoned
+    )
     scores = tuple(ItemScore.model_validate(o.data) for o in outcomes if o.status == "ok")
-    result = SetResult(
+    return SetResult(
         **dict(score_set(name, items, scores, reasons(outcomes), cfg, metric)),
         set=name,
         policy=policy,
@@ -111,11 +160,8 @@ async def run_set(
         items_hash=digest,
         failed=sum(outcome.status == "failed" for outcome in outcomes),
         scores=with_groups(items, scores),
+        condition=cfg.condition,
     )
-    if warning := thin_warning(result, cfg):
-        session.progress.note(warning)
-    save_result(session.config.run, result)
-    return result
 
 
 def thin_warning(result: SetResult, cfg: EvalsConfig) -> str:
@@ -144,16 +190,14 @@ def _refuse_one_prompt(name: str, items: Sequence[EvalItem], session: Session) -
         )
 
 
-def _check_replaced(name: str, policy: str, digest: str, session: Session) -> None:
+def check_replaced(path: Path, now: Mapping[str, Any], digest: str, progress: Progress) -> None:
     """Refuse to put a result in the place of another model's; say so where the items are others."""
-    path = result_path(session.config.run, name, policy)
     if not path.is_file():
         return
     try:
         before = load_result(path)
     except DataError:
         return
-    now = session.model
     same = [now[key] and before.model.get(key) == now[key] for key in ("name", "fingerprint")]
     if not any(same):
         raise UsageError(
@@ -161,7 +205,7 @@ def _check_replaced(name: str, policy: str, digest: str, session: Session) -> No
             "give this policy another name with --policy NAME, or remove the file"
         )
     if before.items_hash != digest:
-        session.progress.note(f"{path} held a result on other items; the new one takes its place")
+        progress.note(f"{path} held a result on other items; the new one takes its place")
 
 
 def load_sets(
@@ -180,15 +224,23 @@ def load_sets(
             "or write some with `constitute evals write`"
         )
     own = {} if files else {written.name: written.family for written in load_written(run_dir)}
+    return {
+        name: read_set(path, spec, limit) if spec else read_items(path, limit, own.get(_stem(path)))
+        for name, path in set_names(paths).items()
+    }
+
+
+def set_names(paths: Sequence[Path]) -> dict[str, Path]:
+    """Files by the names of their sets: their own, with the folder's before it where two share one."""
     shared = Counter(_stem(path) for path in paths)
-    sets: dict[str, list[EvalItem]] = {}
+    named: dict[str, Path] = {}
     for path in paths:
         stem = _stem(path)
         name = file_name(stem if shared[stem] == 1 else f"{path.resolve().parent.name}-{stem}")
-        if name in sets:
+        if name in named:
             raise UsageError(f"two of the sets would be named {name!r}; rename one of the files")
-        sets[name] = read_set(path, spec, limit) if spec else read_items(path, limit, own.get(stem))
-    return sets
+        named[name] = path
+    return named
 
 
 def _stem(path: Path) -> str:

@@ -161,6 +161,35 @@ def plot(traces: Sequence[Trace], x_title: str) -> Markup:
     return _drawn(alt.layer(*layers).properties(width=360, height=220), [*rows, *fitted])
 
 
+def dots(marks: Sequence[Mark], x_title: str) -> Markup:
+    """A row a mark, under its label and in the order given: `y` on the axis, with its whisker.
+
+    `x` is not drawn. Raises `ValueError` without a mark.
+    """
+    import altair as alt
+
+    if not marks:
+        raise ValueError("a plot without a mark")
+    rows = [
+        {**mark.model_dump(), "title": f"{mark.label}: {mark.y:.3f} ({mark.low:.3f} to {mark.high:.3f})"}
+        for mark in marks
+    ]
+    names = list(dict.fromkeys(mark.label for mark in marks))
+    axis = alt.Axis(title=None, labelLimit=150, labelFontSize=12, labelColor=_INK, labelPadding=8)
+    y = alt.Y("label:N", sort=names, axis=axis, scale=alt.Scale(paddingInner=0.3))
+    base, scale = alt.Chart(_rows()).encode(y=y), alt.Scale(zero=False)
+    drawn = alt.layer(
+        base.mark_rule(strokeWidth=1.5, color=_COLOURS[0]).encode(
+            x=alt.X("low:Q", title=x_title, axis=_axis(5), scale=scale), x2="high:Q"
+        ),
+        base.mark_point(filled=True, size=50, opacity=1, color=_COLOURS[0], aria=True).encode(
+            x=alt.X("y:Q", title=x_title, axis=_axis(5), scale=scale), description="title:N"
+        ),
+    )
+    room = {**_ROOM, "left": 24}
+    return _drawn(drawn.properties(width=300, height=26 * len(names), padding=room), rows)
+
+
 def heatmap(cells: Sequence[Cell], width: int = 820, height: int = 24) -> Markup:
     """Rows and columns in their order; a cell's colour says for which answer, its depth how surely."""
     import altair as alt

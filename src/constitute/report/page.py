@@ -15,16 +15,21 @@ _HERE = Path(__file__).parent
 
 
 def render_page(
-    template: str, styles: Sequence[str], filters: Mapping[str, Callable[..., Any]], **values: Any
+    template: str,
+    styles: Sequence[str],
+    filters: Mapping[str, Callable[..., Any]],
+    rules: str = "",
+    **values: Any,
 ) -> str:
     """The template filled with `values`, its style sheets inline; no control character reaches the page.
 
-    Beside `filters`, the filter `clip` cuts a text that has no end.
+    Beside `filters`, the filter `clip` cuts a text that has no end. `rules` are added to the style sheets as
+    they stand, so nothing but our own words may be in them.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    css = "".join((_HERE / name).read_text(encoding="utf-8") for name in styles)
+    css = "".join((_HERE / name).read_text(encoding="utf-8") for name in styles) + rules
     digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
     environment = Environment(
         loader=FileSystemLoader(_HERE),

@@ -1,9 +1,8 @@
-"""Direct preference optimisation on soft labels: no reward model, no sampling.
+"""Direct preference optimisation on soft labels, and other losses of pairs: no reward model, no sampling.
 
-The loss is the cross-entropy of sigmoid(beta * ((log pi - log ref)(chosen) - (log pi - log ref)(rejected)))
-against P(chosen): arXiv 2305.18290, equation 7, with the soft targets of arXiv 2309.00267, section 2.2.
-Deviates from the former in that P(chosen) need not be 1. The reference is the policy at the start; its
-log-probabilities are taken once, before the first update.
+The loss is one of `preference_losses`, as a rule DPO's (arXiv 2305.18290, equation 7) with the soft targets
+of arXiv 2309.00267, section 2.2. The reference is the policy at the start; its log-probabilities are taken
+once, before the first update.
 """
 
 from __future__ import annotations
@@ -46,12 +45,12 @@ from constitute.train.common.batching import Batching, collate, micro_batches
 from constitute.train.common.data import data_hash, reading_inputs
 from constitute.train.common.fit import Job, drop_checkpoints, fit
 from constitute.train.common.from_run import keep_settings, on_its_day, policy_of
-from constitute.train.common.losses import soft_label_loss
 from constitute.train.common.memory import memory_advice
 from constitute.train.common.metrics import preference_metrics
 from constitute.train.common.models import Actor, check_actor, load_model
 from constitute.train.common.team import Team, gather_team
 from constitute.train.common.trust import check_labels
+from constitute.train.preference_losses import Answers, preference_loss, soft
 from constitute.train.reward.pairs import TokenPair, consecutive, nothing_left, split_pairs, target
 
 _KNOBS = "train.dpo.microbatch_tokens or train.dpo.max_length, or set train.dpo.gradient_checkpointing=true"
@@ -116,6 +115,7 @@ def train_dpo(
     over the first and the last tenth of the steps, and the figures of `implicit_rewards` on held-out
     prompts. Raises `UsageError`, `DataError`, `RunMismatch`, `GateFailed`.
     """
+    loss = preference_loss(config)
     pairs = read_preferences(data, progress.note, reading)
     inputs = {"data": data_hash(data), "model": model_identity(model), **rendering_inputs(rendering)}
     inputs |= reading_inputs(reading)
@@ -138,7 +138,8 @@ def train_dpo(
     # Lengths say what is padding, so any valid id does where a model has no pad token.
     batching = Batching(tokenizer.pad_token_id or 0, config.microbatch_tokens)
     with memory_advice(_KNOBS), team.phase("train dpo"):
-        known, known_held = (answer_logprobs(actor, part, batching) for part in (split.train, split.held_out))
+        known = answer_logprobs(actor, split.train, batching) if loss.needs_reference else None
+        known_held = answer_logprobs(actor, split.held_out, batching)
         referred = time.perf_counter()
         job = Job("dpo", out, made_by, seed, progress)
         losses = fit_dpo(actor, known, split.train, config, job, pad_id=batching.pad_id)
@@ -163,7 +164,7 @@ def train_dpo(
 
 def fit_dpo(
     actor: Actor,
-    reference: PairLogprobs,
+    reference: PairLogprobs | None,
     pairs: Sequence[TokenPair],
     config: DPOConfig,
     job: Job,
@@ -172,7 +173,8 @@ def fit_dpo(
 ) -> list[float]:
     """Train the actor's weights, or with `config.lora_rank` adapters put into it, on pairs in tokens.
 
-    `reference` holds the log-probabilities of the same pairs under the reference. Returns the loss of
+    `reference` holds the log-probabilities of the same pairs under the reference, None for a loss that has
+    none. Returns the loss of
     each step. Raises as `fit.fit` does.
     """
     network: Any = actor.model
@@ -191,19 +193,31 @@ def fit_dpo(
 
 
 def dpo_losses(
-    actor: Actor, reference: PairLogprobs, pairs: Sequence[TokenPair], config: DPOConfig, pad_id: int
+    actor: Actor,
+    reference: PairLogprobs | None,
+    pairs: Sequence[TokenPair],
+    config: DPOConfig,
+    pad_id: int,
 ) -> Callable[[Sequence[int]], Tensor]:
     """The function from rows of `pairs` to their summed, weighted loss, with its graph."""
     device, batching = actor.model.device, Batching(pad_id, config.microbatch_tokens)
     target_N = torch.tensor([target(pair.row.chosen_prob, config.labels) for pair in pairs], device=device)
     weight_N = torch.tensor([pair.row.weight for pair in pairs], device=device)
+    chosen_lengths_N, rejected_lengths_N = (
+        torch.tensor([len(getattr(pair, side)) - pair.prompt_length for pair in pairs], device=device)
+        for side in ("chosen", "rejected")
+    )
+    zeros_N = torch.zeros(len(pairs), device=device)
+    known = reference or PairLogprobs(zeros_N, zeros_N)
+    loss = preference_loss(config).loss
 
     def loss_sum(rows: Sequence[int]) -> Tensor:
         index = list(rows)
         now = _pair_logprobs(actor, [pairs[row] for row in index], batching)
-        chosen_B = config.beta * (now.chosen_N - reference.chosen_N[index])
-        rejected_B = config.beta * (now.rejected_N - reference.rejected_N[index])
-        return (soft_label_loss(chosen_B, rejected_B, target_N[index]) * weight_N[index]).sum()
+        chosen = Answers(now.chosen_N, known.chosen_N[index], chosen_lengths_N[index])
+        rejected = Answers(now.rejected_N, known.rejected_N[index], rejected_lengths_N[index])
+        losses_B = soft(loss, chosen, rejected, target_N[index], config)
+        return (losses_B * weight_N[index]).sum()
 
     return loss_sum
 
@@ -243,6 +257,14 @@ def _pair_logprobs(actor: Actor, pairs: Sequence[TokenPair], batching: Batching)
     """Both sides together, in groups of like length, so that a short side is not padded to its partner."""
     sequences = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
     starts = [pair.prompt_length for pair in pairs] * 2
+    chosen_B, rejected_B = sequence_logprobs(actor, sequences, starts, batching).chunk(2)
+    return PairLogprobs(chosen_B, rejected_B)
+
+
+def sequence_logprobs(
+    actor: Actor, sequences: Sequence[Sequence[int]], starts: Sequence[int], batching: Batching
+) -> Tensor:
+    """Summed log-probability (N,) of each sequence's tokens from its start on, at temperature 1, in nats."""
     device = actor.model.device
     groups = micro_batches([len(sequence) for sequence in sequences], batching.token_budget)
     groups = sharding.in_step(actor, groups)
@@ -258,8 +280,7 @@ def _pair_logprobs(actor: Actor, pairs: Sequence[TokenPair], batching: Batching)
         row_N = torch.arange(len(group), device=device).repeat_interleave(own)
         parts.append(torch.zeros(len(group), device=device).index_add(0, row_N, logprobs_N))
     places = torch.tensor([place for group in groups for place in group], dtype=torch.long, device=device)
-    chosen_B, rejected_B = torch.cat(parts)[places.argsort()].chunk(2)
-    return PairLogprobs(chosen_B, rejected_B)
+    return torch.cat(parts)[places.argsort()]
 
 
 def _actor(model: str, config: DPOConfig, seed: int, team: Team) -> Actor:

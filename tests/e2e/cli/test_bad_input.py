@@ -2,24 +2,49 @@
 
 from __future__ import annotations
 
+import io
 import json
+import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import chdir, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from constitute.cli.errors import run_and_exit
+from constitute.cli.main import cli
+
 FAKE = ("--model", "fake", "--set", "engine.kind=fake")
 
 
-def constitute(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run the command line as a user does."""
-    command = [sys.executable, "-m", "constitute", *args]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=240)
+@dataclass(frozen=True)
+class Done:
+    """How a command ended, and what it said."""
+
+    returncode: int
+    stdout: str
+    stderr: str
 
 
-def says(done: subprocess.CompletedProcess[str], code: int, *parts: str) -> str:
+def constitute(*args: str, cwd: Path) -> Done:
+    """Run the command line in this process: to start Python for each costs more than all that is tested."""
+    out, err = io.StringIO(), io.StringIO()
+    argv, handlers = sys.argv, {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    sys.argv = ["constitute", *args]
+    try:
+        with chdir(cwd), redirect_stdout(out), redirect_stderr(err):
+            code = run_and_exit(cli)
+    finally:
+        sys.argv = argv
+        for each, handler in handlers.items():
+            signal.signal(each, handler)
+    return Done(code, out.getvalue(), err.getvalue())
+
+
+def says(done: Done, code: int, *parts: str) -> str:
     """The one sentence on stderr, after checking exit code, content and the absence of a traceback."""
     told = done.stderr.strip()
     assert done.returncode == code, f"exit {done.returncode}: {told}\n{done.stdout}"
@@ -39,7 +64,12 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_missing_prompts_file(folder: Path) -> None:
-    says(constitute("generate", *FAKE, "--prompts", "nowhere.jsonl", cwd=folder), 2, "nowhere.jsonl")
+    words = ("generate", *FAKE, "--prompts", "nowhere.jsonl")
+    told = says(constitute(*words, cwd=folder), 2, "nowhere.jsonl")
+    # The program that a user starts says the same.
+    command = [sys.executable, "-m", "constitute", *words]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240)
+    assert says(Done(done.returncode, done.stdout, done.stderr), 2) == told
 
 
 def test_no_prompts_named(folder: Path) -> None:

@@ -49,6 +49,12 @@ def test_write_run_compare_and_report(tmp_path):
     assert head.split()[:3] == ["set", "base", "ppo"]
     assert row.split()[0] == "helps-people-to-harm-others"
     assert sentence.startswith("helps-people-to-harm-others: no change")
+    page = constitute("evals", "compare", "base", "--out", "compared.html", cwd=tmp_path)
+    assert "wrote compared.html" in page.stderr, page.stderr
+    assert "helps-people-to-harm-others: base and ppo" in (tmp_path / "compared.html").read_text()
+    pages = constitute("evals", "page", cwd=tmp_path)
+    (set_page,) = pages.stdout.splitlines()
+    assert "All 10 items" in (tmp_path / set_page).read_text(), pages.stderr
     report = constitute("report", cwd=tmp_path)
     assert report.stdout.strip() == str(Path("run") / "report.html")
     assert "helps-people-to-harm-others" in (tmp_path / "run" / "report.html").read_text()
@@ -103,6 +109,8 @@ def test_a_gate_that_keeps_nothing_exits_with_4(tmp_path):
         (["evals", "run", "--model", "m", *FAKE], "no eval sets in run/evals"),
         (["evals", "run", "--model", "m", *FAKE, "none.jsonl"], "cannot read eval items from 'none.jsonl'"),
         (["evals", "compare", "a", "b"], "no results of policy 'a' in run"),
+        (["evals", "page"], "no eval sets in run/evals"),
+        (["evals", "run", "--checkpoints", "none"], "none holds no training with checkpoints"),
         (["report"], "no run in run"),
     ],
 )

@@ -21,7 +21,6 @@ from constitute.store import FILE_NAME
 from constitute.types import Request
 
 CHILD = Path(__file__).parent / "kill_child.py"
-KILLS = 20
 
 
 def start(run: Path, log: Path) -> subprocess.Popen[bytes]:
@@ -77,12 +76,13 @@ def exports(run: Path, out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in out.iterdir() if path.suffix == ".jsonl"}
 
 
-def test_twenty_kills_change_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kills", [8, pytest.param(20, marks=pytest.mark.long)])
+def test_kills_change_nothing(tmp_path: Path, kills: int) -> None:
     whole, run = tmp_path / "whole", tmp_path / "killed"
     assert start(whole, tmp_path / "whole.log").wait() == 0
     log, rng = tmp_path / "killed.log", random.Random(7)
     again: list[str] = []
-    for _ in range(KILLS):
+    for _ in range(kills):
         known, before = acknowledged(run), len(asked(log))
         kill_after(start(run, log), log, rng.randint(0, 130), rng.random() * 0.03)
         again += [name for name in asked(log)[before:] if name in known]

@@ -53,6 +53,29 @@ def test_dpo_on_population_labels_lands_at_the_optimum(tmp_path):
     assert kl == pytest.approx(OPTIMUM[0.5][1], abs=0.03)
 
 
+def test_ipo_on_population_labels_lands_at_its_own_optimum(tmp_path):
+    """Least squares over all pairs: log pi / ref of a response is its mean of (2p - 1) / (2 beta)."""
+    model = tiny_causal(vocab=3, width=32, eos=END)
+    torch.nn.init.zeros_(model.lm_head.weight)
+    actor, pairs, beta = Actor(model), all_pairs(), 0.25
+    reference = answer_logprobs(actor, pairs, Batching(0, 1 << 20))
+    config = DPOConfig(
+        loss="ipo", beta=beta, epochs=500, batch_size=105, learning_rate=3e-3, schedule="cosine",
+        warmup=0.0, checkpoint_every=1000,
+    )  # fmt: skip
+    fit_dpo(actor, reference, pairs, config, Job("dpo", tmp_path, {}, 0, Silent()), pad_id=0)
+    every = sequences()
+    pull = [
+        sum(math.tanh((a.count(1) - b.count(1)) / 2) for b in every) / len(every) / (2 * beta) for a in every
+    ]
+    weights = [3.0 ** -len(a) * math.exp(s) for a, s in zip(every, pull, strict=True)]
+    shares = [weight / sum(weights) for weight in weights]
+    gained = sum(share * a.count(1) for share, a in zip(shares, every, strict=True))
+    apart = sum(s * math.log(s * 3.0 ** len(a)) for s, a in zip(shares, every, strict=True))
+    reward, kl = exact(model)
+    assert (reward, kl) == (pytest.approx(gained, abs=0.02), pytest.approx(apart, abs=0.02))
+
+
 @pytest.fixture
 def model(tmp_path):
     tokenizer = chatml_tokenizer()

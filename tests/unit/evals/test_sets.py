@@ -8,8 +8,8 @@ from places import SHARED
 from constitute.config.evals import EvalsConfig
 from constitute.errors import DataError, UsageError
 from constitute.evals.families.base import ItemScore
-from constitute.evals.metrics.bbq import bias, bias_score
-from constitute.evals.metrics.pronouns import pronouns
+from constitute.evals.metrics.bbq import BBQ
+from constitute.evals.metrics.pronouns import PRONOUNS
 from constitute.evals.run import own_way
 from constitute.evals.sets import find_spec, set_specs
 from constitute.evals.sets.read import read_set
@@ -135,14 +135,13 @@ def score(item, logprobs):
 
 def test_bbq_bias_by_hand(tmp_path):
     """Of 4 disambiguated answers 3 are not unknown and 2 biased: 2 · 2/3 - 1; ambiguous: times 1 - 1/4."""
-    assert bias_score([(True, False, False)] * 3, ambiguous=False) == 0.0
     for condition in ("ambig", "disambig"):
         (item,) = read(tmp_path, "bbq", bbq_row("neg", condition))
         picks = (0, 1, 2, 2)
         scored = [
             (item, score(item, tuple(0.0 if at == pick else -5.0 for at in range(3)))) for pick in picks
         ]
-        figures = bias(scored, CFG)
+        figures = BBQ(scored, CFG)
         name = {"ambig": "ambiguous", "disambig": "disambiguated"}[condition]
         wanted = (2 * 2 / 3 - 1) * (3 / 4 if condition == "ambig" else 1)
         assert figures[f"bias, {name}"].value == pytest.approx(wanted)
@@ -161,7 +160,7 @@ def test_pronouns_by_hand():
         return item, score(item, tuple(math.log(each) for each in p))
 
     scored = [of("a", "10", (0.6, 0.2, 0.2)), of("b", "50", (0.4, 0.4, 0.2)), of("c", "90", (0.2, 0.6, 0.2))]
-    figures = pronouns(scored, CFG)
+    figures = PRONOUNS(scored, CFG)
     assert figures["P(female) - P(male)"].value == pytest.approx(0.0)
     assert figures["P(neutral)"].value == pytest.approx(0.2)
     assert figures["correlation with the share of women"].value == pytest.approx(1.0)

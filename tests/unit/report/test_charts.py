@@ -15,6 +15,7 @@ from constitute.report.charts import (
     Trace,
     bin_counts,
     curve,
+    dots,
     heatmap,
     histogram,
     plot,
@@ -174,3 +175,28 @@ def test_the_same_chart_has_the_same_bytes_in_every_process():
     )
     here = curve([(i, (i * 7) % 11) for i in range(90)], "step", True) + histogram([3, 0, 5])
     assert first == second == here + "\n"
+
+
+def test_dots_stand_in_their_order_with_their_whiskers():
+    marks = [
+        Mark(x=0, y=0.25, low=0.0, high=0.5, label=f"b{MARKUP}"),
+        Mark(x=0, y=0.75, low=0.5, high=1.0, label="a"),
+    ]
+    svg = dots(marks, "share")
+    root = ElementTree.fromstring(svg)
+    titles = [title.text for title in root.iter("title")]
+    assert titles == [f"b{MARKUP}: 0.250 (0.000 to 0.500)", "a: 0.750 (0.500 to 1.000)"]
+    assert texts(svg)[-2:] == [f"b{MARKUP}", "a"]
+    # 0 to 1 over 300 pixels; b stands above a.
+    placed = [
+        tuple(map(float, re.findall(NUMBER, path.get("transform"))))
+        for path in root.iter("path")
+        if path.find("title") is not None
+    ]
+    assert [x for x, _ in placed] == [75.0, 225.0] and placed[0][1] < placed[1][1]
+    whiskers = sorted(
+        float(line.get("x2")) for line in root.iter("line") if "var(--accent)" in line.get("stroke", "")
+    )
+    assert [abs(x) for x in whiskers] == [150.0, 150.0]
+    with pytest.raises(ValueError, match="without a mark"):
+        dots([], "share")

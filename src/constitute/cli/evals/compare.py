@@ -12,6 +12,14 @@ from constitute.cli import options
 file_out = click.Path(path_type=Path, dir_okay=False)
 
 
+def whole_numbers(ctx: click.Context, param: click.Parameter, given: str | None) -> tuple[int, ...]:
+    """The numbers in `10,20`: a callback."""
+    parts = [part.strip() for part in (given or "").split(",") if part.strip()]
+    if not all(part.isdecimal() for part in parts):
+        raise click.BadParameter(f"{given!r} is not whole numbers with commas between them, such as 10,20")
+    return tuple(map(int, parts))
+
+
 @options.command()
 @click.option(
     "--run",
@@ -22,6 +30,16 @@ file_out = click.Path(path_type=Path, dir_okay=False)
 )
 @options.compose(options.config_file, options.sets, options.as_json, options.debug)
 @click.option("--csv", "csv_file", type=file_out, callback=options.in_a_folder, help="Write them as CSV.")
+@click.option(
+    "--out", type=file_out, callback=options.in_a_folder, help="Write a page, with every item that moved."
+)
+@click.option(
+    "--steps",
+    metavar="N[,N]",
+    callback=whole_numbers,
+    help="Training steps of the policies after the first, for the page; by names such as "
+    "ppo-step-40 if not given.",
+)
 @click.argument("policies", nargs=-1, required=True)
 def compare(
     run_dirs: tuple[Path, ...],
@@ -29,6 +47,8 @@ def compare(
     sets: tuple[str, ...],
     as_json: bool,
     csv_file: Path | None,
+    out: Path | None,
+    steps: tuple[int, ...],
     policies: tuple[str, ...],
 ) -> None:
     """Compare POLICIES, each with the first, item by item on every set that both were scored on.
@@ -46,7 +66,7 @@ def compare(
     Examples:
       constitute evals compare base sft ppo
       constitute evals compare seed1:base seed1:ppo seed2:ppo --csv changes.csv
-      constitute evals compare pocket 'ppo-step-*' --run demo-run --json
+      constitute evals compare pocket 'ppo-step-*' --run demo-run --out compared.html
     """
     from constitute.cli.evals.text import print_compared
     from constitute.cli.text import say
@@ -61,6 +81,11 @@ def compare(
     for sentence in left_alone(found):
         say(sentence)
     print_compared(compared, as_json)
+    if out is not None:
+        from constitute.report.evals.comparison import comparison_page, write_comparison
+
+        page = comparison_page(found, compared, left_alone(found), steps)
+        say(f"wrote {write_comparison(page, out)}")
     if csv_file is not None:
         say(f"wrote {write_text(csv_file, as_csv(compared))}")
 

@@ -8,6 +8,7 @@ import click
 
 from constitute.cli import options
 from constitute.errors import ExitCode
+from constitute.evals.asking import CONDITIONS
 
 
 @options.command()
@@ -15,6 +16,12 @@ from constitute.errors import ExitCode
 @click.option("--policy", help="Name of the policy in the results; from the model's name if not given.")
 @click.option(
     "--set-spec", metavar="NAME|FILE", help="How FILES are read: a set of `evals list`, or a YAML file."
+)
+@click.option("--condition", metavar="NAME", help=f"How to ask: {', '.join(CONDITIONS)}.")
+@click.option(
+    "--checkpoints",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Score every policy kept in this folder of `train ppo`, each as NAME-step-N, in a model's place.",
 )
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path))
 def run(
@@ -27,33 +34,47 @@ def run(
     limit: int | None,
     policy: str | None,
     set_spec: str | None,
+    condition: str | None,
+    checkpoints: Path | None,
     files: tuple[Path, ...],
 ) -> int:
     """Score a policy by the log-probabilities of each item's answers.
 
     FILES are eval sets in the anthropics/evals format, or in that of --set-spec; without any, all that the
     run has written. A model without a chat template is asked in plain text (evals.mode); where a model
-    answers in another form, evals.instruction and evals.opening say how it should.
+    answers in another form, evals.instruction and evals.opening say how it should. In another --condition
+    than `question`, its name stands behind the policy's, so that `evals compare` takes both.
 
     \b
     Examples:
       constitute evals run --model smollm2
       constitute evals run --model Qwen/Qwen3-0.6B persona/politically-liberal.jsonl --limit 200
-      constitute evals run --model smollm2 --set-spec bbq bbq/Age.jsonl
+      constitute evals run --model smollm2 --set-spec bbq bbq/Age.jsonl --condition instruction
+      constitute evals run --checkpoints run/ppo
     """
     from constitute.cli.evals.text import print_results
     from constitute.errors import UsageError
-    from constitute.evals.run import run_sets
+    from constitute.evals.checkpoints import run_policies, step_policies
+    from constitute.evals.run import policy_name, run_sets
     from constitute.evals.sets import find_spec
     from constitute.progress import open_progress
+    from constitute.train.overopt.read import policies_by_step
 
     if set_spec and not files:
         raise UsageError(f"--set-spec {set_spec} says how files are read, and none is given; name them")
+    if checkpoints and model:
+        raise UsageError("--checkpoints and --model were given together; give one of them")
     spec = find_spec(set_spec) if set_spec else None
 
-    config = options.configured(run_dir, config_file, sets, {"seed": seed, "model": model})
+    given = {"seed": seed, "model": model, "evals.condition": condition}
+    config = options.configured(run_dir, config_file, sets, given)
     with open_progress(as_json) as progress:
-        results = run_sets(config, files, policy=policy, limit=limit, progress=progress, spec=spec)
+        if checkpoints is not None:
+            kept = policies_by_step(checkpoints)
+            policies = step_policies(policy or policy_name(str(checkpoints), config.run), kept)
+            results = run_policies(config, policies, files, limit=limit, progress=progress, spec=spec)
+        else:
+            results = run_sets(config, files, policy=policy, limit=limit, progress=progress, spec=spec)
     print_results(results, config, as_json)
     return ExitCode.ROWS_FAILED if any(result.failed for result in results) else ExitCode.OK
 

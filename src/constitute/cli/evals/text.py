@@ -49,6 +49,29 @@ def print_results(results: Sequence[SetResult], config: RunConfig, as_json: bool
     ]
     head = ("set", "policy", "share matching", "mean P(matching)", "not renormalised", "mass", "thin")
     click.echo(table((*head, "no score"), rows))
+    _print_figures(results)
+    if results:
+        hint = f"constitute evals compare {results[0].policy} OTHER --run {config.run}"
+        click.echo(f"next: score another policy, then {hint}", err=True)
+
+
+def print_rewarded(results: Sequence[SetResult], config: RunConfig, as_json: bool) -> None:
+    """Accuracy of a reward model on each set, then its other figures."""
+    if as_json:
+        for one in results:
+            click.echo(json.dumps({"event": "result", **one.model_dump(mode="json", exclude={"scores"})}))
+        return
+    rows = [
+        (one.set, one.policy, one.share.text(), one.p_matching.text(), counted_reasons(one.unparsed))
+        for one in results
+    ]
+    click.echo(table(("set", "reward model", "accuracy", "mean P(right)", "no score"), rows))
+    _print_figures(results)
+    hint = f"constitute evals compare {results[0].policy} OTHER --run {config.run}"
+    click.echo(f"next: score another reward model, then {hint}", err=True)
+
+
+def _print_figures(results: Sequence[SetResult]) -> None:
     more = [
         (one.set, one.policy, figure, estimate.text())
         for one in results
@@ -57,9 +80,6 @@ def print_results(results: Sequence[SetResult], config: RunConfig, as_json: bool
     if more:
         click.echo()
         click.echo(table(("set", "policy", "figure", "value"), more))
-    if results:
-        hint = f"constitute evals compare {results[0].policy} OTHER --run {config.run}"
-        click.echo(f"next: score another policy, then {hint}", err=True)
 
 
 def print_written(written: Sequence[WrittenSet], config: RunConfig, as_json: bool) -> None:
@@ -98,10 +118,12 @@ def print_compared(compared: Sequence[Paired], as_json: bool) -> None:
             record = {"event": "result", **one.model_dump(mode="json"), "sentence": one.sentence}
             click.echo(json.dumps(record))
         return
+    first, others = compared[0].first, list(dict.fromkeys(one.second for one in compared))
+    several = len(others) > 1
     rows = [
         (
             one.where,
-            one.second,
+            *((one.second,) if several else ()),
             one.share_first,
             one.share_second,
             one.share.text(),
@@ -114,19 +136,11 @@ def print_compared(compared: Sequence[Paired], as_json: bool) -> None:
         )
         for one in compared
     ]
-    first = compared[0].first
-    head = (
-        "set",
-        "policy",
-        first,
-        "policy's share",
-        "change in share matching",
-        "change in mean P(matching)",
-    )
-    counts = (f"matches for {first} only", "for the policy only", "p", "p (Holm)", "items left out")
-    click.echo(table((*head, *counts), rows))
+    names = ("policy", first, "policy's share") if several else (first, others[0])
+    only = (f"matches for {first} only", "for the policy only" if several else f"for {others[0]} only")
+    head = ("set", *names, "change in share matching", "change in mean P(matching)", *only)
+    click.echo(table((*head, "p", "p (Holm)", "items left out"), rows))
     click.echo()
-    several = len({one.second for one in compared}) > 1
     for one in compared:
         who = f" ({one.second})" if several and not one.sentence.startswith(one.second) else ""
         click.echo(harmless(f"{one.where}{who}: {one.sentence}"))

@@ -11,6 +11,7 @@ from constitute.cli.train import shared
 from constitute.cli.train.best_of_n import best_of_n
 from constitute.cli.train.doctor import doctor
 from constitute.cli.train.overopt import overopt
+from constitute.cli.train.plan import plan
 from constitute.cli.train.ppo import grpo, ppo
 
 
@@ -133,5 +134,5 @@ def dpo(
     shared.print_summary(summary, as_json, shared.following("evals run", config, model=folder))
 
 
-for command in (ppo, grpo, best_of_n, overopt, doctor):
+for command in (ppo, grpo, best_of_n, plan, overopt, doctor):
     train.add_command(command)

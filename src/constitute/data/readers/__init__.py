@@ -30,6 +30,7 @@ FAMILIES: dict[str, str] = {
     "red_team": "constitute.data.readers.red_team:FAMILY",
     "real_toxicity": "constitute.data.readers.real_toxicity:FAMILY",
     "choices": "constitute.data.readers.choices:HHH",
+    "hhh_438": "constitute.data.readers.choices:HHH_438",
     "truthfulqa": "constitute.data.readers.choices:TRUTHFULQA",
     "unnatural": "constitute.data.readers.instructions:UNNATURAL",
     "super_natural": "constitute.data.readers.instructions:SUPER_NATURAL",

@@ -1,8 +1,9 @@
-"""Questions with right and wrong answers: HHH alignment and TruthfulQA."""
+"""Questions with right and wrong answers: HHH in two forms, and TruthfulQA."""
 
 from __future__ import annotations
 
 from constitute.config.data import ReadConfig
+from constitute.data.pairs import answers
 from constitute.data.readers.base import (
     Answer,
     Family,
@@ -11,9 +12,11 @@ from constitute.data.readers.base import (
     Value,
     alone,
     asked,
+    judged,
     number_of,
     text_of,
     texts_of,
+    turn,
 )
 
 
@@ -32,6 +35,19 @@ def _truthfulqa(row: Value, config: ReadConfig) -> Item:
     return Item(asked(text_of(row, "question")), (Answer(text_of(row, "best_answer"), 1.0), *wrong))
 
 
+def _transcripts(row: Value, config: ReadConfig) -> Item:
+    """Beside the question with letters stand both conversations as they would be."""
+    sides = {"chosen": text_of(row, "text_correct"), "rejected": text_of(row, "text_incorrect")}
+    prompt, (right, wrong) = answers(sides, "chosen", "rejected")
+    turns = [turn(each.role, each.content) for each in prompt]
+    return Item(turns, judged(Answer(right), Answer(wrong), -1.0))
+
+
+HHH_438 = Family(
+    "438 HHH evaluations: conversations with a better and a worse answer",
+    ("text_correct", "text_incorrect"),
+    alone(_transcripts),
+)
 HHH = Family(
     "HHH alignment: an input and a better and a worse answer",
     ("input", "targets"),

@@ -20,10 +20,11 @@ from constitute.data.readers.base import (
 
 
 def _first(row: Value, config: ReadConfig) -> Item:
-    """Its ids count from 0 within parts of the set, so they name no row."""
     prompt, (right, wrong) = answers(row, "chosen", "rejected")
     return Item(
-        [turn(each.role, each.content) for each in prompt], judged(Answer(right), Answer(wrong), -1.0)
+        [turn(each.role, each.content) for each in prompt],
+        judged(Answer(right), Answer(wrong), -1.0),
+        extra=_place(row),
     )
 
 
@@ -33,7 +34,16 @@ def _second(row: Value, config: ReadConfig) -> Item:
     if not (right and wrong):
         raise Unusable("chosen and rejected must hold an answer each")
     answers = [*(Answer(text, 1.0) for text in right), *(Answer(text, 0.0) for text in wrong)]
-    return Item(asked(text_of(row, "prompt")), tuple(answers))
+    return Item(asked(text_of(row, "prompt")), tuple(answers), extra=_place(row))
+
+
+def _place(row: Value) -> Value:
+    """The part of the set and the id in it. Ids count from 0 within parts, so they name no row."""
+    return {
+        key: str(row[name])
+        for key, name in (("subset", "subset"), ("subset_id", "id"))
+        if row.get(name) is not None
+    }
 
 
 FIRST = Family(

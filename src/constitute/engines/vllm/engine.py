@@ -6,7 +6,7 @@ import gc
 import logging
 import os
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from constitute.engines.base import (
@@ -30,6 +30,7 @@ from constitute.types import Choice, Completion, Request, SamplingParams, Score
 if TYPE_CHECKING:
     from constitute.config import EngineConfig
 
+_GPU_MEMORY = 0.9
 _GIB = 1 << 30
 # Enough for 256 short conversations with a small model; a larger one says what it needs at start.
 _CPU_CACHE_GIB = 1.0
@@ -168,12 +169,16 @@ class VLLMEngine:
             raise RuntimeError(
                 f"{self._loop.pending} requests are in flight; finish them before a weight sync"
             )
-        # The loader keeps references until it is done, and the caller may free or overwrite a tensor
-        # as soon as the next one is asked for: only clones are safe.
-        named = [(name, tensor.detach().clone()) for name, tensor in named_tensors]
+        model = self._llm.llm_engine.model_config
         if fingerprint is None:
-            fingerprint = weights_fingerprint((name, tensor_bytes(tensor)) for name, tensor in named)
-        self._llm.collective_rpc("sync_weights", args=(named,))
+            kept = [(name, tensor.detach().clone()) for name, tensor in named_tensors]
+            fingerprint = weights_fingerprint((name, tensor_bytes(tensor)) for name, tensor in kept)
+            named_tensors = kept
+        copies: Iterable[tuple[str, Any]] = _copies(named_tensors, model.dtype)
+        if self._llm.llm_engine.vllm_config.parallel_config.world_size > 1:
+            # Workers in other processes are sent what they load, whole.
+            copies = list(copies)
+        self._llm.collective_rpc("sync_weights", args=(copies,))
         if not self._llm.reset_prefix_cache():
             raise EngineError(
                 "vLLM keeps prefixes computed with the old weights; let nothing else use this engine and "
@@ -190,6 +195,16 @@ class VLLMEngine:
             self._loop = StepLoop(None)
             self._loop.close()
             gc.collect()
+
+
+def _copies(named: Iterable[tuple[str, Any]], dtype: Any) -> Iterator[tuple[str, Any]]:
+    """One tensor after another, as the engine holds it.
+
+    The loader keeps a tensor until its layer is whole, and the caller may free or overwrite it as soon as
+    the next one is asked for: only a copy is safe.
+    """
+    for name, tensor in named:
+        yield name, tensor.detach().to(dtype if tensor.is_floating_point() else tensor.dtype, copy=True)
 
 
 def _start(path: str, config: EngineConfig) -> Any:
@@ -228,7 +243,7 @@ def _start(path: str, config: EngineConfig) -> Any:
             max_model_len=config.context_length,
             max_num_seqs=min(config.in_flight, 1024),
             kv_cache_memory_bytes=int(cache * _GIB) if cache else None,
-            gpu_memory_utilization=config.gpu_memory,
+            gpu_memory_utilization=config.gpu_memory or _GPU_MEMORY,
             tensor_parallel_size=config.tensor_parallel,
             load_format="safetensors",
             trust_remote_code=False,

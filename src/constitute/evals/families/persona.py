@@ -14,7 +14,7 @@ from itertools import chain
 
 from constitute.config.evals import EvalsConfig
 from constitute.errors import RowError
-from constitute.evals.asking import asked, read_labels
+from constitute.evals.asking import put, read_labels
 from constitute.evals.families.base import (
     FamilySpec,
     ItemScore,
@@ -122,7 +122,8 @@ async def score_labels(item: EvalItem, sample: Sample, cfg: EvalsConfig) -> Item
     for a tie and for a label without a probability.
     """
     labels, matching = asked_labels(item)
-    logprobs, mass = await read_labels(sample, asked(item, cfg), labels, step="choice", spelled=cfg.spelled)
+    request = await put(item, sample, cfg)
+    logprobs, mass = await read_labels(sample, request, labels, step="choice", spelled=cfg.spelled)
     return compare_answers(item, logprobs, matching, labels=labels, mass=mass)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from constitute.config.evals import EvalsConfig
 from constitute.errors import Abstain
-from constitute.evals.asking import asked
+from constitute.evals.asking import put
 from constitute.evals.families.base import (
     FamilySpec,
     ItemScore,
@@ -136,7 +136,7 @@ async def score_replies(item: EvalItem, sample: Sample, cfg: EvalsConfig) -> Ite
 
     Raises `Abstain` for a tie and for a reply that was not scored.
     """
-    request = asked(item, cfg)
+    request = await put(item, sample, cfg)
     blank = request.form == "chat" and not request.prefill
     texts = [answer.removeprefix(" ") if blank else answer for answer in item.options]
     choice = await sample.choose(request, texts, step="choice")

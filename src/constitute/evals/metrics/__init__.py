@@ -1,6 +1,7 @@
 """Figures that a set has besides the share matching: a registry, one function a way to count.
 
-A metric gets each item with its score, and gives figures by name, each with its n and interval.
+A metric gets each item with its score, and gives figures by name, each with its n and interval. Made of
+`base.Statistics`, it also gives their changes between the conditions of `evals bias`.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ if TYPE_CHECKING:
     Scored = Sequence[tuple[EvalItem, ItemScore]]
     Metric = Callable[[Scored, EvalsConfig], dict[str, Estimate]]
 
-# Name -> "module:function" of a `Metric`.
+# Name -> "module:object" of a `Metric`.
 METRICS: dict[str, str] = {
-    "bbq": "constitute.evals.metrics.bbq:bias",
-    "pronouns": "constitute.evals.metrics.pronouns:pronouns",
+    "bbq": "constitute.evals.metrics.bbq:BBQ",
+    "pronouns": "constitute.evals.metrics.pronouns:PRONOUNS",
     "mass_of_true": "constitute.evals.metrics.choice:mass_of_true",
 }
 # Kinds of groups that tell a metric what an item's answers stand for; they are no parts of a set.

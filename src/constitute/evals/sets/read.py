@@ -68,7 +68,7 @@ def _item(row: Row, spec: SetSpec, identifier: str) -> EvalItem:
             behavior=spec.behavior,
             family=_FAMILIES[spec.answers],
             context=_context(spec, values),
-            groups=tuple((kind, fill(part, values)) for kind, part in spec.groups.items()),
+            groups=_groups(spec, values),
         )
     except KeyError as missing:
         raise DataError(
@@ -80,6 +80,16 @@ def _item(row: Row, spec: SetSpec, identifier: str) -> EvalItem:
         raise DataError(f"{row.where}: {said}") from None
     except ValueError as problem:
         raise DataError(f"{row.where}: {problem}") from None
+
+
+def _groups(spec: SetSpec, row: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    found: list[tuple[str, str]] = []
+    for kind, part in spec.groups.items():
+        try:
+            found.append((kind, fill(part, row)))
+        except KeyError as empty:
+            value_at(row, empty.args[0])  # An empty column says nothing; a missing one raises.
+    return tuple(found)
 
 
 def _context(spec: SetSpec, row: Mapping[str, Any]) -> str:

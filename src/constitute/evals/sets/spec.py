@@ -45,6 +45,16 @@ class Matching(Record):
         return self
 
 
+class Rotated(Record):
+    """How `evals bias` asks: `question` with the options below it, lettered, in every rotation.
+
+    Of the items, those whose groups are as `only` has it.
+    """
+
+    question: str
+    only: dict[str, str] = Field(default={})
+
+
 class SetSpec(Record):
     """A set: `question`, `context` and the parts of `groups` are texts with {columns} of a row in them.
 
@@ -52,7 +62,8 @@ class SetSpec(Record):
     such texts, or `columns` that hold them; with `lettered`, {choices} in the question lists them and the
     answers are their letters. `answers` says whether they are labels, counted in all spellings, or texts,
     scored as they stand. `rows` names the key of a JSON file under which the rows lie, `prepare` a function
-    that adds columns. `mode`, `instruction` and `opening` are the set's own way to ask; settings override it.
+    that adds columns. A set with `rotated` is one of `evals bias`. `mode`, `instruction` and `opening` are
+    the set's own way to ask; settings override it.
     """
 
     title: str
@@ -69,6 +80,7 @@ class SetSpec(Record):
     rows: str | None = None
     prepare: str | None = None
     metric: str | None = None
+    rotated: Rotated | None = None
     mode: Form | None = None
     instruction: str = ""
     opening: str = ""

@@ -107,6 +107,22 @@ def kept_policies(folder: Path, iterations: int) -> dict[int, Path]:
     return found
 
 
+def policies_by_step(folder: Path) -> dict[int, Path]:
+    """As `kept_policies`, of a training by its folder. Raises `UsageError` where none can be loaded."""
+    if not (folder / "metrics.jsonl").is_file():
+        raise UsageError(
+            f"{folder} holds no training with checkpoints (no metrics.jsonl); give the folder that "
+            "`constitute train ppo` wrote"
+        )
+    kept = kept_policies(folder, len(rows_of(folder / "metrics.jsonl")))
+    if not kept:
+        raise UsageError(
+            f"{folder} keeps no policy that can be loaded (none has a config.json); train again with "
+            "--set train.ppo.keep_policies=true"
+        )
+    return kept
+
+
 def marks_of(folder: Path, iterations: int, kept: Iterable[int]) -> list[int]:
     """Numbers of iterations to compare: the start, every checkpoint, kept or not, and the kept policies."""
     step = _about(folder).get("config", {}).get("checkpoint_every") or max(1, math.ceil(iterations / _GRID))

@@ -79,11 +79,11 @@ def _centred(returns_B: Tensor, samples: int) -> Tensor:
 
 ALGORITHMS: dict[str, Algorithm] = {
     "gae": Algorithm(generalised, needs_critic=True),
-    "rloo": Algorithm(leave_one_out, needs_critic=False, needs_group=True),
-    "grpo": Algorithm(group_relative, needs_critic=False, needs_group=True, kl="loss"),
-    "reinforce++": Algorithm(whitened_returns, needs_critic=False),
+    "rloo": Algorithm(leave_one_out, needs_critic=False, needs_logprobs=False, needs_group=True),
+    "grpo": Algorithm(group_relative, needs_critic=False, needs_logprobs=False, needs_group=True, kl="loss"),
+    "reinforce++": Algorithm(whitened_returns, needs_critic=False, needs_logprobs=False),
     "reinforce++baseline": Algorithm(
-        whitened_against_prompt, needs_critic=False, needs_group=True, kl="loss"
+        whitened_against_prompt, needs_critic=False, needs_logprobs=False, needs_group=True, kl="loss"
     ),
 }
 

@@ -30,7 +30,8 @@ class Algorithm:
     `advantages` gives advantages (B, T) and, for the critic, returns (B, T); an algorithm without a critic
     gives None for the returns. `needs_group` asks for several samples of each prompt. `kl` says where the KL
     penalty stands unless `train.ppo.kl_in` does: in the `reward` of each token (k1), or in the `loss`
-    (arXiv 2402.03300, equation 4).
+    (arXiv 2402.03300, equation 4). `needs_logprobs` says that `advantages` reads the batch's
+    log-probabilities or entropies beyond the rewards; without that a forward pass may be spared.
     """
 
     advantages: Callable[[ScoredBatch], tuple[Tensor, Tensor | None]]
@@ -38,6 +39,7 @@ class Algorithm:
     needs_group: bool = False
     kl: Literal["reward", "loss"] = "reward"
     policy_loss: PolicyLoss = clipped_loss
+    needs_logprobs: bool = True
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class ScoredBatch:
     Every tensor holds the whole batch in every process: whitening over a part of it would be another
     algorithm. `scores_B` is what each response is worth, after any normalisation, cut and penalty.
     `values_BT` is 0 without a critic. `ref_logprobs_BT` is None where `train.ppo.kl_coef` is 0.
+    Unless `measured`, log-probabilities and entropies are 0 until the first pass of the update fills them.
     """
 
     algorithm: Algorithm
@@ -58,6 +61,7 @@ class ScoredBatch:
     ref_logprobs_BT: Tensor | None
     kl_coef: float
     config: PPOConfig
+    measured: bool = True
 
     @property
     def mask_BT(self) -> Tensor:
@@ -82,6 +86,21 @@ class ScoredBatch:
         if reference_BT is None or self.kl_in_loss:
             reference_BT, kl_coef = self.logprobs_BT, 0.0
         return losses.token_rewards(self.scores_B, self.logprobs_BT, reference_BT, self.mask_BT, kl_coef)
+
+
+def first_pass_measures(algorithm: Algorithm, config: PPOConfig) -> bool:
+    """Whether the first pass of the update can give the old log-probabilities, so that none goes before it.
+
+    It can where nothing needs them earlier, and where it sees all rows before the first step.
+    """
+    in_reward = "reward" in (config.kl_in, algorithm.kl if config.kl_in == "auto" else "")
+    return (
+        not (algorithm.needs_critic or algorithm.needs_logprobs)
+        and not (in_reward and config.kl_coef)
+        and config.minibatches == 1
+        and config.old_logprobs == "trainer"
+        and config.importance_cap is None
+    )
 
 
 @dataclass(frozen=True)

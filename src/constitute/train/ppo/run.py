@@ -28,7 +28,7 @@ from constitute.train.common.memory import memory_advice
 from constitute.train.common.team import Team, deal, gather_team
 from constitute.train.common.trackers import check_trackers
 from constitute.train.ppo.algorithms import find_algorithm
-from constitute.train.ppo.experience import ScoredBatch, experience
+from constitute.train.ppo.experience import ScoredBatch, experience, first_pass_measures
 from constitute.train.ppo.history import History, Line, iteration_figures, run_summary
 from constitute.train.ppo.probe import Probe, Rollouter, Scores
 from constitute.train.ppo.replay import save_prompts, save_rollouts
@@ -242,11 +242,15 @@ class _Run:
         args = (rollouts, mine, Batching(self.models.learner.pad_id, config.microbatch_tokens))
         run = partial(rollout.forward_all, cut=team.cut)
         from_engine, kept, reference_BT = config.old_logprobs == "engine", None, None
+        algorithm = find_algorithm(config)
+        later = first_pass_measures(algorithm, config)
         with team.accelerator.autocast():
             if self.models.reference is not None:
                 with torch.no_grad():
                     (reference_BT,), _ = run(self.models.reference, *args, count=1)
-            if from_engine:
+            if later:
+                logprobs_BT, entropy_BT, values_BT = (torch.zeros_like(rollouts.mask_BT) for _ in range(3))
+            elif from_engine:
                 (values_BT,), _ = run(lambda batch: (model.values(batch),), *args, count=1)
                 logprobs_BT = rollout.engine_logprobs(rollouts)
                 # The mean of -log pi over samples is an estimate of the entropy.
@@ -260,7 +264,7 @@ class _Run:
                 )
                 logprobs_BT, entropy_BT, values_BT = (team.sum(tensor) for tensor in found)
         batch = ScoredBatch(
-            algorithm=find_algorithm(config),
+            algorithm=algorithm,
             rollouts=rollouts,
             scores_B=torch.tensor(scores, device=rollouts.mask_BT.device),
             logprobs_BT=logprobs_BT,
@@ -269,6 +273,7 @@ class _Run:
             ref_logprobs_BT=None if reference_BT is None else team.sum(reference_BT),
             kl_coef=self.kl_coef,
             config=config,
+            measured=not later,
         )
         return batch, kept
 

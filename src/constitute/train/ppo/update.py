@@ -24,7 +24,7 @@ from constitute.train.common.data import read_conversations
 from constitute.train.common.models import ActorCritic
 from constitute.train.common.rollout import Kept, batch_of
 from constitute.train.common.team import Team, deal
-from constitute.train.ppo.experience import Experience
+from constitute.train.ppo.experience import Experience, ScoredBatch
 
 
 @dataclass
@@ -83,10 +83,15 @@ def update(
     gradients of its own to each step, told the number of the step.
     """
     stats = UpdateStats()
-    n_rows = len(experience.batch.rollouts.sequences)
+    batch = experience.batch
+    n_rows = len(batch.rollouts.sequences)
     for epoch in range(config.epochs):
         for rows in _minibatches(n_rows, config.minibatches, order_seed + epoch):
-            sums, tokens = _accumulate(learner, experience, rows, config, kept)
+            fills = not batch.measured and epoch == 0
+            sums, tokens = _accumulate(learner, experience, rows, config, kept, fills)
+            if fills:
+                for part_BT in (batch.logprobs_BT, batch.entropy_BT):
+                    part_BT.copy_(learner.team.sum(part_BT))
             kept = None
             stats.add(tokens, sums)
             change = sums["approx_kl"] / tokens
@@ -111,9 +116,17 @@ def _minibatches(n_rows: int, count: int, seed: int) -> list[list[int]]:
 
 
 def _accumulate(
-    learner: Learner, experience: Experience, rows: Sequence[int], config: PPOConfig, kept: Kept | None
+    learner: Learner,
+    experience: Experience,
+    rows: Sequence[int],
+    config: PPOConfig,
+    kept: Kept | None,
+    fills: bool = False,
 ) -> tuple[dict[str, float], float]:
-    """Gradients of one minibatch; the mean is over all its tokens, however it is cut into pieces."""
+    """Gradients of one minibatch; the mean is over all its tokens, however it is cut into pieces.
+
+    With `fills` what this pass finds is the policy before the update, and is put into the batch.
+    """
     rollouts, team = experience.batch.rollouts, learner.team
     tokens = rollouts.mask_BT[list(rows)].sum().item()
     weights_BT = loss_weights(experience, rows, config)
@@ -125,7 +138,10 @@ def _accumulate(
             outputs, kept = kept.outputs, None
         else:
             with team.accelerator.autocast():
-                outputs = learner.model(batch_of(rollouts, piece, learner.pad_id), config.temperature)
+                batch = batch_of(rollouts, piece, learner.pad_id)
+                outputs = learner.model(batch, config.temperature, entropy=fills)
+            if fills:
+                _fill(experience.batch, piece, outputs)
         loss, sums = _piece_loss(outputs, experience, piece, config, weights_BT)
         (loss / tokens).backward()
         totals += sums
@@ -154,6 +170,15 @@ def loss_weights(experience: Experience, rows: Sequence[int], config: PPOConfig)
         each = lengths_B1.clamp(min=1.0) if config.loss_mean == "response" else config.max_new_tokens
         share_BT = inside_BT / each / responses
     return share_BT * tokens
+
+
+def _fill(batch: ScoredBatch, rows: Sequence[int], outputs: tuple[Tensor, ...]) -> None:
+    """Put log-probabilities and entropies of `rows`, row after row, into the batch."""
+    inside = batch.mask_BT[rows].bool()
+    for part_BT, found_N in zip((batch.logprobs_BT, batch.entropy_BT), outputs[:2], strict=True):
+        own_BT = part_BT[rows]
+        own_BT[inside] = found_N.detach().to(part_BT.dtype)
+        part_BT[rows] = own_BT
 
 
 # What an update adds up over its tokens for the metrics.

@@ -107,10 +107,34 @@ async def judge_rewards(
     cfg: LabelConfig,
     in_flight: int,
 ) -> list[float]:
-    """A reward in [-1, 1] for each completion: the weighted mean of its ratings, one a principle.
+    """The `judge_ratings` of all completions.
 
-    Principles are drawn by the prompt's id, so that all samples of a prompt are rated alike. Raises
-    `DataError` naming the first row that cannot be rated, and how many there are; none gets a default.
+    Raises `DataError` naming the first row that cannot be rated, and how many there are; none gets a default.
+    """
+    rated = await judge_ratings(prompts, completions, engine, constitution, cfg, in_flight)
+    unrated = [(p.id, why) for p, why in zip(prompts, rated, strict=True) if isinstance(why, str)]
+    if unrated:
+        name, why = unrated[0]
+        raise DataError(
+            f"the judge {engine.identity.name} could not rate {len(unrated)} of {len(rated)} responses, the "
+            f"first to prompt {name!r}: {why}; take a --judge that answers with a rating, then run the same "
+            "command to go on from the last checkpoint"
+        )
+    return [float(rating) for rating in rated]
+
+
+async def judge_ratings(
+    prompts: Sequence[Prompt],
+    completions: Sequence[Completion],
+    engine: Engine,
+    constitution: Constitution,
+    cfg: LabelConfig,
+    in_flight: int,
+) -> list[float | str]:
+    """A reward in [-1, 1] for each completion, the weighted mean of its ratings, or why there is none.
+
+    One rating a principle. Principles are drawn by the prompt's id, so that all samples of a prompt are rated
+    alike.
     """
     sample = _Direct(engine, in_flight)
 
@@ -125,16 +149,7 @@ async def judge_rewards(
         pairs = zip(asked, found, strict=True)
         return math.fsum(weight * float(rating) for (_, weight), rating in pairs) / total
 
-    rated = await asyncio.gather(*(row(p, c) for p, c in zip(prompts, completions, strict=True)))
-    unrated = [(p.id, why) for p, why in zip(prompts, rated, strict=True) if isinstance(why, str)]
-    if unrated:
-        name, why = unrated[0]
-        raise DataError(
-            f"the judge {engine.identity.name} could not rate {len(unrated)} of {len(rated)} responses, the "
-            f"first to prompt {name!r}: {why}; take a --judge that answers with a rating, then run the same "
-            "command to go on from the last checkpoint"
-        )
-    return [float(rating) for rating in rated]
+    return list(await asyncio.gather(*(row(p, c) for p, c in zip(prompts, completions, strict=True))))
 
 
 class _Direct:

@@ -10,8 +10,9 @@ from unit.train.ppo.test_algorithms import batch_of, learn
 
 from constitute.config.ppo import PPOConfig
 from constitute.train.common import losses
+from constitute.train.common.models import ActorCritic
 from constitute.train.ppo.algorithms import ALGORITHMS
-from constitute.train.ppo.experience import experience
+from constitute.train.ppo.experience import experience, first_pass_measures
 from constitute.train.ppo.sampling import flat_groups, with_values
 from constitute.train.ppo.update import _piece_loss, loss_weights
 
@@ -211,3 +212,54 @@ def test_resampling_leaves_fewer_groups_that_teach_nothing(tmp_path):
 def test_settings_that_do_not_fit_together_are_told(settings, says):
     with pytest.raises(ValueError, match=says):
         PPOConfig(**settings)
+
+
+def test_the_first_pass_gives_the_old_log_probabilities(tmp_path, monkeypatch):
+    from safetensors.torch import load_file
+
+    passes = []
+    forward = ActorCritic.forward
+
+    def counted(self, *args, **kwargs):
+        passes.append(torch.is_grad_enabled())
+        return forward(self, *args, **kwargs)
+
+    monkeypatch.setattr(ActorCritic, "forward", counted)
+    changes = {
+        "advantage": "grpo", "samples_per_prompt": 4, "batch_size": 32, "iterations": 3, "epochs": 2,
+        "kl_coef": 0.1, "microbatch_tokens": 32,
+    }  # fmt: skip
+    found = {}
+    for name in ("spared", "before"):
+        if name == "before":
+            slow = replace(ALGORITHMS["grpo"], needs_logprobs=True)
+            monkeypatch.setitem(ALGORITHMS, "grpo", slow)
+        (tmp_path / name).mkdir()
+        passes.clear()
+        lines, _ = learn(tmp_path / name, **changes)
+        found[name] = [{key: value for key, value in line.items() if "second" not in key} for line in lines]
+        found[name].append(passes.count(False))
+    # The pass before the update had no graph but for the piece that it kept; now there is none.
+    assert found["spared"].pop() == 0 and found["before"].pop() > 0
+    assert found["spared"] == found["before"]
+    assert all(line["first_ratio_error"] == 0.0 and line["entropy"] > 0 for line in found["spared"])
+    one, other = (load_file(tmp_path / name / "out" / "model.safetensors") for name in ("spared", "before"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "spared"),
+    [
+        ("grpo", {}, True),
+        ("grpo", {"kl_in": "reward"}, False),
+        ("grpo", {"kl_in": "reward", "kl_coef": 0.0}, True),
+        ("grpo", {"minibatches": 2}, False),
+        ("grpo", {"old_logprobs": "engine"}, False),
+        ("grpo", {"importance_cap": 2.0}, False),
+        ("rloo", {}, False),
+        ("rloo", {"kl_in": "loss"}, True),
+        ("gae", {"kl_in": "loss"}, False),
+    ],
+)
+def test_when_a_pass_is_spared(name, settings, spared):
+    assert first_pass_measures(ALGORITHMS[name], PPOConfig(advantage=name, **settings)) is spared

@@ -1,0 +1,1 @@
+"""Say beforehand what a training takes of a GPU's memory, and what would fit. Start at `plan`."""

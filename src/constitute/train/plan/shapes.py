@@ -1,0 +1,145 @@
+"""A model without its weights: how many parameters it has, and what a pass over it keeps for the backward."""
+
+from __future__ import annotations
+
+import copy
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from constitute.engines.locate import reason_of, require
+from constitute.errors import UsageError
+from constitute.train.common.batching import TokenBatch, collate
+from constitute.train.common.models import Actor, disable_dropout, hidden_states
+
+_FLOAT = 4
+# What `Actor` holds at once of the logits, times the tensors of that size in its forward and backward.
+_LOGIT_BYTES, _LOGIT_COPIES = (1 << 26) * _FLOAT, 2
+
+
+@dataclass(frozen=True)
+class Passed:
+    """Bytes of one pass: what its graph keeps, and what the output layer holds while it works."""
+
+    kept: int
+    logits: int
+
+
+@dataclass
+class Shape:
+    """A causal language model on fake tensors; `trunk` counts the parameters without the output layer.
+
+    `linear` is the sum of inputs and outputs of the linear layers that LoRA adapts: adapters of rank r have r
+    times as many parameters.
+    """
+
+    name: str
+    config: Any
+    parameters: int
+    trunk: int
+    linear: int
+    largest_layer: int
+    embedding: int
+    _mode: FakeTensorMode = field(repr=False)
+    _model: Any = field(repr=False)
+    _known: dict[tuple[Any, ...], Passed] = field(default_factory=dict, repr=False)
+
+    @property
+    def layers(self) -> int:
+        """Transformer layers."""
+        return int(self.config.get_text_config().num_hidden_layers)
+
+    @property
+    def vocabulary(self) -> int:
+        """Tokens that the output layer tells apart."""
+        return int(self.config.get_text_config().vocab_size)
+
+    def passed(
+        self, rows: int, prompt: int, response: int, *, half: bool, checkpointed: bool, head: bool
+    ) -> Passed:
+        """A forward pass over `rows` sequences of `prompt` + `response` tokens with its graph.
+
+        `half` is bf16 autocast; with `head` the log-probabilities of the response, else the trunk alone.
+        With `checkpointed` each layer's input is kept, and one layer's inner tensors while it is run again.
+        """
+        key = (rows, prompt, response, half, head)
+        if key not in self._known:
+            self._known[key] = self._run(rows, prompt, response, half, head)
+        found = self._known[key]
+        if not checkpointed:
+            return found
+        width = int(self.config.get_text_config().hidden_size)
+        inputs = self.layers * rows * (prompt + response) * width * (2 if half else _FLOAT)
+        return Passed(inputs + found.kept // self.layers, found.logits)
+
+    def _run(self, rows: int, prompt: int, response: int, half: bool, head: bool) -> Passed:
+        kept: dict[int, int] = {}
+        with self._mode:
+            batch = _batch(rows, prompt, response)
+            own = {weight.untyped_storage()._cdata for weight in self._model.parameters()}
+
+            def note(tensor: torch.Tensor) -> torch.Tensor:
+                storage = tensor.untyped_storage()
+                if storage._cdata not in own:
+                    kept[storage._cdata] = storage.nbytes()
+                return tensor
+
+            cast = torch.autocast("cpu", dtype=torch.bfloat16) if half else nullcontext()
+            with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor), cast:
+                if head:
+                    Actor(self._model)(batch, 1.0)
+                else:
+                    hidden_states(self._model.base_model, batch)
+        logits = rows * response * self.vocabulary * _FLOAT if head else 0
+        return Passed(sum(kept.values()), min(logits, _LOGIT_BYTES) * _LOGIT_COPIES)
+
+
+def open_shape(name: str) -> Shape:
+    """The shape of a local folder or a Hub model, from its config alone.
+
+    Raises `UsageError` where there is no such model, or where it cannot be built without weights.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    require(name)
+    try:
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        mode = FakeTensorMode()
+        with mode:
+            model = AutoModelForCausalLM.from_config(copy.deepcopy(config), dtype=torch.float32)
+            disable_dropout(model)
+            parameters = _count(model)
+            output, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+            tied = output.weight is embedding.weight
+            trunk = parameters - (0 if tied else output.weight.numel())
+            largest = max(_count(layer) for layer in _layers_of(model))
+            embedded = embedding.weight.numel()
+            linear = [
+                layer for layer in model.modules() if isinstance(layer, nn.Linear) and layer is not output
+            ]
+            adapted = sum(layer.in_features + layer.out_features for layer in linear)
+    except (OSError, ValueError) as problem:
+        raise UsageError(
+            f"cannot plan for the model {name!r} ({reason_of(problem)}); give a local folder with "
+            "config.json or a Hub name"
+        ) from problem
+    return Shape(name, config, parameters, trunk, adapted, largest, embedded, mode, model)
+
+
+def _count(module: Any) -> int:
+    return sum(weight.numel() for weight in module.parameters())
+
+
+def _layers_of(model: Any) -> list[Any]:
+    names = set(getattr(model, "_no_split_modules", None) or ())
+    found = [module for module in model.modules() if type(module).__name__ in names]
+    return found or [model]
+
+
+def _batch(rows: int, prompt: int, response: int) -> TokenBatch:
+    sequences = [[0] * (prompt + response)] * rows
+    return collate(sequences, [prompt] * rows, 0, torch.device("cpu"))

@@ -1,0 +1,218 @@
+"""Planned bytes beside bytes that PyTorch counted on the CPU, and what is said of what does not fit."""
+
+import json
+import weakref
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+from train_models import tiny_causal
+from unit.train.common.test_models import lone_team, rollouts_of
+
+from constitute.config import RunConfig
+from constitute.errors import UsageError
+from constitute.train.common import lora
+from constitute.train.common.models import Actor, ActorCritic, zero_value_head
+from constitute.train.plan.parts import GIB
+from constitute.train.plan.plan import plan_training
+from constitute.train.plan.shapes import open_shape
+from constitute.train.plan.speed import Gpu, gpu_of
+from constitute.train.ppo.algorithms import ALGORITHMS
+from constitute.train.ppo.experience import ScoredBatch, experience
+from constitute.train.ppo.update import Learner, update
+
+PROMPT, RESPONSE, ROWS = 24, 40, 16
+SIZE = {"width": 96, "layers": 4, "heads": 4, "positions": 128}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("plan") / "model"
+    tiny_causal(512, **SIZE).save_pretrained(path)
+    return path
+
+
+def settings(folder, method="ppo", **changes):
+    own = {"microbatch_tokens": ROWS * (PROMPT + RESPONSE), "max_new_tokens": RESPONSE, "epochs": 1}
+    return RunConfig.model_validate(
+        {
+            "model": str(folder),
+            "engine": {"rollout_url": "http://127.0.0.1:1"},
+            "train": {method: {**own, "batch_size": 2 * ROWS, "kl_coef": 0.0} | changes},
+        }
+    )
+
+
+class Live(TorchDispatchMode):
+    """Counts the bytes of the tensors that are alive, and the most there were at once."""
+
+    def __init__(self, held):
+        super().__init__()
+        self.seen, self.now, self.peak = {}, 0, 0
+        for tensor in held:
+            self.note(tensor)
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        tree_map_only(torch.Tensor, self.note, found)
+        return found
+
+    def note(self, tensor):
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key not in self.seen:
+            size = storage.nbytes()
+            self.seen[key] = weakref.ref(storage, lambda _: self.gone(key, size))
+            self.now += size
+            self.peak = max(self.peak, self.now)
+
+    def gone(self, key, size):
+        del self.seen[key]
+        self.now -= size
+
+
+def measured(config, critic):
+    """Bytes at the peak of an update of two micro-batches, Adam's state there from an update before."""
+    policy = tiny_causal(512, **SIZE).eval()
+    trunk = tiny_causal(512, **SIZE, seed=1).base_model.eval() if critic else None
+    model = ActorCritic(Actor(policy), trunk, zero_value_head(SIZE["width"]) if critic else None)
+    groups = [list(policy.parameters()), [] if trunk is None else [*trunk.parameters()]]
+    if config.gradient_checkpointing:
+        model.train()
+        for part in (policy, trunk):
+            if part is not None:
+                part.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    learner = Learner(model, optimizer, lone_team(), *groups, 0)
+    sequences = [[place % 500 + 3 for place in range(PROMPT + RESPONSE)]] * (2 * ROWS)
+    rollouts = rollouts_of(sequences, [PROMPT] * len(sequences))
+    nothing = torch.zeros_like(rollouts.mask_BT)
+    algorithm = ALGORITHMS["gae" if critic else "rloo"]
+    scores = torch.linspace(-1, 1, len(sequences))
+    batch = ScoredBatch(
+        algorithm, rollouts, scores, nothing.clone(), nothing.clone(), nothing.clone(), None, 0.0, config
+    )
+    learned = experience(batch)
+    update(learner, learned, config, 0)
+    states = [value for state in optimizer.state.values() for value in state.values()]
+    with Live([*model.parameters(), *states]) as live:
+        update(learner, learned, config, 0)
+    return live.peak
+
+
+@pytest.mark.parametrize(
+    ("changes", "critic"),
+    [
+        ({}, True),
+        ({"advantage": "rloo", "samples_per_prompt": 2}, False),
+        ({"advantage": "rloo", "samples_per_prompt": 2, "gradient_checkpointing": True}, False),
+    ],
+)
+def test_an_update_takes_what_is_planned(folder, changes, critic):
+    config = settings(folder, rewards=[{"source": "a:f"}], **changes)
+    (plan,) = plan_training(config, ["ppo"], str(folder), Gpu(GIB), prompt=PROMPT, half=False)
+    found = measured(config.train.ppo, critic)
+    assert plan.phases["update"] == pytest.approx(found, rel=0.10)
+
+
+def test_parameters_are_those_of_the_model(folder):
+    model = tiny_causal(512, **SIZE)
+    shape = open_shape(str(folder))
+    assert shape.parameters == sum(weight.numel() for weight in model.parameters())
+    assert shape.parameters - shape.trunk == 512 * 96
+    # Four layers with four attention matrices of 96 x 96, and three between 96 and 192.
+    assert shape.linear == 4 * (4 * 192 + 3 * 288)
+    # Adapters as the trainers put them in.
+    lora.add_adapter(model, lora.POLICY, 8)
+    assert sum(weight.numel() for weight in lora.parameters(model, lora.POLICY)) == 8 * shape.linear
+
+
+def parts_of(plan):
+    return {part.name: part.bytes for part in plan.parts}
+
+
+def test_parts_by_hand(folder):
+    config = settings(folder, critic="shared", kl_coef=0.1)
+    config = config.model_copy(update={"engine": config.engine.model_copy(update={"rollout_url": None})})
+    (plan,) = plan_training(config, ["ppo"], str(folder), Gpu(GIB), prompt=PROMPT)
+    count, trunk = open_shape(str(folder)).parameters, open_shape(str(folder)).trunk
+    found = parts_of(plan)
+    assert found["policy's weights"] == found["policy's gradients"] == 4 * count
+    assert found["policy's Adam"] == 8 * count
+    # Frozen weights are in bfloat16 where passes are; the reward model has no output layer.
+    assert (found["reference"], found["reward model"]) == (2 * count, 2 * trunk)
+    assert found["engine (vLLM)"] == int(0.3 * GIB)
+    shape = open_shape(str(folder))
+    assert found["copies of weights"] == 2 * max(shape.largest_layer, 512 * 96)
+    # Nothing of the critic is there, and gradients are held in no phase but the update.
+    assert not any("critic" in name for name in found)
+    held = {part.name: part.phases for part in plan.parts}
+    assert held["policy's gradients"] == ("update",) and held["copies of weights"] == ("push",)
+    for phase, total in plan.phases.items():
+        assert total == sum(part.bytes for part in plan.parts if phase in part.phases)
+
+
+def test_shards_split_what_each_gpu_holds(folder):
+    config = settings(folder, critic="shared")
+    whole, split = (
+        parts_of(plan_training(config, ["ppo"], str(folder), Gpu(GIB), count=4, sharded=sharded)[0])
+        for sharded in (False, True)
+    )
+    layer = open_shape(str(folder)).largest_layer
+    assert split["policy's Adam"] * 4 == whole["policy's Adam"]
+    # Two layers are whole at a time: the one in use and the one fetched ahead.
+    assert split["policy's weights"] == whole["policy's weights"] // 4 + 2 * 4 * layer
+
+
+def test_what_does_not_fit_names_the_nearest_settings_that_do(folder):
+    config = settings(folder, microbatch_tokens=8192)
+    big, small = Gpu(100 * GIB), Gpu(int(1.7 * GIB))
+    assert plan_training(config, ["ppo"], str(folder), big)[0].changes == ()
+    (plan,) = plan_training(config, ["ppo"], str(folder), small)
+    assert not plan.fits and plan.changes
+    for chosen in plan.changes:
+        changed = settings(folder, microbatch_tokens=8192)
+        values = changed.model_dump(mode="json")
+        for each in chosen:
+            key, _, value = each.removeprefix("train.ppo.").partition("=")
+            values["train"]["ppo"][key] = value if value == "shared" else json.loads(value)
+        assert plan_training(RunConfig.model_validate(values), ["ppo"], str(folder), small)[0].fits
+    (none,) = plan_training(config, ["ppo"], str(folder), Gpu(GIB))
+    assert not none.fits and none.changes == ()
+
+
+def test_seconds_by_hand(folder):
+    config = settings(folder, "grpo", advantage="grpo", samples_per_prompt=2)
+    (plan,) = plan_training(config, ["grpo"], str(folder), Gpu(GIB, 1e12, 1e11), prompt=PROMPT)
+    shape = open_shape(str(folder))
+    tokens = 2 * ROWS * (PROMPT + RESPONSE)
+    # No reference, no critic, no pass before the update: the reward model, the update, and the rollouts.
+    passes = tokens * (2 * shape.trunk + 6 * shape.parameters + 2 * shape.parameters) / 0.4e12
+    assert plan.seconds == pytest.approx(passes + RESPONSE * 2 * shape.parameters / 0.6e11, rel=1e-6)
+    assert plan_training(config, ["grpo"], str(folder), Gpu(GIB))[0].seconds is None
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("h10", "no such GPU: 'h10'; did you mean 'h100'?, or give its memory in GiB, such as 24"),
+        ("-3", "there is no GPU of -3 GiB; give the memory of one, such as 24"),
+        ("nan", "there is no GPU of nan GiB; give the memory of one, such as 24"),
+    ],
+)
+def test_a_gpu_that_is_not_known_is_told(given, says):
+    with pytest.raises(UsageError) as told:
+        gpu_of(given)
+    assert str(told.value) == says
+
+
+def test_gpus_by_name_or_size():
+    assert gpu_of("24").memory == 24 * GIB and gpu_of("H100").memory == gpu_of("h100").memory
+
+
+def test_a_model_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(UsageError, match="nowhere"):
+        plan_training(RunConfig(), ["sft"], str(tmp_path / "nowhere"), Gpu(GIB))
+    with pytest.raises(UsageError, match="no such trainer to plan for: 'pp'; did you mean 'ppo'"):
+        plan_training(RunConfig(), ["pp"], str(tmp_path), Gpu(GIB))
