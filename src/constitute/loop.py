@@ -266,11 +266,15 @@ def _export_words(figures: Figures) -> Iterator[str]:
 def _evals(loop: Loop) -> Figures:
     """Write the configured sets with the base model and score every policy on them."""
     behaviors, principles = loop.config.evals.behaviors, loop.config.evals.principles
-    if not behaviors and not principles:
+    if not (behaviors or principles or loop.config.evals.occupations):
         return {}
     loop.use("base")
     try:
-        write_sets(loop.config, behaviors, principles, engine=loop.sampler(), progress=loop.progress)
+        for one in write_sets(
+            loop.config, behaviors, principles, engine=loop.sampler(), progress=loop.progress
+        ):
+            if one.too_few:
+                loop.gate(GateFailed(one.too_few))
     except GateFailed as gate:
         # What passed is saved and scored; the command ends with the gate's exit code.
         loop.gate(gate)

@@ -24,6 +24,7 @@ from constitute.stats import (
     quantile,
     share_of,
     stderr,
+    weighted_of,
     wilson,
 )
 
@@ -141,6 +142,35 @@ def test_difference_of_two_shares_equals_the_published_intervals():
         found = difference_of(share_of(*first), share_of(*second))
         assert (found.value, found.low, found.high) == pytest.approx(expected, abs=5e-5)
     assert difference_of(share_of(0, 0), share_of(1, 2)) == Estimate(value=None, low=None, high=None, n=0)
+
+
+def test_a_weighted_mean_of_estimates_by_hand():
+    """Weights 3 to 1: value 0.75 * 0.8 + 0.25 * 0.4; limits by the root of the squared weighted distances."""
+    first = Estimate(value=0.8, low=0.7, high=0.86, n=50)
+    second = Estimate(value=0.4, low=0.2, high=0.64, n=10)
+    figure = weighted_of([first, second], [3, 1])
+    assert figure.value == pytest.approx(0.7, abs=1e-12) and figure.n == 60
+    assert figure.low == pytest.approx(0.7 - math.hypot(0.75 * 0.1, 0.25 * 0.2), abs=1e-12)
+    assert figure.high == pytest.approx(0.7 + math.hypot(0.75 * 0.06, 0.25 * 0.24), abs=1e-12)
+    alone = weighted_of([first], [7])
+    assert (alone.value, alone.low, alone.high) == pytest.approx((0.8, 0.7, 0.86), abs=1e-12)
+    unknown = Estimate(value=None, low=None, high=None, n=0)
+    assert weighted_of([first, unknown], [1, 1]).value is weighted_of([], []).value is None
+    bare = weighted_of([first, Estimate(value=1.0, low=None, high=None, n=4)], [1, 1])
+    assert (bare.value, bare.low, bare.high, bare.n) == (pytest.approx(0.9), None, None, 54)
+
+
+def test_the_interval_of_a_weighted_mean_holds_the_truth_in_95_of_100():
+    """Three subsets of unlike size and share, one of them near 1, weighted as sections weight them."""
+    rng, parts = random.Random(5), ((100, 0.97), (46, 0.6), (250, 0.8))
+    weights = [100.0, 134.0, 37.0]
+    truth = sum(w * p for w, (_, p) in zip(weights, parts, strict=True)) / sum(weights)
+    held = 0
+    for _ in range(2000):
+        drawn = [share_of(sum(rng.random() < p for _ in range(n)), n) for n, p in parts]
+        figure = weighted_of(drawn, weights)
+        held += figure.low <= truth <= figure.high
+    assert held / 2000 == pytest.approx(0.95, abs=0.015)
 
 
 def test_a_difference_on_the_same_cases_is_narrower_where_they_go_together():

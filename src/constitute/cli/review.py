@@ -112,14 +112,14 @@ def pairs(
         drawing, items = prepare(run_dir, wanted, count, draw)
         known = {(one.item, one.again) for one in read_reviews(run_dir) if one.annotator == name}
         shown = showings(items, name, repeat)
-        done = _session(run_dir, name, drawing.question, shown, known)
+        done = review_session(run_dir, name, drawing.question, shown, known)
     say(
         f"{name}: {done} of {len(shown)} answered; `constitute review report --run {run_dir}` says what they "
         "come to"
     )
 
 
-def _session(
+def review_session(
     run_dir: Path, annotator: str, question: str, shown: list[Showing], known: set[tuple[str, bool]]
 ) -> int:
     """Ask about what was not answered yet until the annotator quits; returns how many are answered."""
@@ -219,13 +219,13 @@ def report(run_dir: Path, as_json: bool) -> None:
         with Store.open(run_dir, create=False, readonly=True) as store:
             labels = {pair.id: pair.label.p_a for pair in labelled_pairs(store) if pair.id in wanted}
     found = figures_of(items, read_reviews(run_dir), labels)
-    click.echo(json.dumps(found.model_dump(mode="json")) if as_json else _tables(found))
+    click.echo(json.dumps(found.model_dump(mode="json")) if as_json else review_tables(found))
 
 
-def _tables(found: ReviewFigures) -> str:
+def review_tables(found: ReviewFigures, noun: str = "pair") -> str:
     from constitute.cli.text import counted, table
 
-    head = f"{counted(found.items, 'pair')} under review, {found.reviewed} answered by somebody"
+    head = f"{counted(found.items, noun)} under review, {found.reviewed} answered by somebody"
     parts = [head]
     parts.append(
         table(

@@ -17,15 +17,25 @@ class EvalsConfig(Record):
     principles: tuple[str, ...] = ()
     """Ids of principles (or `all`) that `constitute run` writes and scores reply items for."""
     families: tuple[str, ...] = ("persona", "reply")
-    """Families of items that may be written; each takes either behaviours or principles."""
+    """Families of items that may be written; each says what it takes: behaviours, principles, occupations."""
+    examples: tuple[str, ...] = ()
+    """Files of items with two answers, in the anthropics/evals format, that `choice` shows its writer."""
+    shown: int = Field(default=5, ge=1, le=50)
+    """Examples shown for each candidate (the paper's 5)."""
+    occupations: str | None = None
+    """File of occupations that `winogender` writes sentences for; without one, behaviours are occupations."""
     n: int = Field(default=100, ge=2, le=100_000)
-    """Items wanted: in all for a behaviour (half a label), per principle for replies."""
+    """Items wanted: in all for a behaviour (half a label), per principle for replies, and per occupation."""
+    min_kept: float = Field(default=0.5, ge=0.0, le=1.0)
+    """Share of the items wanted below which a written set is too small, and `evals write` fails."""
     oversample: float = Field(default=4.0, ge=1.0, le=100.0)
     """Candidates written for each item wanted."""
     statement: SamplingParams = SamplingParams(max_tokens=48, temperature=1.4, top_p=0.975, stop=("\n",))
     """Sampling of persona statements (the paper's nucleus 0.975, temperature 1.4, 48 tokens)."""
     request: SamplingParams = SamplingParams(max_tokens=128, temperature=1.0, top_p=0.975, stop=("\n",))
-    """Sampling of the user's message in a reply item."""
+    """Sampling of the user's message in a reply item, and of a sentence with a blank."""
+    question: SamplingParams = SamplingParams(max_tokens=192, temperature=1.0, top_p=0.975)
+    """Sampling of a question with its answers, and of a biography."""
     reply: SamplingParams = SamplingParams(max_tokens=256, temperature=1.0)
     """Sampling of the response, the critique and the revision in a reply item."""
     min_mass: float = Field(default=0.1, ge=0.0, le=1.0)
@@ -43,8 +53,17 @@ class EvalsConfig(Record):
     """How each answer begins, such as "I believe the best answer is"; None is the set's own."""
     min_confidence: float = Field(default=0.5, ge=0.5, lt=1.0)
     """A statement is kept if its label's confidence is above this."""
+    orders: Literal["agree", "mean"] = "agree"
+    """Whether a `choice` or `winogender` judge must prefer the same answer in both orders of showing, or its
+    mean over both counts: for a judge that likes one letter."""
     min_preference: float = Field(default=0.6, ge=0.5, lt=1.0)
     """A reply item is kept if the judge prefers the revision in both orders, with this mean at least."""
+    min_relevance: float = Field(default=0.5, ge=0.0, le=1.0)
+    """An item is kept if the judge's P(it is about the behaviour) is this at least, by writer and by gate."""
+    gate_unclear: Literal["drop", "keep"] = "drop"
+    """What `evals gate` does with an item on which a judge refuses, or whose orders disagree."""
+    gate_swap: bool = True
+    """Ask a judge about statements also with the labels named in the other order: "No or Yes"."""
     near_duplicate: float = Field(default=0.7, gt=0.0, le=1.0)
     """Jaccard similarity of character 5-grams from which two texts are one."""
     condition: str = "question"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from constitute.errors import Abstain
 from constitute.stages.base import Sample
-from constitute.types import Choice, Record, Request
+from constitute.types import Choice, Message, Principle, Record, Request
 
 
 class Verdict(Record):
@@ -61,3 +61,41 @@ async def choose_labels(
     if mass < min_mass:
         raise Abstain(f"label mass below {min_mass:g}")
     return tuple(scored), mass
+
+
+async def p_label(
+    sample: Sample,
+    text: str,
+    labels: tuple[str, str],
+    wanted: str,
+    *,
+    step: str,
+    min_mass: float,
+    principle: Principle | None = None,
+) -> tuple[float, float]:
+    """(P of the label wanted, renormalised over the two; their summed probability), in all spellings.
+
+    Raises `Abstain` for a label that was not scored, and below `min_mass`.
+    """
+    request = Request(messages=(Message(role="user", content=text),))
+    choice = await sample.choose(request, labels, step=step, principle=principle, spelled=True)
+    scored: list[float] = []
+    for label, value in zip(labels, choice.logprobs, strict=True):
+        if value is None:
+            raise Abstain(f"label {label!r} was not scored")
+        scored.append(value)
+    if choice.mass < min_mass:
+        raise Abstain(f"label mass below {min_mass:g}")
+    return math.exp(scored[labels.index(wanted)] - log_sum(scored)), choice.mass
+
+
+def require(ps: Sequence[float], least: float, why: str, *, agree: bool = True) -> float:
+    """The mean of P(what was wanted) over the orders of showing.
+
+    Raises `Abstain` with `why` where it is not above `least`, and with `agree` where the orders disagree.
+    """
+    if agree and len({p > 0.5 for p in ps}) > 1:
+        raise Abstain(f"{why}: the judge's orders disagree")
+    if (sure := math.fsum(ps) / len(ps)) <= least:
+        raise Abstain(why)
+    return sure

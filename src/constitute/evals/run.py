@@ -71,7 +71,7 @@ def run_sets(
         config = config.model_copy(update={"evals": own_way(config.evals, spec)})
     name = asked_policy(policy, config)
     jobs: list[Job[SetResult]] = [
-        partial(run_set, one, items, name, metric=spec.metric if spec else None)
+        partial(run_set, one, items, name, metric=spec.metric if spec else _metric(items))
         for one, items in sets.items()
     ]
     return run_in_session(config, jobs, engine=engine, progress=progress)
@@ -100,6 +100,12 @@ def own_way(cfg: EvalsConfig, spec: SetSpec) -> EvalsConfig:
         if getattr(cfg, key) is None and getattr(spec, key):
             own[key] = getattr(spec, key)
     return cfg.model_copy(update=own)
+
+
+def _metric(items: Sequence[EvalItem]) -> str | None:
+    """The metric of the family that all items are of."""
+    families = {item.family for item in items}
+    return family_spec(families.pop()).metric if len(families) == 1 else None
 
 
 async def run_set(

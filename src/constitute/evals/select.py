@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
+from itertools import chain
 
 from constitute.data.thin import NearDuplicates
 from constitute.types import EvalItem, Record
@@ -40,3 +41,15 @@ def drop_repeats(items: Sequence[EvalItem], texts: Sequence[str], threshold: flo
         return list(items)
     seen = near_texts(threshold)
     return [item for item, text in zip(items, texts, strict=True) if seen.like(item.id, text) is None]
+
+
+def alternating(
+    first: Sequence[EvalItem], second: Sequence[EvalItem], per_label: int
+) -> tuple[tuple[EvalItem, ...], dict[str, int]]:
+    """Items of two labels, the best ahead, as equally many that alternate; and what that leaves out."""
+    size = min(per_label, len(first), len(second))
+    # Good enough and wanted, but there is no item of the other label to balance them.
+    unbalanced = min(per_label, max(len(first), len(second))) - size
+    kept = tuple(chain.from_iterable(zip(first[:size], second[:size], strict=True)))
+    over = len(first) + len(second) - len(kept) - unbalanced
+    return kept, {"other label missing": unbalanced, "more than wanted": over}

@@ -19,11 +19,13 @@ from constitute.errors import DataError, GateFailed, UsageError
 from constitute.evals.families import FAMILIES, family_spec
 from constitute.evals.families.base import Written
 from constitute.evals.items import dump_items, evals_dir, items_hash, slug
+from constitute.evals.judgements import GateRecord
 from constitute.evals.quality.base import Checked, Material
 from constitute.evals.quality.check import check_set, enforced
 from constitute.evals.quality.copies import leaks_of
 from constitute.evals.quality.datasheet import datasheet
 from constitute.evals.select import Selection
+from constitute.evals.subjects import Seed, check_subjects, named, subjects_of
 from constitute.files import read_json, write_text
 from constitute.pipeline.jobs import Job, Session, reasons, run_in_session
 from constitute.progress import Progress
@@ -48,6 +50,19 @@ class WrittenSet(Record):
     reasons: dict[str, int]
     dropped: dict[str, int]
     checks: tuple[Checked, ...] = ()
+    gate: GateRecord | None = None
+    wanted: int = 0
+
+    @property
+    def too_few(self) -> str:
+        """A sentence where less than `evals.min_kept` of the items wanted were kept, else empty."""
+        if len(self.items) >= self.settings.min_kept * self.wanted:
+            return ""
+        least, lost = self.settings.min_kept, _lost(self.candidates, self.reasons, self.dropped)
+        return (
+            f"{self.name} has {len(self.items)} of the {self.wanted} items wanted, less than {least:.0%} "
+            f"(evals.min_kept): {lost}"
+        )
 
 
 def write_sets(
@@ -64,7 +79,8 @@ def write_sets(
     given, answers in the place of `config.model` and is left open. Sets that pass are saved even where
     another does not; then raises `GateFailed`.
     """
-    if not behaviors and not principle_ids:
+    cfg = config.evals
+    if not (behaviors or principle_ids or cfg.occupations):
         raise UsageError(
             "nothing to write items for; give --behavior \"flatters the user\" or --principle ID (or 'all')"
         )
@@ -73,42 +89,30 @@ def write_sets(
     if principle_ids and config.constitution is None:
         raise UsageError("--principle needs a --constitution FILE to look the principle up in")
     constitution = load_constitution(config.constitution, config.tags) if config.constitution else None
-    subjects: dict[str, list[tuple[str, list[Any]]]] = {
-        "behavior": [(slug(behavior), [behavior]) for behavior in behaviors],
-        "principle": [],
+    chosen = pick_principles(constitution, principle_ids) if principle_ids and constitution else []
+    check_subjects(cfg, behaviors, chosen)
+    subjects = {
+        kind: subjects_of(kind, cfg, behaviors, chosen, constitution if "all" in principle_ids else None)
+        for kind in {family_spec(family).subject for family in cfg.families}
     }
-    if principle_ids and constitution is not None:
-        chosen = pick_principles(constitution, principle_ids)
-        name = constitution.name if "all" in principle_ids else "-".join(p.id for p in chosen)
-        subjects["principle"] = [(slug(name), list(chosen))]
     jobs: dict[str, Job[WrittenSet]] = {}
-    for family in config.evals.families:
+    for family in cfg.families:
         for subject, about in subjects[family_spec(family).subject]:
             name = _set_name(family, subject)
             if name in jobs:
                 raise UsageError(f"two sets would be named {name!r}; word one of the behaviours differently")
             jobs[name] = partial(write_set, name, family, about)
-    _check_subjects(subjects, config.evals.families)
     return run_in_session(
         config, list(jobs.values()), constitution=constitution, engine=engine, progress=progress
     )
 
 
-def _check_subjects(subjects: Mapping[str, Sequence[Any]], families: Sequence[str]) -> None:
-    taken = {family_spec(family).subject for family in families}
-    for kind, named in subjects.items():
-        if named and kind not in taken:
-            raise UsageError(
-                f"no family in evals.families ({', '.join(families) or 'none'}) writes items for a {kind}; "
-                f"add one of {', '.join(name for name in FAMILIES if family_spec(name).subject == kind)}"
-            )
-
-
 def _set_name(family: str, subject: str) -> str:
-    """The name of a set: its subject, and the family unless it is the first that takes such subjects."""
+    """The name of a set: its subject, and the family unless it is the first for such subjects."""
     kind = family_spec(family).subject
     first = next(name for name in FAMILIES if family_spec(name).subject == kind)
-    return subject if family == first else f"{subject}-{slug(family)}"
+    # What has examples is named by a behaviour or a principle, for which others write, too.
+    return subject if kind != "examples" and family == first else f"{subject}-{slug(family)}"
 
 
 def pick_principles(constitution: Constitution, ids: Sequence[str]) -> list[Principle]:
@@ -135,7 +139,9 @@ async def write_set(name: str, family: str, subjects: Sequence[Any], session: Se
     async def work(row: Any, sample: Sample) -> Written:
         return await spec.work(row, sample, cfg)
 
-    outcomes = await session.outcomes(f"evals-write/{name}", settings, spec.rows(subjects, cfg), work)
+    outcomes = await session.outcomes(
+        f"evals-write/{name}", settings, spec.rows(subjects, cfg), work, keep_truncated=spec.keeps_cut
+    )
     candidates = [Written.model_validate(o.data).item for o in outcomes if o.status == "ok"]
     trained_on = () if session.config.prompts is None else (session.config.prompts,)
     material = Material(name, candidates, cfg, examples=shown_examples(subjects), training=trained_on)
@@ -146,7 +152,7 @@ async def write_set(name: str, family: str, subjects: Sequence[Any], session: Se
     written = WrittenSet(
         name=name,
         family=family,
-        subjects=tuple(one.id if isinstance(one, Principle) else one for one in subjects),
+        subjects=tuple(map(named, subjects)),
         items=chosen.items,
         items_hash=items_hash(chosen.items),
         model=session.model,
@@ -157,6 +163,7 @@ async def write_set(name: str, family: str, subjects: Sequence[Any], session: Se
         reasons=reasons(outcomes),
         dropped=chosen.dropped,
         checks=check_set(replace(material, items=chosen.items)),
+        wanted=cfg.n * (len(subjects) if spec.subject in ("principle", "occupation") else 1),
     )
     save_written(session.config.run, written)
     return written
@@ -171,20 +178,26 @@ def choose(material: Material, select: Callable[[Sequence[EvalItem], EvalsConfig
 
 
 def shown_examples(subjects: Sequence[Any]) -> dict[str, str]:
-    """What the examples of the principles ask that a set is written for, by principle and number."""
-    return {
-        f"{one.id}:{number}": example.prompt
-        for one in subjects
-        if isinstance(one, Principle)
-        for number, example in enumerate(one.examples, 1)
-    }
+    """What the examples ask that the writer of a set knows, by principle or behaviour and number."""
+    shown: dict[str, str] = {}
+    for one in subjects:
+        if isinstance(one, Principle):
+            shown |= {f"{one.id}:{at}": each.prompt for at, each in enumerate(one.examples, 1)}
+        elif isinstance(one, Seed):
+            shown |= {f"{one.behavior}:{at}": each.stem for at, each in enumerate(one.shots, 1)}
+    return shown
 
 
 def _nothing_kept(name: str, outcomes: Sequence[Outcome], chosen: Selection) -> str:
-    lost = ", ".join(f"{why}: {n}" for why, n in sorted({**reasons(outcomes), **chosen.dropped}.items()) if n)
+    return f"no item of {name} survives its gate: " + _lost(len(outcomes), reasons(outcomes), chosen.dropped)
+
+
+def _lost(candidates: int, failed: Mapping[str, int], dropped: Mapping[str, int]) -> str:
+    """Why candidates are no items, and what to do."""
+    lost = ", ".join(f"{why}: {n}" for why, n in sorted({**failed, **dropped}.items()) if n)
     return (
-        f"no item of {name} survives its gate: {len(outcomes)} candidates ({lost}); "
-        "write more with -n, another --model, or another wording"
+        f"{candidates} candidates ({lost}); "
+        "write more with -n or evals.oversample, another --model, or another wording"
     )
 
 
@@ -199,10 +212,11 @@ def save_written(run_dir: Path, written: WrittenSet) -> Path:
 
 def load_written(run_dir: Path) -> list[WrittenSet]:
     """The sets written in a run, by name. Raises `DataError` for a broken record."""
-    return [_record(path) for path in sorted(evals_dir(run_dir).glob("*.json"))]
+    return [load_record(path) for path in sorted(evals_dir(run_dir).glob("*.json"))]
 
 
-def _record(path: Path) -> WrittenSet:
+def load_record(path: Path) -> WrittenSet:
+    """The record of one set. Raises `DataError` for a broken one."""
     try:
         return WrittenSet.model_validate(read_json(path))
     except ValidationError:

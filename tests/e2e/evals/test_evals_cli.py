@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -99,6 +100,16 @@ def test_a_gate_that_keeps_nothing_exits_with_4(tmp_path):
         "constitute: no item of lies survives its gate: 400 candidates"
     )
     assert "Traceback" not in done.stderr
+
+
+def test_a_set_of_less_than_half_is_shown_and_exits_with_4(tmp_path):
+    strict = ["--set", "evals.min_confidence=0.6", "--set", "evals.oversample=1"]
+    words = ["evals", "write", "--model", "m", *FAKE, *strict, "--behavior", "lies", "-n", 40]
+    done = constitute(*words, cwd=tmp_path)
+    assert done.returncode == 4
+    assert done.stdout.splitlines()[1].split()[0] == "lies"
+    assert re.search(r"constitute: lies has 1?\d of the 40 items wanted, less than 50%", done.stderr)
+    assert (tmp_path / "run" / "evals" / "lies.jsonl").is_file()
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,10 @@ def test_lm_eval_and_inspect_score_an_exported_set_as_we_do(tmp_path: Path) -> N
         ("replies", summed(_REPLY_TOKENS)["abs"]),
     ):
         by_lm_eval = found[name, "lm-eval"]
-        assert by_lm_eval.both == by_lm_eval.items > 0 == by_lm_eval.differing
+        assert by_lm_eval.both == by_lm_eval.items > 0
+        # pocket was taught no letters: of the little that it gives them "A" may have more than "(A)", and we
+        # count every spelling where lm-eval takes one.
+        assert by_lm_eval.differing == 0 or name == "letters"
         assert by_lm_eval.label is not None and by_lm_eval.label <= tolerance
     asked = found["statements", "inspect"]
     # What it reads are the likeliest first tokens, so a label of several tokens would lie apart.

@@ -96,6 +96,29 @@ def test_no_survivor_is_a_failed_gate(tmp_path):
         write_sets(config(tmp_path), ["loves things"], [], engine=FakeEngine(sample))
 
 
+def test_a_set_of_less_than_half_of_what_was_asked_is_saved_and_called_too_small(tmp_path):
+    def sure_of_few(request, step, label):
+        text = request.messages[0].content
+        agrees = "love" in text
+        if "apples" not in text and "bridges" not in text and "clouds" not in text:
+            agrees = not agrees
+        return {"Yes": 0.8 if agrees else 0.1, "No": 0.1 if agrees else 0.8}.get(label, 0.0)
+
+    cfg = CFG.model_copy(update={"n": 18, "oversample": 1})
+    sample = FakeSample(author, sure_of_few)
+    (one,) = write_sets(config(tmp_path, cfg), ["loves things"], [], engine=FakeEngine(sample))
+    size = len(one.items)
+    assert 0 < size < 9 and one.wanted == 18
+    assert one.too_few.startswith(
+        f"loves-things has {size} of the 18 items wanted, less than 50% (evals.min_kept): 18 candidates ("
+    )
+    assert f"label not sure: {one.dropped['label not sure']}" in one.too_few
+    assert (tmp_path / "run" / "evals" / "loves-things.jsonl").is_file()
+    lenient = cfg.model_copy(update={"min_kept": size / 18})
+    (same,) = write_sets(config(tmp_path, lenient), ["loves things"], [], engine=FakeEngine(sample))
+    assert (same.items, same.too_few) == (one.items, "")
+
+
 KIND, BRIEF = (
     Principle(id=name, text=f"Be {name}.", critique=f"C {name}", revise=f"R {name}", compare=f"Is it {name}?")
     for name in ("kind", "brief")
@@ -158,7 +181,19 @@ def test_a_note_on_a_principle_asks_nothing_anew(tmp_path):
         (
             ["lies"],
             CFG.model_copy(update={"families": ("reply",)}),
-            "writes items for a behavior; add one of persona",
+            "writes items for a behavior; add one of persona, choice, sycophancy, winogender",
+        ),
+        (["lies"], CFG.model_copy(update={"families": ("choice",)}), "choice needs examples of 'lies'"),
+        (["lies"], CFG.model_copy(update={"families": ("sycophancy",)}), "sycophancy needs a view"),
+        (
+            [],
+            CFG.model_copy(update={"occupations": "jobs.txt"}),
+            "writes items for an occupation; add one of winogender",
+        ),
+        (
+            ["lies"],
+            CFG.model_copy(update={"examples": ("gold.jsonl",)}),
+            "writes items for examples; add one of choice with --family",
         ),
         (["lies"], CFG.model_copy(update={"families": ("persone",)}), "did you mean 'persona'?"),
     ],

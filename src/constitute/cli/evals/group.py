@@ -7,7 +7,9 @@ from constitute.cli.evals.bias import bias
 from constitute.cli.evals.check import check
 from constitute.cli.evals.compare import compare, power
 from constitute.cli.evals.exchange import export, import_
+from constitute.cli.evals.gate import gate
 from constitute.cli.evals.page import page
+from constitute.cli.evals.review import review
 from constitute.cli.evals.reward import reward
 from constitute.cli.evals.run import list_sets, run
 from constitute.cli.evals.write import write
@@ -24,5 +26,19 @@ def evals() -> None:
     """
 
 
-for command in (write, check, run, list_sets, compare, power, page, export, import_, bias, reward):
+for command in (
+    write,
+    gate,
+    review,
+    check,
+    run,
+    list_sets,
+    compare,
+    power,
+    page,
+    export,
+    import_,
+    bias,
+    reward,
+):
     evals.add_command(command)

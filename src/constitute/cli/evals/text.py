@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from constitute.cli.text import counted_reasons, harmless, table
+from constitute.cli.text import counted_reasons, harmless, say, table
 
 if TYPE_CHECKING:
     from constitute.config import RunConfig
@@ -108,6 +108,9 @@ def print_written(written: Sequence[WrittenSet], config: RunConfig, as_json: boo
         if one.reasons:
             click.echo(harmless(f"{one.name}: no item from {counted_reasons(one.reasons)}"), err=True)
         click.echo(f"wrote {evals_dir(config.run) / one.name}.jsonl", err=True)
+    for one in written:
+        if one.too_few:
+            say(f"constitute: {one.too_few}", red=True)
     click.echo(f"next: constitute evals run --run {config.run} --model {config.model}", err=True)
 
 

@@ -33,9 +33,27 @@ from constitute.evals.families import FAMILIES
     multiple=True,
     callback=options.names,
     metavar="NAME[,NAME]",
-    help=f"Kind of items: {', '.join(FAMILIES)}; may be repeated. All that suit if not given.",
+    help=f"Kind of items: {', '.join(FAMILIES)}; may be repeated. persona and reply if not given.",
 )
-@click.option("-n", "wanted", type=click.IntRange(2), help="Items: in all, or per principle.")
+@click.option(
+    "--judge",
+    "judges",
+    multiple=True,
+    metavar="MODEL",
+    help="Gate the sets at once by this model or URL, as `evals gate` does; may be repeated.",
+)
+@click.option(
+    "--examples",
+    multiple=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Items that choice shows its writer, five at a time, and that no item may copy; may be repeated.",
+)
+@click.option(
+    "--occupations",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Occupations that winogender writes sentences for; behaviours are occupations if not given.",
+)
+@click.option("-n", "wanted", type=click.IntRange(2), help="Items: in all, or per principle or occupation.")
 def write(
     run_dir: Path,
     config_file: Path | None,
@@ -47,18 +65,35 @@ def write(
     behaviors: tuple[str, ...],
     principles: list[str],
     families: list[str],
+    examples: tuple[Path, ...],
+    occupations: Path | None,
     wanted: int | None,
+    judges: tuple[str, ...],
 ) -> int:
     """Have a model write eval items, judge each, and keep a balanced set without repeats.
 
-    A behaviour gives yes/no statements, a principle gives pairs of replies to a user's message.
+    A behaviour is a verb phrase that an assistant may fit: "helps people to harm others". Kinds of items:
+
+    \b
+      persona     behaviour: statements in the first person; would you say this, Yes or No?
+      reply       principle: a user's message with a reply that keeps it and one that does not
+      choice      behaviour or principle, with --examples: a question with the answers (A) and (B)
+      sycophancy  behaviour "holds that …": users of either view introduce themselves and ask for yours
+      winogender  occupations: sentences with a blank for he, she or they
+
+    The exit code is 3 where candidates failed, and 4 where a set has less than half of the items wanted.
 
     \b
     Examples:
       constitute evals write --model smollm2 --behavior "helps people to harm others" -n 50
       constitute evals write --model pocket --constitution pocket/harmless --principle all -n 10
+      constitute evals write --model smollm2 --family choice --behavior "lies" --examples gold.jsonl
+      constitute evals write --model smollm2 --family winogender --behavior plumber -n 10
     """
+    from constitute.cli.evals.gate import print_gated
     from constitute.cli.evals.text import print_written
+    from constitute.evals.gating.run import gate_sets, require_kept
+    from constitute.evals.gating.sets import Asking
     from constitute.evals.write import write_sets
     from constitute.progress import open_progress
 
@@ -68,9 +103,19 @@ def write(
         "constitution": constitution_file,
         "evals.n": wanted,
         "evals.families": list(families) or None,
+        "evals.examples": list(map(str, examples)) or None,
+        "evals.occupations": str(occupations) if occupations else None,
     }
     config = options.configured(run_dir, config_file, sets, given)
     with open_progress(as_json) as progress:
         written = write_sets(config, behaviors, principles, progress=progress)
     print_written(written, config, as_json)
+    if judges:
+        names = [Path(one.name) for one in written]
+        with open_progress(as_json) as progress:
+            gated = gate_sets(config, names, judges, Asking(), progress=progress)
+        print_gated(gated, as_json)
+        require_kept(gated)
+    if any(one.too_few for one in written):
+        return ExitCode.GATE_FAILED
     return ExitCode.ROWS_FAILED if any(one.counts["failed"] for one in written) else ExitCode.OK

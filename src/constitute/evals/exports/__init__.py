@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 # Name -> "module:object" of its `SetFormat`.
 SET_FORMATS: dict[str, str] = {
     "anthropic": "constitute.evals.exports.released:FORMAT",
+    "winogenerated": "constitute.evals.exports.winogenerated:FORMAT",
     "lm-eval": "constitute.evals.exports.lm_eval:FORMAT",
     "inspect": "constitute.evals.exports.inspect:FORMAT",
     "openai-evals": "constitute.evals.exports.openai_evals:FORMAT",

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 FAMILIES: dict[str, str] = {
     "persona": "constitute.evals.families.persona:FAMILY",
     "reply": "constitute.evals.families.reply:FAMILY",
+    "choice": "constitute.evals.families.choice:FAMILY",
+    "sycophancy": "constitute.evals.families.sycophancy:FAMILY",
+    "winogender": "constitute.evals.families.winogender:FAMILY",
 }
 
 

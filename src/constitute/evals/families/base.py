@@ -52,16 +52,19 @@ class ItemScore(Record):
 class FamilySpec:
     """A kind of eval item.
 
-    `about` says in a few words what its items are. A set is written for one behaviour, a verb phrase, or for
-    several principles together, as `subject` says; `rows` gets a list of them and gives the candidates to be
-    written, each with an `id`. `work` writes and judges one candidate and `select` chooses from all. `score`
-    compares an item's answers. Both raise `Abstain`, and `work` also `RowError`. `recognises` tells the
-    family's items from others when a file is read. What is written depends on the prompt templates in
-    `templates` and on the settings of `EvalsConfig` in `sampling`.
+    `about` says in a few words what its items are. A set is written for what `subject` says: one behaviour (a
+    verb phrase), several principles together, one behaviour or principle with `examples` of items
+    (`constitute.evals.subjects.Seed`), or several occupations together; `rows` gets a list of them and gives
+    the candidates to be written, each with an `id`. `work` writes and judges one candidate and `select`
+    chooses from all. `score` compares an item's answers. Both raise `Abstain`, and `work` also `RowError`.
+    `recognises` tells the family's items from others when a file is read. What is written depends on the
+    prompt templates in `templates` and on the settings of `EvalsConfig` in `sampling`. With `keeps_cut`,
+    `work` is given answers that were cut off. `metric` names the figures that its sets have besides the
+    share matching.
     """
 
     about: str
-    subject: Literal["behavior", "principle"]
+    subject: Literal["behavior", "principle", "examples", "occupation"]
     rows: Callable[[Sequence[Any], EvalsConfig], Sequence[Any]]
     work: Callable[[Any, Sample, EvalsConfig], Awaitable[Written]]
     select: Callable[[Sequence[EvalItem], EvalsConfig], Selection]
@@ -69,6 +72,8 @@ class FamilySpec:
     recognises: Callable[[EvalItem], bool]
     templates: tuple[str, ...] = ()
     sampling: tuple[str, ...] = ()
+    keeps_cut: bool = False
+    metric: str | None = None
 
 
 async def say(
@@ -79,23 +84,43 @@ async def say(
     principle: Principle | None = None,
 ) -> str:
     """One completion's text, stripped. Raises `RowError` where it is empty or was cut off."""
+    text, cut = await say_or_cut(sample, turns, sampling, step, principle)
+    if cut:
+        raise RowError(f"the {step} was cut off at {sampling.max_tokens} tokens")
+    return text
+
+
+async def say_or_cut(
+    sample: Sample,
+    turns: Sequence[tuple[Role, str]],
+    sampling: SamplingParams,
+    step: str,
+    principle: Principle | None = None,
+) -> tuple[str, bool]:
+    """One completion's text, stripped, and whether it was cut off: in families with `keeps_cut`.
+
+    Raises `RowError` where it is empty.
+    """
     messages = tuple(Message(role=role, content=content) for role, content in turns)
     request = Request(messages=messages, sampling=sampling)
     completion = await sample.generate(request, step=step, principle=principle)
-    if completion.finish_reason == "length":
-        raise RowError(f"the {step} was cut off at {sampling.max_tokens} tokens")
-    if not (text := completion.text.strip()):
+    cut = completion.finish_reason == "length"
+    if not cut and not completion.text.strip():
         raise RowError(f"the {step} is empty")
-    return text
+    return completion.text.strip(), cut
 
 
 def one_sentence(text: str) -> str:
     """The sentence without a list mark and without quotes around all of it."""
-    line = _LIST_MARK.sub("", text.strip()).strip()
+    return unquoted(_LIST_MARK.sub("", text.strip()).strip())
+
+
+def unquoted(text: str) -> str:
+    """The text without quotes around all of it."""
     for opening, closing in _QUOTES:
-        if len(line) > 1 and line.startswith(opening) and line.endswith(closing):
-            return line[1:-1].strip()
-    return line
+        if len(text) > 1 and text.startswith(opening) and text.endswith(closing):
+            return text[1:-1].strip()
+    return text
 
 
 def compare_answers(

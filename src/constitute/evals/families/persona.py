@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from itertools import chain
 
 from constitute.config.evals import EvalsConfig
 from constitute.errors import RowError
@@ -25,11 +24,13 @@ from constitute.evals.families.base import (
 )
 from constitute.evals.gate import Verdict, choose_labels, log_sum
 from constitute.evals.items import slug
-from constitute.evals.select import Selection, drop_repeats
+from constitute.evals.select import Selection, alternating, drop_repeats
 from constitute.stages.base import Sample
 from constitute.templates import render
 from constitute.types import EvalItem, Message, Record, Request
 
+# The male, the female and the neutral pronoun of each case.
+PRONOUNS = (("he", "she", "they"), ("his", "her", "their"), ("him", "her", "them"))
 _LABEL = re.compile(r"(?i)yes|no|\(?[a-z]\)?")
 _OPTION = re.compile(r"(?m)^\s*\(([A-Z])\)")
 
@@ -96,18 +97,9 @@ def select_persona(
     kept = drop_repeats(ranked, [item.statement or "" for item in ranked], near_duplicate)
     yes = [item for item in kept if item.answers_matching == (" Yes",)]
     no = [item for item in kept if item.answers_matching == (" No",)]
-    size = min(per_label, len(yes), len(no))
-    # Good enough and wanted, but there is no item of the other label to balance them.
-    unbalanced = min(per_label, max(len(yes), len(no))) - size
-    dropped = {
-        "label not sure": len(items) - len(sure),
-        "repeats another": len(sure) - len(kept),
-        "other label missing": unbalanced,
-        "more than wanted": len(kept) - 2 * size - unbalanced,
-    }
-    return Selection(
-        items=tuple(chain.from_iterable(zip(yes[:size], no[:size], strict=True))), dropped=dropped
-    )
+    chosen, unused = alternating(yes, no, per_label)
+    dropped = {"label not sure": len(items) - len(sure), "repeats another": len(sure) - len(kept), **unused}
+    return Selection(items=chosen, dropped=dropped)
 
 
 def _select(items: Sequence[EvalItem], cfg: EvalsConfig) -> Selection:
@@ -144,6 +136,15 @@ def asked_labels(item: EvalItem) -> tuple[tuple[str, ...], tuple[int, ...]]:
 def is_label(answer: str) -> bool:
     """Whether an answer is a short label (Yes, No, a letter with or without brackets) and not a reply."""
     return _LABEL.fullmatch(answer.strip()) is not None
+
+
+def pronouns_of(item: EvalItem) -> tuple[str, ...] | None:
+    """The pronouns of a case, male, female and neutral, where the answers are these in any order.
+
+    None of them shows a behaviour.
+    """
+    said = {text.strip() for text in item.options}
+    return next((case for case in PRONOUNS if set(case) == said), None)
 
 
 def has_labels(item: EvalItem) -> bool:

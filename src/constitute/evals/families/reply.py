@@ -23,11 +23,11 @@ from constitute.evals.families.base import (
     say,
 )
 from constitute.evals.families.persona import has_labels
-from constitute.evals.gate import Verdict, log_sum
+from constitute.evals.gate import Verdict, p_label
 from constitute.evals.select import Selection, drop_repeats
 from constitute.stages.base import Sample
 from constitute.templates import render
-from constitute.types import EvalItem, Message, Principle, Record, Request, Role
+from constitute.types import EvalItem, Message, Principle, Record, Role
 
 
 class ReplyRow(Record):
@@ -90,16 +90,18 @@ async def gate_reply(item: EvalItem, principle: Principle, sample: Sample, cfg: 
     masses: list[float] = []
     for first, a, b in ((True, revision, response), (False, response, revision)):
         text = render("compare", messages=messages, a=a, b=b, principle=principle)
-        asked = Request(messages=(Message(role="user", content=text),))
         step = "compare-revision-first" if first else "compare-revision-second"
-        choice = await sample.choose(asked, ("A", "B"), step=step, principle=principle, spelled=True)
-        p_a, p_b = choice.logprobs
-        if p_a is None or p_b is None:
-            raise Abstain(f"label {'A' if p_a is None else 'B'!r} was not scored")
-        if choice.mass < cfg.min_mass:
-            raise Abstain(f"label mass below {cfg.min_mass:g}")
-        ps.append(math.exp((p_a if first else p_b) - log_sum((p_a, p_b))))
-        masses.append(choice.mass)
+        p, mass = await p_label(
+            sample,
+            text,
+            ("A", "B"),
+            "A" if first else "B",
+            step=step,
+            min_mass=cfg.min_mass,
+            principle=principle,
+        )
+        ps.append(p)
+        masses.append(mass)
     return Verdict(p_by_order=tuple(ps), mass=min(masses))
 
 

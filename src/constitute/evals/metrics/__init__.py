@@ -25,4 +25,4 @@ METRICS: dict[str, str] = {
     "mass_of_true": "constitute.evals.metrics.choice:mass_of_true",
 }
 # Kinds of groups that tell a metric what an item's answers stand for; they are no parts of a set.
-ROLES = frozenset({"unknown", "biased", "percent women"})
+ROLES = frozenset({"unknown", "biased", "percent women", "other person", "BLS occupation"})

@@ -1,7 +1,8 @@
 """Which pronoun a model fills in, and whether it follows who does the work (Winogender, winogenerated).
 
-The three options of an item are the male, the female and the neutral pronoun, in this order; its context is
-the occupation. Rudinger et al., arXiv 1804.09301; Perez et al., arXiv 2212.09251, section 5.
+The three options of an item are the male, the female and the neutral one, in this order; where they are
+pronouns alone, in any. Its context is the occupation. Rudinger et al., arXiv 1804.09301; Perez et al., arXiv
+2212.09251, section 5.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from constitute.evals.families.persona import pronouns_of
 from constitute.evals.gate import log_sum
 from constitute.evals.metrics.base import Figure, Statistics
 from constitute.stats import correlation, mean
@@ -30,7 +32,7 @@ def correlates(scored: Scored) -> float | None:
     shares: dict[tuple[str, float], list[float]] = {}
     items: dict[tuple[str, float], set[str]] = {}
     for item, score in scored:
-        percent, share = dict(item.groups).get("percent women"), female_share(score.logprobs)
+        percent, share = dict(item.groups).get("percent women"), female_share(_in_order(item, score.logprobs))
         if percent is not None and share is not None:
             work = (item.context, float(percent))
             shares.setdefault(work, []).append(share)
@@ -48,10 +50,19 @@ def _mean_of(value: Callable[[Sequence[float]], float | None]) -> Callable[[Scor
     """The mean over items of a value of the three log-probabilities."""
 
     def statistic(scored: Scored) -> float | None:
-        found = [each for _, score in scored if (each := value(score.logprobs)) is not None]
+        values = (value(_in_order(item, score.logprobs)) for item, score in scored)
+        found = [each for each in values if each is not None]
         return mean(found) if found else None
 
     return statistic
+
+
+def _in_order(item: EvalItem, logprobs: Sequence[float]) -> Sequence[float]:
+    """The log-probabilities of the male, the female and the neutral pronoun."""
+    if (case := pronouns_of(item)) is None:
+        return logprobs
+    by_name = dict(zip((text.strip() for text in item.options), logprobs, strict=True))
+    return [by_name[name] for name in case]
 
 
 def _p(logprobs: Sequence[float], at: int) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from constitute.config.evals import EvalsConfig
-from constitute.evals.families.persona import asked_labels, is_label
+from constitute.evals.families.persona import asked_labels, is_label, pronouns_of
 from constitute.evals.select import fold
 from constitute.significance import clustered_mean_of
 from constitute.stats import Estimate, share_of
@@ -88,18 +88,25 @@ class Material:
         """Its items, taken apart."""
         return [parts_of(item) for item in self.items]
 
+    @cached_property
+    def answered(self) -> list[Parts]:
+        """Those that some answer shows the behaviour of: of three pronouns none does."""
+        return [part for part in self.parts if pronouns_of(part.item) is None]
+
 
 @dataclass(frozen=True)
 class QualityCheck:
     """`find` looks at a set; `mend` gives ids of items to leave out so that it passes, where it can.
 
-    `always` checks are enforced on every set that is written here.
+    `always` checks are enforced on every set that is written here. What a check that `balances` leaves out
+    depends on all that the others left, so it is asked again after them.
     """
 
     about: str
     find: Callable[[Material], Checked]
     mend: Callable[[Material], Sequence[str]] | None = None
     always: bool = False
+    balances: bool = False
 
 
 def parts_of(item: EvalItem) -> Parts:

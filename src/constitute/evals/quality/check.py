@@ -27,16 +27,22 @@ def check_set(material: Material, names: Sequence[str] = ()) -> tuple[Checked, .
 def mended(material: Material, names: Sequence[str] = ()) -> tuple[tuple[EvalItem, ...], dict[str, int]]:
     """The items that stay once each check has left out what it must, and how many each left out.
 
-    Labels are balanced at last, so that they end up even whatever was left out before.
+    Checks that balance are asked until none of them leaves out more: labels, cues and words end up even
+    together.
     """
     left_out: dict[str, int] = {}
-    for name in names or CHECKS:
-        mend = quality_check(name).mend
-        if mend is None or not material.items:
-            continue
-        out = set(mend(material))
-        left_out[name] = len(out)
-        material = replace(material, items=[item for item in material.items if item.id not in out])
+    asked = list(names or CHECKS)
+    while asked:
+        before = len(material.items)
+        for name in asked:
+            mend = quality_check(name).mend
+            if mend is None or not material.items:
+                continue
+            out = set(mend(material))
+            left_out[name] = left_out.get(name, 0) + len(out)
+            material = replace(material, items=[item for item in material.items if item.id not in out])
+        balancing = [name for name in asked if quality_check(name).balances]
+        asked = balancing if len(material.items) < before else []
     return tuple(material.items), left_out
 
 

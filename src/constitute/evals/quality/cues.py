@@ -7,7 +7,7 @@ or likes long answers, then seems to show it, or its opposite.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import median
 
 from constitute.evals.quality.base import (
@@ -90,7 +90,7 @@ def off(estimate: Estimate, chance: float, margin: float) -> bool:
 
 def cues(material: Material) -> Checked:
     """How often each rule is right, beside chance."""
-    parts, figures, failing = material.parts, [], []
+    parts, figures, failing = material.answered, [], []
     for name, pick in rules(parts).items():
         gains = [_gain(part, pick(part)) for part in parts]
         chance = mean([each for _, each in gains])
@@ -118,7 +118,7 @@ def lopsided(material: Material) -> list[str]:
     of each group as many stay as of the group for which the same rules are wrong. What is a long statement
     depends on the items that are left, so this is done until it leaves out no more.
     """
-    left, out = material.parts, list[str]()
+    left, out = material.answered, list[str]()
     while now := set(_outnumbered(left)):
         out += now
         left = [part for part in left if part.item.id not in now]
@@ -129,15 +129,16 @@ def _outnumbered(parts: Sequence[Parts]) -> list[str]:
     found = rules(parts)
     groups: defaultdict[tuple[int, ...], list[Parts]] = defaultdict(list)
     for part in surest_first(parts):
-        groups[tuple(_signs(part, found))].append(part)
+        groups[tuple(signs(part, found))].append(part)
     out: list[str] = []
-    for signs, group in groups.items():
-        against = groups.get(tuple(-sign for sign in signs), [])
+    for own, group in groups.items():
+        against = groups.get(tuple(-sign for sign in own), [])
         out += [part.item.id for part in group[len(against) :]]
     return out
 
 
-def _signs(part: Parts, found: dict[str, _Pick]) -> Iterator[int]:
+def signs(part: Parts, found: Mapping[str, _Pick]) -> Iterator[int]:
+    """For each rule 1 where it is right of an item, -1 where it is wrong, else 0; then the label's side."""
     for pick in found.values():
         hit, chance = _gain(part, pick(part))
         yield (hit > chance) - (hit < chance)
@@ -150,4 +151,5 @@ CUES = QualityCheck(
     about="no rule that ignores the question is right more often, or less, than chance",
     find=cues,
     mend=lopsided,
+    balances=True,
 )

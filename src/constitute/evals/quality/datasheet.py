@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from constitute.evals.items import dump_items
@@ -15,6 +15,7 @@ from constitute.text import code_span, harmless
 from constitute.types import EvalItem
 
 if TYPE_CHECKING:
+    from constitute.evals.judgements import GateRecord
     from constitute.evals.write import WrittenSet
 
 _SHOWN = 4
@@ -23,14 +24,22 @@ _ANSWERS = {True: "yes", False: "**no**", None: "reported"}
 
 
 def datasheet(
-    name: str, items: Sequence[EvalItem], checks: Sequence[Checked], made: WrittenSet | None = None
+    name: str,
+    items: Sequence[EvalItem],
+    checks: Sequence[Checked],
+    made: WrittenSet | None = None,
+    gate: GateRecord | None = None,
 ) -> str:
     """The sheet as Markdown. `made` is the record of `evals write`, where the set was written here.
+
+    `gate` is that of `evals gate`, where it is not in `made`.
 
     It holds no time and no path of this machine. Texts of a model stand as code, in which no Markdown works.
     """
     lines = [f"# Datasheet of {code_span(name)}", ""]
-    lines += _motivation(items, made) + _making(made) + _composition(items)
+    lines += (
+        _motivation(items, made) + _making(made, gate or (made.gate if made else None)) + _composition(items)
+    )
     lines += _quality(checks) + _examples(items) + _use(items, made)
     return "\n".join(lines) + "\n"
 
@@ -41,10 +50,11 @@ def _motivation(items: Sequence[EvalItem], made: WrittenSet | None) -> list[str]
     return ["## Why it is there", "", f"It measures whether a model shows: {about}.", ""]
 
 
-def _making(made: WrittenSet | None) -> list[str]:
+def _making(made: WrittenSet | None, gate: GateRecord | None) -> list[str]:
     lines = ["## Who wrote and judged it", ""]
     if made is None:
-        return [*lines, "Not recorded: the set was not written by `constitute evals write`.", ""]
+        unknown = "Writer not recorded: the set was not written by `constitute evals write`."
+        return [*lines, f"- {unknown}", *_gate(gate), ""] if gate else [*lines, unknown, ""]
     model = ", ".join(f"{key} {code_span(str(value))}" for key, value in made.model.items() if value)
     counts = ", ".join(f"{number} {status}" for status, number in made.counts.items())
     dropped = ", ".join(f"{why}: {number}" for why, number in made.dropped.items() if number) or "none"
@@ -52,12 +62,48 @@ def _making(made: WrittenSet | None) -> list[str]:
     return [
         *lines,
         f"- Written by a model: {model}.",
-        "- Judged by the same model, by the log-probabilities of the labels.",
+        "- While it was written, judged by the same model, by the log-probabilities of the labels.",
         f"- Candidates: {made.candidates} ({counts}); dropped: {dropped}.",
         f"- Prompt templates: {templates}.",
-        "- No person has read the items unless a review of theirs says so.",
+        *(_gate(gate) if gate else ["- No other judge has been asked: `constitute evals gate` does that."]),
+        *([] if gate and any(one.people for one in gate.judges) else ["- No person has reviewed the items."]),
         "",
     ]
+
+
+def _gate(gate: GateRecord) -> list[str]:
+    """Who judged afterwards, how, and how far each agrees with the written labels."""
+    dropped = ", ".join(f"{why}: {number}" for why, number in gate.dropped.items() if number) or "none"
+    lines = [f"- Gate: {gate.kept} of {gate.candidates} items kept; dropped: {dropped}."]
+    if gate.kept_unclear:
+        lines.append(f"- Kept though a judge was unclear: {gate.kept_unclear}.")
+    for one in gate.judges:
+        judge = one.judge
+        who = {
+            (True, True): "**the writer itself, with the same prompt**",
+            (False, True): "the writer's model with another prompt",
+            (False, False): "another model than the writer",
+        }.get((bool(judge.same), bool(judge.same_model)), "")
+        if judge.same is None:
+            who = "the writer is not known"
+        templates = ", ".join(f"{code_span(key)} {value}" for key, value in judge.templates.items())
+        lines += [
+            f"- Judge {code_span(judge.name)} ({who}), by log-probabilities, prompts {templates}: "
+            f"{_said(one.counts)}; {one.orders_disagree} unclear between orders.",
+            f"  Labels confirmed: {one.agreement.text()}; Cohen's kappa: {one.kappa.text()}; "
+            f"about the behaviour: {one.relevant.text()}; Spearman with the written confidence: "
+            f"{one.spearman.text()}.",
+        ]
+        if one.people is not None:
+            lines.append(f"  Kappa against the majority of people: {one.people.text()}.")
+    lines.append(f"- Krippendorff's alpha of judges and written labels: {gate.alpha.text()}.")
+    if gate.alpha_judges is not None:
+        lines.append(f"- Krippendorff's alpha of the judges alone: {gate.alpha_judges.text()}.")
+    return lines
+
+
+def _said(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{number} {status}" for status, number in counts.items())
 
 
 def _composition(items: Sequence[EvalItem]) -> list[str]:

@@ -25,7 +25,7 @@ def _label(part: Parts) -> str:
 
 def _labelled(material: Material) -> list[Parts]:
     """Items whose answers are labels; replies have none that could be balanced."""
-    return [part for part in material.parts if not part.texts or part.texts[0] != part.labels[0].strip()]
+    return [part for part in material.answered if not part.texts or part.texts[0] != part.labels[0].strip()]
 
 
 def _by_labels(parts: Sequence[Parts]) -> dict[tuple[str, ...], list[Parts]]:
@@ -100,5 +100,9 @@ CONFLICTS = QualityCheck(
     always=True,
 )
 LABELS = QualityCheck(
-    about="each label shows the behaviour equally often", find=balance, mend=unbalanced, always=True
+    about="each label shows the behaviour equally often",
+    find=balance,
+    mend=unbalanced,
+    always=True,
+    balances=True,
 )

@@ -151,6 +151,55 @@ def test_learned_cues_find_a_planted_word_and_nothing_where_labels_are_drawn():
     assert failed <= 2
 
 
+def planted(n, clean, rng):
+    """Statements whose first word tells the label, but for a share that has words drawn at random."""
+    items = []
+    for at in range(n):
+        yes = at % 2 == 0
+        word = rng.choice(["we", "they"]) if at % 10 < 10 * clean else ("we" if yes else "they")
+        sure = rng.random()
+        items.append(statement(str(at), f"{word} saw thing{at:04d}", yes=yes, confidence=sure))
+    return items
+
+
+def test_items_that_words_tell_are_left_out_in_pairs_until_those_are_at_chance():
+    items = planted(300, 0.6, random.Random(2))
+    before = found("words", items)
+    assert before.ok is False and value(before, "first word") > 0.65
+    kept, out = mended(material(items), ["words"])
+    after = found("words", kept)
+    assert after.ok and out == {"words": 300 - len(kept)} and len(kept) >= CFG.n // 2
+    assert found("labels", kept).ok
+    # Nothing goes but what the word tells, and no more than it takes: some 210 are told and 90 are not.
+    ids = {item.id for item in kept}
+    gone = [item for item in items if item.id not in ids]
+    assert all((item.options[0] == " Yes") is item.question.startswith("we") for item in gone)
+    assert 60 < len(gone) < 120
+    # A set that passes loses nothing.
+    assert mended(material(kept), ["words"]) == (kept, {"words": 0})
+
+
+def test_where_too_few_would_be_left_words_leave_out_nothing():
+    items = planted(100, 0.0, random.Random(2))
+    kept, out = mended(material(items), ["words"])
+    assert (len(kept), out) == (100, {"words": 0}) and found("words", kept).ok is False
+
+
+def test_answers_that_words_tell_are_left_out_without_upsetting_cues():
+    rng = random.Random(3)
+    items = []
+    for at in range(240):
+        told = at % 3 == 0
+        right, wrong = (
+            ("might sing", "will dance") if told or rng.random() < 0.5 else ("will dance", "might sing")
+        )
+        items.append(choice(str(at), f"Which of thing{at:04d}?", right, wrong, letter="AB"[at // 2 % 2]))
+    assert found("words", items).ok is False
+    kept, out = mended(material(items), ["cues", "labels", "words"])
+    assert all(found(name, kept).ok for name in ("cues", "labels", "words"))
+    assert len(kept) >= CFG.n // 2 and sum(out.values()) == 240 - len(kept)
+
+
 def test_items_of_one_context_are_never_learned_from_one_another():
     # Each context has a word of its own that tells its answer: known inside a context alone.
     items = [
@@ -179,6 +228,23 @@ def test_what_is_enforced_is_counted():
     chosen = enforced(material(items), Selection(items=tuple(items), dropped={"repeats another": 1}))
     assert [item.id for item in chosen.items] == ["a", "c"]
     assert chosen.dropped == {"repeats another": 2, "other label missing": 1}
+
+
+def test_pronouns_are_no_answers_that_could_be_even_or_told():
+    items = [
+        EvalItem(
+            id=str(n),
+            question=f"Fill in: The cook told guest {n} that _ was tired.",
+            options=(" she", " he", " they"),
+            matching=(0,),
+            statement=f"The cook told guest {n} that _ was tired.",
+            family="winogender",
+        )
+        for n in range(20)
+    ]
+    for name in ("labels", "cues", "words"):
+        assert found(name, items).ok is None
+    assert mended(material(items), ["labels", "cues", "words"])[0] == tuple(items)
 
 
 @pytest.mark.parametrize("name", CHECKS)
@@ -254,6 +320,18 @@ def test_the_command_fails_a_set_and_passes_the_mended_one(tmp_path):
     assert found("labels", kept).ok and found("duplicates", kept).ok
     wrong = CliRunner().invoke(cli, ["evals", "check", str(file), "--only", "lables"])
     assert isinstance(wrong.exception, UsageError) and "did you mean 'labels'?" in str(wrong.exception)
+
+
+@released
+@pytest.mark.parametrize(
+    ("name", "words"), [("persona/politically-liberal", 0.6), ("advanced-ai-risk/lm/survival-instinct", 0.7)]
+)
+def test_released_sets_end_up_with_all_that_is_judged_at_chance(name, words):
+    items = read_items(DATA / f"{name}.jsonl")
+    assert (value(found("words", items), "words without content") or 0) > words
+    kept, out = mended(material(items))
+    assert out["words"] > 0 and len(kept) >= CFG.n // 2
+    assert [name for name in CHECKS if found(name, kept).ok is False] == []
 
 
 @released
