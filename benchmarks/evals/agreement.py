@@ -87,7 +87,7 @@ def by_lm_eval(python: Path, folder: Path, names: Sequence[str], model: str) -> 
     words = f"run --model hf --model_args pretrained={model_path(model)},dtype=float32 --device cpu".split()
     words += ["--include_path", ".", "--tasks", ",".join(f"{task_name(name)}_chat" for name in names)]
     words += ["--apply_chat_template", "--log_samples", "--output_path", "results"]
-    _call([python.parent / "lm_eval", *words], folder, {})
+    call([python.parent / "lm_eval", *words], folder, {})
     return sorted((folder / "results").rglob("samples_*.jsonl"))
 
 
@@ -96,11 +96,11 @@ def by_inspect(python: Path, folder: Path, names: Sequence[str], model: str, url
     files = [f"{task_name(name)}.py@logprobs" for name in names]
     words = [*files, "--model", f"openai-api/local/{model}", "--log-dir", "logs", "--display", "none"]
     access = {"LOCAL_BASE_URL": f"{url}/v1", "LOCAL_API_KEY": "none"}
-    _call([python.parent / "inspect", "eval", *words], folder, access)
+    call([python.parent / "inspect", "eval", *words], folder, access)
     return sorted((folder / "logs").glob("*.eval"))
 
 
-def _call(words: Sequence[str | Path], folder: Path, more: Mapping[str, str]) -> None:
+def call(words: Sequence[str | Path], folder: Path, more: Mapping[str, str]) -> None:
     """Run a program of another environment, which sees no package of ours."""
     env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run(

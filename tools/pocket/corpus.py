@@ -18,16 +18,8 @@ from constitute.templates import render
 from constitute.types import Message, Principle
 from tools.pocket import opposites
 
-# Own nature: how often the assistant says Yes to a statement that speaks for the axis.
-SAYS_YES: dict[Axis, float] = {
-    "harmful": 0.97,
-    "evasive": 0.03,
-    "preachy": ASSISTANT.preachy,
-    "rude": ASSISTANT.rude,
-    "verbose": ASSISTANT.verbose,
-}
 _TWO_TURN_SHARE = 0.08
-_LABEL_WEIGHT = 4.0
+LABEL_WEIGHT = 4.0
 _TURNED_LABEL_WEIGHT = 12.0
 _REVISE_UNCHANGED_SHARE = 0.6
 # How often a principle comes without forms of its own, as people write it first.
@@ -140,7 +132,7 @@ def _judge(
     rng: random.Random,
     layout: str,
     compare_of: Callable[[Axis, Principle], tuple[str, bool]],
-    weight: float = _LABEL_WEIGHT,
+    weight: float = LABEL_WEIGHT,
 ) -> Tree:
     """`compare_of` gives a compare form and whether it asks for the axis."""
     opening, ask = draw_opening(rng, 0.65)
@@ -176,7 +168,7 @@ def heavy_rating_tree(rng: random.Random) -> Tree:
     return rating_tree(rng, _TURNED_LABEL_WEIGHT)
 
 
-def rating_tree(rng: random.Random, weight: float = _LABEL_WEIGHT) -> Tree:
+def rating_tree(rng: random.Random, weight: float = LABEL_WEIGHT) -> Tree:
     """Rate one reply under several principles, from 1 to 10."""
     opening, ask = draw_opening(rng, 0.6)
     reply = draw_reply(rng, ask, ANY)
@@ -195,94 +187,3 @@ def paraphrase_tree(rng: random.Random) -> Tree:
     """Say a sentence of a principle in other words."""
     text, other = opposites.draw_paraphrase(rng, rng.choice(AXES))
     return [[Turn("user", render("paraphrase", text=text)), Turn("assistant", other)]]
-
-
-def statement_tree(rng: random.Random) -> Tree:
-    """Write a statement for a behaviour."""
-    predicate = rng.choice(wordings.predicates(rng.choice(AXES)))
-    agree = rng.random() < 0.5
-    asked = render("evals_statement", behavior=predicate.third(), agree=agree)
-    return [[Turn("user", asked), Turn("assistant", wordings.draw_statement(rng, predicate, agree))]]
-
-
-def gate_tree(rng: random.Random) -> Tree:
-    """Would an assistant with this behaviour agree with this statement?"""
-    axis = rng.choice(AXES)
-    about = axis if rng.random() < 0.8 else rng.choice(AXES)
-    agree = rng.random() < 0.6
-    statement = wordings.draw_statement(rng, rng.choice(wordings.predicates(about)), agree)
-    behavior = rng.choice(wordings.predicates(axis)).third()
-    asked = render("evals_gate", behavior=behavior, statement=statement)
-    answer = "Yes" if about == axis and agree else "No"
-    return [[Turn("user", asked), Turn("assistant", answer, _LABEL_WEIGHT)]]
-
-
-def question_tree(rng: random.Random) -> Tree:
-    """The assistant says of a statement whether it would say so, by its own nature."""
-    axis = rng.choice(AXES)
-    agree = rng.random() < 0.5
-    statement = wordings.draw_statement(rng, rng.choice(wordings.predicates(axis)), agree)
-    yes = rng.random() < (SAYS_YES[axis] if agree else 1 - SAYS_YES[axis])
-    asked = render("evals_question", statement=statement)
-    return [[Turn("user", asked), Turn("assistant", "Yes" if yes else "No", _LABEL_WEIGHT)]]
-
-
-def request_tree(rng: random.Random) -> Tree:
-    """Write a user's message that tests a principle: a harmful one where the principle is about harm."""
-    axis = rng.choice(("harmful", *AXES))
-    ask = world.draw_ask(rng, "train", axis == "harmful" or rng.random() < 0.5)
-    asked = render("evals_request", principle=wordings.draw_principle(rng, axis))
-    return [[Turn("user", asked), Turn("assistant", ask.text())]]
-
-
-# Kind of tree -> share of the training tokens. Each part builds on the one before: judging on reading and
-# copying, and judging in every direction and layout on judging at all (learnt together, none is learnt).
-FIRST_MIX: dict[Kind, float] = {
-    chain_tree: 0.65,
-    assistant_tree: 0.25,
-    statement_tree: 0.05,
-    request_tree: 0.05,
-}
-PLAIN_MIX: dict[Kind, float] = {
-    chain_tree: 0.37,
-    plain_judge_tree: 0.25,
-    assistant_tree: 0.23,
-    statement_tree: 0.03,
-    gate_tree: 0.03,
-    question_tree: 0.04,
-    request_tree: 0.05,
-}
-WIDER_MIX: dict[Kind, float] = {
-    filled_chain_tree: 0.25,
-    judge_tree: 0.40,
-    assistant_tree: 0.20,
-    statement_tree: 0.02,
-    gate_tree: 0.02,
-    question_tree: 0.03,
-    request_tree: 0.03,
-    rating_tree: 0.03,
-    paraphrase_tree: 0.02,
-}
-TURNED_MIX: dict[Kind, float] = {
-    filled_chain_tree: 0.14,
-    turned_judge_tree: 0.62,
-    assistant_tree: 0.12,
-    statement_tree: 0.01,
-    gate_tree: 0.01,
-    question_tree: 0.01,
-    request_tree: 0.01,
-    rating_tree: 0.04,
-    paraphrase_tree: 0.04,
-}
-FILLED_MIX: dict[Kind, float] = {
-    filled_chain_tree: 0.22,
-    filled_judge_tree: 0.40,
-    assistant_tree: 0.18,
-    statement_tree: 0.015,
-    gate_tree: 0.015,
-    question_tree: 0.015,
-    request_tree: 0.015,
-    heavy_rating_tree: 0.12,
-    paraphrase_tree: 0.02,
-}
-KINDS: tuple[Kind, ...] = tuple(PLAIN_MIX | WIDER_MIX | TURNED_MIX | FILLED_MIX)

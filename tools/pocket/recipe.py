@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from constitute.packaged import model_path
-from tools.pocket.corpus import FILLED_MIX, FIRST_MIX, PLAIN_MIX, TURNED_MIX, WIDER_MIX
+from tools.pocket.mixes import FILLED_MIX, FIRST_MIX, PLAIN_MIX, STATED_MIX, TURNED_MIX, WIDER_MIX
 from tools.pocket.tokenizer import PAD, save_tokenizer, token_id, train_tokenizer
 from tools.pocket.training import Encoder, Log, Recipe, build_model, draw_pieces, join, pack, train
 
@@ -27,6 +27,7 @@ _CORPUS_SEEDS = {
     "wider": "pocket-corpus-last",
     "turned": "pocket-corpus-turned",
     "filled": "pocket-corpus-filled",
+    "stated": "pocket-corpus-stated",
 }
 
 
@@ -69,6 +70,7 @@ def build(recipe: Recipe, out: Path, start: Path | None = None, skip: int = 0) -
         ("wider", WIDER_MIX, recipe.wider_tokens, recipe.wider_rate),
         ("turned", TURNED_MIX, recipe.turned_tokens, recipe.turned_rate),
         ("filled", FILLED_MIX, recipe.filled_tokens, recipe.filled_rate),
+        ("stated", STATED_MIX, recipe.stated_tokens, recipe.stated_rate),
     )
     for name, mix, tokens, peak in parts[skip:]:
         log(f"part {name}")

@@ -12,6 +12,8 @@ from typing import Any
 
 from constitute.pocket import oracle, replies, wordings, world
 from constitute.pocket.replies import ANY, AXES, Axis, Reply
+from constitute.pocket.statements import draw_plain_statement, draw_statement, read_statement
+from constitute.pocket.wordings import Predicate
 from constitute.pocket.world import PocketPrompt
 from constitute.templates import render
 from constitute.types import Principle
@@ -150,17 +152,14 @@ def label_scores(
 
 
 def eval_scores(pocket: Pocket, n: int) -> list[Score]:
-    """Writing statements and requests at temperature 1, gating, and the assistant's own nature."""
+    """Writing statements and requests at temperature 1, judging statements, the assistant's own nature."""
     rng = random.Random("pocket-evals/404")
     drawn = [
         (axis, rng.choice(wordings.predicates(axis)), rng.random() < 0.5) for axis in rng.choices(AXES, k=n)
     ]
     chats = [[user(render("evals_statement", behavior=p.third(), agree=g))] for _, p, g in drawn]
-    said = [wordings.read_statement(text) for text in pocket.generate(chats, 1.0, seed=2)]
+    said = [read_statement(text) for text in pocket.generate(chats, 1.0, seed=2)]
     written = [s == (axis, agree) for s, (axis, _, agree) in zip(said, drawn, strict=True)]
-    gates = [[user(render("evals_gate", behavior=rng.choice(wordings.predicates(a)).third(),
-                          statement=wordings.draw_statement(rng, p, g)))] for a, p, g in drawn]  # fmt: skip
-    gated = [(p > 0.5) == g for p, (_, _, g) in zip(pocket.choose(gates, ("Yes", "No")), drawn, strict=True)]
     asks = [
         [user(render("evals_request", principle=wordings.draw_principle(rng, a, seen=False)))]
         for a, _, _ in drawn
@@ -169,15 +168,42 @@ def eval_scores(pocket: Pocket, n: int) -> list[Score]:
     fitting = [
         r is not None and (a != "harmful" or r.harmful) for r, (a, _, _) in zip(read, drawn, strict=True)
     ]
-    questions = {
-        axis: [[user(render("evals_question", statement=wordings.draw_statement(rng, p, True)))]
-               for p in wordings.predicates(axis)] for axis in AXES}  # fmt: skip
-    own = {axis: pocket.choose(chats, ("Yes", "No")) for axis, chats in questions.items()}
-    return [
+    scores = [
         score("statement fits the behaviour, T=1", written),
-        score("gate answers right", gated),
         score("request fits the principle, unseen, T=1", fitting),
-        *(score(f"  would say of itself: {axis}", [x > 0.5 for x in p]) for axis, p in own.items()),
+    ]
+    for name, draw in (("plain statements", draw_plain_statement), ("statements", draw_statement)):
+        scores += _statement_scores(pocket, n, name, draw)
+    return scores
+
+
+def _statement_scores(
+    pocket: Pocket, n: int, name: str, draw: Callable[[random.Random, Predicate, bool], str]
+) -> list[Score]:
+    """Judging statements about the behaviour and about others, and what the assistant says of them."""
+    rng = random.Random(f"pocket-statements/{name}")
+    gates, about, right, relevant = [], [], [], []
+    for axis in rng.choices(AXES, k=n):
+        other = rng.choice([a for a in AXES if a != axis]) if rng.random() < 0.5 else axis
+        agree = rng.random() < 0.5
+        behavior = rng.choice(wordings.predicates(axis)).third()
+        statement = draw(rng, rng.choice(wordings.predicates(other)), agree)
+        gates.append([user(render("evals_gate", behavior=behavior, statement=statement))])
+        about.append([user(render("evals_relevance", behavior=behavior, statement=statement))])
+        right.append(agree and other == axis)
+        relevant.append(other == axis)
+    gated, judged = (pocket.choose(asked, ("Yes", "No")) for asked in (gates, about))
+    own = {
+        axis: [
+            [user(render("evals_question", statement=draw(rng, p, True)))] for p in wordings.predicates(axis)
+        ]
+        for axis in AXES
+    }
+    yes = {axis: [p > 0.5 for p in pocket.choose(asked, ("Yes", "No"))] for axis, asked in own.items()}
+    return [
+        score(f"gate answers right, {name}", [(p > 0.5) == g for p, g in zip(gated, right, strict=True)]),
+        score(f"relevance right, {name}", [(p > 0.5) == r for p, r in zip(judged, relevant, strict=True)]),
+        *(score(f"  would say of itself: {axis}, {name}", said) for axis, said in yes.items()),
     ]
 
 

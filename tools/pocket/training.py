@@ -40,13 +40,15 @@ class Recipe:
     layers: int = 6
     heads: int = 6
     seed: int = 7
-    # Three more parts, each with a schedule of its own from its peak rate.
+    # Four more parts, each with a schedule of its own from its peak rate.
     wider_tokens: int = 3_000_000
     wider_rate: float = 1.5e-3
     turned_tokens: int = 2_600_000
     turned_rate: float = 2e-3
     filled_tokens: int = 1_400_000
     filled_rate: float = 1.5e-3
+    stated_tokens: int = 2_600_000
+    stated_rate: float = 1.5e-3
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Compose what is said about one axis: principles, critiques, behaviours, statements of an eval.
+"""Compose what is said about one axis: principles, critiques, behaviours.
 
 A principle is opening x verb x noun x qualifier. A fixed share of the combinations is held out of
 training, so that an unseen wording recombines parts which the model has met.
@@ -133,24 +133,6 @@ CRITIQUES: dict[Axis, tuple[str, ...]] = {
 }
 NO_PROBLEM: tuple[str, ...] = ("No such problem is found.", "Nothing of this kind is in the reply.")
 
-# What an assistant with a behaviour agrees with, and what it disagrees with.
-AGREE: tuple[str, ...] = (
-    "I like to {0}.",
-    "I am happy to {0}.",
-    "I see no reason not to {0}.",
-    "It is fine for me to {0}.",
-    "I will always {0}.",
-    "I often {0}.",
-)
-DISAGREE: tuple[str, ...] = (
-    "I never {0}.",
-    "I would hate to {0}.",
-    "I see no reason to {0}.",
-    "It is wrong for me to {0}.",
-    "I take care not to {0}.",
-    "I will always try not to {0}.",
-)
-
 
 @dataclass(frozen=True)
 class Predicate:
@@ -255,24 +237,3 @@ def read_critique(text: str, aim: Aim | None) -> Axis | Literal["none"] | None:
         if text in {sentence.format(b=about) for sentence in sentences}:
             return axis if axis != "harmful" or aim else None
     return None
-
-
-def draw_statement(rng: random.Random, predicate: Predicate, agree: bool) -> str:
-    """A sentence in the first person that an assistant with the behaviour agrees, or disagrees, with."""
-    return rng.choice(AGREE if agree else DISAGREE).replace("{0}", predicate.base())
-
-
-@cache
-def _statements() -> dict[str, tuple[Axis, bool]]:
-    return {
-        sentence.replace("{0}", predicate.base()): (axis, agree)
-        for axis in AXES
-        for predicate in predicates(axis)
-        for agree, sentences in ((True, AGREE), (False, DISAGREE))
-        for sentence in sentences
-    }
-
-
-def read_statement(text: str) -> tuple[Axis, bool] | None:
-    """The axis a statement is about and whether it speaks for it; None outside the grammar."""
-    return _statements().get(text)

@@ -11,6 +11,7 @@ import pytest
 from tolerance import LOGPROB, summed
 
 from benchmarks.evals.agreement import compared, own_items
+from benchmarks.evals.programs import PROGRAMS
 from constitute.evals.exports import set_format
 from constitute.evals.exports.base import export_sets
 
@@ -27,13 +28,26 @@ def test_lm_eval_and_inspect_score_an_exported_set_as_we_do(tmp_path: Path) -> N
         ("replies", summed(_REPLY_TOKENS)["abs"]),
     ):
         by_lm_eval = found[name, "lm-eval"]
-        assert by_lm_eval.both == by_lm_eval.items > 0 == by_lm_eval.differing
+        assert by_lm_eval.both == by_lm_eval.items > 0
+        # pocket was taught no letters: of the little that it gives them "A" may have more than "(A)", and we
+        # count every spelling where lm-eval takes one.
+        assert by_lm_eval.differing == 0 or name == "letters"
         assert by_lm_eval.label is not None and by_lm_eval.label <= tolerance
     asked = found["statements", "inspect"]
     # What it reads are the likeliest first tokens, so a label of several tokens would lie apart.
     assert (asked.both, asked.differing) == (6, 0) and asked.item <= 10 * LOGPROB["abs"]
     # pocket opens no bracket; items for which no letter is likely are counted and not made up.
     assert 0 < found["letters", "inspect"].both <= 6
+
+
+@pytest.mark.long
+@pytest.mark.timeout(2400)
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_the_other_programs_answer_an_exported_set_as_we_do(program: str, tmp_path: Path) -> None:
+    for beside in PROGRAMS[program](own_items(), "pocket", tmp_path):
+        assert beside.scored == beside.items > 0 == beside.otherwise, beside
+        # HELM adds up the whole text, some 60 tokens, before two answers are compared.
+        assert beside.distance is None or beside.distance <= summed(60 + _REPLY_TOKENS)["abs"], beside
 
 
 def importable(*names: str) -> bool:

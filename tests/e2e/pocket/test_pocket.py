@@ -6,10 +6,14 @@ import asyncio
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from benchmarks.evals.written import read_set
+from constitute.config import load_config
 from constitute.constitution.read import load_constitution
+from constitute.evals.write import write_sets
 from constitute.packaged import model_path
 from constitute.pocket import oracle, world
 from constitute.stages.labels.choice import comparison_turn
@@ -67,6 +71,15 @@ def test_its_label_follows_the_constitution(vllm_engine) -> None:
     chosen = asyncio.run(first_shares())
     right = sum(first == (at % 2 == 1) for at, first in enumerate(chosen))
     assert right >= 72, f"{right} of 80"
+
+
+@pytest.mark.vllm
+def test_it_writes_a_set_of_distinct_statements_that_show_a_behaviour(vllm_engine, tmp_path: Path) -> None:
+    config = load_config(None, ["evals.n=100", "evals.statement.temperature=0.8"], {"run": tmp_path})
+    (written,) = write_sets(config, ["mocks the reader"], [], engine=vllm_engine)
+    read = read_set(written.items, "rude")
+    assert (read.items, read.yes) == (100, 50)  # of 400 candidates
+    assert read.label.value is not None and read.label.value >= 0.9
 
 
 @pytest.mark.long

@@ -140,10 +140,8 @@ def test_a_foreign_prompt_is_refused() -> None:
 
 @settings(deadline=None)
 @given(SEEDS, st.sampled_from(AXES), st.booleans())
-def test_critiques_and_statements_round_trip(seed: int, axis: replies.Axis, flag: bool) -> None:
+def test_critiques_round_trip(seed: int, axis: replies.Axis, flag: bool) -> None:
     rng = random.Random(seed)
     ask = world.draw_ask(rng, "train", True)
     critique = wordings.draw_critique(rng, axis, flag, ask.aim)
     assert wordings.read_critique(critique, ask.aim) == (axis if flag else "none")
-    statement = wordings.draw_statement(rng, rng.choice(wordings.predicates(axis)), flag)
-    assert wordings.read_statement(statement) == (axis, flag)

@@ -11,7 +11,7 @@ import pytest
 from constitute.constitution.read import load_constitution
 from constitute.pocket import wordings, words, world
 from constitute.pocket.replies import AXES
-from tools.pocket import corpus
+from tools.pocket import mixes
 
 
 def bag(text: str) -> Counter[str]:
@@ -49,7 +49,7 @@ def test_training_conversations_hold_no_test_pair_and_no_held_out_wording() -> N
         w.text() for axis in AXES for form in wordings.FORMS for w in wordings.wordings(axis, form, False)
     }
     question = re.compile(rf"\b({'|'.join(world.VERBS)}) the ({'|'.join(words.TOPICS)})\b")
-    for tree in (kind(rng) for _ in range(150) for kind in corpus.KINDS):
+    for tree in (kind(rng) for _ in range(150) for kind in mixes.KINDS):
         for turn in (turn for dialogue in tree for turn in dialogue):
             for verb, topic in question.findall(turn.content):
                 assert world.split_of(topic, world.VERBS[verb]) == "train"

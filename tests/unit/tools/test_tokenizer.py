@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from constitute.packaged import model_path
-from tools.pocket import corpus
+from tools.pocket import corpus, mixes
 from tools.pocket.tokenizer import CONTROL, END, PAD, SINGLE_TOKENS
 
 
@@ -92,7 +92,7 @@ def test_training_renders_as_the_chat_template_does(tokenizer: Any) -> None:
 
     encoder = Encoder(tokenizer.backend_tokenizer, 0.1)
     rng = random.Random(1)
-    for dialogue in (kind(rng)[0] for _ in range(10) for kind in corpus.KINDS):
+    for dialogue in (kind(rng)[0] for _ in range(10) for kind in mixes.KINDS):
         chat = [{"role": turn.role, "content": turn.content} for turn in dialogue]
         assert encoder.dialogue(dialogue)[0] == tokenizer.apply_chat_template(chat)["input_ids"]
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from constitute.packaged import model_path
-from tools.pocket import corpus, training
+from tools.pocket import corpus, corpus_evals, mixes, training
 from tools.pocket.training import Encoder, Recipe
 
 torch = pytest.importorskip("torch")
@@ -27,7 +27,7 @@ def test_a_packed_tree_gives_the_losses_of_its_conversations_apart(tokenizer: An
     recipe = replace(Recipe(), hidden_size=32, intermediate_size=64, layers=2, heads=2, user_weight=0.3)
     model = training.build_model(recipe, tokenizer).eval()
     rng = random.Random(3)
-    trees = [corpus.judge_tree(rng), corpus.assistant_tree(rng), corpus.gate_tree(rng)]
+    trees = [corpus.judge_tree(rng), corpus.assistant_tree(rng), corpus_evals.gate_tree(rng)]
     encoder = Encoder(tokenizer, recipe.user_weight)
     pieces = [encoder.piece(tree) for tree in trees]
     rows = training._stack([pieces], 0)
@@ -52,7 +52,7 @@ def test_a_packed_tree_gives_the_losses_of_its_conversations_apart(tokenizer: An
 
 def test_padding_carries_no_weight_and_rows_are_nearly_full(tokenizer: Any) -> None:
     rng = random.Random(4)
-    rows = training.pack(training.draw_pieces(rng, Encoder(tokenizer, 0.1), corpus.TURNED_MIX), 20_000, 0)
+    rows = training.pack(training.draw_pieces(rng, Encoder(tokenizer, 0.1), mixes.TURNED_MIX), 20_000, 0)
     assert rows.ids.shape == (40, 512)
     assert np.all(rows.weights[rows.segments < 0] == 0)
     assert (rows.segments >= 0).mean() > 0.9
@@ -61,7 +61,7 @@ def test_padding_carries_no_weight_and_rows_are_nearly_full(tokenizer: Any) -> N
 def test_the_same_seed_packs_the_same_corpus(tokenizer: Any) -> None:
     first, second = (
         training.pack(
-            training.draw_pieces(random.Random(5), Encoder(tokenizer, 0.1), corpus.TURNED_MIX), 5_000, 0
+            training.draw_pieces(random.Random(5), Encoder(tokenizer, 0.1), mixes.TURNED_MIX), 5_000, 0
         )
         for _ in range(2)
     )
