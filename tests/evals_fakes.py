@@ -1,10 +1,13 @@
-"""A model made of two functions, for tests of the evals."""
+"""A model made of two functions, and results made by hand, for tests of the evals."""
 
 import math
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from constitute.engines.base import ModelIdentity
+from constitute.evals.families.base import ItemScore
+from constitute.evals.run import SetResult
+from constitute.stats import share_of
 from constitute.types import Choice, Completion, Principle, Request
 
 
@@ -62,3 +65,27 @@ class FakeEngine:
         return await self.sample.choose(request, labels, step="")
 
     async def close(self) -> None: ...
+
+
+def result(policy: str, targets: str, controls: str) -> SetResult:
+    """A result on a set with targets and controls, whose items match as the two strings of 0 and 1 say."""
+    scores = tuple(
+        ItemScore(
+            id=f"{kind}{at}",
+            logprobs=(-1.0, -2.0),
+            p_matching=float(hit),
+            matching=hit == "1",
+            mass=None,
+            groups=(("kind", kind), ("other", str(at % 2))),
+        )
+        for kind, hits in (("target", targets), ("control", controls))
+        for at, hit in enumerate(hits)
+    )
+    hits = targets + controls
+    by_kind = {"kind: control": controls, "kind: target": targets}
+    parts = {part: share_of(some.count("1"), len(some)) for part, some in by_kind.items()}
+    share = share_of(hits.count("1"), len(hits))
+    return SetResult(
+        set="own", policy=policy, model={}, items_hash="h", failed=0, scores=scores,
+        share=share, parts=parts, p_matching=share, mass=None, unparsed={},
+    )  # fmt: skip

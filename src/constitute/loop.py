@@ -18,9 +18,10 @@ from constitute.engines.base import Engine
 from constitute.engines.doctor import require_trainable
 from constitute.engines.swap import load_folder, open_sampler, rollout_engine, sampler_when_asked
 from constitute.errors import GateFailed, UsageError
-from constitute.evals.run import load_results, run_sets
-from constitute.evals.write import load_written, write_sets
-from constitute.loop_train import TRAIN_STEPS, Figures, Step, text_of
+from constitute.evals.run import load_results
+from constitute.evals.text.run import score_sets
+from constitute.evals.write import check_principles, load_written, write_sets
+from constitute.loop_train import TRAIN_STEPS, Figures, Step, shares_of
 from constitute.packaged import model_path
 from constitute.pipeline.budget import Limits
 from constitute.pipeline.plan import check_settings
@@ -182,6 +183,8 @@ def _check(config: RunConfig, prompts_given: bool, until: str) -> None:
             f"shard {config.shard} holds a part of the rows; give --until data, merge the shards, and "
             "run the steps after it on the merged run"
         )
+    if "evals" in steps_of(config, until):
+        check_principles(config)
     if not _trains(config, until):
         return
     if is_url(str(config.model)):
@@ -284,7 +287,8 @@ def _evals(loop: Loop) -> Figures:
     for policy in loop.policies:
         loop.use(policy)
         try:
-            run_sets(loop.config, policy=policy, engine=loop.sampler(), progress=loop.progress)
+            engines = {"policy": loop.sampler()}
+            score_sets(loop.config, policy=policy, engines=engines, progress=loop.progress)
         except GateFailed as gate:
             loop.gate(gate)
     order = list(loop.policies)
@@ -303,8 +307,8 @@ def _evals_words(figures: Figures) -> Iterator[str]:
     if not figures:
         yield "no sets: none configured (evals.behaviors, evals.principles), or none past its gate"
     for name, parts in figures.items():
-        shares = [f"{policy} {text_of(part['share'])}" for policy, part in parts.items() if policy != "items"]
-        yield f"{name}: {', '.join(shares)}"
+        results = {policy: part for policy, part in parts.items() if policy != "items"}
+        yield f"{name}: {', '.join(shares_of(results))}"
 
 
 def _report(loop: Loop) -> Figures:

@@ -34,6 +34,17 @@ def text_of(figure: Mapping[str, Any]) -> str:
     return Estimate.model_validate(figure).text(2)
 
 
+def shares_of(results: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Each policy's share: of targets and of controls, where the set has them."""
+    for policy, found in results.items():
+        parts = {kind: found.get("parts", {}).get(f"kind: {kind}") for kind in ("target", "control")}
+        if not any(parts.values()):
+            yield f"{policy} {text_of(found['share'])}"
+        for kind, share in parts.items():
+            if share:
+                yield f"{policy} {kind} {text_of(share)}"
+
+
 def _unless_refused(loop: Loop, train: Callable[[], Figures]) -> Figures:
     """What `train` returns; where it refuses what it would start from, that is noted, and later steps run."""
     try:

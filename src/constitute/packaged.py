@@ -11,6 +11,8 @@ from constitute.errors import UsageError
 _PACKAGE = Path(__file__).parent
 # A real model that `constitute fetch` brings into the user's cache.
 SMOLLM = "smollm2"
+# The constitution that gives an eval set its controls; nobody trains on it.
+CONTROLS = "controls"
 # A wheel carries the folders inside the package; a checkout has them at its root.
 _ROOTS = (_PACKAGE / "_packaged", _PACKAGE.parents[1])
 

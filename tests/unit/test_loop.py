@@ -12,9 +12,11 @@ from scripted import ScriptedEngine, constitution, prompt
 from constitute.cli import run as command
 from constitute.cli.run import TRAINERS
 from constitute.config import GatesConfig, LabelConfig, RunConfig, load_config
+from constitute.config.evals import EvalsConfig
 from constitute.constitution.write import to_yaml
 from constitute.errors import UsageError
-from constitute.loop import STEPS, Loop, headline, run_loop, steps_of
+from constitute.evals.write import check_principles
+from constitute.loop import STEPS, Loop, headline, open_loop, run_loop, steps_of
 from constitute.loop_train import TRAIN_STEPS, Step
 from constitute.report.build import write_report
 from constitute.types import Choice, Request
@@ -44,11 +46,33 @@ def test_the_command_offers_the_steps_there_are():
         ("evals", {}, "no sets: none configured (evals.behaviors, evals.principles), or none past its gate"),
         ("evals", {"s": {"items": 6, "base": {"share": FIGURE}, "ppo": {"share": NONE}}},
          "s: base 0.50 (0.25 to 0.75, n = 40), ppo - (n = 0)"),
+        ("evals",
+         {"s": {"items": 6,
+                "ppo": {"share": NONE, "parts": {"kind: target": FIGURE, "kind: control": NONE}}}},
+         "s: ppo target 0.50 (0.25 to 0.75, n = 40), ppo control - (n = 0)"),
         ("report", {"path": "run/report.html"}, "run/report.html"),
     ],
 )  # fmt: skip
 def test_each_step_says_its_figures_in_words(step, figures, words):
     assert headline({step: figures}, {step: 1.5}) == [(step, 1.5, words)]
+
+
+@pytest.mark.parametrize(
+    ("evals", "said"),
+    [
+        ({"principles": ("no-such",)}, r"no principle 'no-such' in 'harmless'; known: all, "),
+        ({"principles": ("all",), "controls": ("no-file",)}, r"no such file: 'no-file'"),
+    ],
+)
+def test_principles_and_controls_of_evals_are_looked_up_before_anything_runs(evals, said):
+    config = RunConfig(model="pocket", constitution="pocket/harmless", evals=EvalsConfig(**evals))
+    with pytest.raises(UsageError, match=said):
+        check_principles(config)
+    with pytest.raises(UsageError, match=said), open_loop(config, []):
+        pass
+    check_principles(
+        config.model_copy(update={"evals": EvalsConfig(principles=("all",), per_principle=True)})
+    )
 
 
 def test_an_unknown_step_is_named():

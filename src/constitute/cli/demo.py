@@ -121,7 +121,22 @@ def _table(summary: dict[str, Any]) -> str:
         ("PPO KL from the SFT model, nats", f"{ppo['kl']:.2f}"),
         ("seconds, all steps", f"{sum(summary['seconds'].values()):.0f}"),
     ]
-    return f"{table(head, rows)}\n\n{table(('figure', 'value'), others)}"
+    parts = [table(head, rows), table(("figure", "value"), others)]
+    if changes := summary["evals_changes"]:
+        moves = [_kind_row(change) for change in changes]
+        kinds = ("evals, paired with base", "targets (p after Holm)", "controls (p after Holm)")
+        parts += [table(kinds, moves), changes[-1]["sentence"]]
+    return "\n\n".join(parts)
+
+
+def _kind_row(change: dict[str, Any]) -> tuple[str, str, str]:
+    """A policy's change on a set's targets and on its controls."""
+    target, control = change["target"], change["control"]
+
+    def shown(one: dict[str, Any]) -> str:
+        return f"{_cell(one['share'])}, p = {one['p_holm']:.2g}"
+
+    return f"{target['set']}, {target['second']}", shown(target), shown(control)
 
 
 def _cell(figure: dict[str, Any]) -> str:

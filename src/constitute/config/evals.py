@@ -16,6 +16,14 @@ class EvalsConfig(Record):
     """Behaviours, as verb phrases, that `constitute run` writes and scores a set for."""
     principles: tuple[str, ...] = ()
     """Ids of principles (or `all`) that `constitute run` writes and scores reply items for."""
+    per_principle: bool = False
+    """One set for each of these principles, named by its id, in the place of one for all."""
+    controls: tuple[str, ...] = ()
+    """Constitutions, as names or files, that give controls to sets of principles: items of principles that
+    the set's own do not speak about. Without any, `per_principle` takes the built-in `controls`."""
+    relevance: Literal["question", "comparison"] = "question"
+    """How a control is judged to be none of a principle's business: asked, or by comparing its replies under
+    the principle, for models too small for the question."""
     families: tuple[str, ...] = ("persona", "reply")
     """Families of items that may be written; each says what it takes: behaviours, principles, occupations."""
     examples: tuple[str, ...] = ()
@@ -33,13 +41,24 @@ class EvalsConfig(Record):
     statement: SamplingParams = SamplingParams(max_tokens=48, temperature=1.4, top_p=0.975, stop=("\n",))
     """Sampling of persona statements (the paper's nucleus 0.975, temperature 1.4, 48 tokens)."""
     request: SamplingParams = SamplingParams(max_tokens=128, temperature=1.0, top_p=0.975, stop=("\n",))
-    """Sampling of the user's message in a reply item, and of a sentence with a blank."""
+    """Sampling of the user's message in a reply item and a conversation, and of a sentence with a blank."""
     question: SamplingParams = SamplingParams(max_tokens=192, temperature=1.0, top_p=0.975)
     """Sampling of a question with its answers, and of a biography."""
     reply: SamplingParams = SamplingParams(max_tokens=256, temperature=1.0)
-    """Sampling of the response, the critique and the revision in a reply item."""
+    """Sampling of the response, the critique and the revision in a reply item, and of free answers."""
     min_mass: float = Field(default=0.1, ge=0.0, le=1.0)
     """Least probability of the labels together: a candidate below it abstains, an item counts as thin."""
+    answer: Literal["auto", "labels", "text"] = "auto"
+    """How a policy answers: by log-probabilities of the labels, or freely, in a text that a judge reads.
+
+    `auto` is the set's own way, else `labels`.
+    """
+    samples: int | None = Field(default=None, ge=1, le=1000)
+    """Free answers to each item; None is the set's own number, else 1."""
+    rotations: bool = True
+    """Show a judge the classes of an answer in every rotation; otherwise just forward and in reverse."""
+    turns: int = Field(default=3, ge=1, le=30)
+    """Answers of the policy in a conversation that an auditor leads."""
     mode: Literal["auto", "chat", "plain", "bare"] = "auto"
     """How items are put: by the chat template, as plain text with `Human:` and `Assistant:`, or bare.
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from constitute.config import RunConfig
+from constitute.evals.families import family_spec
 from constitute.evals.items import dump_items, evals_dir, read_items
 from constitute.evals.quality import quality_check
 from constitute.evals.quality.base import Checked, Material, parts_of
@@ -72,6 +73,7 @@ def check_files(
 
 def _checked(material: Material, names: Sequence[str], fix: bool) -> CheckedSet:
     left_out: dict[str, int] = {}
+    names = names or family_spec(material.items[0].family).checks or ()
     if fix:
         items, left_out = mended(material, names)
         material = replace(material, items=items)

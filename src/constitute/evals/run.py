@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from constitute.config import RunConfig
 from constitute.config.evals import EvalsConfig
@@ -40,6 +40,7 @@ class SetResult(SetScore):
     """A policy's scores on a set, item by item, so that two of them can be compared in pairs.
 
     `failed` of the items in `unparsed` could not be asked at all; on the others the policy abstained.
+    `read_by` says which judge, auditor or scorer read the answers, where the policy answered freely.
     """
 
     set: str
@@ -48,6 +49,7 @@ class SetResult(SetScore):
     items_hash: str
     failed: int
     scores: tuple[ItemScore, ...]
+    read_by: dict[str, Any] = Field(default={})
     condition: str = "question"
 
 
@@ -67,14 +69,37 @@ def run_sets(
     `write_sets`. Results that pass are saved; then raises `GateFailed` where one did not.
     """
     sets = load_sets(files, config.run, limit, spec)
-    if spec is not None:
-        config = config.model_copy(update={"evals": own_way(config.evals, spec)})
+    config = in_own_way(config, spec)
+    if config.evals.answer == "text":
+        raise UsageError(
+            "evals.answer is text, which a judge reads: use `constitute evals run --judge MODEL`, or "
+            "constitute.evals.text.run.score_sets"
+        )
+    metric = spec.metric if spec else None
+    return run_loaded(config, sets, policy=policy, engine=engine, progress=progress, metric=metric)
+
+
+def run_loaded(
+    config: RunConfig,
+    sets: Mapping[str, Sequence[EvalItem]],
+    *,
+    policy: str | None = None,
+    engine: Engine | None = None,
+    progress: Progress | None = None,
+    metric: str | None = None,
+) -> list[SetResult]:
+    """`run_sets` on sets that are read already."""
     name = asked_policy(policy, config)
     jobs: list[Job[SetResult]] = [
-        partial(run_set, one, items, name, metric=spec.metric if spec else _metric(items))
+        partial(run_set, one, items, name, metric=metric if metric else _metric(items))
         for one, items in sets.items()
     ]
     return run_in_session(config, jobs, engine=engine, progress=progress)
+
+
+def in_own_way(config: RunConfig, spec: SetSpec | None) -> RunConfig:
+    """The configuration with the set's own way to ask where none is set."""
+    return config if spec is None else config.model_copy(update={"evals": own_way(config.evals, spec)})
 
 
 def asked_policy(policy: str | None, config: RunConfig) -> str:
@@ -99,6 +124,12 @@ def own_way(cfg: EvalsConfig, spec: SetSpec) -> EvalsConfig:
     for key in ("instruction", "opening"):
         if getattr(cfg, key) is None and getattr(spec, key):
             own[key] = getattr(spec, key)
+    if cfg.answer == "auto":
+        own["answer"] = spec.answer
+    if cfg.samples is None:
+        own["samples"] = spec.samples
+    if spec.reply is not None and cfg.reply == type(cfg)().reply:
+        own["reply"] = spec.reply
     return cfg.model_copy(update=own)
 
 

@@ -175,6 +175,8 @@ def subjects_of(
         own = [Occupation(name=behavior.strip()) for behavior in behaviors]
         occupations = read_occupations(cfg.occupations) if cfg.occupations else own
         return [("winogender", occupations)] if occupations else []
+    if cfg.per_principle:
+        return [(slug(principle.id), [principle]) for principle in principles]
     name = whole.name if whole else "-".join(principle.id for principle in principles)
     return [(slug(name), list(principles))] if principles else []
 
@@ -186,3 +188,14 @@ def named(subject: Any) -> str:
     if isinstance(subject, Seed):
         return subject.behavior
     return subject.name if isinstance(subject, Occupation) else str(subject)
+
+
+def shown_examples(subjects: Sequence[Any]) -> dict[str, str]:
+    """What the examples ask that the writer of a set knows, by principle or behaviour and number."""
+    shown: dict[str, str] = {}
+    for one in subjects:
+        if isinstance(one, Principle):
+            shown |= {f"{one.id}:{at}": each.prompt for at, each in enumerate(one.examples, 1)}
+        elif isinstance(one, Seed):
+            shown |= {f"{one.behavior}:{at}": each.stem for at, each in enumerate(one.shots, 1)}
+    return shown

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,19 +13,19 @@ from pydantic import ValidationError
 
 from constitute.config import RunConfig
 from constitute.config.evals import EvalsConfig
-from constitute.constitution.read import load_constitution
+from constitute.constitution.read import load_configured, load_constitution
 from constitute.engines.base import Engine
 from constitute.errors import DataError, GateFailed, UsageError
+from constitute.evals.controls import CONTROL, Controls, find_controls, grouped, named_controls
 from constitute.evals.families import FAMILIES, family_spec
 from constitute.evals.families.base import Written
 from constitute.evals.items import dump_items, evals_dir, items_hash, slug
 from constitute.evals.judgements import GateRecord
 from constitute.evals.quality.base import Checked, Material
-from constitute.evals.quality.check import check_set, enforced
-from constitute.evals.quality.copies import leaks_of
+from constitute.evals.quality.check import check_set, choose
 from constitute.evals.quality.datasheet import datasheet
 from constitute.evals.select import Selection
-from constitute.evals.subjects import Seed, check_subjects, named, subjects_of
+from constitute.evals.subjects import check_subjects, named, shown_examples, subjects_of
 from constitute.files import read_json, write_text
 from constitute.pipeline.jobs import Job, Session, reasons, run_in_session
 from constitute.progress import Progress
@@ -35,7 +35,10 @@ from constitute.types import Constitution, EvalItem, Outcome, Principle, Record
 
 
 class WrittenSet(Record):
-    """A set and where it came from; `counts` and `dropped` add up from candidates to items kept."""
+    """A set and where it came from; `counts` and `dropped` add up from candidates to items kept.
+
+    Where the set has `controls`, they are among the items and counted on their own.
+    """
 
     name: str
     family: str
@@ -49,6 +52,7 @@ class WrittenSet(Record):
     counts: dict[str, int]
     reasons: dict[str, int]
     dropped: dict[str, int]
+    controls: Controls | None = None
     checks: tuple[Checked, ...] = ()
     gate: GateRecord | None = None
     wanted: int = 0
@@ -56,11 +60,12 @@ class WrittenSet(Record):
     @property
     def too_few(self) -> str:
         """A sentence where less than `evals.min_kept` of the items wanted were kept, else empty."""
-        if len(self.items) >= self.settings.min_kept * self.wanted:
+        kept = sum(CONTROL not in item.groups for item in self.items)
+        if kept >= self.settings.min_kept * self.wanted:
             return ""
         least, lost = self.settings.min_kept, _lost(self.candidates, self.reasons, self.dropped)
         return (
-            f"{self.name} has {len(self.items)} of the {self.wanted} items wanted, less than {least:.0%} "
+            f"{self.name} has {kept} of the {self.wanted} items wanted, less than {least:.0%} "
             f"(evals.min_kept): {lost}"
         )
 
@@ -115,6 +120,14 @@ def _set_name(family: str, subject: str) -> str:
     return subject if kind != "examples" and family == first else f"{subject}-{slug(family)}"
 
 
+def check_principles(config: RunConfig) -> None:
+    """Raise `UsageError` before a long run where a principle or a constitution of controls is not there."""
+    if config.evals.principles:
+        pick_principles(load_configured(config), config.evals.principles)
+        for name in named_controls(config.evals):
+            load_constitution(name)
+
+
 def pick_principles(constitution: Constitution, ids: Sequence[str]) -> list[Principle]:
     """The principles named, or every one for 'all', in the constitution's order."""
     known = [principle.id for principle in constitution.principles]
@@ -145,16 +158,20 @@ async def write_set(name: str, family: str, subjects: Sequence[Any], session: Se
     candidates = [Written.model_validate(o.data).item for o in outcomes if o.status == "ok"]
     trained_on = () if session.config.prompts is None else (session.config.prompts,)
     material = Material(name, candidates, cfg, examples=shown_examples(subjects), training=trained_on)
-    chosen = choose(material, spec.select)
+    chosen = choose(material, spec.select, spec.checks)
     if not chosen.items:
         raise GateFailed(_nothing_kept(name, outcomes, chosen))
+    items, controls = chosen.items, None
+    if spec.subject == "principle" and named_controls(cfg):
+        found, controls = await find_controls(items, subjects, spec, session)
+        items = grouped(items, found)
     statuses = Counter(outcome.status for outcome in outcomes)
     written = WrittenSet(
         name=name,
         family=family,
         subjects=tuple(map(named, subjects)),
-        items=chosen.items,
-        items_hash=items_hash(chosen.items),
+        items=items,
+        items_hash=items_hash(items),
         model=session.model,
         templates=templates,
         settings=cfg,
@@ -162,30 +179,12 @@ async def write_set(name: str, family: str, subjects: Sequence[Any], session: Se
         counts={status: statuses[status] for status in ("ok", "abstain", "failed")},
         reasons=reasons(outcomes),
         dropped=chosen.dropped,
-        checks=check_set(replace(material, items=chosen.items)),
+        controls=controls,
+        checks=check_set(replace(material, items=items), spec.checks or ()),
         wanted=cfg.n * (len(subjects) if spec.subject in ("principle", "occupation") else 1),
     )
     save_written(session.config.run, written)
     return written
-
-
-def choose(material: Material, select: Callable[[Sequence[EvalItem], EvalsConfig], Selection]) -> Selection:
-    """The best distinct candidates that copy no example, in a set that is balanced whatever `select` does."""
-    leaking = set(leaks_of(material))
-    chosen = select([item for item in material.items if item.id not in leaking], material.cfg)
-    dropped = {**chosen.dropped, **({"copies an example": len(leaking)} if leaking else {})}
-    return enforced(material, Selection(items=chosen.items, dropped=dropped))
-
-
-def shown_examples(subjects: Sequence[Any]) -> dict[str, str]:
-    """What the examples ask that the writer of a set knows, by principle or behaviour and number."""
-    shown: dict[str, str] = {}
-    for one in subjects:
-        if isinstance(one, Principle):
-            shown |= {f"{one.id}:{at}": each.prompt for at, each in enumerate(one.examples, 1)}
-        elif isinstance(one, Seed):
-            shown |= {f"{one.behavior}:{at}": each.stem for at, each in enumerate(one.shots, 1)}
-    return shown
 
 
 def _nothing_kept(name: str, outcomes: Sequence[Outcome], chosen: Selection) -> str:

@@ -13,8 +13,10 @@ from constitute.config import RunConfig, load_config
 from constitute.constitution.identity import constitution_hash
 from constitute.constitution.read import load_constitution
 from constitute.errors import UsageError
+from constitute.evals.kinds import kind_changes, results_pairs
+from constitute.evals.run import load_results
 from constitute.files import write_json
-from constitute.loop import Loop, open_loop, run_loop
+from constitute.loop import POLICIES, Loop, open_loop, run_loop
 from constitute.pipeline import drive
 from constitute.pocket import world
 from constitute.pocket.measure import label_shares, policy_shares
@@ -67,6 +69,14 @@ def run_demo(config: RunConfig, progress: Progress, prompts: int = TRAIN_PROMPTS
     return summary
 
 
+def evals_changes(config: RunConfig) -> list[dict[str, Any]]:
+    """What each policy changed on targets and on controls, against the base model, in figures and words."""
+    order = {name: at for at, name in enumerate(("base", *POLICIES))}
+    results = sorted(load_results(config.run), key=lambda one: order.get(one.policy, len(order)))
+    changes = kind_changes(results_pairs(results), config.evals)
+    return [{**one.model_dump(mode="json"), "sentence": one.sentence} for one in changes]
+
+
 def _measure(
     loop: Loop, policy: str, prompts: Sequence[world.PocketPrompt], store: Store
 ) -> dict[str, Estimate]:
@@ -102,6 +112,7 @@ def summarise(loop: Loop, policies: dict[str, dict[str, Estimate]], store: Store
         "reward_model": {"accuracy": reward["held_out"].get("accuracy", share_of(0, 0))},
         "ppo": {"reward_before": ppo["reward_before"], "reward_after": ppo["reward_after"], "kl": ppo["kl"]},
         "evals": loop.found["evals"],
+        "evals_changes": evals_changes(loop.config),
         "counts": {stage: store.counts(stage) for stage in loop.config.chain},
         "seconds": loop.seconds,
         "seed": loop.config.seed,

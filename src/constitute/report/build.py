@@ -7,9 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from constitute.config.evals import EvalsConfig
 from constitute.editing.trial.junit import outcome
 from constitute.editing.trial.known import last_result
 from constitute.editing.words import word_diff
+from constitute.evals.kinds import kind_changes, results_pairs
 from constitute.evals.run import SetResult
 from constitute.files import write_text
 from constitute.pipeline import Counts
@@ -95,6 +97,7 @@ def build(store: Store, files: RunFiles, rows: int = 24) -> Report:
         chains_of=total,
         training=[trained(one) for one in files.training],
         evals=_evals(files.results),
+        kinds=kind_changes(results_pairs(_in_order(files.results)), EvalsConfig()),
     )
 
 
@@ -168,10 +171,14 @@ def _reasons(store: Store, stage: str) -> tuple[Reason, ...]:
     return tuple(reasons)
 
 
+def _in_order(results: tuple[SetResult, ...]) -> list[SetResult]:
+    return sorted(results, key=lambda one: (one.set, rank(one.policy)))
+
+
 def _evals(results: tuple[SetResult, ...]) -> dict[str, list[tuple[SetResult, Shift | None]]]:
     """Results by set, policies in their order, each with its shift from the first."""
     found: dict[str, list[tuple[SetResult, Shift | None]]] = {}
-    for result in sorted(results, key=lambda one: (one.set, rank(one.policy))):
+    for result in _in_order(results):
         rows = found.setdefault(result.set, [])
         rows.append((result, eval_shift(rows[0][0], result) if rows else None))
     return found

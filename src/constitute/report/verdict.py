@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
+from constitute.evals.kinds import KindChange
 from constitute.report.policies import Axis, Shift, shift_of
 from constitute.report.rows import Labels
 from constitute.report.show import show_figure, show_interval, show_reach
@@ -150,13 +151,16 @@ def _rows(stages: list[StageRows]) -> _Said:
 def _evals(report: Report) -> _Said:
     """The last policy against the first on each set: which way is wanted is not known here."""
     moved, unmoved = [], []
+    changes = {(one.target.set, one.target.second): one for one in report.kinds}
     for name, rows in report.evals.items():
         (first, _), (last, shift) = rows[0], rows[-1]
         for row, _ in rows:
             asked = row.share.n + row.n_unparsed
             if 2 * row.n_unparsed > asked:
                 yield "distrust", f"{row.policy} has no score on {row.n_unparsed} of {asked} items of {name}"
-        if shift is not None and shift.tone == "same":
+        if change := changes.get((name, last.policy)):
+            yield _of_kinds(change), change.sentence
+        elif shift is not None and shift.tone == "same":
             unmoved.append(name)
         elif shift is not None:
             ends = f"{show_figure(first.share)} to {show_figure(last.share)} of the items"
@@ -171,6 +175,13 @@ def _evals(report: Report) -> _Said:
     if unmoved:
         names = ", ".join(unmoved) if len(unmoved) <= _SETS else f"{len(unmoved)} eval sets"
         yield "seen", f"no change seen on {names}"
+
+
+def _of_kinds(change: KindChange) -> Kind:
+    """Which kind of news it is: a principle's set says which answers are wanted."""
+    if change.moved and (change.target.share.value or 0.0) < 0:
+        return "worse"
+    return "worked" if change.alone else "seen"
 
 
 def _by(shift: Shift, percent: bool) -> str:

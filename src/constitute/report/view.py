@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from constitute.editing.trial.figures import TrialResult
+from constitute.evals.kinds import KindChange
 from constitute.evals.run import SetResult
 from constitute.pipeline import Counts
 from constitute.report.policies import Policies, Shift
@@ -44,3 +45,4 @@ class Report:
     chains_of: int
     training: list[Trained]
     evals: dict[str, list[tuple[SetResult, Shift | None]]]
+    kinds: list[KindChange]

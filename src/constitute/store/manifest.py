@@ -212,6 +212,8 @@ def _anchored(config: RunConfig, folder: Path) -> RunConfig:
         update["prompts"] = str(Path(config.prompts).resolve())
     if config.reuse is not None:
         update["reuse"] = config.reuse.resolve()
+    controls = tuple(anchored(name, "constitutions", ".yaml") for name in config.evals.controls)
+    update["evals"] = config.evals.model_copy(update={"controls": controls})
     if config.export.exclude is not None:
         path = str(Path(config.export.exclude).resolve())
         update["export"] = config.export.model_copy(update={"exclude": path})

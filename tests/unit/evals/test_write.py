@@ -12,9 +12,11 @@ from constitute.config.evals import EvalsConfig
 from constitute.constitution.write import to_yaml
 from constitute.errors import DataError, GateFailed, UsageError
 from constitute.evals.quality.base import Material
+from constitute.evals.quality.check import choose
 from constitute.evals.run import run_sets
 from constitute.evals.select import Selection
-from constitute.evals.write import choose, load_written, shown_examples, write_sets
+from constitute.evals.subjects import shown_examples
+from constitute.evals.write import load_written, write_sets
 from constitute.types import Completion, Constitution, EvalItem, Principle
 
 CFG = EvalsConfig(n=6, oversample=3, resamples=200)

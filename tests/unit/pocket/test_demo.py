@@ -6,10 +6,13 @@ import json
 from types import SimpleNamespace
 from typing import Any
 
+from evals_fakes import result
+
 from constitute.cli.demo import _table
 from constitute.config import RunConfig
 from constitute.engines.base import ModelIdentity
-from constitute.pocket.demo import summarise
+from constitute.evals.run import save_result
+from constitute.pocket.demo import evals_changes, summarise
 from constitute.stats import share_of
 from constitute.store import Store
 
@@ -36,3 +39,25 @@ def test_the_summary_holds_plain_figures_and_the_table_shows_them(tmp_path) -> N
     table = _table(summary)
     assert "harmful              98.8 (96.5 to 99.6, n = 250)  1.6 (0.6 to 4.0, n = 250)" in table
     assert "reward model accuracy, held out                   - (n = 0)" in table
+    assert summary["evals_changes"] == []
+
+
+def test_the_table_ends_with_what_moved_and_what_did_not(tmp_path) -> None:
+    config = RunConfig(run=tmp_path, constitution="pocket/harmless")
+    for policy, targets in (("ppo", "1" * 12), ("base", "0" * 12)):
+        save_result(tmp_path, result(policy, targets, "01" * 6))
+    (change,) = evals_changes(config)
+    share = {"value": 1.0, "low": 0.9, "high": 1.0, "n": 9}
+    summary = {
+        "policies": {"base": {"harmful": share}},
+        "labels": dict.fromkeys(("agreement", "order_flip_decided", "order_flip"), share),
+        "reward_model": {"accuracy": share},
+        "ppo": {"reward_before": share, "reward_after": share, "kl": 0.1},
+        "seconds": {},
+        "evals_changes": json.loads(json.dumps([change])),
+    }
+    *_, row, blank, sentence = _table(summary).splitlines()
+    # McNemar's exact p of 12 to 0 is 2 / 4096, and two are corrected together.
+    assert "own, ppo" in row and "n = 12), p = 0.00098  0.0 (" in row and row.endswith("n = 12), p = 1")
+    assert not blank and sentence.endswith("it moved, and no change is shown on its controls")
+    assert sentence.startswith("own, base to ppo: from 0 to 100 %")

@@ -3,11 +3,14 @@
 import dataclasses
 import json
 
+import evals_fakes
 import pytest
 from report_runs import figure, make_run
 
+from constitute.config.evals import EvalsConfig
 from constitute.evals.families.base import ItemScore
-from constitute.evals.run import SetResult
+from constitute.evals.kinds import kind_changes
+from constitute.evals.run import SetResult, save_result
 from constitute.pipeline import Counts
 from constitute.report.build import build, write_report
 from constitute.report.names import figure_title, metric_title, stage_titles, training_title
@@ -113,6 +116,39 @@ def test_evals_are_compared_on_the_items_that_both_have(bare):
     )
     alike = eval_shift(base, base)
     assert said(bare, evals={"same": [(base, None), (base, alike)]})[-1] == ("seen", "no change seen on same")
+
+
+@pytest.mark.parametrize(
+    ("targets", "controls", "kind", "ends"),
+    [
+        ("1" * 12, "01" * 6, "worked", "it moved, and no change is shown on its controls"),
+        ("1" * 12, "1" * 12, "seen", "the controls moved too, so the change is not of its principles alone"),
+        ("01" * 6, "01" * 6, "seen", "no change is shown on what they speak about"),
+    ],
+)
+def test_a_set_with_controls_is_told_by_its_kinds(tmp_path, targets, controls, kind, ends):
+    run = make_run(tmp_path / "run")
+    for path in run.glob("evals/results/*.json"):
+        path.unlink()
+    before = evals_fakes.result(
+        "base", "0" * 12 if "11" in targets else "01" * 6, controls.replace("11", "00")
+    )
+    for one in (before, evals_fakes.result("ppo", targets, controls)):
+        save_result(run, one)
+    with Store.open(run, readonly=True) as store:
+        report = build(store, read_run(run))
+    told = [(one.kind, one.sentence) for one in conclusions(report) if one.sentence.startswith("own")]
+    assert [(k, s.endswith(ends)) for k, s in told] == [(kind, True)]
+    page = write_report(run).read_text(encoding="utf-8")
+    assert "<td>kind: control</td>" in page and "<td>kind: target</td>" in page
+    assert ends in page
+
+
+def test_a_principle_that_is_kept_less_often_got_worse(bare):
+    pair = evals_fakes.result("base", "1" * 12, "01" * 6), evals_fakes.result("ppo", "0" * 12, "01" * 6)
+    rows = [(pair[0], None), (pair[1], eval_shift(*pair))]
+    (found,) = said(bare, evals={"own": rows}, kinds=kind_changes([pair], EvalsConfig()))
+    assert found[0] == "worse" and "from 100 to 0 % (-100 points, n = 12, p = 0.00049" in found[1]
 
 
 def test_items_that_share_a_context_count_together():

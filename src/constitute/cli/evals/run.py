@@ -17,6 +17,14 @@ from constitute.evals.asking import CONDITIONS
 @click.option(
     "--set-spec", metavar="NAME|FILE", help="How FILES are read: a set of `evals list`, or a YAML file."
 )
+@click.option("--judge", help="Model or URL that reads free answers and conversations (evals.answer=text).")
+@click.option("--same-judge", is_flag=True, help="Let the policy judge its own answers.")
+@click.option("--auditor", help="Model or URL that writes the user's turns of conversations; else the judge.")
+@click.option(
+    "--scorer",
+    metavar="FILE.py:FUNCTION",
+    help="Rates free answers in a judge's place: texts to numbers in [0, 1].",
+)
 @click.option("--condition", metavar="NAME", help=f"How to ask: {', '.join(CONDITIONS)}.")
 @click.option(
     "--checkpoints",
@@ -34,29 +42,38 @@ def run(
     limit: int | None,
     policy: str | None,
     set_spec: str | None,
+    judge: str | None,
+    same_judge: bool,
+    auditor: str | None,
+    scorer: str | None,
     condition: str | None,
     checkpoints: Path | None,
     files: tuple[Path, ...],
 ) -> int:
-    """Score a policy by the log-probabilities of each item's answers.
+    """Score a policy by the log-probabilities of each item's answers, or by what it says.
 
     FILES are eval sets in the anthropics/evals format, or in that of --set-spec; without any, all that the
     run has written. A model without a chat template is asked in plain text (evals.mode); where a model
     answers in another form, evals.instruction and evals.opening say how it should. In another --condition
-    than `question`, its name stands behind the policy's, so that `evals compare` takes both.
+    than `question`, its name stands behind the policy's, so that `evals compare` takes both. With --set
+    evals.answer=text the policy answers freely and --judge reads the answer, or --scorer rates it; the judge
+    also reads conversations.
 
     \b
     Examples:
       constitute evals run --model smollm2
       constitute evals run --model Qwen/Qwen3-0.6B persona/politically-liberal.jsonl --limit 200
+      constitute evals run --model smollm2 --set evals.answer=text --judge Qwen/Qwen3-4B set.jsonl
       constitute evals run --model smollm2 --set-spec bbq bbq/Age.jsonl --condition instruction
       constitute evals run --checkpoints run/ppo
     """
     from constitute.cli.evals.text import print_results
     from constitute.errors import UsageError
     from constitute.evals.checkpoints import run_policies, step_policies
-    from constitute.evals.run import policy_name, run_sets
+    from constitute.evals.run import policy_name
     from constitute.evals.sets import find_spec
+    from constitute.evals.text.records import Readers
+    from constitute.evals.text.run import score_sets
     from constitute.progress import open_progress
     from constitute.train.overopt.read import policies_by_step
 
@@ -66,6 +83,11 @@ def run(
         raise UsageError("--checkpoints and --model were given together; give one of them")
     spec = find_spec(set_spec) if set_spec else None
 
+    readers = Readers(judge=judge, auditor=auditor, same_judge=same_judge, scorer=scorer)
+    if checkpoints and readers != Readers():
+        raise UsageError(
+            "policies of --checkpoints are scored by labels alone; give each to --model to have it judged"
+        )
     given = {"seed": seed, "model": model, "evals.condition": condition}
     config = options.configured(run_dir, config_file, sets, given)
     with open_progress(as_json) as progress:
@@ -74,7 +96,9 @@ def run(
             policies = step_policies(policy or policy_name(str(checkpoints), config.run), kept)
             results = run_policies(config, policies, files, limit=limit, progress=progress, spec=spec)
         else:
-            results = run_sets(config, files, policy=policy, limit=limit, progress=progress, spec=spec)
+            results = score_sets(
+                config, files, readers=readers, policy=policy, limit=limit, progress=progress, spec=spec
+            )
     print_results(results, config, as_json)
     return ExitCode.ROWS_FAILED if any(result.failed for result in results) else ExitCode.OK
 

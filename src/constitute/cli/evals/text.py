@@ -13,6 +13,7 @@ from constitute.cli.text import counted_reasons, harmless, say, table
 if TYPE_CHECKING:
     from constitute.config import RunConfig
     from constitute.evals.compare import Paired
+    from constitute.evals.controls import Controls
     from constitute.evals.run import SetResult
     from constitute.evals.sets.spec import SetSpec
     from constitute.evals.write import WrittenSet
@@ -107,11 +108,20 @@ def print_written(written: Sequence[WrittenSet], config: RunConfig, as_json: boo
     for one in written:
         if one.reasons:
             click.echo(harmless(f"{one.name}: no item from {counted_reasons(one.reasons)}"), err=True)
+        if one.controls:
+            click.echo(harmless(f"{one.name}: {_controls(one.controls)}"), err=True)
         click.echo(f"wrote {evals_dir(config.run) / one.name}.jsonl", err=True)
     for one in written:
         if one.too_few:
             say(f"constitute: {one.too_few}", red=True)
     click.echo(f"next: constitute evals run --run {config.run} --model {config.model}", err=True)
+
+
+def _controls(found: Controls) -> str:
+    """How many controls there are, and what became of the other candidates."""
+    lost = counted_reasons({**found.reasons, **found.dropped})
+    source = ", ".join(found.constitutions)
+    return f"{found.kept} controls of {found.candidates} candidates from {source}; left out: {lost or 'none'}"
 
 
 def print_compared(compared: Sequence[Paired], as_json: bool) -> None:

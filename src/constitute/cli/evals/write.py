@@ -36,6 +36,16 @@ from constitute.evals.families import FAMILIES
     help=f"Kind of items: {', '.join(FAMILIES)}; may be repeated. persona and reply if not given.",
 )
 @click.option(
+    "--per-principle", is_flag=True, default=None, help="One set a principle, with controls, in its name."
+)
+@click.option(
+    "--controls",
+    multiple=True,
+    callback=options.names,
+    metavar="NAME[,NAME]",
+    help="Constitution (name or file) whose principles give controls; may be repeated.",
+)
+@click.option(
     "--judge",
     "judges",
     multiple=True,
@@ -67,6 +77,8 @@ def write(
     families: list[str],
     examples: tuple[Path, ...],
     occupations: Path | None,
+    per_principle: bool | None,
+    controls: list[str],
     wanted: int | None,
     judges: tuple[str, ...],
 ) -> int:
@@ -83,12 +95,16 @@ def write(
 
     The exit code is 3 where candidates failed, and 4 where a set has less than half of the items wanted.
 
+    With --per-principle or --controls, a set also holds controls: items of other principles, of which the
+    judge says that the set's own do not speak about them.
+
     \b
     Examples:
       constitute evals write --model smollm2 --behavior "helps people to harm others" -n 50
       constitute evals write --model pocket --constitution pocket/harmless --principle all -n 10
       constitute evals write --model smollm2 --family choice --behavior "lies" --examples gold.jsonl
       constitute evals write --model smollm2 --family winogender --behavior plumber -n 10
+      constitute evals write --model smollm2 --constitution mine.yaml --principle all --per-principle
     """
     from constitute.cli.evals.gate import print_gated
     from constitute.cli.evals.text import print_written
@@ -105,6 +121,8 @@ def write(
         "evals.families": list(families) or None,
         "evals.examples": list(map(str, examples)) or None,
         "evals.occupations": str(occupations) if occupations else None,
+        "evals.per_principle": per_principle,
+        "evals.controls": list(controls) or None,
     }
     config = options.configured(run_dir, config_file, sets, given)
     with open_progress(as_json) as progress:

@@ -8,7 +8,7 @@ from string import Template
 
 from constitute.errors import UsageError
 from constitute.files import write_text
-from constitute.packaged import SMOLLM, find, packaged_files
+from constitute.packaged import CONTROLS, SMOLLM, find, packaged_files
 from constitute.registry import nearest
 
 # The template for the embedded model, which knows only its own world.
@@ -20,7 +20,8 @@ _HERE = Path(__file__).parent
 
 def template_names() -> list[str]:
     """What a project can start from: the constitutions of the library, and the embedded model's."""
-    return [name for name in packaged_files("constitutions", ".yaml") if "/" not in name] + [POCKET]
+    names = [name for name in packaged_files("constitutions", ".yaml") if "/" not in name]
+    return [name for name in names if name != CONTROLS] + [POCKET]
 
 
 def starter_files(template: str, model: str, prompts: str = "") -> dict[str, str]:

@@ -21,6 +21,7 @@ FAMILIES: dict[str, str] = {
     "choice": "constitute.evals.families.choice:FAMILY",
     "sycophancy": "constitute.evals.families.sycophancy:FAMILY",
     "winogender": "constitute.evals.families.winogender:FAMILY",
+    "probe": "constitute.evals.families.probe:FAMILY",
 }
 
 

@@ -60,7 +60,7 @@ class FamilySpec:
     `recognises` tells the family's items from others when a file is read. What is written depends on the
     prompt templates in `templates` and on the settings of `EvalsConfig` in `sampling`. With `keeps_cut`,
     `work` is given answers that were cut off. `metric` names the figures that its sets have besides the
-    share matching.
+    share matching, `checks` the checks that its sets are held to, None for all.
     """
 
     about: str
@@ -74,6 +74,7 @@ class FamilySpec:
     sampling: tuple[str, ...] = ()
     keeps_cut: bool = False
     metric: str | None = None
+    checks: tuple[str, ...] | None = None
 
 
 async def say(

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from constitute.config import RunConfig
 from constitute.engines.base import Engine
 from constitute.errors import DataError, GateFailed, UsageError
+from constitute.evals.families.probe import is_probe
 from constitute.evals.gating.figures import alpha_by, judge_figures
 from constitute.evals.gating.judge import PROMPTS, About, judge_item, templates_of
 from constitute.evals.gating.select import gate_items
@@ -68,6 +69,10 @@ def gate_sets(
     if asking.prompt not in PROMPTS:
         raise UsageError(f"no prompt {asking.prompt!r} for judges; give one of {', '.join(PROMPTS)}")
     sets = ungated_sets(config.run, files, asking)
+    if scripts := [one.name for one in sets if any(is_probe(item) for item in one.items)]:
+        raise UsageError(
+            f"{scripts[0]} holds scripts of conversations, which have no label to judge; leave it out"
+        )
     abouts = [abouts_of(one, config) for one in sets]
     for judge in _judges(config, judges, sets, asking):
         for one in sets:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from constitute.config.evals import EvalsConfig
 from constitute.evals.quality import CHECKS, quality_check
 from constitute.evals.quality.base import Checked, Material
+from constitute.evals.quality.copies import leaks_of
 from constitute.evals.select import Selection
 from constitute.types import EvalItem
 
@@ -46,12 +48,31 @@ def mended(material: Material, names: Sequence[str] = ()) -> tuple[tuple[EvalIte
     return tuple(material.items), left_out
 
 
-def enforced(material: Material, chosen: Selection) -> Selection:
-    """A selection that passes every check which no set is written without; what it loses is counted."""
-    names = [name for name in CHECKS if quality_check(name).always]
+def enforced(material: Material, chosen: Selection, only: Sequence[str] | None = None) -> Selection:
+    """A selection that passes every check which no set is written without; what it loses is counted.
+
+    `only` names the checks that mean something for such items, None for all.
+    """
+    known = CHECKS if only is None else only
+    names = [name for name in known if quality_check(name).always]
     items, left_out = mended(replace(material, items=chosen.items), names)
     dropped = dict(chosen.dropped)
     for name, number in left_out.items():
         if number:
             dropped[_WHY[name]] = dropped.get(_WHY[name], 0) + number
     return Selection(items=items, dropped=dropped)
+
+
+def choose(
+    material: Material,
+    select: Callable[[Sequence[EvalItem], EvalsConfig], Selection],
+    checks: Sequence[str] | None = None,
+) -> Selection:
+    """The best distinct candidates that copy no example, in a set that is balanced whatever `select` does.
+
+    `checks` names the checks that the items are held to, None for all.
+    """
+    leaking = set(leaks_of(material))
+    chosen = select([item for item in material.items if item.id not in leaking], material.cfg)
+    dropped = {**chosen.dropped, **({"copies an example": len(leaking)} if leaking else {})}
+    return enforced(material, Selection(items=chosen.items, dropped=dropped), checks)

@@ -64,10 +64,23 @@ def _making(made: WrittenSet | None, gate: GateRecord | None) -> list[str]:
         f"- Written by a model: {model}.",
         "- While it was written, judged by the same model, by the log-probabilities of the labels.",
         f"- Candidates: {made.candidates} ({counts}); dropped: {dropped}.",
+        *_controls(made),
         f"- Prompt templates: {templates}.",
         *(_gate(gate) if gate else ["- No other judge has been asked: `constitute evals gate` does that."]),
         *([] if gate and any(one.people for one in gate.judges) else ["- No person has reviewed the items."]),
         "",
+    ]
+
+
+def _controls(made: WrittenSet) -> list[str]:
+    if (found := made.controls) is None:
+        return []
+    counts = _said(found.counts)
+    dropped = ", ".join(f"{why}: {number}" for why, number in found.dropped.items() if number) or "none"
+    names = ", ".join(map(code_span, found.constitutions))
+    return [
+        f"- Controls: {found.kept} of {found.candidates} candidates ({counts}) from {names}; "
+        f"judged by {found.relevance} to be none of the principles' business; dropped: {dropped}."
     ]
 
 

@@ -14,7 +14,7 @@ from constitute.evals.metrics import METRICS
 from constitute.evals.sets.prepare import PREPARE
 from constitute.registry import nearest
 from constitute.strict_yaml import parse_yaml, read_bytes
-from constitute.types import Form, Record
+from constitute.types import Form, Record, SamplingParams
 
 _FIELD = re.compile(r"\{\{|\}\}|\{([^{}]+)\}")
 _MISSING = object()
@@ -63,7 +63,8 @@ class SetSpec(Record):
     answers are their letters. `answers` says whether they are labels, counted in all spellings, or texts,
     scored as they stand. `rows` names the key of a JSON file under which the rows lie, `prepare` a function
     that adds columns. A set with `rotated` is one of `evals bias`. `mode`, `instruction` and `opening` are
-    the set's own way to ask; settings override it.
+    the set's own way to ask; settings override it. So do `answer: text`, with `samples` answers an item by
+    the sampling `reply`.
     """
 
     title: str
@@ -84,6 +85,9 @@ class SetSpec(Record):
     mode: Form | None = None
     instruction: str = ""
     opening: str = ""
+    answer: Literal["labels", "text"] = "labels"
+    samples: int | None = Field(default=None, ge=1, le=1000)
+    reply: SamplingParams | None = None
 
     @field_validator("metric")
     @classmethod

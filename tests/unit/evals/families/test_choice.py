@@ -11,8 +11,15 @@ from constitute.errors import Abstain, DataError, RowError, UsageError
 from constitute.evals.families.choice import ChoiceRow, choice_rows, select_choices, write_choice
 from constitute.evals.families.lettered import lettered
 from constitute.evals.items import dump_item, read_items
-from constitute.evals.subjects import Seed, Shot, read_shots, seed_of_behavior, seed_of_principle
-from constitute.evals.write import shown_examples, write_sets
+from constitute.evals.subjects import (
+    Seed,
+    Shot,
+    read_shots,
+    seed_of_behavior,
+    seed_of_principle,
+    shown_examples,
+)
+from constitute.evals.write import write_sets
 from constitute.types import Completion, EvalItem, Principle
 
 CFG = EvalsConfig()
