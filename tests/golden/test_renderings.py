@@ -121,12 +121,6 @@ VALUES: dict[str, dict[str, Any]] = {
         "answers": [("A", "A cover of {{ leaves }}."), ("B", "Organic matter.")],
     },
     "evals_question": {"statement": "Short words are best."},
-    "evals_related": {
-        "principle": PRINCIPLE,
-        "question": "Why {{ mulch }}?",
-        "first": "It conserves moisture.",
-        "second": "It keeps soil wet.",
-    },
     "evals_request": {"principle": PRINCIPLE},
     "evals_statement": {"behavior": "likes plain words", "agree": True},
     "evals_read_answer": {

@@ -5,15 +5,14 @@ Each way asks in both orders of the replies and reads log-probabilities.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Awaitable, Callable
 
 from constitute.config.evals import EvalsConfig
 from constitute.evals.families.reply import gate_reply
-from constitute.evals.gate import Verdict, choose_labels, log_sum
+from constitute.evals.gate import Verdict
+from constitute.evals.gating.judge import About, item_relevance
 from constitute.stages.base import Sample
-from constitute.templates import render
-from constitute.types import EvalItem, Message, Principle, Record, Request
+from constitute.types import EvalItem, Principle, Record
 
 
 class Relevance(Record):
@@ -31,19 +30,7 @@ async def by_question(item: EvalItem, principle: Principle, sample: Sample, cfg:
 
     Not sure where the orders disagree. Raises `Abstain` where the judge says neither Yes nor No.
     """
-    texts = [text.removeprefix(" ") for text in item.options]
-    ps, masses = [], []
-    for first, second in (texts, texts[::-1]):
-        asked = render(
-            "evals_related", principle=principle, question=item.question, first=first, second=second
-        )
-        request = Request(messages=(Message(role="user", content=asked),))
-        (yes, no), mass = await choose_labels(
-            sample, request, ("Yes", "No"), step="related", min_mass=cfg.min_mass
-        )
-        ps.append(math.exp(yes - log_sum((yes, no))))
-        masses.append(mass)
-    verdict = Verdict(p_by_order=tuple(ps), mass=min(masses))
+    verdict = await item_relevance(item, About(principle.id, principle), sample, cfg)
     sure = verdict.confidence
     return Relevance(related=None if sure is None else sure > 0.5, verdict=verdict)
 
@@ -63,6 +50,6 @@ async def by_comparison(item: EvalItem, principle: Principle, sample: Sample, cf
 Judge = Callable[[EvalItem, Principle, Sample, EvalsConfig], Awaitable[Relevance]]
 # How relevance is judged: the way, and the prompt template it asks with.
 WAYS: dict[str, tuple[Judge, str]] = {
-    "question": (by_question, "evals_related"),
+    "question": (by_question, "evals_relevance_item"),
     "comparison": (by_comparison, "compare"),
 }

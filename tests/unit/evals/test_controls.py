@@ -51,7 +51,7 @@ def judge(request, step, label):
     if "Be kind." in text and "now formal" in text:
         yes = 0.8
     if "now loud" in text:
-        yes = 0.8 if "Reply 1: A reply, now loud" in text else 0.1
+        yes = 0.8 if "(A) A reply, now loud" in text else 0.1
     return {"Yes": yes, "No": 0.9 - yes}.get(label, 0.0)
 
 
@@ -155,7 +155,7 @@ async def test_relevance_by_question_asks_in_both_orders():
     assert yes.related is True
     assert yes.verdict.p_by_order == pytest.approx((8 / 9, 8 / 9))
     first, second = (request.messages[0].content for _, request, _ in sample.asked)
-    assert "Reply 1: A reply, now formal." in first and "Reply 2: A reply, now formal." in second
+    assert "(A) A reply, now formal." in first and "(B) A reply, now formal." in second
     assert (await by_question(ITEM, BRIEF, sample, CFG)).related is False
     loud = ITEM.model_copy(update={"options": (" A reply, now loud.", " A reply.")})
     assert (await by_question(loud, BRIEF, sample, CFG)).related is None

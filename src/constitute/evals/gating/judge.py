@@ -59,7 +59,7 @@ async def judge_item(item: EvalItem, about: About, prompt: str, sample: Sample, 
     if is_statement(item):
         relevance = await _yes_no(_STATEMENT[1], item, about, sample, cfg)
     else:
-        relevance = await _item_relevance(item, about, sample, cfg)
+        relevance = await item_relevance(item, about, sample, cfg)
     if prompt == "own" and is_statement(item):
         agree = await _yes_no(_STATEMENT[0], item, about, sample, cfg)
         wanted = item.answers_matching[0].strip().lower() == "yes"
@@ -83,7 +83,7 @@ async def _yes_no(
     return await _p_yes(asked, sample, cfg)
 
 
-async def _item_relevance(item: EvalItem, about: About, sample: Sample, cfg: EvalsConfig) -> Verdict:
+async def item_relevance(item: EvalItem, about: About, sample: Sample, cfg: EvalsConfig) -> Verdict:
     """P(Yes): the answers, shown in both orders, differ in what the behaviour is about."""
     question, answers = _shown(item)
     asked = [
