@@ -91,7 +91,7 @@ def result_of(log: SetLog, policy: str, cfg: EvalsConfig) -> SetResult:
     unparsed: Counter[str] = Counter()
     for row in log.rows:
         try:
-            scores.append(_score(row, cfg))
+            scores.append(_score(row))
         except Abstain as reason:
             unparsed[str(reason)] += 1
     items = [row.item for row in log.rows]
@@ -108,12 +108,10 @@ def result_of(log: SetLog, policy: str, cfg: EvalsConfig) -> SetResult:
     )
 
 
-def _score(row: LogItem, cfg: EvalsConfig) -> ItemScore:
-    """The item's score, with the same limits as in `evals run`."""
+def _score(row: LogItem) -> ItemScore:
+    """The item's score, as `evals run` has it: labels with little probability count, and make it thin."""
     if row.logprobs is not None:
         mass = math.fsum(map(math.exp, row.logprobs)) if has_labels(row.item) else None
-        if mass is not None and mass < cfg.min_mass:
-            raise Abstain(f"label mass below {cfg.min_mass:g}")
         labels = row.item.options
         return compare_answers(row.item, row.logprobs, row.item.matching, labels=labels, mass=mass)
     if row.matching is None:

@@ -158,7 +158,6 @@ def test_what_a_log_lacks_is_said_and_nothing_is_invented(tmp_path: Path) -> Non
         ({"value": math.nan, "reason": "no label is among the likeliest tokens"},
          "no label is among the likeliest tokens"),
         ({"value": "N"}, "no answer in the log"),
-        ({"metadata": {"logprobs": [math.log(0.02), math.log(0.03)]}}, "label mass below 0.1"),
         ({"metadata": {"logprobs": [-1.0, -1.0]}}, "tie"),
     ],
 )  # fmt: skip
@@ -169,6 +168,16 @@ def test_a_sample_without_a_score_is_counted_with_its_reason(
     assert imported(tmp_path, path).return_value == ExitCode.OK
     (result,) = load_results(tmp_path / "run")
     assert (result.unparsed, result.share.n, result.failed) == ({reason: 1}, 2, 0)
+
+
+def test_labels_with_little_probability_count_as_they_do_in_a_run(tmp_path: Path) -> None:
+    log = inspect_log(metadata={"logprobs": [math.log(0.02), math.log(0.03)]})
+    path = zstd_zip(tmp_path / "log.eval", log)
+    assert imported(tmp_path, path).return_value == ExitCode.OK
+    (result,) = load_results(tmp_path / "run")
+    assert result.unparsed == {} and result.share.n == 3
+    thin = [score for score in result.scores if score.mass is not None and score.mass < 0.1]
+    assert [(score.mass, score.p_matching) for score in thin] == [(pytest.approx(0.05), pytest.approx(0.4))]
 
 
 def test_a_sample_that_could_not_be_asked_has_failed(tmp_path: Path) -> None:
