@@ -177,7 +177,7 @@ def test_labels_with_little_probability_count_as_they_do_in_a_run(tmp_path: Path
     (result,) = load_results(tmp_path / "run")
     assert result.unparsed == {} and result.share.n == 3
     thin = [score for score in result.scores if score.mass is not None and score.mass < 0.1]
-    assert [(score.mass, score.p_matching) for score in thin] == [(pytest.approx(0.05), pytest.approx(0.4))]
+    assert [(score.mass, score.p_matching) for score in thin] == [(pytest.approx(0.05), pytest.approx(0.6))]
 
 
 def test_a_sample_that_could_not_be_asked_has_failed(tmp_path: Path) -> None:
