@@ -2,6 +2,7 @@
 
 `python -m benchmarks real.lm_eval` compares the log-probabilities of every option on real sets. Each set is
 run twice: by `evals run` and by `lm_eval --model hf` as a multiple-choice task of the same prompts.
+`--golden` asks lm_eval anew about the items of the tests, for weights of pocket that have changed.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from constitute.types import EvalItem
 
 LM_EVAL = "0.4.13"
 CACHE = Path.home() / ".cache" / "constitute-benchmarks"
+GOLDEN = Path(__file__).parents[2] / "tests" / "golden" / "lm_eval_pocket.json"
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 _RISK = "model-written-evals/advanced-ai-risk/lm/survival-instinct.jsonl"
 _PLAIN = "Human: {{question}}\n\nAssistant:"
@@ -123,6 +125,23 @@ def compare(own: dict[str, list[float]], other: dict[str, list[float]]) -> Compa
     return Compared(len(both), len(gaps), max(gaps, default=0.0), same, len(other) - len(both))
 
 
+def record(python: Path) -> None:
+    """Write what lm_eval says of pocket on the items of the golden file in the place of what stands there."""
+    golden = json.loads(GOLDEN.read_text())
+    rows = [
+        row | {"item": EvalItem(id=str(n), question=row["question"], options=row["options"], matching=(0,))}
+        for n, row in enumerate(golden["items"])
+    ]
+    for mode, text in (("bare", "{{question}}"), ("plain", _PLAIN)):
+        own = [row for row in rows if row["mode"] == mode]
+        with tempfile.TemporaryDirectory() as made:
+            case = Case(mode, "", "", mode, text)
+            found = theirs(python, case, [row["item"] for row in own], "pocket", Path(made))
+        for row in own:
+            golden["items"][int(row["item"].id)]["logprobs"] = [round(v, 5) for v in found[row["item"].id]]
+    GOLDEN.write_text(json.dumps(golden, indent=1) + "\n")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print a line a model and set."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -130,8 +149,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--limit", type=int, default=100)
     parser.add_argument("--cases", nargs="*", default=[case.name for case in CASES])
     parser.add_argument("--venv", type=Path, default=CACHE / f"lm-eval-{LM_EVAL}")
+    parser.add_argument("--golden", action="store_true")
     options = parser.parse_args(arguments)
     python = harness_venvs.lm_eval(options.venv)
+    if options.golden:
+        record(python)
+        return
     print("model    set             items  options  largest difference  same pick  abstained")
     for model in options.models:
         for case in (case for case in CASES if case.name in options.cases):
