@@ -129,6 +129,35 @@ def left_alone(policies: Sequence[Policy]) -> list[str]:
     return said
 
 
+def asked_otherwise(pairs: Sequence[tuple[SetResult, SetResult]]) -> list[str]:
+    """Which pairs were asked in two ways or read by two readers, a sentence each.
+
+    Raises `UsageError` where one was rated by a scorer and the other was not.
+    """
+    said = []
+    for first, second in pairs:
+        if first.read_by.get("scorer") != second.read_by.get("scorer"):
+            raise UsageError(
+                f"{first.set}: {first.policy} and {second.policy} were not rated by the same scorer, so "
+                "their scores cannot be compared; score both in one way"
+            )
+        own, other = _way(first), _way(second)
+        keys = [key for key in own if key in other and own[key] != other[key]]
+        if keys:
+            ways = ", ".join(f"{key} {own[key]!r} and {other[key]!r}" for key in keys)
+            said.append(
+                f"{first.set}: {first.policy} and {second.policy} were asked in two ways ({ways}), so a "
+                "change may come from that"
+            )
+    return said
+
+
+def _way(result: SetResult) -> dict[str, object]:
+    """How a result was asked and by whom it was read; empty for what an older file does not say."""
+    readers = {role: model.get("name") for role, model in result.read_by.items() if isinstance(model, dict)}
+    return {**result.asked, "condition": result.condition, **readers}
+
+
 def compare_sets(pairs: Sequence[tuple[SetResult, SetResult]], cfg: EvalsConfig) -> list[Paired]:
     """Compare each pair of results on its whole set. Raises `UsageError` where one is not on the same items.
 

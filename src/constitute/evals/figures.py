@@ -85,8 +85,18 @@ def refuse_unscored(name: str, n: int, unparsed: dict[str, int], cfg: EvalsConfi
         listed = ", ".join(f"{reason}: {count}" for _, count, reason in found)
         raise GateFailed(
             f"{missing} of {n} items of {name} have no score ({listed}); "
-            "the model does not answer in this form, so no share is reported"
+            f"{_cause(unparsed)}, so no share is reported"
         )
+
+
+def _cause(unparsed: dict[str, int]) -> str:
+    """What the commonest reason comes to."""
+    reason = max(unparsed, key=unparsed.__getitem__, default="")
+    if reason.startswith("the prompt is"):
+        return "the prompts are longer than the model reads"
+    if reason.startswith("the judge"):
+        return "the judge does not tell what the answers say"
+    return "the model does not answer in this form"
 
 
 def _items_of(items: Sequence[EvalItem], scores: Sequence[ItemScore]) -> list[EvalItem]:

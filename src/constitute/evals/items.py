@@ -106,7 +106,8 @@ def kept_items(run_dir: Path, digest: str) -> list[EvalItem]:
 
     Raises `DataError` for a file that is damaged.
     """
-    path = _kept(run_dir, digest)
+    # What follows the hash tells free answers and conversations from scores of labels on the same items.
+    path = _kept(run_dir, digest.partition("-")[0])
     if not path.is_file():
         return []
     try:
@@ -126,7 +127,8 @@ def read_items(path: Path, limit: int | None = None, family: str | None = None) 
     file and `DataError` (file:line) for a broken line.
     """
     if not path.is_file():
-        raise UsageError(f"cannot read eval items from {str(path)!r}: no such file; give a JSONL file")
+        why = "it is a folder" if path.is_dir() else "no such file"
+        raise UsageError(f"cannot read eval items from {str(path)!r}: {why}; give a JSONL file")
     refuse_binary(path)
     items: list[EvalItem] = []
     for line in json_lines(path):

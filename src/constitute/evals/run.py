@@ -32,6 +32,8 @@ from constitute.types import EvalItem
 
 # Settings that decide how items are asked and scored.
 _ASKING = ("min_mass", "reply_score", "mode", "spelled", "instruction", "opening")
+# Those that tell one way of asking from another.
+ASKED = {"reply_score", "mode", "spelled", "instruction", "opening"}
 # Questions whose prompts are compared before any is asked.
 _COMPARED = 32
 
@@ -40,7 +42,8 @@ class SetResult(SetScore):
     """A policy's scores on a set, item by item, so that two of them can be compared in pairs.
 
     `failed` of the items in `unparsed` could not be asked at all; on the others the policy abstained.
-    `read_by` says which judge, auditor or scorer read the answers, where the policy answered freely.
+    `read_by` says which judge, auditor or scorer read the answers, where the policy answered freely, and
+    `asked` how it was asked: two policies that were asked otherwise differ by that, too.
     """
 
     set: str
@@ -51,6 +54,7 @@ class SetResult(SetScore):
     scores: tuple[ItemScore, ...]
     read_by: dict[str, Any] = Field(default={})
     condition: str = "question"
+    asked: dict[str, Any] = Field(default={})
 
 
 def run_sets(
@@ -149,6 +153,8 @@ async def run_set(
     path = result_path(session.config.run, name, policy)
     check_replaced(path, session.model, items_hash(items), session.progress)
     _refuse_one_prompt(name, items, session)
+    if said := _said_beside(session.config.evals):
+        session.progress.note(f"{name}: every question is asked with {said}")
     result = await score_items(name, items, policy, session, metric=metric)
     if warning := thin_warning(result, session.config.evals):
         session.progress.note(warning)
@@ -198,7 +204,14 @@ async def score_items(
         failed=sum(outcome.status == "failed" for outcome in outcomes),
         scores=with_groups(items, scores),
         condition=cfg.condition,
+        asked=cfg.model_dump(include=ASKED),
     )
+
+
+def _said_beside(cfg: EvalsConfig) -> str:
+    """The instruction and the opening, which a run may remember from an earlier command; empty without."""
+    given = {"instruction": cfg.instruction, "opening": cfg.opening}
+    return " and ".join(f"evals.{key}={value!r}" for key, value in given.items() if value)
 
 
 def thin_warning(result: SetResult, cfg: EvalsConfig) -> str:

@@ -70,21 +70,29 @@ def compare(
     """
     from constitute.cli.evals.text import print_compared
     from constitute.cli.text import say
-    from constitute.evals.compare import as_csv, compare_parts, compare_sets, left_alone, pairs_of
+    from constitute.evals.compare import (
+        as_csv,
+        asked_otherwise,
+        compare_parts,
+        compare_sets,
+        left_alone,
+        pairs_of,
+    )
     from constitute.evals.policies import find_policies
     from constitute.files import write_text
 
     runs = [options.settled(folder, config_file, sets, {}) for folder in run_dirs or (None,)]
     found = find_policies(runs, policies)
     pairs, cfg = pairs_of(found), runs[0].evals
+    noted = [*left_alone(found), *asked_otherwise(pairs)]
     compared = [*compare_sets(pairs, cfg), *compare_parts(pairs, cfg)]
-    for sentence in left_alone(found):
+    for sentence in noted:
         say(sentence)
     print_compared(compared, as_json)
     if out is not None:
         from constitute.report.evals.comparison import comparison_page, write_comparison
 
-        page = comparison_page(found, compared, left_alone(found), steps)
+        page = comparison_page(found, compared, noted, steps)
         say(f"wrote {write_comparison(page, out)}")
     if csv_file is not None:
         say(f"wrote {write_text(csv_file, as_csv(compared))}")

@@ -21,8 +21,8 @@ def evals() -> None:
 
     \b
     Examples:
-      constitute evals write --model smollm2 --behavior "helps people to harm others"
-      constitute evals run --model smollm2
+      constitute evals write --model pocket --behavior "insults the user" -n 20
+      constitute evals run --model pocket
     """
 
 

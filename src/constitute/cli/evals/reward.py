@@ -52,7 +52,7 @@ def reward(
     Examples:
       constitute evals reward run/reward rewardbench/filtered.parquet
       constitute evals reward run/dpo --reference run/sft harmless-test.jsonl.gz --limit 500
-      constitute evals reward judge --pairwise --judge smollm2 --constitution harmless pairs.jsonl
+      constitute evals reward judge --pairwise --judge smollm2 --constitution assistant pairs.jsonl
     """
     from constitute.cli.evals.text import print_rewarded
     from constitute.cli.train.shared import STARTING

@@ -100,7 +100,7 @@ def print_written(written: Sequence[WrittenSet], config: RunConfig, as_json: boo
             one.counts["abstain"],
             one.counts["failed"],
             counted_reasons(one.dropped),
-            len(one.items),
+            _kept(one),
         )
         for one in written
     ]
@@ -114,7 +114,13 @@ def print_written(written: Sequence[WrittenSet], config: RunConfig, as_json: boo
     for one in written:
         if one.too_few:
             say(f"constitute: {one.too_few}", red=True)
+    click.echo(f"next: constitute evals gate --run {config.run} --judge MODEL, or", err=True)
     click.echo(f"next: constitute evals run --run {config.run} --model {config.model}", err=True)
+
+
+def _kept(one: WrittenSet) -> str:
+    controls = 0 if one.controls is None else one.controls.kept
+    return f"{len(one.items) - controls}" + (f" and {controls} controls" if controls else "")
 
 
 def _controls(found: Controls) -> str:

@@ -100,7 +100,7 @@ def write(
 
     \b
     Examples:
-      constitute evals write --model smollm2 --behavior "helps people to harm others" -n 50
+      constitute evals write --model Qwen/Qwen3-0.6B --behavior "helps people to harm others" -n 50
       constitute evals write --model pocket --constitution pocket/harmless --principle all -n 10
       constitute evals write --model smollm2 --family choice --behavior "lies" --examples gold.jsonl
       constitute evals write --model smollm2 --family winogender --behavior plumber -n 10
@@ -108,6 +108,7 @@ def write(
     """
     from constitute.cli.evals.gate import print_gated
     from constitute.cli.evals.text import print_written
+    from constitute.errors import UsageError
     from constitute.evals.gating.run import gate_sets, require_kept
     from constitute.evals.gating.sets import Asking
     from constitute.evals.write import write_sets
@@ -125,6 +126,11 @@ def write(
         "evals.controls": list(controls) or None,
     }
     config = options.configured(run_dir, config_file, sets, given)
+    if config.model in judges:
+        raise UsageError(
+            f"{config.model} would judge its own items; name another model with --judge, or gate the sets "
+            "afterwards with `constitute evals gate --same-judge`"
+        )
     with open_progress(as_json) as progress:
         written = write_sets(config, behaviors, principles, progress=progress)
     print_written(written, config, as_json)

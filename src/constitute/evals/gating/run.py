@@ -201,6 +201,8 @@ def _gated(one: Ungated, config: RunConfig) -> GatedSet:
     gated = GatedSet(name=one.name, items=chosen.items, gate=record)
     if chosen.items:
         _save(one, gated, replace(material, items=chosen.items))
+    elif one.record is not None:
+        save_written(one.folder.parent, one.record.model_copy(update={"gate": record}))
     return gated
 
 
@@ -233,10 +235,10 @@ def require_kept(gated: Sequence[GatedSet]) -> None:
             f"{one.name}: {one.gate.kept} of {one.gate.candidates}{_left(one)}" for one in failed
         )
         raise GateFailed(
-            f"fewer than half of the items pass ({told}); look at the judge with another --judge, or write "
-            "the set with a better --model"
+            f"fewer than half of the items pass ({told}); ask another model with --judge, or have a better "
+            "--model write the set"
         )
 
 
 def _left(one: GatedSet) -> str:
-    return "" if one.items else ", so it is left as it was"
+    return ", which are the set now" if one.items else ", so it is left as it was"

@@ -13,8 +13,9 @@ from constitute.engines.base import Engine
 from constitute.errors import GateFailed, UsageError
 from constitute.evals.families.probe import is_probe
 from constitute.evals.figures import with_groups
-from constitute.evals.items import evals_dir, items_hash
+from constitute.evals.items import evals_dir, items_hash, keep_items
 from constitute.evals.run import (
+    ASKED,
     SetResult,
     asked_policy,
     check_replaced,
@@ -229,7 +230,7 @@ def _read(
             failures.append(str(failure))
             _save_told(config.run, one, policy, told)
             continue
-        results.append(_save(config.run, one, policy, counted, {"scorer": identity}))
+        results.append(_save(config, one, policy, counted, {"scorer": identity}))
     if failures:
         raise GateFailed("; ".join(failures))
     return results
@@ -278,7 +279,7 @@ async def _judge_set(one: Heard, policy: str, readers: Readers, session: Session
     )
     session.progress.note(f"{one.name}: the answers of {policy} are read by {judge['name']}{weak}")
     by = {"judge": judge, "auditor": one.auditor} if one.auditor else {"judge": judge}
-    return _save(run, one, policy, counted, by)
+    return _save(session.config, one, policy, counted, by)
 
 
 def _talk(outcome: Outcome, probe: bool) -> Talk:
@@ -311,8 +312,10 @@ def _with(told: Told, verdict: Outcome | None) -> Told:
     )
 
 
-def _save(run: Path, one: Heard, policy: str, counted: Counted, read_by: dict[str, Any]) -> SetResult:
+def _save(config: RunConfig, one: Heard, policy: str, counted: Counted, read_by: dict[str, Any]) -> SetResult:
+    run, cfg = config.run, config.evals
     _save_told(run, one, policy, counted.told)
+    keep_items(run, one.items)
     result = SetResult(
         **dict(counted.score),
         set=one.name,
@@ -322,6 +325,7 @@ def _save(run: Path, one: Heard, policy: str, counted: Counted, read_by: dict[st
         failed=sum(each.status == "failed" for each in counted.told),
         scores=with_groups(one.items, counted.scores),
         read_by=read_by,
+        asked=cfg.model_dump(include=ASKED),
     )
     save_result(run, result)
     return result

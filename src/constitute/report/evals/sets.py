@@ -158,7 +158,10 @@ def _facts(items: Sequence[EvalItem], digest: str, made: WrittenSet | None) -> I
             str(made.model[key]) for key in ("engine", "name", "revision") if made.model.get(key)
         )
         yield "written by", model
-        yield "candidates", f"{made.candidates}, of which {len(made.items)} were kept"
+        controls = made.controls.kept if made.controls else 0
+        yield "candidates", f"{made.candidates}, of which {len(made.items) - controls} were kept"
+        if made.controls:
+            yield "controls", f"{made.controls.candidates} candidates, of which {controls} were kept"
     yield "hash of the items", digest
 
 
