@@ -13,6 +13,7 @@ from constitute.config.evals import EvalsConfig
 from constitute.errors import UsageError
 from constitute.evals.compare import (
     as_csv,
+    asked_otherwise,
     compare_parts,
     compare_sets,
     left_alone,
@@ -100,6 +101,28 @@ def test_items_that_share_a_context_count_as_one(tmp_path):
     assert alone.p == pytest.approx(2 / 2**30)
     width = paired.share.high - paired.share.low
     assert width > 1.8 * (alone.share.high - alone.share.low)
+
+
+def test_policies_that_were_asked_in_two_ways_are_named(tmp_path):
+    pair = scored(tmp_path, "a", {1, 2}), scored(tmp_path, "b", {1, 3})
+    assert asked_otherwise([pair]) == []
+    first, second = pair
+    opened = second.model_copy(update={"asked": second.asked | {"opening": "Well"}})
+    assert asked_otherwise([(first, opened)]) == [
+        "s: a and b were asked in two ways (opening None and 'Well'), so a change may come from that"
+    ]
+    # A result of an earlier version does not say how it was asked.
+    assert asked_otherwise([(first.model_copy(update={"asked": {}}), opened)]) == []
+    by = [
+        r.model_copy(update={"read_by": {"judge": {"name": n}}})
+        for r, n in zip(pair, ("x", "y"), strict=True)
+    ]
+    assert asked_otherwise([tuple(by)]) == [
+        "s: a and b were asked in two ways (judge 'x' and 'y'), so a change may come from that"
+    ]
+    rated = second.model_copy(update={"read_by": {"scorer": "shout.py:shouting#1"}})
+    with pytest.raises(UsageError, match="s: a and b were not rated by the same scorer"):
+        asked_otherwise([(by[0], rated)])
 
 
 def test_no_change_is_claimed_only_where_it_is_shown(tmp_path):

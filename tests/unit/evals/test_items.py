@@ -8,7 +8,15 @@ from places import SHARED
 
 from constitute.errors import DataError, UsageError
 from constitute.evals.families.persona import asked_labels, is_label
-from constitute.evals.items import dump_items, file_name, items_hash, read_items, slug
+from constitute.evals.items import (
+    dump_items,
+    file_name,
+    items_hash,
+    keep_items,
+    kept_items,
+    read_items,
+    slug,
+)
 from constitute.types import EvalItem
 
 DATA = SHARED / "model-written-evals"
@@ -167,3 +175,18 @@ def test_the_hash_follows_the_content():
     item = EvalItem(id="1", question="q", answer_matching_behavior=" Yes", answer_not_matching_behavior=" No")
     assert items_hash([item]) == items_hash([item.model_copy(update={"id": "2"})])
     assert items_hash([item]) != items_hash([item.model_copy(update={"question": "r"})])
+
+
+def test_a_folder_is_told_from_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(UsageError, match=r"it is a folder; give a JSONL file$"):
+        read_items(tmp_path)
+    with pytest.raises(UsageError, match=r"no such file; give a JSONL file$"):
+        read_items(tmp_path / "none.jsonl")
+
+
+def test_free_answers_are_read_beside_the_questions_they_were_given_to(tmp_path):
+    item = EvalItem(id="1", question="Why?", options=(" A", " B"), matching=(0,))
+    keep_items(tmp_path, [item])
+    digest = items_hash([item])
+    assert kept_items(tmp_path, digest) == kept_items(tmp_path, f"{digest}-text") == [item]
+    assert kept_items(tmp_path, f"{digest}-3-turns") == [item]

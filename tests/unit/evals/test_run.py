@@ -11,6 +11,7 @@ from constitute.config.evals import EvalsConfig
 from constitute.errors import Abstain, DataError, GateFailed, UsageError
 from constitute.evals.asking import asked, label_name
 from constitute.evals.families import family_spec
+from constitute.evals.figures import refuse_unscored
 from constitute.evals.items import read_items
 from constitute.evals.run import (
     SetResult,
@@ -265,3 +266,19 @@ def test_policies_are_named_after_their_model(model, name, tmp_path, monkeypatch
     for folder in ("run/ppo", "run/best-of-n/sft"):
         (tmp_path / folder).mkdir(parents=True)
     assert policy_name(model, tmp_path / "run") == name
+
+
+@pytest.mark.parametrize(
+    ("reason", "cause"),
+    [
+        ("the prompt is 1071 tokens long", "the prompts are longer than the model reads, so"),
+        (
+            "the judge gives its labels less than 0.1 probability",
+            "the judge does not tell what the answers say, so",
+        ),
+        ("tie", "the model does not answer in this form, so"),
+    ],
+)
+def test_a_set_without_scores_says_what_its_reasons_come_to(reason, cause):
+    with pytest.raises(GateFailed, match=cause):
+        refuse_unscored("s", 3, {reason: 3}, EvalsConfig())
