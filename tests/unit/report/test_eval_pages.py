@@ -16,11 +16,12 @@ from constitute.errors import UsageError
 from constitute.evals.compare import compare_parts, compare_sets, pairs_of
 from constitute.evals.families.base import ItemScore
 from constitute.evals.items import dump_items, items_hash, keep_items
+from constitute.evals.judgements import GateRecord, Judge, JudgeFigures
 from constitute.evals.policies import find_policies
 from constitute.evals.run import SetResult, save_result
 from constitute.report.evals.comparison import comparison_page, render_comparison
 from constitute.report.evals.series import steps_of
-from constitute.report.evals.sets import MOST_BYTES, flat, render_set, set_page, spread, write_set_page
+from constitute.report.evals.sets import MOST_BYTES, gate_facts, render_set, set_page, spread, write_set_page
 from constitute.report.evals.written import write_pages
 from constitute.stats import mean_of, share_of
 from constitute.types import EvalItem
@@ -274,15 +275,28 @@ def test_pages_of_a_run_are_of_all_its_sets_as_they_were_scored(tmp_path):
         write_pages(tmp_path / "none")
 
 
-def test_the_gate_of_a_record_is_shown_figure_by_figure():
-    agreement = share_of(9, 10)
-    gate = {"judges": ["a", "b"], "kept": 12, "agreement": agreement, "by": [{"n": 0.5}], "none": None}
-    assert list(flat(gate)) == [
-        ("judges", "a, b"),
-        ("kept", "12"),
-        ("agreement", agreement.text()),
-        ("by 1, n", "0.500"),
+def test_a_gate_is_told_judge_by_judge():
+    agreement, other = share_of(9, 10), share_of(7, 10)
+    judge = Judge(name="big", model={}, prompt="own", templates={"t": "1"}, same=False, same_model=False)
+    figures = JudgeFigures(
+        judge=judge, counts={"ok": 11}, reasons={"label mass below 0.1": 1}, orders_disagree=2,
+        agreement=agreement, kappa=other, relevant=agreement, spearman=other,
+    )  # fmt: skip
+    gate = GateRecord(
+        items_hash="0", candidates=12, kept=8, dropped={"judge unclear": 3, "label not confirmed": 1, "x": 0},
+        judges=(figures,), alpha=other,
+    )  # fmt: skip
+    assert list(gate_facts(gate)) == [
+        ("items judged", "12, of which 8 were kept"),
+        ("dropped", "3 judge unclear, 1 label not confirmed"),
+        ("judge", "big"),
+        ("labels confirmed", agreement.text()),
+        ("kappa", other.text()),
+        ("about the behaviour", agreement.text()),
+        ("unclear", "3"),
+        ("alpha with the written labels", other.text()),
     ]
+    assert list(gate_facts(None)) == []
 
 
 def test_the_commands_write_pages(tmp_path):

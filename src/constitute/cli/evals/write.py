@@ -63,7 +63,12 @@ from constitute.evals.families import FAMILIES
     type=click.Path(path_type=Path, dir_okay=False),
     help="Occupations that winogender writes sentences for; behaviours are occupations if not given.",
 )
-@click.option("-n", "wanted", type=click.IntRange(2), help="Items: in all, or per principle or occupation.")
+@click.option(
+    "-n",
+    "wanted",
+    type=click.IntRange(2),
+    help="Items: in all (made even, half a label), or per principle or occupation.",
+)
 def write(
     run_dir: Path,
     config_file: Path | None,

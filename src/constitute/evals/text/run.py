@@ -117,6 +117,8 @@ def _judge(config: RunConfig, readers: Readers) -> str | None:
     if readers.scorer:
         if readers.judge or readers.same_judge:
             raise UsageError("--scorer rates the answers, so no judge reads them; leave out --judge")
+        # A name that does not exist is told before a model is loaded.
+        load_scorer(readers.scorer)
         return None
     judge = readers.judge or config.judge or (config.model if readers.same_judge else None)
     if judge is None:

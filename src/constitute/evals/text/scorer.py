@@ -22,8 +22,10 @@ def load_scorer(source: str) -> tuple[Scorer, str]:
     """The function of `FILE.py:function`, and its name with a hash of the file."""
     file, _, name = source.rpartition(":")
     path = Path(file)
-    if not name.isidentifier() or path.suffix != ".py" or not path.is_file():
+    if not name.isidentifier() or path.suffix != ".py":
         raise UsageError(f"--scorer {source!r} names no Python file and function; give FILE.py:function")
+    if not path.is_file():
+        raise UsageError(f"--scorer {source!r}: there is no file {str(path)!r}; give FILE.py:function")
     spec = importlib.util.spec_from_file_location(f"scorer_{path.stem}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

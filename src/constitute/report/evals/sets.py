@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from constitute.evals.items import items_hash
+from constitute.evals.judgements import GateRecord
 from constitute.evals.metrics import ROLES
 from constitute.evals.policies import by_number
 from constitute.evals.quality.base import Checked, parts_of
@@ -19,8 +19,8 @@ from constitute.files import write_text
 from constitute.report.evals.answers import ShownItem, shown_item
 from constitute.report.evals.figures import show_reach, show_value
 from constitute.report.page import render_page
-from constitute.stats import Estimate, mean_of
-from constitute.types import EvalItem, Record
+from constitute.stats import mean_of
+from constitute.types import EvalItem
 
 MOST_BYTES = 5_000_000
 # Items on a page, policies beside each of them, and choices of one filter.
@@ -128,7 +128,7 @@ def set_page(
         results=tuple(own),
         notes=tuple(_notes(own, results, digest)),
         checks=made.checks if made and made.items_hash == digest else (),
-        gate=tuple(flat(getattr(made, "gate", None))),
+        gate=tuple(gate_facts(made.gate if made else None)),
         grouped_by=grouped_by,
         groups=tuple(
             Group(title, tuple((rows[at][1], " ".join(slots[at])) for at in members))
@@ -178,23 +178,27 @@ def _notes(own: Sequence[SetResult], results: Sequence[SetResult], digest: str) 
         yield f"Beside each item are the first {_POLICIES} of {len(own)} policies."
 
 
-def flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """Each figure of a record under its name, estimates with their intervals; nothing for None."""
-    if isinstance(value, Record):
-        value = value.model_dump()
-    if isinstance(value, Mapping) and set(value) == set(Estimate.model_fields):
-        yield name, Estimate.model_validate(value).text()
-    elif isinstance(value, Mapping):
-        for key, each in value.items():
-            yield from flat(each, f"{name}, {key}" if name else str(key))
-    elif isinstance(value, list | tuple):
-        if value and not any(isinstance(each, Mapping | list | tuple | Record) for each in value):
-            yield name, ", ".join(map(str, value))
-        for at, each in enumerate(value, 1):
-            if isinstance(each, Mapping | list | tuple | Record):
-                yield from flat(each, f"{name} {at}")
-    elif value is not None and value != "":
-        yield name, f"{value:.3f}" if isinstance(value, float) else str(value)
+def gate_facts(gate: GateRecord | None) -> Iterator[tuple[str, str]]:
+    """What judges other than the writer's own made of the set, for people; nothing without a gate."""
+    if gate is None:
+        return
+    dropped = ", ".join(f"{number} {why}" for why, number in gate.dropped.items() if number)
+    yield "items judged", f"{gate.candidates}, of which {gate.kept} were kept"
+    if dropped:
+        yield "dropped", dropped
+    if gate.kept_unclear:
+        yield "kept though unclear", str(gate.kept_unclear)
+    for one in gate.judges:
+        yield "judge", f"{one.judge.name}{' (the writer itself)' if one.judge.same_model else ''}"
+        yield "labels confirmed", one.agreement.text()
+        yield "kappa", one.kappa.text()
+        yield "about the behaviour", one.relevant.text()
+        yield "unclear", str(one.orders_disagree + sum(one.reasons.values()))
+        if one.people is not None:
+            yield "kappa against people", one.people.text()
+    yield "alpha with the written labels", gate.alpha.text()
+    if gate.alpha_judges is not None:
+        yield "alpha of the judges alone", gate.alpha_judges.text()
 
 
 def spread(items: Sequence[EvalItem], most: int) -> list[EvalItem]:

@@ -301,3 +301,10 @@ def test_a_conversation_needs_a_judge(tmp_path):
         score_sets(cfg, engines=engines())
     with pytest.raises(UsageError, match="a scorer does not lead"):
         score_sets(cfg, readers=Readers(scorer="f.py:g"), engines=engines())
+
+
+def test_a_scorer_that_is_not_there_is_told_before_anything_is_asked(tmp_path):
+    with pytest.raises(UsageError, match=r"there is no file '.*nope\.py'; give FILE\.py:function"):
+        load_scorer(f"{tmp_path / 'nope.py'}:bad")
+    with pytest.raises(UsageError, match="names no Python file and function"):
+        load_scorer("nope")
