@@ -142,11 +142,7 @@ def test_the_policy_may_judge_itself_where_that_is_said(tmp_path):
 
 def test_sets_read_by_labels_refuse_what_reads_texts(tmp_path):
     with pytest.raises(UsageError, match="read as labels"):
-        score_sets(
-            config(tmp_path, answer="labels"),
-            [written(tmp_path)],
-            readers=Readers(scorer=f"{tmp_path / 'f.py'}:g"),
-        )
+        score_sets(config(tmp_path, answer="labels"), [written(tmp_path)], readers=Readers(scorer="f.py:g"))
     with pytest.raises(UsageError, match=r"evals\.answer is text"):
         run_sets(config(tmp_path), [written(tmp_path)])
 
@@ -305,7 +301,7 @@ def test_a_conversation_needs_a_judge(tmp_path):
         score_sets(cfg, engines=engines())
     (tmp_path / "f.py").write_text("def g(texts):\n    return [0.0 for _ in texts]\n")
     with pytest.raises(UsageError, match="a scorer does not lead"):
-        score_sets(cfg, readers=Readers(scorer="f.py:g"), engines=engines())
+        score_sets(cfg, readers=Readers(scorer=f"{tmp_path / 'f.py'}:g"), engines=engines())
 
 
 def test_a_scorer_that_is_not_there_is_told_before_anything_is_asked(tmp_path):
