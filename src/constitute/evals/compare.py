@@ -12,7 +12,7 @@ from constitute.errors import UsageError
 from constitute.evals.families.base import ItemScore
 from constitute.evals.figures import part_names
 from constitute.evals.policies import Policy, find_policies
-from constitute.evals.run import SetResult
+from constitute.evals.run import SetResult, thin_warning
 from constitute.significance import Equivalence, clustered_mean_of, equivalence, sign_flip_p
 from constitute.stats import Estimate, holm, mcnemar_exact, mean
 from constitute.text import csv_cell
@@ -150,6 +150,12 @@ def asked_otherwise(pairs: Sequence[tuple[SetResult, SetResult]]) -> list[str]:
                 "change may come from that"
             )
     return said
+
+
+def thin_ones(pairs: Sequence[tuple[SetResult, SetResult]], cfg: EvalsConfig) -> list[str]:
+    """The warnings of results whose scores rest on little probability, each once."""
+    warned = (thin_warning(result, cfg) for pair in pairs for result in pair)
+    return list(dict.fromkeys(said for said in warned if said))
 
 
 def _way(result: SetResult) -> dict[str, object]:

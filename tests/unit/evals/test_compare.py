@@ -19,10 +19,12 @@ from constitute.evals.compare import (
     left_alone,
     pair_results,
     pairs_of,
+    thin_ones,
 )
 from constitute.evals.items import dump_items
 from constitute.evals.policies import find_policies
 from constitute.evals.run import load_results, result_path, run_sets
+from constitute.stats import share_of
 from constitute.types import EvalItem
 
 CFG = EvalsConfig(resamples=200)
@@ -123,6 +125,14 @@ def test_policies_that_were_asked_in_two_ways_are_named(tmp_path):
     rated = second.model_copy(update={"read_by": {"scorer": "shout.py:shouting#1"}})
     with pytest.raises(UsageError, match="s: a and b were not rated by the same scorer"):
         asked_otherwise([(by[0], rated)])
+
+
+def test_scores_that_rest_on_little_probability_are_said_where_they_are_compared(tmp_path):
+    first, second = scored(tmp_path, "a", {1, 2}), scored(tmp_path, "b", {1, 3})
+    thin = second.model_copy(update={"thin": share_of(15, 20)})
+    assert thin_ones([(first, second)], CFG) == []
+    (said,) = thin_ones([(first, thin), (first, thin)], CFG)
+    assert said.startswith("s: on 15 of 20 items b gives the labels together less than 0.1 probability")
 
 
 def test_no_change_is_claimed_only_where_it_is_shown(tmp_path):

@@ -77,6 +77,7 @@ def compare(
         compare_sets,
         left_alone,
         pairs_of,
+        thin_ones,
     )
     from constitute.evals.policies import find_policies
     from constitute.files import write_text
@@ -84,7 +85,7 @@ def compare(
     runs = [options.settled(folder, config_file, sets, {}) for folder in run_dirs or (None,)]
     found = find_policies(runs, policies)
     pairs, cfg = pairs_of(found), runs[0].evals
-    noted = [*left_alone(found), *asked_otherwise(pairs)]
+    noted = [*left_alone(found), *asked_otherwise(pairs), *thin_ones(pairs, cfg)]
     compared = [*compare_sets(pairs, cfg), *compare_parts(pairs, cfg)]
     for sentence in noted:
         say(sentence)
