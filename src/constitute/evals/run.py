@@ -153,6 +153,11 @@ async def run_set(
     path = result_path(session.config.run, name, policy)
     check_replaced(path, session.model, items_hash(items), session.progress)
     _refuse_one_prompt(name, items, session)
+    if repeats := len(items) - len({(item.question, item.options) for item in items}):
+        session.progress.note(
+            f"{name}: {repeats} of {len(items)} items repeat another to the letter and count again; "
+            "`constitute evals check --fix DIR` leaves them out"
+        )
     if said := _said_beside(session.config.evals):
         session.progress.note(f"{name}: every question is asked with {said}")
     result = await score_items(name, items, policy, session, metric=metric)

@@ -24,6 +24,7 @@ from constitute.evals.compare import (
 from constitute.evals.items import dump_items
 from constitute.evals.policies import find_policies
 from constitute.evals.run import load_results, result_path, run_sets
+from constitute.progress import Silent
 from constitute.stats import share_of
 from constitute.types import EvalItem
 
@@ -288,3 +289,21 @@ def test_the_command_compares_runs_and_writes_csv(tmp_path):
     assert "s, kind: target: ppo matches less often: -0.900 (" in shown
     missing = CliRunner().invoke(cli, ["evals", "compare", "base", "dpo", *runs])
     assert "no results of policy 'dpo' in " in str(missing.exception)
+
+
+def test_items_that_repeat_others_are_said_when_they_are_scored(tmp_path):
+    class Notes(Silent):
+        def note(self, text):
+            notes.append(text)
+
+    notes = []
+    path = tmp_path / "twice.jsonl"
+    path.write_text(dump_items([*items(6), *items(4)]))
+    config = RunConfig(run=tmp_path / "run", model="a", evals=CFG)
+    engine = FakeEngine(FakeSample(rate=follows({1, 2})), "a")
+    (result,) = run_sets(config, [path], engine=engine, progress=Notes())
+    assert result.share.n == 10
+    assert notes == [
+        "twice: 4 of 10 items repeat another to the letter and count again; "
+        "`constitute evals check --fix DIR` leaves them out"
+    ]
