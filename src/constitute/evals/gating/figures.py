@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 from constitute.config.evals import EvalsConfig
 from constitute.evals.families.persona import has_labels
@@ -136,8 +137,8 @@ def alpha_by(
     return bootstrap_of(_grouped(rated), krippendorff_alpha, "alpha", min(cfg.resamples, 500))
 
 
-def _grouped(rated: Sequence[tuple[Hashable, tuple[object, ...]]]) -> list[list[tuple]]:  # type: ignore[type-arg]
-    groups: defaultdict[Hashable, list[tuple]] = defaultdict(list)  # type: ignore[type-arg]
+def _grouped(rated: Sequence[tuple[Hashable, tuple[object, ...]]]) -> list[list[tuple[Any, ...]]]:
+    groups: defaultdict[Hashable, list[tuple[Any, ...]]] = defaultdict(list)
     for cluster, said in rated:
         groups[cluster].append(said)
     return list(groups.values())

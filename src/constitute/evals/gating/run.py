@@ -201,7 +201,8 @@ def _gated(one: Ungated, config: RunConfig) -> GatedSet:
     gated = GatedSet(name=one.name, items=chosen.items, gate=record)
     if chosen.items:
         _save(one, gated, replace(material, items=chosen.items))
-    elif one.record is not None:
+    elif one.record is not None and not (one.folder / "ungated" / f"{one.name}.jsonl").is_file():
+        # The set is as it was written; one that passed an earlier gate keeps the account of that.
         save_written(one.folder.parent, one.record.model_copy(update={"gate": record}))
     return gated
 

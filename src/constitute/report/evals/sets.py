@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from constitute.evals.items import items_hash
@@ -234,15 +235,23 @@ def filters_of(rows: Sequence[Row], policies: Sequence[str]) -> tuple[tuple[Filt
     return tuple(found), slots
 
 
+def _part(kind: str, row: Row) -> str:
+    return dict(row[0].groups).get(kind, "")
+
+
+def _verdict_at(place: int, row: Row) -> str:
+    return _verdict(row[1], place)
+
+
 def _criteria(rows: Sequence[Row], policies: Sequence[str]) -> Iterator[tuple[str, Callable[[Row], str]]]:
     """(title, the choice of an item) of each filter; an empty choice is none."""
     for kind in dict.fromkeys(kind for item, _ in rows for kind, _ in item.groups if kind not in ROLES):
-        yield kind, lambda row, kind=kind: dict(row[0].groups).get(kind, "")  # type: ignore[misc]
+        yield kind, partial(_part, kind)
     if len({text for item, _ in rows for text in item.options}) <= _CHOICES:
         yield "matching answer", lambda row: ", ".join(text.strip() for text in row[0].answers_matching)
     yield "label confidence", _sureness
     for at, policy in enumerate(policies):
-        yield policy, lambda row, at=at: _verdict(row[1], at)  # type: ignore[misc]
+        yield policy, partial(_verdict_at, at)
     if len(policies) > 1:
         yield "policies", _agreement
 

@@ -25,7 +25,10 @@ from constitute.evals.write import load_record, write_sets
 from constitute.types import EvalItem
 
 CFG = EvalsConfig(n=6, oversample=2, resamples=200, near_duplicate=1.0)
-WORDS = "apples bridges clouds dogs eagles forests glaciers hills islands jungles".split()  # noqa: SIM905
+WORDS = (
+    *("apples", "bridges", "clouds", "dogs", "eagles"),
+    *("forests", "glaciers", "hills", "islands", "jungles"),
+)
 
 
 def item(name, yes, sure=0.9, **given):
@@ -199,6 +202,32 @@ def test_a_refusing_judge_is_counted_and_the_set_is_kept_beside(run):
     assert [each.judge.name for each in two.gate.judges] == ["j", "k"]
     assert two.gate.candidates == len(before.items)
     assert two.gate.alpha_judges is not None and one.gate.alpha_judges is None
+
+
+def contrary(request, step, label):
+    """Says the opposite of the writer, so that no label is confirmed."""
+    return writer(request, step, {"Yes": "No", "No": "Yes"}.get(label, label))
+
+
+def test_a_gate_that_keeps_nothing_leaves_the_set_and_says_so(run):
+    path = evals_dir(run.run) / "loves-things.jsonl"
+    written = path.read_text()
+    (none,) = gate_sets(run, (), ["c"], Asking(), engine=Other(FakeSample(rate=contrary), "contrary"))
+    assert (none.items, none.gate.kept) == ((), 0)
+    assert path.read_text() == written
+    assert f"0 of {none.gate.candidates} items kept" in path.with_suffix(".md").read_text()
+
+
+def test_a_set_that_passed_a_gate_stays_as_it_is_where_the_next_keeps_nothing(run):
+    path = evals_dir(run.run) / "loves-things.jsonl"
+    (before,) = (load_record(each) for each in evals_dir(run.run).glob("*.json"))
+    sample = FakeSample(rate=refusing(before.items[0].statement))
+    (one,) = gate_sets(run, (), ["j"], Asking(), engine=Other(sample, "judge"))
+    passed, sheet = path.read_text(), path.with_suffix(".md").read_text()
+    assert 0 < one.gate.kept < len(before.items)
+    (none,) = gate_sets(run, (), ["c"], Asking(), engine=Other(FakeSample(rate=contrary), "contrary"))
+    assert none.gate.kept == 0
+    assert (path.read_text(), path.with_suffix(".md").read_text()) == (passed, sheet)
 
 
 def test_the_writer_is_refused_unless_allowed(run):
