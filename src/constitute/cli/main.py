@@ -20,6 +20,10 @@ COMMANDS = {
     "data": ("constitute.cli.data:data", "Inspect files of data before anything runs."),
     "doctor": ("constitute.cli.doctor:doctor", "Say what this machine can do, and the remedy for each lack."),
     "serve": ("constitute.cli.serve:serve", "Serve a model with vLLM's OpenAI-compatible server."),
+    "serve-reward": (
+        "constitute.cli.serve_reward:serve_reward",
+        "Serve a reward model, a judge or functions to other trainers.",
+    ),
     "constitution": (
         "constitute.cli.constitution.group:constitution",
         "Constitutions, and what an edit changes: new, show, set, remove, check, lint, import, export, test, "
