@@ -49,6 +49,10 @@ COMMANDS = {
         "constitute.cli.train.group:train",
         "Train with AI feedback: sft, reward, dpo, best-of-n, ppo, grpo.",
     ),
+    "handoff": (
+        "constitute.cli.handoff:handoff",
+        "Hand a run over to OpenRLHF, verl or NeMo-RL.",
+    ),
     "evals": ("constitute.cli.evals.group:evals", "Write model-written evals and run them."),
     "run": ("constitute.cli.run:run", "Run the whole loop of one YAML file."),
     "plan": ("constitute.cli.plan:plan", "Say what a run would ask, in requests and tokens, beforehand."),
