@@ -1,4 +1,4 @@
-"""List the settings that another trainer knows, from a checkout of it: what the tests hold hand-overs against.
+"""List the settings that another trainer knows, from a checkout of it: what tests hold hand-overs to.
 
 python -m tools.handoff_keys openrlhf CHECKOUT > tests/unit/handoff/known_keys/openrlhf.txt
 """

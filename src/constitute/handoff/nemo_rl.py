@@ -257,12 +257,12 @@ TARGET = Target(
     lacks={
         "epochs": "its GRPO makes one pass over a batch",
         "critic": "NeMo-RL's critic has weights of its own",
-        "value_coef": "its critic has an optimizer of its own, so no weight is needed",
+        "value_coef": "its critic has an optimizer of its own",
         "kl_coef": "its GRPO has the penalty in the loss only, and here it stands in the reward",
         "kl_in": "its GRPO has the penalty in the loss only",
         "kl_target": "NeMo-RL's coefficient is fixed",
         "kl_horizon": "NeMo-RL's coefficient is fixed",
-        "missing_eos_penalty": "NeMo-RL scales the reward of a cut-off response by 0 to 1, which is no penalty "
+        "missing_eos_penalty": "NeMo-RL scales the reward of a cut-off response by 0 to 1, no penalty "
         "where rewards are below 0; raise max_new_tokens until few are cut off",
         "loss_mean": "NeMo-RL divides by tokens or by responses, not by the limit",
         "gamma": "its GRPO discounts nothing",

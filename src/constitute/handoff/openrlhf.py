@@ -220,10 +220,10 @@ TARGET = Target(
         "kl_horizon": "it belongs to kl_target, which is not handed over",
         "mask_overlong": "OpenRLHF trains on responses that the limit cut off",
         "loss_mean": "OpenRLHF takes the mean over all tokens",
-        "value_coef": "its critic has an optimizer of its own, so no weight is needed",
+        "value_coef": "its critic has an optimizer of its own",
         "critic": "OpenRLHF's critic has weights of its own",
         "target_kl": "OpenRLHF makes all passes over a batch",
-        "resample_rounds": "its dynamic filtering keeps groups by the range of their mean score, not by whether "
+        "resample_rounds": "its dynamic filtering keeps groups by their mean score, not by whether "
         "their scores differ",
         "score_norm": "OpenRLHF does not normalise the scores of a batch",
         "ptx_coef": "OpenRLHF has no loss on other conversations in PPO",

@@ -229,10 +229,10 @@ TARGET = Target(
     lacks={
         "schedule": "verl's rates are constant or fall as a cosine; constant is taken",
         "critic": "verl's critic has weights of its own",
-        "value_coef": "its critic has an optimizer of its own, so no weight is needed",
+        "value_coef": "its critic has an optimizer of its own",
         "kl_target": "verl's target counts nats a token and ours a response; the coefficient stays fixed",
         "kl_horizon": "it belongs to kl_target, which is not handed over",
-        "missing_eos_penalty": "verl's reward function gets the words of a response and not whether it ended; "
+        "missing_eos_penalty": "verl's reward function does not hear whether a response ended; "
         "raise max_new_tokens until few are cut off",
         "mask_overlong": "verl trains on responses that the limit cut off",
         "target_kl": "verl makes all passes over a batch",

@@ -68,14 +68,20 @@ def test_every_algorithm_has_a_row():
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "reshard"),
-    [("ddp", "MULTI_GPU", None), ("fsdp2", "FSDP", True), ("fsdp2_grads", "FSDP", False)],
+    ("name", "kind", "reshard", "processes"),
+    [
+        ("ddp", "MULTI_GPU", None, 4),
+        ("fsdp2", "FSDP", True, 4),
+        ("fsdp2_grads", "FSDP", False, 4),
+        ("two-nodes-ddp", "MULTI_GPU", None, 16),
+        ("two-nodes-fsdp2", "FSDP", True, 16),
+    ],
 )
-def test_accelerate_reads_the_example_configurations(name, kind, reshard):
+def test_accelerate_reads_the_example_configurations(name, kind, reshard, processes):
     config_args = pytest.importorskip("accelerate.commands.config.config_args")
     folder = ROOT / "examples" / "accelerate"
     found = config_args.load_config_from_file(str(folder / f"{name}.yaml"))
-    assert (str(found.distributed_type), found.num_processes) == (f"DistributedType.{kind}", 4)
+    assert (str(found.distributed_type), found.num_processes) == (f"DistributedType.{kind}", processes)
     assert f"examples/accelerate/{name}.yaml" in TEXT
     if reshard is not None:
         assert found.fsdp_config["fsdp_version"] == 2

@@ -1,4 +1,4 @@
-"""A run in another trainer's words: every value by hand, keys that the trainer knows, and nothing lost unsaid."""
+"""A run in another trainer's words: values by hand, keys that the trainer knows, nothing lost unsaid."""
 
 import json
 import shlex
@@ -8,9 +8,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("torch")
-
-from constitute.config import RunConfig, load_config
+from constitute.config import RunConfig
 from constitute.config.ppo import GRPOConfig, PPOConfig
 from constitute.handoff import TARGETS, nemo_rl, openrlhf, verl
 from constitute.handoff.base import NOT_LEARNED, Cluster, Job, lost, number
@@ -132,16 +130,18 @@ def test_nemo_rl_by_hand(tmp_path):
 @pytest.mark.parametrize("section", [PPOConfig, GRPOConfig])
 def test_no_setting_is_dropped_without_a_word(target, section, tmp_path):
     """Each setting alone, at a value of its own: a key's value changes, or a sentence names it."""
-    others = {"ptx_coef": {"ptx_data": "x.jsonl"}, "kl_horizon": {"kl_target": 6.0}, "batch_size": {}}
+    others = {"ptx_coef": {"ptx_data": "x.jsonl"}, "kl_horizon": {"kl_target": 6.0}}
     changed = {
-        "iterations": 33, "batch_size": 64, "epochs": 3, "minibatches": 2, "max_new_tokens": 99, "temperature": 0.7,
-        "learning_rate": 2e-7, "critic_learning_rate": 2e-7, "schedule": "other", "critic": "shared", "gamma": 0.9,
-        "lam": 0.8, "clip": 0.11, "clip_high": 0.3, "dual_clip": 5.0, "ratio": "sequence", "loss_mean": "limit",
+        "iterations": 33, "batch_size": 64, "epochs": 3, "minibatches": 2, "max_new_tokens": 99,
+        "temperature": 0.7,
+        "learning_rate": 2e-7, "critic_learning_rate": 2e-7, "schedule": "other", "critic": "shared",
+        "gamma": 0.9, "lam": 0.8, "clip": 0.11, "clip_high": 0.3, "dual_clip": 5.0, "ratio": "sequence",
+        "loss_mean": "limit",
         "mask_overlong": True, "value_clip": 0.4, "value_coef": 0.7, "kl_coef": 0.2, "kl_target": 6.0,
         "kl_horizon": 99, "missing_eos_penalty": 2.5, "target_kl": 0.02, "max_grad_norm": 0.3,
         "gradient_checkpointing": True, "group_std": False, "samples_per_prompt": 16, "score_clip": 3.0,
-        "score_norm": "batch", "lora_rank": 4, "ptx_coef": 0.5, "importance_cap": 2.0, "old_logprobs": "engine",
-        "resample_rounds": 2, "checkpoint_every": 7,
+        "score_norm": "batch", "lora_rank": 4, "ptx_coef": 0.5, "importance_cap": 2.0,
+        "old_logprobs": "engine", "resample_rounds": 2, "checkpoint_every": 7,
     }  # fmt: skip
     method = section.section
     before = job(tmp_path, method)
@@ -154,16 +154,22 @@ def test_no_setting_is_dropped_without_a_word(target, section, tmp_path):
         more = {"samples_per_prompt": 2} if name == "resample_rounds" and method == "ppo" else {}
         after = job(tmp_path, method, **{name: value}, **others.get(name, {}), **more)
         mapped = TARGETS[target].settings(after)
-        told = [line for line in lost(TARGETS[target], after, mapped) if f".{name}=" in line]
-        moved = {each.key: each.value for each in mapped} != values(target, before)
-        belongs_to_gae = method == "grpo" and name in (
-            "lam",
-            "critic",
-            "critic_learning_rate",
-            "value_clip",
-            "value_coef",
+        told, told_before = (
+            [
+                line
+                for line in lost(TARGETS[target], one, TARGETS[target].settings(one))
+                if f".{name}=" in line
+            ]
+            for one in (after, before)
         )
-        assert told or (moved and name not in NOT_LEARNED) or belongs_to_gae, (name, value)
+        moved = {each.key: each.value for each in mapped} != values(target, before)
+        critics = ("lam", "critic", "critic_learning_rate", "value_clip", "value_coef")
+        elsewhere = (
+            (method == "grpo" and name in critics)
+            # It stands in reward.json, which the function that asks for rewards reads.
+            or (target != "openrlhf" and name == "score_clip")
+        )
+        assert told != told_before or (moved and name not in NOT_LEARNED) or elsewhere, (name, value)
         assert not (told and "has no such setting" in told[0]), told
 
 
@@ -217,7 +223,7 @@ def test_verl_files_and_a_reward_function_that_asks_the_server(tmp_path):
         code = (
             "import constitute_reward as r, sys\n"
             "print(r.compute_score('constitute', 'Yes.', sys.argv[1], {'num_turns': None}))\n"
-            "print(r.compute_score(data_source='constitute', solution_str='Yes, so.', ground_truth=sys.argv[1]))"
+            "print(r.compute_score(data_source='c', solution_str='Yes, so.', ground_truth=sys.argv[1]))"
         )
         child = await asyncio.create_subprocess_exec(
             sys.executable, "-c", code, truth, cwd=tmp_path, stdout=subprocess.PIPE
@@ -247,44 +253,3 @@ def test_nemo_rl_files(tmp_path):
     }  # fmt: skip
     assert (tmp_path / "script.txt").read_text() == "examples/run_ppo.py\n"
     assert json.loads((tmp_path / "prompts.jsonl").read_text().splitlines()[0])["id"] == "p0"
-
-
-def test_the_command_writes_all_and_says_what_is_lost(tmp_path, monkeypatch, tiny_model):
-    from click.testing import CliRunner
-
-    from constitute.cli.main import cli
-
-    monkeypatch.chdir(tmp_path)
-    rows = [{"id": f"p{n}", "prompt": f"How do I mend {n} kettles?"} for n in range(6)]
-    Path("prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    Path("run.yaml").write_text(
-        f"model: {tiny_model}\nprompts: prompts.jsonl\nconstitution: assistant\njudge: {tiny_model}\n"
-        "generate: {system: Be kind.}\n"
-        "train: {method: grpo, grpo: {rewards: [{source: judge}], batch_size: 8, samples_per_prompt: 4}}\n"
-    )
-    done = CliRunner().invoke(
-        cli,
-        [
-            "handoff",
-            "openrlhf",
-            "run.yaml",
-            "--out",
-            "over",
-            "--json",
-            "--reward-url",
-            "http://head:7000/get_reward",
-        ],
-        standalone_mode=False,
-        catch_exceptions=False,
-    )
-    told = json.loads(done.stdout.splitlines()[-1])
-    names = {Path(path).name for path in told["files"]}
-    assert names == {"prompts.jsonl", "launch.sh", "serve-reward.sh", "HANDOFF.md"} and told["left_out"] == 0
-    row = json.loads(Path("over/prompts.jsonl").read_text().splitlines()[0])
-    assert row["prompt"][0] == {"role": "system", "content": "Be kind."}
-    start = Path("over/serve-reward.sh").read_text()
-    assert "--port 7000" in start and "--allow-remote" in start
-    # The server reads the run from what was written for it.
-    config = load_config(Path("over/config.yaml"))
-    assert config.train.grpo.rewards[0].source == "judge" and config.run == (tmp_path / "run").absolute()
-    assert "3c3be62" in Path("over/HANDOFF.md").read_text()

@@ -5,8 +5,9 @@ import json
 
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
+import torch
 from aiohttp import ClientSession, web
 from tiny_models import chatml_tokenizer
 from tolerance import LOGPROB
@@ -132,7 +133,7 @@ def test_a_function_gets_words_from_a_rendered_query_and_parts_add_up(reward_mod
 
 
 def test_bad_rows_are_named_and_the_others_are_not_lost_with_them(reward_model):
-    folder, start, _, _ = reward_model
+    _, start, _, _ = reward_model
     conversation = [{"role": "user", "content": "Is 7 prime?"}]
 
     def body(*answers):
