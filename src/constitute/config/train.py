@@ -44,8 +44,6 @@ class SFTConfig(Record):
     135,296 helpful prompts beside 4 revisions of each of 182,831 others)."""
     checkpoint_every: int = Field(default=100, ge=1)
     """Updates between checkpoints."""
-    keep_checkpoints: int = Field(default=1, ge=1)
-    """How many of the newest checkpoints stay while the training lasts."""
 
 
 class RewardConfig(Record):
@@ -80,8 +78,6 @@ class RewardConfig(Record):
     gradient_checkpointing: bool = False
     checkpoint_every: int = Field(default=100, ge=1)
     """Updates between checkpoints."""
-    keep_checkpoints: int = Field(default=1, ge=1)
-    """How many of the newest checkpoints stay while the training lasts."""
 
 
 class DPOConfig(Record):
@@ -117,8 +113,6 @@ class DPOConfig(Record):
     gradient_checkpointing: bool = False
     checkpoint_every: int = Field(default=100, ge=1)
     """Updates between checkpoints."""
-    keep_checkpoints: int = Field(default=1, ge=1)
-    """How many of the newest checkpoints stay while the training lasts."""
 
 
 class BestOfNConfig(Record):

@@ -24,7 +24,6 @@ _FREE = frozenset(
         "checkpoint_every",
         "device_batch_size",
         "gradient_checkpointing",
-        "keep_checkpoints",
         "keep_policies",
         "microbatch_tokens",
         "report_to",
