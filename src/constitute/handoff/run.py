@@ -169,8 +169,10 @@ def _serve(job: Job, config: RunConfig) -> list[Path]:
     """A file that starts the reward server, where one is asked, and the configuration that it reads."""
     if job.reward_model is not None:
         return []
-    save_config(job.folder, config.model_copy(update={"run": config.run.absolute()}))
-    words = ["constitute", "serve-reward", "--config", str(job.folder / CONFIG_FILE), "--model", job.policy]
+    save_config(job.folder, config)
+    # The file says that its run is the folder it stands in.
+    words = ["constitute", "serve-reward", "--run", str(config.run.absolute())]
+    words += ["--config", str(job.folder / CONFIG_FILE), "--model", job.policy]
     given = job.reward_url.split("//", 1)[-1].split("/", 1)[0]
     host, _, port = given.rpartition(":")
     words += ["--port", port] if port.isdigit() else []
