@@ -133,6 +133,8 @@ class PPOConfig(Record):
     """Keep the policy of every checkpoint, not the best and the last alone."""
     checkpoint_every: int = Field(default=20, ge=1)
     """Iterations between checkpoints."""
+    keep_checkpoints: int = Field(default=1, ge=1)
+    """How many of the newest checkpoints stay; the best stays beside them."""
 
     @field_validator("report_to", mode="before")
     @classmethod
