@@ -22,7 +22,7 @@ from constitute.train.common import losses, sharding
 from constitute.train.common.batching import TokenBatch, collate
 from constitute.train.common.data import read_conversations
 from constitute.train.common.models import ActorCritic
-from constitute.train.common.rollout import Kept, batch_of
+from constitute.train.common.rollout import Before, Passes
 from constitute.train.common.team import Team, deal
 from constitute.train.ppo.experience import Experience, ScoredBatch
 
@@ -74,25 +74,27 @@ def update(
     experience: Experience,
     config: PPOConfig,
     order_seed: int,
-    kept: Kept | None = None,
+    before: Before | None = None,
     extra: Callable[[int], None] | None = None,
 ) -> UpdateStats:
     """Take `epochs` x `minibatches` steps. Raises `GateFailed` for a loss or gradient that is not finite.
 
-    `kept` is the graph of the first micro-batch, where the forward pass before left one; `extra` adds
+    `before` holds the graphs that the forward passes before left, and how those were made; `extra` adds
     gradients of its own to each step, told the number of the step.
     """
     stats = UpdateStats()
+    if before is None:
+        before = Before(Passes(learner.pad_id, config.microbatch_tokens, cut=learner.team.cut), {})
     batch = experience.batch
     n_rows = len(batch.rollouts.sequences)
     for epoch in range(config.epochs):
         for rows in _minibatches(n_rows, config.minibatches, order_seed + epoch):
             fills = not batch.measured and epoch == 0
-            sums, tokens = _accumulate(learner, experience, rows, config, kept, fills)
+            sums, tokens = _accumulate(learner, experience, rows, config, before, fills)
             if fills:
                 for part_BT in (batch.logprobs_BT, batch.entropy_BT):
                     part_BT.copy_(learner.team.sum(part_BT))
-            kept = None
+            before.kept.clear()
             stats.add(tokens, sums)
             change = sums["approx_kl"] / tokens
             if config.target_kl is not None and change > config.target_kl:
@@ -120,7 +122,7 @@ def _accumulate(
     experience: Experience,
     rows: Sequence[int],
     config: PPOConfig,
-    kept: Kept | None,
+    before: Before,
     fills: bool = False,
 ) -> tuple[dict[str, float], float]:
     """Gradients of one minibatch; the mean is over all its tokens, however it is cut into pieces.
@@ -130,15 +132,14 @@ def _accumulate(
     rollouts, team = experience.batch.rollouts, learner.team
     tokens = rollouts.mask_BT[list(rows)].sum().item()
     weights_BT = loss_weights(experience, rows, config)
-    mine = [rows[place] for place in deal([rollouts.lengths[row] for row in rows], team.size)[team.rank]]
+    passes = before.passes
+    mine = passes.hand(rollouts, rows, team.size, team.rank)
     totals = torch.zeros(len(SUMS), device=team.device)
-    for places in team.cut([rollouts.lengths[row] for row in mine], config.microbatch_tokens):
-        piece = [mine[place] for place in places]
-        if kept is not None and kept.rows == piece:
-            outputs, kept = kept.outputs, None
-        else:
+    for piece in passes.pieces(rollouts, mine):
+        outputs = before.kept.pop(tuple(piece), None)
+        if outputs is None:
             with team.accelerator.autocast():
-                batch = batch_of(rollouts, piece, learner.pad_id)
+                batch = passes.batch(rollouts, piece)
                 outputs = learner.model(batch, config.temperature, entropy=fills)
             if fills:
                 _fill(experience.batch, piece, outputs)
