@@ -36,6 +36,7 @@ BENCHMARKS = {
     "real.responses": "benchmarks.real.responses",
     "real.lm_eval": "benchmarks.evals.lm_eval",
     "train": "benchmarks.train.ppo",
+    "train.peers": "benchmarks.train.peers",
     "train.reward_step": "benchmarks.train.reward_step",
     "train.sizes": "benchmarks.train.sizes",
 }

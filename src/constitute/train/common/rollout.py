@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from constitute.errors import EngineError
-from constitute.train.common.batching import Batching, TokenBatch, collate, micro_batches
+from constitute.train.common.batching import TokenBatch, collate, micro_batches
 from constitute.train.common.shared import collate_shared, cut_groups, groups_of
 from constitute.train.common.team import deal
 from constitute.types import Completion, Prompt
@@ -132,7 +132,7 @@ def forward_all(
     """Run `forward` over `rows` in length-bucketed pieces; each of its `count` (N,) outputs as (B, T).
 
     They are 0 outside `rows`, of which there may be none.
-    With `keep`, the first pieces run last, with gradients on, and keep their graph: `update` starts with them.
+    With `keep`, the first pieces run last, with gradients on, and keep their graph for `update`.
     """
     groups = passes.pieces(rollouts, rows)
     keeping = passes.kept(rollouts, groups) if keep else 0

@@ -100,7 +100,9 @@ def test_micro_batching_changes_no_loss_and_no_gradient(actor_critic, budget):
             for weight in learner.model.parameters():
                 weight.add_(0.05 * torch.randn_like(weight))
         learned = experience_of(actor_critic, PPOConfig(microbatch_tokens=10_000))
-        sums, count = _accumulate(learner, learned, list(range(len(SEQUENCES))), config, Before(Passes(0, tokens), {}))
+        sums, count = _accumulate(
+            learner, learned, list(range(len(SEQUENCES))), config, Before(Passes(0, tokens), {})
+        )
         return sums, count, [weight.grad for weight in learner.model.parameters()]
 
     sums, count, found = gradients(budget)

@@ -75,7 +75,7 @@ def test_a_group_is_torn_only_where_it_passes_the_budget():
     sequences, starts = rows_of()
     rollouts = rollouts_of(sequences, starts)
     pieces = cut_groups(rollouts, range(len(sequences)), 10_000, micro_batches)
-    assert sorted(sum(pieces, [])) == list(range(12)) and len(pieces) == 1
+    assert len(pieces) == 1 and sorted(pieces[0]) == list(range(12))
     for piece in cut_groups(rollouts, range(len(sequences)), 20, micro_batches):
         (prompt,) = {row // SAMPLES for row in piece}
         own = sum(len(sequences[row]) - starts[row] for row in piece)
@@ -112,7 +112,11 @@ def learned_by(passes, config, name="gae", prompts=(3, 7, 5)):
         scores = torch.arange(float(len(sequences)))
         batch = ScoredBatch(ALGORITHMS[name], rollouts, scores, *found, found[0] - 0.1, 0.05, config)
         figures = update(learner, experience(batch), config, 0, Before(passes, kept)).means()
-    return [weight.detach().clone() for weight in learner.model.parameters()], counter.get_total_flops(), figures
+    return (
+        [weight.detach().clone() for weight in learner.model.parameters()],
+        counter.get_total_flops(),
+        figures,
+    )
 
 
 def _learner(model):
@@ -153,7 +157,7 @@ def test_kept_graphs_spare_the_forwards_of_the_first_epoch():
 
 
 def test_the_engines_log_probabilities_keep_the_graphs_too():
-    """The critic's values are needed before the update; with its graph the actor's is kept, not thrown away."""
+    """The critic's values are needed before the update; with its graph the actor's is kept."""
     base = {"epochs": 1, "batch_size": 12, "max_grad_norm": 1e9}
     trainer, engine = PPOConfig(**base), PPOConfig(**base, old_logprobs="engine")
     counts = {}
