@@ -124,7 +124,11 @@ class PPOConfig(Record):
     saves a forward pass."""
     importance_cap: float | None = Field(default=None, gt=0)
     """Weight each token's policy loss by min(this, pi_trainer / pi_engine), for an engine in another
-    precision."""
+    precision or with older weights; None is no weight, and 2 with `off_by` = 1 (TRL caps at 3)."""
+    off_by: Literal[0, 1] = 0
+    """Updates by which the weights that sample a batch may be older than those that learn from it. At 1 the
+    next batch is sampled while the learner works (arXiv 2505.24298), at the same time where the engine is a
+    server."""
     sync_gap_limit: float | None = Field(default=None, gt=0)
     """Mean difference of log-probabilities between engine and trainer (nats per token) that stops the run,
     with p95 and max in proportion; None takes what the engine's dtype needs. For an engine whose arithmetic
@@ -139,6 +143,13 @@ class PPOConfig(Record):
     """Keep the policy of every checkpoint, not the best and the last alone."""
     checkpoint_every: int = Field(default=20, ge=1)
     """Iterations between checkpoints."""
+
+    @property
+    def weight_cap(self) -> float | None:
+        """The cap of the importance weights in force; None where there are no weights."""
+        if self.importance_cap is None and self.off_by and self.old_logprobs == "trainer":
+            return 2.0
+        return self.importance_cap
 
     @field_validator("report_to", mode="before")
     @classmethod
@@ -176,10 +187,14 @@ class PPOConfig(Record):
                 "set gradient_checkpointing=false, or critic=shared",
             ),
             (
-                self.temperature != 1.0
-                and (self.old_logprobs == "engine" or self.importance_cap is not None),
+                self.temperature != 1.0 and (self.old_logprobs == "engine" or self.weight_cap is not None),
                 "the engine's log-probabilities are those at temperature 1; set temperature=1, or "
-                "old_logprobs=trainer without importance_cap",
+                "old_logprobs=trainer without importance_cap and off_by",
+            ),
+            (
+                self.off_by > 0 and self.resample_rounds > 0,
+                "resample_rounds judges a batch before the next is sampled, and off_by=1 samples the next "
+                "one first; set off_by=0 or resample_rounds=0",
             ),
             (
                 self.old_logprobs == "engine" and self.importance_cap is not None,

@@ -99,7 +99,7 @@ def first_pass_measures(algorithm: Algorithm, config: PPOConfig) -> bool:
         and not (in_reward and config.kl_coef)
         and config.minibatches == 1
         and config.old_logprobs == "trainer"
-        and config.importance_cap is None
+        and config.weight_cap is None
     )
 
 
@@ -122,7 +122,7 @@ def experience(batch: ScoredBatch) -> Experience:
     assert (returns_BT is not None) == batch.algorithm.needs_critic, (
         "returns are for a critic, and it needs them"
     )
-    cap, weights_BT = batch.config.importance_cap, None
+    cap, weights_BT = batch.config.weight_cap, None
     if cap is not None:
         weights_BT = losses.importance_weights(batch.logprobs_BT, engine_logprobs(batch.rollouts), cap)
     return Experience(batch, advantages_BT, batch.values_BT if returns_BT is None else returns_BT, weights_BT)

@@ -30,6 +30,7 @@ from constitute.train.common.models import ActorCritic
 from constitute.train.common.shared import can_share, worth_sharing
 from constitute.train.common.team import Team, gather_team
 from constitute.train.common.trackers import check_trackers
+from constitute.train.ppo.ahead import Ahead, weight_figures
 from constitute.train.ppo.algorithms import find_algorithm
 from constitute.train.ppo.experience import ScoredBatch, experience, first_pass_measures
 from constitute.train.ppo.history import History, Line, iteration_figures, run_summary
@@ -186,6 +187,7 @@ class _Run:
         scores = final_scores(total, rollouts.ended, config)
         with self._timed("sync"):
             before = self.sync.before(rollouts)
+        self._sample_ahead(iteration + 1)
         with self._timed("forward"):
             batch, passed = self._forward(rollouts, scores)
         learned = experience(batch)
@@ -202,10 +204,19 @@ class _Run:
         line |= zip(("learning_rate", "critic_learning_rate"), scheduler.get_last_lr(), strict=True)
         self._adapt(line["kl"], len(total))
         scheduler.step()
+        if config.off_by:
+            with self._timed("generate"):
+                self.ahead.finish()
+        line |= weight_figures(learned)
         line |= self._push(before, iteration + 1)
         spent = sum(self.seconds.values())
         line["tokens_per_second"] = rollouts.mask_BT.sum().item() / spent
-        return line | {"seconds": {**self.seconds, "total": spent}}, rollouts, total
+        return line | {"seconds": {**self.seconds, **self._beside(), "total": spent}}, rollouts, total
+
+    def _beside(self) -> dict[str, float]:
+        """Seconds that the other phases did not wait for."""
+        overlapped = self.config.off_by and self.ahead.overlaps
+        return {"ahead": self.ahead.seconds} if overlapped else {}
 
     def _batch(self, iteration: int) -> tuple[rollout.Rollouts, dict[str, list[float]], int]:
         """Rollouts, their rewards, and how many groups were replaced because all their scores were alike."""
@@ -226,7 +237,24 @@ class _Run:
 
     def _sample(self, iteration: int, groups: int, attempt: int = 0) -> rollout.Rollouts:
         with self._timed("generate"):
+            if self.config.off_by:
+                return self.ahead.take(iteration)
             return self.sampler.sample(iteration, groups, attempt)
+
+    def _sample_ahead(self, number: int) -> None:
+        """Begin the next batch where it may be one update old, then leave the machine to the learner."""
+        if self.config.off_by and number < self.config.iterations:
+            with self._timed("generate"):
+                self.ahead.begin(number)
+        if not (self.config.off_by and self.ahead.overlaps):
+            with self._timed("sync"):
+                self.sync.rest()
+
+    @cached_property
+    def ahead(self) -> Ahead:
+        """The batch that is sampled before its turn."""
+        groups = self.config.batch_size // self.config.samples_per_prompt
+        return Ahead(self.sampler, self.history.out, groups)
 
     @cached_property
     def sampler(self) -> Sampler:
@@ -326,16 +354,24 @@ class _Run:
         """Load the last checkpoint and give the engine its weights; returns the metrics up to it."""
         with self._timed("sync"):
             before = self.sync.at_start(self.prompt_ids, self.sampler.settings(0))
+            self.sync.rest()
         lines, self.kl_coef = self.history.resume(self.kl_coef)
         self.sync.pushes = [push for push in map(push_in, lines) if push is not None]
+        if self.config.off_by and 0 < len(lines) < self.config.iterations:
+            with self.team.phase("start"):
+                self.ahead.load(len(lines))
         self._push(before, len(lines))
         return lines
 
     def checkpoint(self, lines: Sequence[Line]) -> None:
         """Save the state; the others wait, so that none runs ahead of what is on disk."""
         with self.team.phase("checkpoint"):
+            if self.config.off_by:
+                self.ahead.save(len(lines))
             if self.team.saves:
                 self.history.checkpoint(lines, self.kl_coef)
+            if self.config.off_by:
+                self.ahead.forget_all_but(len(lines))
             self.team.share(None)
 
     @cached_property
