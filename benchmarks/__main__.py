@@ -38,6 +38,8 @@ BENCHMARKS = {
     "train": "benchmarks.train.ppo",
     "train.reward_step": "benchmarks.train.reward_step",
     "train.sizes": "benchmarks.train.sizes",
+    "train.demo_seeds": "benchmarks.train.demo_seeds",
+    "train.methods": "benchmarks.train.methods",
 }
 WITHOUT_OPTIONS = ("pipeline", "train.reward_step")
 
