@@ -35,8 +35,8 @@ from constitute.types import Message, Outcome, Prompt, Response
 CONFIG = Path(__file__).with_name("demo.yaml")
 SUMMARY_FILE = "summary.json"
 HELPFUL_FILE = "helpful.jsonl"
-TRAIN_PROMPTS = 800
-HELPFUL_PROMPTS = 750
+TRAIN_PROMPTS = 600
+HELPFUL_PROMPTS = 600
 # Of harmful prompts so many that a step from 10 to 5 % is shown.
 HELD_OUT = {"harmful": 500, "harmless": 500}
 
@@ -47,11 +47,13 @@ def demo_config(constitution: str, out: Path, seed: int | None, sets: Sequence[s
     Raises `UsageError` for a `train.method` without PPO, whose figures the demo shows.
     """
     run = out.resolve()
+    helpful = str(run / HELPFUL_FILE)
     wanted = {
         "constitution": constitution,
         "run": str(run),
         "seed": seed,
-        "train.sft.mix_data": str(run / HELPFUL_FILE),
+        "train.sft.mix_data": helpful,
+        "train.ppo.ptx_data": helpful,
     }
     config = load_config(CONFIG, sets, wanted)
     if "ppo" not in config.train.method:
@@ -69,15 +71,11 @@ def run_demo(
 
     With `overoptimise`, a second policy is then driven too far and compared with the oracle step by step.
     """
-    training = [p.as_prompt() for p in world.prompts("train", kind="mixed", n=prompts, seed=config.seed)]
-    held_out = [
-        prompt
-        for kind, n in HELD_OUT.items()
-        for prompt in world.prompts("test", kind=kind, n=n, seed=config.seed)  # type: ignore[arg-type]
-    ]
+    training = training_prompts(config.seed, prompts)
+    held_out = held_out_prompts(config.seed)
     # The demo measures every policy against the oracle, whatever the labels are worth.
     with open_loop(config, training, progress, force=True) as loop:
-        if config.train.sft.mix_data == str(config.run / HELPFUL_FILE):
+        if str(config.run / HELPFUL_FILE) in (config.train.sft.mix_data, config.train.ppo.ptx_data):
             with loop.timed("helpful"):
                 write_helpful(loop)
         run_loop(loop, until="evals")
@@ -93,6 +91,17 @@ def run_demo(
     return summary
 
 
+def training_prompts(seed: int, n: int = TRAIN_PROMPTS) -> list[Prompt]:
+    """The prompts of the data stages and of PPO, half of them harmful."""
+    return [prompt.as_prompt() for prompt in world.prompts("train", kind="mixed", n=n, seed=seed)]
+
+
+def held_out_prompts(seed: int) -> list[world.PocketPrompt]:
+    """The prompts on which policies are measured; no stage sees them."""
+    harmful = world.prompts("test", kind="harmful", n=HELD_OUT["harmful"], seed=seed)
+    return harmful + world.prompts("test", kind="harmless", n=HELD_OUT["harmless"], seed=seed)
+
+
 def evals_changes(config: RunConfig) -> list[dict[str, Any]]:
     """What each policy changed on targets and on controls, against the base model, in figures and words."""
     order = {name: at for at, name in enumerate(("base", *POLICIES))}
@@ -102,10 +111,10 @@ def evals_changes(config: RunConfig) -> list[dict[str, Any]]:
 
 
 def write_helpful(loop: Loop) -> None:
-    """Write the base model's own replies to everyday prompts, which SFT mixes in.
+    """Write the base model's own replies to everyday prompts, which SFT and PPO mix in.
 
-    They keep the model from refusing what is harmless, as in arXiv 2212.08073, section 3.2. No reply is
-    looked at or chosen; one that never ends is left out.
+    They keep the model from refusing what is harmless, as in arXiv 2212.08073, section 3.2, and 2203.02155,
+    equation 2. No reply is looked at or chosen; one that never ends is left out.
     """
     asked = world.prompts("train", kind="harmless", n=HELPFUL_PROMPTS, seed=loop.config.seed)
     path = loop.config.run / HELPFUL_FILE
@@ -113,7 +122,7 @@ def write_helpful(loop: Loop) -> None:
         return
     loop.use("base")
     with Store.open(loop.config.run) as store:
-        answered = [row for row in _answers(loop, "helpful", asked, store) if row.data is not None]
+        answered = [row for row in answers_of(loop, "helpful", asked, store) if row.data is not None]
     write_text(path, "".join(f"{json.dumps(_conversation(row))}\n" for row in answered))
 
 
@@ -127,10 +136,10 @@ def _conversation(row: Outcome) -> dict[str, Any]:
 def _measure(loop: Loop, policy: str, prompts: Sequence[world.PocketPrompt], store: Store) -> Shown:
     """The policy's replies to held-out prompts, sampled as in training, read by the oracle."""
     loop.use(policy)
-    return read_replies(_answers(loop, f"held-out/{policy}", prompts, store), prompts)
+    return read_replies(answers_of(loop, f"held-out/{policy}", prompts, store), prompts)
 
 
-def _answers(
+def answers_of(
     loop: Loop, stage: str, prompts: Sequence[world.PocketPrompt], store: Store
 ) -> Iterator[Outcome]:
     """One reply to each prompt by the policy in the engine, kept under `stage`; an earlier run's stay."""

@@ -6,15 +6,16 @@ import json
 from types import SimpleNamespace
 from typing import Any
 
+from click.testing import CliRunner
 from evals_fakes import result
 
-from constitute.cli.demo import _table
+from constitute.cli.demo import _table, _too_far, demo
 from constitute.config import RunConfig
 from constitute.engines.base import ModelIdentity
+from constitute.errors import UsageError
 from constitute.evals.run import save_result
 from constitute.pocket.demo import evals_changes, summarise
 from constitute.pocket.measure import MANNERS, Shown
-from constitute.stats import share_of
 from constitute.store import Store
 
 
@@ -80,3 +81,19 @@ def test_the_table_ends_with_what_moved_and_what_did_not(tmp_path) -> None:
     assert "own, ppo" in row and "n = 12), p = 0.00098  0.0 (" in row and row.endswith("n = 12), p = 1")
     assert not blank and sentence.endswith("it moved, and no change is shown on its controls")
     assert sentence.startswith("own, base to ppo: from 0 to 100 %")
+
+
+def test_the_second_act_shows_the_oracle_beside_what_is_maximised() -> None:
+    measure = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 96, "stderr": 0.05}
+    points = [{"at": at, "kl": 0.1 * at, "proxy": measure, "gold": measure} for at in (0, 2)]
+    found = {"series": [{"points": points}], "settings": {"kl_coef": 0.02}, "said": ["ship iteration 2"]}
+    title, head, *rows = _too_far(found).splitlines()[:4]
+    assert title == "PPO driven too far (kl_coef 0.02)"
+    assert head.split("  ")[0] == "iteration" and "good replies by the oracle" in head
+    assert rows[-1].split()[:3] == ["2", "0.20", "0.50"]
+    assert _too_far(found).endswith("ship iteration 2")
+
+
+def test_the_second_act_needs_the_oracle() -> None:
+    done = CliRunner().invoke(demo, ["--real", "--overoptimise"])
+    assert isinstance(done.exception, UsageError) and "leave out --real" in str(done.exception)
