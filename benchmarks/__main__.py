@@ -39,6 +39,8 @@ BENCHMARKS = {
     "train.peers": "benchmarks.train.peers",
     "train.reward_step": "benchmarks.train.reward_step",
     "train.sizes": "benchmarks.train.sizes",
+    "train.demo_seeds": "benchmarks.train.demo_seeds",
+    "train.methods": "benchmarks.train.methods",
 }
 WITHOUT_OPTIONS = ("pipeline", "train.reward_step")
 
