@@ -143,6 +143,8 @@ class PPOConfig(Record):
     """Keep the policy of every checkpoint, not the best and the last alone."""
     checkpoint_every: int = Field(default=20, ge=1)
     """Iterations between checkpoints."""
+    keep_checkpoints: int = Field(default=1, ge=1)
+    """How many of the newest checkpoints stay; the best stays beside them."""
 
     @property
     def weight_cap(self) -> float | None:

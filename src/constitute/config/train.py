@@ -44,6 +44,8 @@ class SFTConfig(Record):
     135,296 helpful prompts beside 4 revisions of each of 182,831 others)."""
     checkpoint_every: int = Field(default=100, ge=1)
     """Updates between checkpoints."""
+    keep_checkpoints: int = Field(default=1, ge=1)
+    """How many of the newest checkpoints stay while the training lasts."""
 
 
 class RewardConfig(Record):
@@ -78,6 +80,8 @@ class RewardConfig(Record):
     gradient_checkpointing: bool = False
     checkpoint_every: int = Field(default=100, ge=1)
     """Updates between checkpoints."""
+    keep_checkpoints: int = Field(default=1, ge=1)
+    """How many of the newest checkpoints stay while the training lasts."""
 
 
 class DPOConfig(Record):
@@ -113,6 +117,8 @@ class DPOConfig(Record):
     gradient_checkpointing: bool = False
     checkpoint_every: int = Field(default=100, ge=1)
     """Updates between checkpoints."""
+    keep_checkpoints: int = Field(default=1, ge=1)
+    """How many of the newest checkpoints stay while the training lasts."""
 
 
 class BestOfNConfig(Record):

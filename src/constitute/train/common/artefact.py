@@ -24,6 +24,7 @@ _FREE = frozenset(
         "checkpoint_every",
         "device_batch_size",
         "gradient_checkpointing",
+        "keep_checkpoints",
         "keep_policies",
         "microbatch_tokens",
         "report_to",
