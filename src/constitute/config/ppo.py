@@ -13,7 +13,8 @@ class RewardSource(Record):
     """One part of the reward.
 
     `source` is a reward model's folder or Hub name, a Python function as `module:function`, the
-    http(s):// URL of a service, or `judge`: the run's judge under its constitution.
+    http(s):// URL of a service, or `judge`: the run's judge under its constitution, or under another as
+    `judge:CONSTITUTION`.
     """
 
     source: str = Field(min_length=1)
@@ -93,7 +94,16 @@ class PPOConfig(Record):
     for rounding. Off with sharded weights, gradient checkpointing and sliding attention."""
     gradient_checkpointing: bool = False
     rewards: tuple[RewardSource, ...] = ()
-    """What is maximised: the weighted sum of these; the run's own reward model where there is none."""
+    """What is maximised, together as `welfare` says; the run's own reward model where there is none."""
+    welfare: Literal["sum", "mean", "min", "nash", "isoelastic"] = "sum"
+    """How the rewards become one: their weighted `sum`, or a social welfare function (arXiv 2211.15006): the
+    `mean` (utilitarian), the `min` (Rawls), the geometric mean (`nash`, after Bernoulli and Nash), or the
+    `isoelastic` family between them."""
+    aversion: float = Field(default=1.0, ge=0)
+    """Aversion to inequality of `isoelastic`: 0 is `mean`, 1 is `nash`, and it goes to `min` beyond."""
+    utility: Literal["raw", "sigmoid"] = "raw"
+    """The scale on which the welfare is taken: the rewards as they are, or their sigmoid, between 0 and 1.
+    `nash` and `isoelastic` need rewards above 0."""
     advantage: str = "gae"
     """An algorithm by its name in `train.ppo.algorithms`: `gae` needs a critic (arXiv 1506.02438), the others
     none. `rloo` takes the other samples of a prompt as the baseline (arXiv 2402.14740), `grpo` their mean and

@@ -48,8 +48,8 @@ from constitute.train.rewards.parts import (
     as_parts,
     final_scores,
     values_of,
-    weighted_sum,
 )
+from constitute.train.rewards.welfare import Welfare, check_welfare, total_rewards
 from constitute.types import Prompt
 
 
@@ -89,6 +89,7 @@ def train_ppo(
             (prompts, prompt_ids, getattr(engine, "context_length", None))
         )
     parts = as_parts(reward)
+    check_welfare(Welfare.of(config, config.section), parts)
     made_by = recipe(config.section, config, seed, **input_hashes(prompt_ids, policy, parts, reference))
     done = finished(out, made_by)
     if done is not None:
@@ -183,7 +184,7 @@ class _Run:
         rollouts, values, replaced = self._batch(iteration)
         if config.save_rollouts and self.team.main:
             save_rollouts(self.history.out, iteration + 1, self.sampler.settings(iteration), rollouts, values)
-        total = weighted_sum(self.parts, values)
+        total = self._total(values, rollouts)
         scores = final_scores(total, rollouts.ended, config)
         with self._timed("sync"):
             before = self.sync.before(rollouts)
@@ -224,7 +225,7 @@ class _Run:
         rollouts = self._sample(iteration, config.batch_size // samples)
         values = self._reward(rollouts)
         for attempt in range(1, config.resample_rounds + 1):
-            scores = final_scores(weighted_sum(self.parts, values), rollouts.ended, config)
+            scores = final_scores(self._total(values, rollouts), rollouts.ended, config)
             flat = flat_groups(scores, samples)
             if not flat:
                 break
@@ -275,6 +276,11 @@ class _Run:
             }
             shared: dict[str, list[float]] = self.team.share(found)
         return shared
+
+    def _total(self, values: dict[str, list[float]], rollouts: rollout.Rollouts) -> list[float]:
+        """One reward a response."""
+        welfare = Welfare.of(self.config, self.config.section)
+        return total_rewards(self.parts, values, welfare, rollouts.prompts)
 
     def _forward(
         self, rollouts: rollout.Rollouts, scores: Sequence[float]
