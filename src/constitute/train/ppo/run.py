@@ -31,11 +31,12 @@ from constitute.train.ppo.algorithms import find_algorithm
 from constitute.train.ppo.experience import ScoredBatch, experience, first_pass_measures
 from constitute.train.ppo.history import History, Line, iteration_figures, run_summary
 from constitute.train.ppo.probe import Probe, Rollouter, Scores
+from constitute.train.ppo.ptx import Labelled, add_ptx, read_ptx
 from constitute.train.ppo.replay import save_prompts, save_rollouts
 from constitute.train.ppo.sampling import Sampler, flat_groups, seed_of, with_groups, with_values
 from constitute.train.ppo.setup import Models, fitting, input_hashes, set_up
 from constitute.train.ppo.sync import Sync
-from constitute.train.ppo.update import Labelled, add_ptx, read_ptx, update
+from constitute.train.ppo.update import update
 from constitute.train.ppo.watch import open_watch, shown
 from constitute.train.rewards.parts import (
     Reward,
