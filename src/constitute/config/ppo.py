@@ -108,12 +108,20 @@ class PPOConfig(Record):
     """An algorithm by its name in `train.ppo.algorithms`: `gae` needs a critic (arXiv 1506.02438), the others
     none. `rloo` takes the other samples of a prompt as the baseline (arXiv 2402.14740), `grpo` their mean and
     deviation (arXiv 2402.03300); `reinforce++` whitens the returns of the batch, and `reinforce++baseline`
-    those minus the mean of their prompt (arXiv 2501.03262)."""
+    those minus the mean of their prompt (arXiv 2501.03262). `online_dpo` compares the best and the worst
+    sample of a prompt by DPO's loss (arXiv 2402.04792), and `f_dpg` fits the policy to ref exp(reward /
+    kl_coef) (arXiv 2302.08215); of both `kl_coef` is the beta."""
+    pair_labels: Literal["soft", "hard"] = "soft"
+    """Of `online_dpo`: P(best) is sigmoid of the difference of the scores, so that the optimum is PPO's; or 1
+    (arXiv 2402.04792)."""
+    divergence: Literal["forward_kl", "reverse_kl", "js", "tv"] = "js"
+    """Of `f_dpg`: which distance from its target is made small (arXiv 2302.08215 recommends
+    Jensen-Shannon)."""
     group_std: bool = True
     """Whether `grpo` divides by the deviation of each prompt's scores; without it prompts of which most
     responses are alike weigh less (arXiv 2503.20783, section 3.1)."""
     samples_per_prompt: int = Field(default=1, ge=1)
-    """Responses to each prompt of a batch; `rloo`, `grpo` and `reinforce++baseline` need at least 2."""
+    """Responses to each prompt of a batch; all that compare samples of a prompt need at least 2."""
     resample_rounds: int = Field(default=0, ge=0)
     """How often prompts whose samples all score alike, from which nothing is learned, are replaced by others
     that are sampled anew (arXiv 2503.14476, section 3.2); what is still alike then stays."""

@@ -40,18 +40,20 @@ Cut = Callable[[Sequence[int], int], list[list[int]]]
 class Passes:
     """How rollouts become forward passes, alike before an update and in it.
 
-    `keep_tokens` is how many padded tokens, beyond the first pass, keep their graph for the update.
+    `keep_tokens` is how many padded tokens, beyond the first pass, keep their graph for the update. `unit`
+    adjacent rows always stand in one pass, and then no prompt is shared.
     """
 
     pad_id: int
     token_budget: int
     share_prompts: bool = False
     keep_tokens: int = 0
+    unit: int = 1
     cut: Cut = micro_batches
 
     def hand(self, rollouts: Rollouts, rows: Sequence[int], size: int, rank: int) -> list[int]:
         """The rows of process `rank` of `size`; where prompts are shared, whole groups."""
-        groups = groups_of(rollouts, rows) if self.share_prompts else [[row] for row in rows]
+        groups = groups_of(rollouts, rows) if self.share_prompts else self._units(rows)
         sizes = [sum(rollouts.lengths[row] for row in group) for group in groups]
         return [row for place in deal(sizes, size)[rank] for row in groups[place]]
 
@@ -59,8 +61,12 @@ class Passes:
         """The rows of each pass, longest first."""
         if self.share_prompts:
             return cut_groups(rollouts, rows, self.token_budget, self.cut)
-        lengths = [rollouts.lengths[row] for row in rows]
-        return [[rows[place] for place in part] for part in self.cut(lengths, self.token_budget)]
+        units = self._units(rows)
+        sizes = [len(unit) * max(rollouts.lengths[row] for row in unit) for unit in units]
+        return [[row for place in part for row in units[place]] for part in self.cut(sizes, self.token_budget)]
+
+    def _units(self, rows: Sequence[int]) -> list[list[int]]:
+        return [list(rows[place : place + self.unit]) for place in range(0, len(rows), self.unit)]
 
     def batch(self, rollouts: Rollouts, rows: Sequence[int]) -> TokenBatch:
         """The rows of one pass, padded."""

@@ -32,14 +32,15 @@ from constitute.train.common.team import Team, gather_team
 from constitute.train.common.trackers import check_trackers
 from constitute.train.ppo.ahead import Ahead, weight_figures
 from constitute.train.ppo.algorithms import find_algorithm
-from constitute.train.ppo.experience import ScoredBatch, experience, first_pass_measures
+from constitute.train.ppo.experience import ScoredBatch, experience, first_pass_measures, unit_of
 from constitute.train.ppo.history import History, Line, iteration_figures, run_summary
 from constitute.train.ppo.probe import Probe, Rollouter, Scores
+from constitute.train.ppo.ptx import Labelled, add_ptx, read_ptx
 from constitute.train.ppo.replay import save_prompts, save_rollouts
 from constitute.train.ppo.sampling import Sampler, flat_groups, seed_of, with_groups, with_values
 from constitute.train.ppo.setup import Models, fitting, input_hashes, set_up
 from constitute.train.ppo.sync import Sync
-from constitute.train.ppo.update import Labelled, add_ptx, read_ptx, update
+from constitute.train.ppo.update import update
 from constitute.train.ppo.watch import open_watch, shown
 from constitute.train.rewards.parts import (
     Reward,
@@ -332,6 +333,7 @@ class _Run:
             self.models.learner.pad_id,
             config.microbatch_tokens,
             share_prompts=self._may_share and worth_sharing(rollouts),
+            unit=unit_of(find_algorithm(config), config),
             # Every process of a sharded model must make as many passes as the others.
             keep_tokens=config.graph_tokens if team.sharding is None else 0,
             cut=team.cut,
@@ -344,6 +346,7 @@ class _Run:
         if config.samples_per_prompt < 2 or not config.share_prompts:
             return False
         plain = self.team.sharding is None and not config.gradient_checkpointing
+        plain = plain and find_algorithm(config).group_loss is None
         trunks = [trunk for trunk in (model.actor.model, model.critic) if trunk is not None]
         return plain and all(map(can_share, trunks))
 
