@@ -11,6 +11,7 @@ from constitute.types import Record
 
 Schedule = Literal["constant", "linear", "cosine"]
 Loss = Literal["last", "all"]
+Packing = Literal["none", "flat", "full"]
 
 
 class SFTConfig(Record):
@@ -33,6 +34,14 @@ class SFTConfig(Record):
     data comes first."""
     max_length: int = Field(default=2048, ge=8)
     """Tokens of a conversation; a longer one is left out and counted, never cut."""
+    packing: Packing = "none"
+    """`flat`: the conversations of a pass stand in one sequence without padding, each blind to the others;
+    the updates are the same. `full`: conversations fill sequences of `max_length` tokens, and both batch
+    sizes count sequences (best-fit decreasing, arXiv 2404.10830)."""
+    held_out: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the prompts kept for the evaluation. Ours: 0, for revisions are few."""
+    eval_every: int = Field(default=50, ge=1)
+    """Updates between two scorings of the conversations held out."""
     lora_rank: int = Field(default=0, ge=0)
     """0 trains every weight; otherwise the rank of LoRA adapters on all linear layers (arXiv 2106.09685)."""
     gradient_checkpointing: bool = False

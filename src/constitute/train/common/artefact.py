@@ -23,6 +23,7 @@ _FREE = frozenset(
     {
         "checkpoint_every",
         "device_batch_size",
+        "eval_every",
         "gradient_checkpointing",
         "keep_policies",
         "microbatch_tokens",
