@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
+from constitute.config.imitation import ConditionedConfig, ExpertIterationConfig, QuarkConfig
 from constitute.config.ppo import GRPOConfig, PPOConfig
 from constitute.types import Record
 
@@ -159,6 +160,9 @@ class TrainConfig(Record):
     reward: RewardConfig = RewardConfig()
     dpo: DPOConfig = DPOConfig()
     best_of_n: BestOfNConfig = BestOfNConfig()
+    expert_iteration: ExpertIterationConfig = ExpertIterationConfig()
+    conditioned: ConditionedConfig = ConditionedConfig()
+    quark: QuarkConfig = QuarkConfig()
     ppo: PPOConfig = PPOConfig()
     grpo: GRPOConfig = GRPOConfig()
 

@@ -64,6 +64,7 @@ class TokenBatch:
     token; `last_B` indexes each row's last token in the same way. Padding comes after every real
     token, so causal attention needs no mask to ignore it. A batch of no sequences is one row of padding
     that nothing is read from: what a process passes that must keep step with others and has no rows left.
+    `attention_BL` is 0 on tokens that no later token attends to; None hides none.
     """
 
     input_ids_BL: Tensor
@@ -71,6 +72,7 @@ class TokenBatch:
     predict_N: Tensor
     target_N: Tensor
     last_B: Tensor
+    attention_BL: Tensor | None = None
 
 
 def collate(

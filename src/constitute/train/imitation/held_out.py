@@ -16,6 +16,7 @@ from constitute.engines.render import TokenRow
 from constitute.stats import Estimate, bootstrap_of
 from constitute.train.common.batching import micro_batches
 from constitute.train.common.data import Conversation
+from constitute.types import Message
 
 # Padded tokens of one pass. Whole logits are built here, 2.5 GB of them at 150,000 entries in float32.
 _TOKENS = 4096
@@ -32,18 +33,22 @@ def split_conversations(
 
     A prompt is what stands before the first answer that bears loss.
     """
-    keys = [_prompt_key(one, seed) for one in conversations]
-    distinct = sorted(set(keys))
-    held = set(distinct[: round(share * len(distinct))])
+    out = held_out([one.turns[: one.trained[0]] for one in conversations], share, seed)
     sides: tuple[list[Conversation], list[Conversation]] = ([], [])
-    for key, conversation in zip(keys, conversations, strict=True):
-        sides[key in held].append(conversation)
+    for conversation, kept in zip(conversations, out, strict=True):
+        sides[kept].append(conversation)
     return sides
 
 
-def _prompt_key(conversation: Conversation, seed: int) -> str:
-    turns = [turn.model_dump() for turn in conversation.turns[: conversation.trained[0]]]
-    return hashlib.sha256(f"{seed}:{json.dumps(turns)}".encode()).hexdigest()
+def held_out(prompts: Sequence[Sequence[Message]], share: float, seed: int) -> list[bool]:
+    """Whether each prompt is held out: `share` of the distinct ones, the same for the same words and seed."""
+    keys = [
+        hashlib.sha256(f"{seed}:{json.dumps([turn.model_dump() for turn in prompt])}".encode()).hexdigest()
+        for prompt in prompts
+    ]
+    distinct = sorted(set(keys))
+    chosen = set(distinct[: round(share * len(distinct))])
+    return [key in chosen for key in keys]
 
 
 @torch.no_grad()
