@@ -6,11 +6,13 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
+from constitute.config.imitation import ConditionedConfig, ExpertIterationConfig, QuarkConfig
 from constitute.config.ppo import GRPOConfig, PPOConfig
 from constitute.types import Record
 
 Schedule = Literal["constant", "linear", "cosine"]
 Loss = Literal["last", "all"]
+Packing = Literal["none", "flat", "full"]
 
 
 class SFTConfig(Record):
@@ -33,6 +35,14 @@ class SFTConfig(Record):
     data comes first."""
     max_length: int = Field(default=2048, ge=8)
     """Tokens of a conversation; a longer one is left out and counted, never cut."""
+    packing: Packing = "none"
+    """`flat`: the conversations of a pass stand in one sequence without padding, each blind to the others;
+    the updates are the same. `full`: conversations fill sequences of `max_length` tokens, and both batch
+    sizes count sequences (best-fit decreasing, arXiv 2404.10830)."""
+    held_out: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the prompts kept for the evaluation. Ours: 0, for revisions are few."""
+    eval_every: int = Field(default=50, ge=1)
+    """Updates between two scorings of the conversations held out."""
     lora_rank: int = Field(default=0, ge=0)
     """0 trains every weight; otherwise the rank of LoRA adapters on all linear layers (arXiv 2106.09685)."""
     gradient_checkpointing: bool = False
@@ -156,6 +166,9 @@ class TrainConfig(Record):
     reward: RewardConfig = RewardConfig()
     dpo: DPOConfig = DPOConfig()
     best_of_n: BestOfNConfig = BestOfNConfig()
+    expert_iteration: ExpertIterationConfig = ExpertIterationConfig()
+    conditioned: ConditionedConfig = ConditionedConfig()
+    quark: QuarkConfig = QuarkConfig()
     ppo: PPOConfig = PPOConfig()
     grpo: GRPOConfig = GRPOConfig()
 

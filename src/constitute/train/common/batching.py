@@ -69,6 +69,7 @@ class TokenBatch:
     token, so causal attention needs no mask to ignore it. A batch of no sequences is one row of padding
     that nothing is read from: what a process passes that must keep step with others and has no rows left.
     With `shared`, the ids are those of the prompts, and the indices count as `shared.collate_shared` says.
+    `attention_BL` is 0 on tokens that no later token attends to; None hides none.
     """
 
     input_ids_BL: Tensor
@@ -77,6 +78,7 @@ class TokenBatch:
     target_N: Tensor
     last_B: Tensor
     shared: SharedPrompts | None = None
+    attention_BL: Tensor | None = None
 
 
 def collate(

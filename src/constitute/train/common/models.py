@@ -58,7 +58,10 @@ def hidden_states(trunk: nn.Module, batch: TokenBatch) -> Tensor:
     """Last hidden states, flattened to (B*L, D). Positions are explicit; causality hides the padding."""
     if batch.shared is not None:
         return shared_states(trunk, batch)
-    output = trunk(input_ids=batch.input_ids_BL, position_ids=batch.position_ids_BL, use_cache=False)
+    hidden = {} if batch.attention_BL is None else {"attention_mask": batch.attention_BL}
+    output = trunk(
+        input_ids=batch.input_ids_BL, position_ids=batch.position_ids_BL, use_cache=False, **hidden
+    )
     hidden_BLD: Tensor = output.last_hidden_state
     return hidden_BLD.flatten(0, 1)
 
