@@ -69,7 +69,7 @@ def test_flags_for_gpus_reach_vllm():
 
 def test_vllms_own_parser_takes_the_flags(monkeypatch):
     """No flag of another version of vLLM."""
-    parsers = pytest.importorskip("vllm.entrypoints.openai.cli_args")
+    parsers = pytest.importorskip("vllm.entrypoints.launchers.cli_args")
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
     words = command(
