@@ -79,8 +79,9 @@ def run_demo(
             with loop.timed("helpful"):
                 write_helpful(loop)
         run_loop(loop, until="evals")
-        with loop.timed("measure"), Store.open(config.run) as store:
-            shown = {name: _measure(loop, name, held_out, store) for name in loop.policies}
+        with Store.open(config.run) as store:
+            with loop.timed("measure"):
+                shown = {name: _measure(loop, name, held_out, store) for name in loop.policies}
             summary = summarise(loop, shown, store)
         if overoptimise:
             with loop.timed("overoptimise"):
