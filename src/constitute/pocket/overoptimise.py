@@ -15,7 +15,7 @@ from constitute.train.ppo.start import run_ppo
 FOLDER = "ppo-too-far"
 PAGE = "overopt.html"
 # What goes too far: next to nothing holds the policy near the model it started from.
-TOO_FAR = {"kl_coef": 0.02, "iterations": 16, "checkpoint_every": 2, "keep_policies": True}
+TOO_FAR = {"kl_coef": 0.02, "ptx_coef": 0.0, "iterations": 12, "checkpoint_every": 2, "keep_policies": True}
 
 
 def drive_too_far(loop: Loop) -> dict[str, Any]:
