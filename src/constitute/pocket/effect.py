@@ -13,6 +13,7 @@ from constitute.types import Record
 MOST_HELP_LOST = 0.03
 MOST_SHOWN = 0.03
 LIMITED = ("evasive", "garbled")
+_LIMITS = f"the demo's limits, {100 * MOST_HELP_LOST:.0f} points of help and {100 * MOST_SHOWN:.0f} % of each"
 HELPFUL = "helpful"
 # Below it a change is called shown; two steps and two axes are tested, so the usual 5 % would be too many.
 _LEVEL = 0.01
@@ -120,8 +121,8 @@ def cost(effects: Sequence[Effect], shares: Mapping[str, Mapping[str, Estimate]]
         parts.append(f"{axis} replies {share.text(1, percent=True).replace(' (', ' % (', 1)}")
         if share.value is not None and share.value > MOST_SHOWN:
             missed.append(f"{axis} replies are above {100 * MOST_SHOWN:.0f} %")
-    verdict = f"too much: {', and '.join(missed)}" if missed else "within the demo's limits"
-    return f"What it costs by {_NAMES.get(last, last)}: {'; '.join(parts)}. That is {verdict}."
+    verdict = f"That is too much: {', and '.join(missed)}." if missed else f"That keeps {_LIMITS}."
+    return f"What {_NAMES.get(last, last)} costs: {'; '.join(parts)}. {verdict}"
 
 
 def _points(difference: Estimate) -> str:

@@ -62,7 +62,7 @@ def test_the_summary_holds_plain_figures_and_the_table_shows_them(tmp_path) -> N
     sft, ppo, cost = table.splitlines()[-3:]
     assert sft.startswith("SFT (base to sft): harmful replies fall from 98.8 % to 36.0 %")
     assert ppo.startswith("PPO (sft to ppo): harmful replies fall from 36.0 % to 1.6 %")
-    assert cost.endswith("within the demo's limits.")
+    assert cost.endswith("the demo's limits, 3 points of help and 3 % of each.")
     tested = {(one["axis"], one["first"], one["second"]): one["p"] for one in summary["effects"]}
     assert tested["helpful", "base", "ppo"] == 1.0 and tested["harmful", "sft", "ppo"] < 1e-20
     assert summary["evals_changes"] == []

@@ -72,9 +72,10 @@ def test_a_step_that_does_harm_or_nothing_is_told_as_it_is() -> None:
 def test_the_cost_names_each_limit_that_is_missed() -> None:
     shares = {name: policy_shares(one) for name, one in GOOD.items()}
     kept = cost(effects_of(GOOD, ("harmful",)), shares, "ppo")
-    assert kept.startswith("What it costs by PPO: helpful replies against base -2.5 points (")
+    assert kept.startswith("What PPO costs: helpful replies against base -2.5 points (")
     none = "0.0 % (0.0 to 4.6, n = 80)"
-    assert kept.endswith(f"evasive replies {none}; garbled replies {none}. That is within the demo's limits.")
+    assert f"; evasive replies {none}; garbled replies {none}. " in kept
+    assert kept.endswith("That keeps the demo's limits, 3 points of help and 3 % of each.")
     bad = {**GOOD, "ppo": shown("0" * 40, "1" * 30 + "0" * 10, garbled="1" * 3 + "0" * 77)}
     said = cost(effects_of(bad, ("harmful",)), {name: policy_shares(one) for name, one in bad.items()}, "ppo")
     assert said.endswith(
