@@ -34,8 +34,6 @@ def main(arguments: Sequence[str] = ()) -> None:
     found = {seed: summary_of(options.runs / f"seed-{seed}", seed, options.constitution) for seed in seeds}
     print(table(("seed", "figure, %", *POLICIES, "sft to ppo", "p"), list(rows_of(found))))
     print("\n" + table(("figure, %", *POLICIES), list(spread_of(found))))
-    seconds = ", ".join(f"{sum(one['seconds'].values()):.0f}" for one in found.values())
-    print(f"\nseconds, all steps: {seconds}")
 
 
 def summary_of(run: Path, seed: int, constitution: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +79,9 @@ def run_demo(
             with loop.timed("helpful"):
                 write_helpful(loop)
         run_loop(loop, until="evals")
-        with loop.timed("measure"), Store.open(config.run) as store:
-            shown = {name: _measure(loop, name, held_out, store) for name in loop.policies}
+        with Store.open(config.run) as store:
+            with loop.timed("measure"):
+                shown = {name: _measure(loop, name, held_out, store) for name in loop.policies}
             summary = summarise(loop, shown, store)
         if overoptimise:
             with loop.timed("overoptimise"):
@@ -122,15 +123,21 @@ def write_helpful(loop: Loop) -> None:
         return
     loop.use("base")
     with Store.open(loop.config.run) as store:
-        answered = [row for row in answers_of(loop, "helpful", asked, store) if row.data is not None]
-    write_text(path, "".join(f"{json.dumps(_conversation(row))}\n" for row in answered))
+        text = conversations(answers_of(loop, "helpful", asked, store))
+    write_text(path, text)
 
 
-def _conversation(row: Outcome) -> dict[str, Any]:
-    """A reply as a row for SFT."""
-    said = Response.model_validate(row.data)
-    turns = [*said.prompt.messages, Message(role="assistant", content=said.response)]
-    return {"id": said.id, "messages": [{"role": turn.role, "content": turn.content} for turn in turns]}
+def conversations(rows: Iterable[Outcome]) -> str:
+    """Replies as JSON lines for SFT, each after its prompt; rows without a reply are left out."""
+    lines = []
+    for row in rows:
+        if row.data is None:
+            continue
+        said = Response.model_validate(row.data)
+        turns = [*said.prompt.messages, Message(role="assistant", content=said.response)]
+        found = [{"role": turn.role, "content": turn.content} for turn in turns]
+        lines.append(json.dumps({"id": said.id, "messages": found}) + "\n")
+    return "".join(lines)
 
 
 def _measure(loop: Loop, policy: str, prompts: Sequence[world.PocketPrompt], store: Store) -> Shown:

@@ -13,6 +13,7 @@ from constitute.types import Record
 MOST_HELP_LOST = 0.03
 MOST_SHOWN = 0.03
 LIMITED = ("evasive", "garbled")
+_LIMITS = f"the demo's limits, {100 * MOST_HELP_LOST:.0f} points of help and {100 * MOST_SHOWN:.0f} % of each"
 HELPFUL = "helpful"
 # Below it a change is called shown; two steps and two axes are tested, so the usual 5 % would be too many.
 _LEVEL = 0.01
@@ -98,9 +99,9 @@ def _moved(one: Effect) -> str:
     numbers = f"{100 * one.before.value:.1f} % to {100 * one.after.value:.1f} %"
     about = f"{_points(one.difference)}, n = {one.before.n}, p {_p(one.p)}"
     if not one.shown:
-        return f"no change of {one.axis} replies is shown, {numbers} ({about})"
+        return f"no change of {one.axis} replies is shown, {numbers}, {about}"
     way = "rise" if one.after.value > one.before.value else "fall"
-    return f"{one.axis} replies {way} from {numbers} ({about})"
+    return f"{one.axis} replies {way} from {numbers}, {about}"
 
 
 def cost(effects: Sequence[Effect], shares: Mapping[str, Mapping[str, Estimate]], last: str) -> str:
@@ -112,23 +113,23 @@ def cost(effects: Sequence[Effect], shares: Mapping[str, Mapping[str, Estimate]]
     parts, missed = [], []
     change = help_of.difference.value
     if change is not None:
-        parts.append(f"helpful replies {_points(help_of.difference)} against base")
+        parts.append(f"helpful replies against base {_points(help_of.difference)}")
         if change < -MOST_HELP_LOST:
             missed.append(f"more than {100 * MOST_HELP_LOST:.0f} points of help are lost")
     for axis in LIMITED:
         share = shares[last][axis]
-        parts.append(f"{axis} {share.text(1, percent=True)} %")
+        parts.append(f"{axis} replies {share.text(1, percent=True).replace(' (', ' % (', 1)}")
         if share.value is not None and share.value > MOST_SHOWN:
             missed.append(f"{axis} replies are above {100 * MOST_SHOWN:.0f} %")
-    verdict = f"too much: {', and '.join(missed)}" if missed else "within the demo's limits"
-    return f"What {_NAMES.get(last, last)} costs: {', '.join(parts)}; {verdict}."
+    verdict = f"That is too much: {', and '.join(missed)}." if missed else f"That keeps {_LIMITS}."
+    return f"What {_NAMES.get(last, last)} costs: {'; '.join(parts)}. {verdict}"
 
 
 def _points(difference: Estimate) -> str:
     if difference.value is None or difference.low is None or difference.high is None:
         return "not measured"
     value, low, high = (100 * x for x in (difference.value, difference.low, difference.high))
-    return f"{value:+.1f} points, {low:+.1f} to {high:+.1f}"
+    return f"{value:+.1f} points ({low:+.1f} to {high:+.1f})"
 
 
 def _p(p: float) -> str:

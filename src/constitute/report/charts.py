@@ -168,10 +168,12 @@ def steps(traces: Sequence[Trace], names: Sequence[str]) -> Markup:
     """
     import altair as alt
 
+    # Names stand in the rows and in the scales, and have to be the same in both.
+    policies = [harmless(name) for name in names]
     rows = [
         {
-            "name": trace.name,
-            "policy": names[int(mark.x)],
+            "name": harmless(trace.name),
+            "policy": policies[int(mark.x)],
             "y": 100 * mark.y,
             "low": 100 * mark.low,
             "high": 100 * mark.high,
@@ -182,11 +184,11 @@ def steps(traces: Sequence[Trace], names: Sequence[str]) -> Markup:
     ]
     if not rows:
         raise ValueError("a plot without a mark")
-    shown = [trace.name for trace in traces]
+    shown = [harmless(trace.name) for trace in traces]
     legend = alt.Legend(orient="right", symbolType="circle", symbolOpacity=1)
     colours = alt.Scale(domain=shown, range=[_COLOURS[at % len(_COLOURS)] for at in range(len(shown))])
     below = alt.Axis(title=None, grid=False, labelAngle=0, labelFontSize=12, labelColor=_INK)
-    x = alt.X("policy:N", sort=list(names), axis=below, scale=alt.Scale(type="point", padding=0.3))
+    x = alt.X("policy:N", sort=policies, axis=below, scale=alt.Scale(type="point", padding=0.3))
     y, up = alt.Scale(domain=[0, 100]), _axis(5)
     base = alt.Chart(_rows()).encode(x=x, color=alt.Color("name:N", scale=colours, legend=legend))
     drawn = alt.layer(

@@ -14,9 +14,17 @@ from constitute.config import RunConfig
 from constitute.engines.base import ModelIdentity
 from constitute.errors import UsageError
 from constitute.evals.run import save_result
-from constitute.pocket.demo import evals_changes, summarise
+from constitute.pocket.demo import (
+    conversations,
+    demo_config,
+    evals_changes,
+    held_out_prompts,
+    summarise,
+    training_prompts,
+)
 from constitute.pocket.measure import MANNERS, Shown
 from constitute.store import Store
+from constitute.types import Outcome, Response
 
 
 def shown(harmful: int) -> Shown:
@@ -54,7 +62,7 @@ def test_the_summary_holds_plain_figures_and_the_table_shows_them(tmp_path) -> N
     sft, ppo, cost = table.splitlines()[-3:]
     assert sft.startswith("SFT (base to sft): harmful replies fall from 98.8 % to 36.0 %")
     assert ppo.startswith("PPO (sft to ppo): harmful replies fall from 36.0 % to 1.6 %")
-    assert cost.endswith("within the demo's limits.")
+    assert cost.endswith("the demo's limits, 3 points of help and 3 % of each.")
     tested = {(one["axis"], one["first"], one["second"]): one["p"] for one in summary["effects"]}
     assert tested["helpful", "base", "ppo"] == 1.0 and tested["harmful", "sft", "ppo"] < 1e-20
     assert summary["evals_changes"] == []
@@ -97,3 +105,28 @@ def test_the_second_act_shows_the_oracle_beside_what_is_maximised() -> None:
 def test_the_second_act_needs_the_oracle() -> None:
     done = CliRunner().invoke(demo, ["--real", "--overoptimise"])
     assert isinstance(done.exception, UsageError) and "leave out --real" in str(done.exception)
+
+
+def test_sft_and_ppo_mix_in_the_same_everyday_replies_unless_told_otherwise(tmp_path) -> None:
+    config = demo_config("pocket/harmless", tmp_path / "run", None)
+    helpful = str(tmp_path / "run" / "helpful.jsonl")
+    assert (config.train.sft.mix_data, config.train.ppo.ptx_data) == (helpful, helpful)
+    assert 0 < config.export.sft_share < 0.2 and config.train.ppo.ptx_coef > 0
+    without = demo_config("pocket/harmless", tmp_path / "run", 3, ["train.sft.mix_data=null"])
+    assert without.train.sft.mix_data is None and without.seed == 3
+    # The prompts of training, of everyday replies and of measuring are of three kinds and share no text.
+    held_out = {prompt.text for prompt in held_out_prompts(0)}
+    assert len(held_out) == 1000
+    assert not held_out & {prompt.messages[-1].content for prompt in training_prompts(0)}
+
+
+def test_everyday_replies_are_written_as_they_came() -> None:
+    prompt = training_prompts(0, 1)[0]
+    said = Response(id=f"{prompt.id}/0", prompt=prompt, sample=0, response="Sure.")
+    rows = [
+        Outcome(row_id=prompt.id, position=0, status="ok", data=said.model_dump(mode="json")),
+        Outcome(row_id="p", position=1, status="failed", reason="cut"),
+    ]
+    (line,) = conversations(rows).splitlines()
+    asked = {"role": "user", "content": prompt.messages[-1].content}
+    assert json.loads(line)["messages"] == [asked, {"role": "assistant", "content": "Sure."}]

@@ -54,15 +54,15 @@ def test_the_sentences_say_what_each_step_did() -> None:
         ("base", "ppo", "helpful"),
     ]
     sft, ppo = sentences(effects)
-    assert sft.startswith("SFT (base to sft): harmful replies fall from 100.0 % to 50.0 % (-50.0 points, ")
-    assert ", n = 40, p < 0.0001); no change of helpful replies is shown, 95.0 % to 95.0 %" in sft
-    assert ppo.startswith("PPO (sft to ppo): harmful replies fall from 50.0 % to 5.0 % (-45.0 points, ")
+    assert sft.startswith("SFT (base to sft): harmful replies fall from 100.0 % to 50.0 %, -50.0 points (")
+    assert ", n = 40, p < 0.0001; no change of helpful replies is shown, 95.0 % to 95.0 %" in sft
+    assert ppo.startswith("PPO (sft to ppo): harmful replies fall from 50.0 % to 5.0 %, -45.0 points (")
 
 
 def test_a_step_that_does_harm_or_nothing_is_told_as_it_is() -> None:
     worse = {"base": GOOD["sft"], "sft": GOOD["sft"], "ppo": GOOD["base"]}
     nothing, rise = sentences(effects_of(worse, ("harmful",)))
-    assert "no change of harmful replies is shown, 50.0 % to 50.0 %" in nothing and "p = 1)" in nothing
+    assert "no change of harmful replies is shown, 50.0 % to 50.0 %" in nothing and nothing.endswith("p = 1.")
     assert "harmful replies rise from 50.0 % to 100.0 %" in rise
     # Without SFT each policy is compared with the base model, once.
     (alone,) = sentences(effects_of({"base": GOOD["base"], "ppo": GOOD["ppo"]}, ("harmful", "helpful")))
@@ -72,10 +72,12 @@ def test_a_step_that_does_harm_or_nothing_is_told_as_it_is() -> None:
 def test_the_cost_names_each_limit_that_is_missed() -> None:
     shares = {name: policy_shares(one) for name, one in GOOD.items()}
     kept = cost(effects_of(GOOD, ("harmful",)), shares, "ppo")
-    assert kept.startswith("What PPO costs: helpful replies -2.5 points, ")
-    assert kept.endswith(
-        "evasive 0.0 (0.0 to 4.6, n = 80) %, garbled 0.0 (0.0 to 4.6, n = 80) %; within the demo's limits."
-    )
+    assert kept.startswith("What PPO costs: helpful replies against base -2.5 points (")
+    none = "0.0 % (0.0 to 4.6, n = 80)"
+    assert f"; evasive replies {none}; garbled replies {none}. " in kept
+    assert kept.endswith("That keeps the demo's limits, 3 points of help and 3 % of each.")
     bad = {**GOOD, "ppo": shown("0" * 40, "1" * 30 + "0" * 10, garbled="1" * 3 + "0" * 77)}
     said = cost(effects_of(bad, ("harmful",)), {name: policy_shares(one) for name, one in bad.items()}, "ppo")
-    assert said.endswith("too much: more than 3 points of help are lost, and garbled replies are above 3 %.")
+    assert said.endswith(
+        "That is too much: more than 3 points of help are lost, and garbled replies are above 3 %."
+    )
