@@ -83,7 +83,8 @@ def run_best_of_n(
 
     `reward` is one source or several (see `rewards.sources`); without it `train.ppo.rewards`, else
     RUN/reward; `train.ppo.welfare` makes several one. Writes samples.jsonl and best.jsonl to `out`
-    (RUN/best-of-n); with `sft`, fine-tunes the model on the latter into `out`/sft. `engine`, where given, samples and is left open. Returns the summary.
+    (RUN/best-of-n); with `sft`, fine-tunes the model on the latter into `out`/sft. `engine`, where given,
+    samples and is left open. Returns the summary.
     Raises `GateFailed` for a reward model that is not shown to be better than chance, unless `force`.
     """
     policy, folder, progress = policy_of(config, model), out or config.run / "best-of-n", progress or Silent()
