@@ -149,6 +149,7 @@ _TITLES = {
     "reward": "a reward model trained on soft AI preference labels",
     "best-of-n": "a model fine-tuned on the best of n samples (rejection sampling)",
     "dpo": "a policy trained by direct preference optimisation on soft AI preference labels",
+    "kto": "a policy trained by KTO on single answers, desirable or not",
     "ppo": "a policy trained by PPO with AI feedback",
     "grpo": "a policy trained by GRPO with AI feedback",
 }
