@@ -36,6 +36,7 @@ BENCHMARKS = {
     "real.responses": "benchmarks.real.responses",
     "real.lm_eval": "benchmarks.evals.lm_eval",
     "train": "benchmarks.train.ppo",
+    "train.nlpo": "benchmarks.train.nlpo",
     "train.reward_step": "benchmarks.train.reward_step",
     "train.sizes": "benchmarks.train.sizes",
 }
