@@ -37,6 +37,7 @@ BENCHMARKS = {
     "real.lm_eval": "benchmarks.evals.lm_eval",
     "train": "benchmarks.train.ppo",
     "train.peers": "benchmarks.train.peers",
+    "train.nlpo": "benchmarks.train.nlpo",
     "train.reward_step": "benchmarks.train.reward_step",
     "train.sizes": "benchmarks.train.sizes",
     "train.demo_seeds": "benchmarks.train.demo_seeds",

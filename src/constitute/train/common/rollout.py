@@ -164,8 +164,7 @@ def engine_logprobs(rollouts: Rollouts) -> Tensor:
         if len(completion.logprobs) != len(completion.token_ids):
             raise EngineError(
                 f"the engine gave {len(completion.logprobs)} log-probabilities for "
-                f"{len(completion.token_ids)} tokens; set train.ppo.old_logprobs=trainer and remove "
-                "train.ppo.importance_cap"
+                f"{len(completion.token_ids)} tokens; set old_logprobs=trainer and remove importance_cap"
             )
         logprobs_BT[row, : len(completion.logprobs)] = torch.tensor(completion.logprobs)
     return logprobs_BT

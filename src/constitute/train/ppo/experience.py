@@ -101,7 +101,7 @@ class ScoredBatch:
 
     @property
     def kl_place(self) -> str:
-        """Where the KL penalty stands: `reward`, `loss`, or `own` for what the algorithm itself makes of it."""
+        """Where the KL penalty stands: `reward`, `loss`, or `own` for the algorithm's own use."""
         return self.algorithm.kl if self.config.kl_in == "auto" else self.config.kl_in
 
     @property

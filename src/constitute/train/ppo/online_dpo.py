@@ -1,4 +1,4 @@
-"""Online DPO: the policy's own samples, compared by the reward, and DPO's loss of the pair (arXiv 2402.04792).
+"""Online DPO: the policy's own samples, compared by the reward, under DPO's loss (arXiv 2402.04792).
 
 Deviates from the paper, whose labels are hard, in that by default the label of a pair is as soft as the
 reward's difference says: hard labels have no optimum but a certain answer, soft ones have PPO's.

@@ -96,7 +96,7 @@ def train_ppo(
     if done is not None:
         return done
     kept, kept_ids = fitting(prompts, prompt_ids, limit, config)
-    check_trackers(config.report_to)
+    check_trackers(config.report_to, config.section)
     with progress.waiting("loading the policy, its reference, the critic and the reward model"):
         models = set_up(policy, parts, reference, config, team, seed)
     ptx = read_ptx(config, models.tokenizer, models.eos, limit, rendering)
