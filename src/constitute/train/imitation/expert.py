@@ -81,6 +81,16 @@ def run_expert_iteration(
     return summary | {"prompts_refused": len(prompts) - len(kept)}
 
 
+@dataclass(frozen=True)
+class _Loop:
+    """What every round uses: the model at the start, the folder, settings and the sampler."""
+
+    first: str
+    out: Path
+    config: RunConfig
+    sampler: Sampler
+
+
 @dataclass
 class _State:
     """The best policy so far, what it earns, and the figures of the rounds."""
@@ -120,8 +130,9 @@ def iterate(asked: Asked, policy: str, out: Path, config: RunConfig, sampler: Sa
     sampler.sample(policy, held, out / "round-0" / "held-out", seed)
     measured = measure(out / "round-0" / "held-out", n, seed)
     state = _State(policy, measured, {"round 0": measured.figures})
+    loop = _Loop(policy, out, config, sampler)
     for number in range(1, settings.rounds + 1):
-        if not _round(state, number, learnt, held, (policy, out, config, sampler)):
+        if not _round(loop, state, number, learnt, held):
             break
     summary = {
         "prompts": len(learnt.prompts),
@@ -139,16 +150,10 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _round(
-    state: _State,
-    number: int,
-    learnt: Asked,
-    held: Asked,
-    loop: tuple[str, Path, RunConfig, Sampler],
-) -> bool:
+def _round(loop: _Loop, state: _State, number: int, learnt: Asked, held: Asked) -> bool:
     """One round: sample from the best policy, fine-tune, measure. Returns whether another is worth it."""
-    first, out, config, sampler = loop
-    settings, seed, folder = config.train.expert_iteration, config.seed, out / f"round-{number}"
+    config, sampler = loop.config, loop.sampler
+    settings, seed, folder = config.train.expert_iteration, config.seed, loop.out / f"round-{number}"
     # Each round draws anew; the held-out prompts are sampled with the same seeds, which pairs them.
     chosen = sampler.sample(state.policy, learnt, folder, seed + number)
     if chosen["prompts_failed"] == chosen["prompts"]:
@@ -159,7 +164,7 @@ def _round(
     tuned = folder / "sft"
     train_sft(
         folder / BEST,
-        state.policy if settings.start == "last" else first,
+        state.policy if settings.start == "last" else loop.first,
         tuned,
         config.train.sft,
         seed=seed,

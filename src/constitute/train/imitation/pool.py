@@ -131,7 +131,8 @@ class Learner:
             actor, tokenizer = start_actor(policy, (), settings, seed, team)
             reference = self._reference(team.load_device) if quark.kl_coef else None
         terms = Terms(kl=quark.kl_coef, reference=reference, vocabulary=min(self.tokens))
-        job = Job(KIND, out, made_by, seed, self.progress)
+        # The settings that its messages name are those of conditioned training.
+        job = Job("conditioned", out, made_by, seed, self.progress)
         with memory_advice(_KNOBS):
             losses = learn(actor, kept, terms, settings, job, pad_id=tokenizer.pad_token_id or 0)
         summary = {**loss_figures(losses), "too_long": len(examples) - len(kept)}

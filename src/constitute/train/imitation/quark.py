@@ -87,10 +87,21 @@ def run_quark(
         used = opening_them.enter_context(sampling_engine(config, start, engine, progress))
         kept, ids = rendered_prompts(asked, "", used, progress)
         sampler = Sampler(used, start, texts, config.train.best_of_n, progress)
-        summary = iterate(Asked(kept, ids), start, folder, config, sampler)
+        fits = with_room(Asked(kept, ids), used.context_length, config.train.best_of_n.max_new_tokens)
+        summary = iterate(fits, start, folder, config, sampler)
     if out is None:
         keep_settings(config, KIND)
-    return summary | {"prompts_refused": len(prompts) - len(kept)}
+    counts = {"prompts_too_long": len(kept) - len(fits.prompts), "prompts_refused": len(prompts) - len(kept)}
+    return summary | counts
+
+
+def with_room(asked: Asked, limit: int | None, new_tokens: int) -> Asked:
+    """The prompts that leave room for a reward token and a whole response in a context of `limit` tokens."""
+    fits = [limit is None or len(ids) + 1 + new_tokens <= limit for ids in asked.ids]
+    return Asked(
+        [prompt for prompt, kept in zip(asked.prompts, fits, strict=True) if kept],
+        [ids for ids, kept in zip(asked.ids, fits, strict=True) if kept],
+    )
 
 
 def with_tokens(policy: str, out: Path, config: RunConfig, progress: Progress) -> str:

@@ -61,7 +61,9 @@ def test_the_token_stands_where_the_answer_begins(make, template):
     assert marked.prompt_ids(turns) == [*plain.prompt_ids(turns), good]
     # What a person types is text, never the token.
     assert marked.prompt_ids(turns).count(good) == 1
-    assert marked.answer_ids(turns, "Yes.") == plain.answer_ids(turns, "Yes.")
+    # A space that the template writes before an answer falls away with the token, in training as in sampling.
+    written = [tokenizer.decode(each.answer_ids(turns, "Yes.")).strip() for each in (marked, plain)]
+    assert written[0] == written[1] and written[0].startswith("Yes.")
     own = with_template(tokenizer, opening(template, GOOD))
     text = own.apply_chat_template([USER.model_dump()], tokenize=False, add_generation_prompt=True)
     assert text.endswith(GOOD)
