@@ -6,11 +6,13 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from constitute.config.imitation import ConditionedConfig, ExpertIterationConfig, QuarkConfig
 from constitute.config.ppo import GRPOConfig, PPOConfig
 from constitute.types import Record
 
 Schedule = Literal["constant", "linear", "cosine"]
 Loss = Literal["last", "all"]
+Packing = Literal["none", "flat", "full"]
 
 
 class SFTConfig(Record):
@@ -33,6 +35,14 @@ class SFTConfig(Record):
     data comes first."""
     max_length: int = Field(default=2048, ge=8)
     """Tokens of a conversation; a longer one is left out and counted, never cut."""
+    packing: Packing = "none"
+    """`flat`: the conversations of a pass stand in one sequence without padding, each blind to the others;
+    the updates are the same. `full`: conversations fill sequences of `max_length` tokens, and both batch
+    sizes count sequences (best-fit decreasing, arXiv 2404.10830)."""
+    held_out: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the prompts kept for the evaluation. Ours: 0, for revisions are few."""
+    eval_every: int = Field(default=50, ge=1)
+    """Updates between two scorings of the conversations held out."""
     lora_rank: int = Field(default=0, ge=0)
     """0 trains every weight; otherwise the rank of LoRA adapters on all linear layers (arXiv 2106.09685)."""
     gradient_checkpointing: bool = False
@@ -44,6 +54,8 @@ class SFTConfig(Record):
     135,296 helpful prompts beside 4 revisions of each of 182,831 others)."""
     checkpoint_every: int = Field(default=100, ge=1)
     """Updates between checkpoints."""
+    keep_checkpoints: int = Field(default=1, ge=1)
+    """How many of the newest checkpoints stay while the training lasts."""
 
 
 class RewardConfig(Record):
@@ -90,6 +102,8 @@ class RewardConfig(Record):
     gradient_checkpointing: bool = False
     checkpoint_every: int = Field(default=100, ge=1)
     """Updates between checkpoints."""
+    keep_checkpoints: int = Field(default=1, ge=1)
+    """How many of the newest checkpoints stay while the training lasts."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> RewardConfig:
@@ -107,12 +121,21 @@ class DPOConfig(Record):
 
     loss: str = "sigmoid"
     """A loss by its name in `train.preference_losses`: `sigmoid` is DPO; `ipo` (arXiv 2310.12036); without a
-    reference `simpo` (arXiv 2405.14734), `orpo` (arXiv 2403.07691) and `rrhf` (arXiv 2304.05302)."""
+    reference `simpo` (arXiv 2405.14734), `orpo` (arXiv 2403.07691) and `rrhf` (arXiv 2304.05302); of single
+    answers, with a reference, `kto` (arXiv 2402.01306)."""
     beta: float = Field(default=0.1, gt=0)
     """Strength of the KL to the reference (arXiv 2305.18290, section 6: 0.1). SimPO's scale (2.0 to 10), and
     the weight of ORPO's odds ratio (0.1)."""
     gap: float = Field(default=0.0, ge=0)
     """What `simpo` wants between the answers at least (arXiv 2405.14734, section 4: 0.5 to 1.6)."""
+    kto_desirable: float = Field(default=1.0, gt=0)
+    """What a desirable answer counts for in `kto`, lambda_D (arXiv 2402.01306, equation 8)."""
+    kto_undesirable: float = Field(default=1.0, gt=0)
+    """What an undesirable answer counts for in `kto`, lambda_U. Weight times number of both kinds should be
+    about alike."""
+    kto_threshold: float = 0.0
+    """A single answer with a score in place of a label is desirable above this; 0 is the mean of a reward
+    model of ours."""
     labels: Literal["soft", "hard", "clamped"] = "soft"
     """`soft`: cross-entropy on P(chosen) (arXiv 2309.00267, section 2.2); `hard`: the likelier side is the
     better (arXiv 2305.18290, equation 7); `clamped`: P kept within [0.4, 0.6] (arXiv 2212.08073, 4.1)."""
@@ -122,7 +145,7 @@ class DPOConfig(Record):
     schedule: Schedule = "linear"
     warmup: float = Field(default=0.1, ge=0, lt=1)
     batch_size: int = Field(default=64, ge=1)
-    """Pairs per update (arXiv 2305.18290, appendix B)."""
+    """Pairs per update (arXiv 2305.18290, appendix B); for `kto` answers, of which a pair has two."""
     max_length: int = Field(default=2048, ge=8)
     """Tokens of prompt and answer; a pair with a longer side is left out and counted."""
     held_out: float = Field(default=0.1, ge=0, lt=1)
@@ -135,6 +158,8 @@ class DPOConfig(Record):
     gradient_checkpointing: bool = False
     checkpoint_every: int = Field(default=100, ge=1)
     """Updates between checkpoints."""
+    keep_checkpoints: int = Field(default=1, ge=1)
+    """How many of the newest checkpoints stay while the training lasts."""
 
 
 class BestOfNConfig(Record):
@@ -172,6 +197,9 @@ class TrainConfig(Record):
     reward: RewardConfig = RewardConfig()
     dpo: DPOConfig = DPOConfig()
     best_of_n: BestOfNConfig = BestOfNConfig()
+    expert_iteration: ExpertIterationConfig = ExpertIterationConfig()
+    conditioned: ConditionedConfig = ConditionedConfig()
+    quark: QuarkConfig = QuarkConfig()
     ppo: PPOConfig = PPOConfig()
     grpo: GRPOConfig = GRPOConfig()
 

@@ -48,7 +48,7 @@ from constitute.train.rewards.welfare import Welfare, check_welfare, total_rewar
 from constitute.train.sft import train_sft
 from constitute.types import Prompt, SamplingParams
 
-_RECORD = "best_of_n.json"
+RECORD = "best_of_n.json"
 _STAGE = "best of n"
 _SUM = Welfare()
 
@@ -180,7 +180,7 @@ def sample_best(
         "prompts_sampled_before": done,
         "seconds": round(time.perf_counter() - start, 3),
     }
-    write_record(out / _RECORD, made_by, summary)
+    write_record(out / RECORD, made_by, summary)
     return summary
 
 
@@ -257,7 +257,7 @@ def _fitting(
 
 def _opened(out: Path, made_by: dict[str, Any]) -> dict[str, Any] | None:
     """The summary if `made_by` is finished; else None, and its record is written. Raises `RunMismatch`."""
-    record = out / _RECORD
+    record = out / RECORD
     if record.is_file():
         stored = read_json(record)
         check_recipe(out, stored["made_by"], made_by)
