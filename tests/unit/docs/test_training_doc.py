@@ -5,6 +5,7 @@ import re
 import pytest
 from places import ROOT
 
+from constitute.config.imitation import ConditionedConfig, ExpertIterationConfig, QuarkConfig
 from constitute.config.train import BestOfNConfig, DPOConfig, GRPOConfig, PPOConfig, RewardConfig, SFTConfig
 from constitute.train.ppo.algorithms import ALGORITHMS
 
@@ -14,6 +15,9 @@ CONFIGS = {
     "reward": RewardConfig,
     "dpo": DPOConfig,
     "best_of_n": BestOfNConfig,
+    "expert_iteration": ExpertIterationConfig,
+    "conditioned": ConditionedConfig,
+    "quark": QuarkConfig,
     "ppo": PPOConfig,
 }
 

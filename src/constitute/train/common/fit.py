@@ -19,7 +19,7 @@ from constitute.errors import GateFailed
 from constitute.progress import Progress, Silent
 from constitute.train.common import sharding
 from constitute.train.common.batching import micro_batches
-from constitute.train.common.checkpoint import last_checkpoint, load_checkpoint, save_checkpoint
+from constitute.train.common.checkpoint import last_checkpoint, load_checkpoint, save_checkpoint, settle
 from constitute.train.common.disk import checkpoint_bytes, model_bytes, most_bytes, note_disk
 from constitute.train.common.team import Team, deal, gather_team
 
@@ -45,6 +45,9 @@ class FitConfig(Protocol):
     def gradient_checkpointing(self) -> bool: ...
     @property
     def checkpoint_every(self) -> int: ...
+
+    @property
+    def keep_checkpoints(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ def fit(
     progress.start(f"train {stage}", len(batches), len(losses))
     note_single_step(replace(job, progress=progress), len(batches), len(lengths))
     checkpoints = (len(batches) - 1) // config.checkpoint_every
-    need = most_bytes(checkpoint_bytes(model), model_bytes(model), checkpoints)
+    need = most_bytes(checkpoint_bytes(model), model_bytes(model), checkpoints, kept=config.keep_checkpoints)
     note_disk(progress, stage, job.out, need)
     with _training(model, config.gradient_checkpointing), team.phase(f"train {stage}"):
         for step in range(len(losses), len(batches)):
@@ -124,7 +127,10 @@ def fit(
             progress.advance(f"train {stage}", loss=loss)
             if team.saves and (step + 1) % config.checkpoint_every == 0 and step + 1 < len(batches):
                 state = {"made_by": job.made_by, "losses": losses}
-                save_checkpoint(folder, step + 1, model, optimizer, scheduler, state)
+                save_checkpoint(
+                    folder, step + 1, model, optimizer, scheduler, state, keep=config.keep_checkpoints
+                )
+    settle()
     progress.finish(f"train {stage}")
     return losses
 

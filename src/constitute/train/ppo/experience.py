@@ -95,6 +95,11 @@ class ScoredBatch:
         return self.config.samples_per_prompt
 
     @property
+    def unit(self) -> int:
+        """Rows that stay together in minibatches and passes: a prompt's, where the loss compares them."""
+        return unit_of(self.algorithm, self.config)
+
+    @property
     def kl_place(self) -> str:
         """Where the KL penalty stands: `reward`, `loss`, or `own` for the algorithm's own use."""
         return self.algorithm.kl if self.config.kl_in == "auto" else self.config.kl_in
@@ -113,6 +118,11 @@ class ScoredBatch:
         return losses.token_rewards(self.scores_B, self.logprobs_BT, reference_BT, self.mask_BT, kl_coef)
 
 
+def unit_of(algorithm: Algorithm, config: PPOConfig) -> int:
+    """Rows that stay together in minibatches and passes: those of a prompt where the loss compares them."""
+    return 1 if algorithm.group_loss is None else config.samples_per_prompt
+
+
 def first_pass_measures(algorithm: Algorithm, config: PPOConfig) -> bool:
     """Whether the first pass of the update can give the old log-probabilities, so that none goes before it.
 
@@ -124,7 +134,7 @@ def first_pass_measures(algorithm: Algorithm, config: PPOConfig) -> bool:
         and not (in_reward and config.kl_coef)
         and config.minibatches == 1
         and config.old_logprobs == "trainer"
-        and config.importance_cap is None
+        and config.weight_cap is None
     )
 
 
@@ -147,7 +157,7 @@ def experience(batch: ScoredBatch) -> Experience:
     assert (returns_BT is not None) == batch.algorithm.needs_critic, (
         "returns are for a critic, and it needs them"
     )
-    cap, weights_BT = batch.config.importance_cap, None
+    cap, weights_BT = batch.config.weight_cap, None
     if cap is not None:
         weights_BT = losses.importance_weights(batch.logprobs_BT, engine_logprobs(batch.rollouts), cap)
     return Experience(batch, advantages_BT, batch.values_BT if returns_BT is None else returns_BT, weights_BT)

@@ -64,7 +64,20 @@ def save_rollouts(
     rollouts: Rollouts,
     rewards: Mapping[str, Sequence[float]],
 ) -> Path:
-    """Write the batch of `iteration` (from 1) whole or not at all; a later call replaces it.
+    """Write the batch of `iteration` (from 1) to `out`/rollouts as `save_batch` does."""
+    path = out / _FOLDER / f"iteration-{iteration:06d}.jsonl"
+    save_batch(path, iteration, sampling, rollouts, rewards)
+    return path
+
+
+def save_batch(
+    path: Path,
+    iteration: int,
+    sampling: SamplingParams,
+    rollouts: Rollouts,
+    rewards: Mapping[str, Sequence[float]],
+) -> None:
+    """Write a batch whole or not at all; a later call replaces it.
 
     `rewards` holds a value a rollout for each part of the reward. Raises `StorageError`.
     """
@@ -80,9 +93,12 @@ def save_rollouts(
         )
         for row in range(len(rollouts.sequences))
     )
-    path = out / _FOLDER / f"iteration-{iteration:06d}.jsonl"
     _write(path, rows)
-    return path
+
+
+def read_batch(path: Path) -> list[StoredRollout]:
+    """The rollouts of a batch that `save_batch` wrote. Raises `DataError` for a broken file."""
+    return _read(path, StoredRollout)
 
 
 def _write(path: Path, rows: Iterable[Record]) -> None:

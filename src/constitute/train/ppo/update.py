@@ -12,8 +12,8 @@ from constitute.config.ppo import PPOConfig
 from constitute.errors import GateFailed
 from constitute.train.common import losses, sharding
 from constitute.train.common.models import ActorCritic
-from constitute.train.common.rollout import Kept, batch_of
-from constitute.train.common.team import Team, deal
+from constitute.train.common.rollout import Before, Passes
+from constitute.train.common.team import Team
 from constitute.train.ppo.experience import Experience, Groups, ScoredBatch
 
 
@@ -64,25 +64,29 @@ def update(
     experience: Experience,
     config: PPOConfig,
     order_seed: int,
-    kept: Kept | None = None,
+    before: Before | None = None,
     extra: Callable[[int], None] | None = None,
 ) -> UpdateStats:
     """Take `epochs` x `minibatches` steps. Raises `GateFailed` for a loss or gradient that is not finite.
 
-    `kept` is the graph of the first micro-batch, where the forward pass before left one; `extra` adds
+    `before` holds the graphs that the forward passes before left, and how those were made; `extra` adds
     gradients of its own to each step, told the number of the step.
     """
     stats = UpdateStats()
+    if before is None:
+        unit = experience.batch.unit
+        passes = Passes(learner.pad_id, config.microbatch_tokens, unit=unit, cut=learner.team.cut)
+        before = Before(passes, {})
     batch = experience.batch
     n_rows = len(batch.rollouts.sequences)
     for epoch in range(config.epochs):
-        for rows in _minibatches(n_rows, config.minibatches, order_seed + epoch, _unit(batch)):
+        for rows in _minibatches(n_rows, config.minibatches, order_seed + epoch, batch.unit):
             fills = not batch.measured and epoch == 0
-            sums, tokens = _accumulate(learner, experience, rows, config, kept, fills)
+            sums, tokens = _accumulate(learner, experience, rows, config, before, fills)
             if fills:
                 for part_BT in (batch.logprobs_BT, batch.entropy_BT):
                     part_BT.copy_(learner.team.sum(part_BT))
-            kept = None
+            before.kept.clear()
             stats.add(tokens, sums)
             change = sums["approx_kl"] / tokens
             if config.target_kl is not None and change > config.target_kl:
@@ -93,11 +97,6 @@ def update(
                 extra(stats.updates)
             _step(learner, config, stats)
     return stats
-
-
-def _unit(batch: ScoredBatch) -> int:
-    """Rows that stay together in minibatches and forward passes: a prompt's, where the loss compares them."""
-    return 1 if batch.algorithm.group_loss is None else batch.group_size
 
 
 def _minibatches(n_rows: int, count: int, seed: int, unit: int = 1) -> list[list[int]]:
@@ -116,7 +115,7 @@ def _accumulate(
     experience: Experience,
     rows: Sequence[int],
     config: PPOConfig,
-    kept: Kept | None,
+    before: Before,
     fills: bool = False,
 ) -> tuple[dict[str, float], float]:
     """Gradients of one minibatch; the mean is over all its tokens, however it is cut into pieces.
@@ -126,18 +125,14 @@ def _accumulate(
     rollouts, team = experience.batch.rollouts, learner.team
     tokens = rollouts.mask_BT[list(rows)].sum().item()
     weights_BT = loss_weights(experience, rows, config)
-    unit = _unit(experience.batch)
-    units = [list(rows[place : place + unit]) for place in range(0, len(rows), unit)]
-    costs = [unit * max(rollouts.lengths[row] for row in each) for each in units]
-    mine = deal(costs, team.size)[team.rank]
+    passes = before.passes
+    mine = passes.hand(rollouts, rows, team.size, team.rank)
     totals = torch.zeros(len(SUMS), device=team.device)
-    for places in team.cut([costs[place] for place in mine], config.microbatch_tokens):
-        piece = [row for place in places for row in units[mine[place]]]
-        if kept is not None and kept.rows == piece:
-            outputs, kept = kept.outputs, None
-        else:
+    for piece in passes.pieces(rollouts, mine):
+        outputs = before.kept.pop(tuple(piece), None)
+        if outputs is None:
             with team.accelerator.autocast():
-                batch = batch_of(rollouts, piece, learner.pad_id)
+                batch = passes.batch(rollouts, piece)
                 outputs = learner.model(batch, config.temperature, entropy=fills)
             if fills:
                 _fill(experience.batch, piece, outputs)

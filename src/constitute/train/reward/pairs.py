@@ -149,3 +149,8 @@ def consecutive(costs: Sequence[int], budget: int) -> list[list[int]]:
             groups.append([place])
             filled = cost
     return groups
+
+
+def sides_of(pairs: Sequence[TokenPair]) -> list[list[int]]:
+    """The tokens of all chosen sides, then of all rejected ones."""
+    return [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
