@@ -179,7 +179,7 @@ def test_kto_learns_from_single_answers_and_from_pairs(tmp_path, model, data):
         command = ["train", "dpo", "--run", str(tmp_path / "run"), "--model", str(model), "--json"]
         done = CliRunner().invoke(cli, [*command, "--data", str(file), "--out", str(out), *args])
         assert done.exit_code == 0, done.output
-        summary = json.loads(done.stdout)
+        summary = json.loads((out / "training.json").read_text())["summary"]
         assert (summary["answers"], summary["answers_desirable"]) == (answers, answers // 2)
         held = summary["held_out"]
         assert held["accuracy"]["value"] == 1.0
