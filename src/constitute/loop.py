@@ -203,10 +203,10 @@ def _check(config: RunConfig, prompts_given: bool, until: str) -> None:
             "or give --until export"
         )
     from constitute.train.ppo.algorithms import find_algorithm
-    from constitute.train.preference_losses import preference_loss
+    from constitute.train.preference_losses import check_loss
 
     if "dpo" in config.train.steps:
-        preference_loss(config.train.dpo)
+        check_loss(config.train.dpo)
     for name in {"ppo", "grpo"} & config.train.steps:
         find_algorithm(getattr(config.train, name))
 

@@ -118,6 +118,7 @@ class ReplayEngine:
     prompts: list[Prompt]
     prompt_ids: list[list[int]]
     files: dict[int | None, Path]
+    section: str
 
     def generate_ids(
         self, prompts: Sequence[Sequence[int]], sampling: SamplingParams, *, logprobs: bool
@@ -128,7 +129,7 @@ class ReplayEngine:
             raise DataError(
                 f"{self.folder} holds {len(self.files)} iterations and none was sampled with seed "
                 f"{sampling.seed}; replay with the seed of the run that wrote it and "
-                f"train.ppo.iterations={len(self.files)} or fewer"
+                f"train.{self.section}.iterations={len(self.files)} or fewer"
             )
         stored = _read(path, StoredRollout)
         self._check(path, stored, prompts, sampling, logprobs)
@@ -147,7 +148,7 @@ class ReplayEngine:
         if len(stored) != len(prompts):
             raise DataError(
                 f"{path} holds {len(stored)} rollouts and {len(prompts)} are wanted; replay with the "
-                "train.ppo.batch_size and samples_per_prompt of the run that wrote it"
+                f"train.{self.section}.batch_size and samples_per_prompt of the run that wrote it"
             )
         for number, (row, ids) in enumerate(zip(stored, prompts, strict=True), 1):
             if list(row.prompt_ids) != list(ids):
@@ -158,12 +159,12 @@ class ReplayEngine:
             if row.sampling != sampling:
                 raise DataError(
                     f"{path}:{number}: sampled with {_difference(row.sampling, sampling)}; replay with "
-                    "the train.ppo.temperature and max_new_tokens of the run that wrote it"
+                    f"the train.{self.section}.temperature and max_new_tokens of the run that wrote it"
                 )
             if logprobs and not row.completion.logprobs:
                 raise DataError(
                     f"{path}:{number}: stored without log-probabilities; replay with "
-                    "train.ppo.old_logprobs=trainer and no train.ppo.importance_cap"
+                    f"train.{self.section}.old_logprobs=trainer and no train.{self.section}.importance_cap"
                 )
 
     def score_ids(
@@ -176,8 +177,8 @@ class ReplayEngine:
         """Take nothing: what is replayed is already sampled."""
 
 
-def open_replay(folder: Path) -> ReplayEngine:
-    """The rollouts stored in a run's OUT or its OUT/rollouts.
+def open_replay(folder: Path, section: str) -> ReplayEngine:
+    """The rollouts stored in a run's OUT or its OUT/rollouts; `section` names the settings (`ppo`, `grpo`).
 
     Raises `UsageError` where there are none, `DataError` for a broken file.
     """
@@ -185,8 +186,8 @@ def open_replay(folder: Path) -> ReplayEngine:
     batches = sorted(inside.glob("iteration-*.jsonl"))
     if not batches or not (inside / _PROMPTS).is_file():
         raise UsageError(
-            f"no stored rollouts in {folder}; give the folder of a run of `train ppo` that was started with "
-            "--set train.ppo.save_rollouts=true"
+            f"no stored rollouts in {folder}; give the folder of a run of `train {section}` that was started "
+            f"with --set train.{section}.save_rollouts=true"
         )
     files: dict[int | None, Path] = {}
     for path in batches:
@@ -194,7 +195,7 @@ def open_replay(folder: Path) -> ReplayEngine:
             files[first.sampling.seed] = path
     stored = _read(inside / _PROMPTS, StoredPrompt)
     return ReplayEngine(
-        inside, [row.prompt for row in stored], [list(row.prompt_ids) for row in stored], files
+        inside, [row.prompt for row in stored], [list(row.prompt_ids) for row in stored], files, section
     )
 
 
