@@ -15,13 +15,13 @@ from constitute.train.ppo.start import run_ppo
 FOLDER = "ppo-too-far"
 PAGE = "overopt.html"
 # What goes too far: next to nothing holds the policy near the model it started from, and steps three times as
-# long that never shrink. With the demo's own steps and 12 iterations the oracle's reward did not fall.
+# long that never shrink. With steps as short as the demo's, the oracle's reward did not fall in as many.
 TOO_FAR: dict[str, Any] = {
     "kl_coef": 0.005,
     "ptx_coef": 0.0,
     "learning_rate": 3e-4,
     "schedule": "constant",
-    "iterations": 20,
+    "iterations": 12,
     "checkpoint_every": 2,
     "keep_policies": True,
 }
