@@ -224,9 +224,9 @@ class PPOConfig(Record):
         ):
             if wrong:
                 raise ValueError(problem)
-        problem = contradiction(self)
-        if problem is not None:
-            raise ValueError(problem)
+        found = contradiction(self)
+        if found is not None:
+            raise ValueError(found)
         return self
 
 

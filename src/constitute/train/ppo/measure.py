@@ -15,6 +15,7 @@ from constitute.stats import mean
 from constitute.train.common.team import Team
 from constitute.train.ppo.held_out import (
     FILE,
+    TOTAL,
     Evaluation,
     Rendered,
     Split,
@@ -75,7 +76,7 @@ class HeldOut:
 
     @property
     def _standing(self) -> Standing:
-        return standing(self.found, self.config.stop_on)
+        return standing(self.found, self.config.stop_on or TOTAL)
 
 
 def set_aside(
