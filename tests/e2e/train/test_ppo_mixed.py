@@ -45,7 +45,5 @@ def test_the_command_mixes_files_and_measures_on_others(tmp_path, monkeypatch):
     assert metrics[1]["held_out/reward"] == pytest.approx(0.5 * sum(held[2]["parts"]["length"]) / 4)
     assert (summary["prompts"], summary["held_out"]["prompts"], summary["held_out_too_long"]) == (8, 4, 0)
     assert (folder / "policy" / summary["ema"] / "config.json").is_file()
-    with pytest.raises(
-        UsageError, match=r"train\.ppo\.stop_on names gold, and the parts .* are length"
-    ):
+    with pytest.raises(UsageError, match=r"train\.ppo\.stop_on names gold, and the parts .* are length"):
         train("--prompts", "prompts.jsonl", "--out", "x", *REWARDS, *sets, "--set", "train.ppo.stop_on=gold")

@@ -28,21 +28,23 @@ from constitute.train.common.batching import Batching
 from constitute.train.common.memory import memory_advice
 from constitute.train.common.team import Team, gather_team
 from constitute.train.common.trackers import check_trackers
+from constitute.train.ppo.ahead import Ahead, weight_figures
 from constitute.train.ppo.checks import check_held_out, check_renewable, check_settings
 from constitute.train.ppo.experience import experience
-from constitute.train.ppo.forward import measured_batch
+from constitute.train.ppo.forward import Forward
 from constitute.train.ppo.held_out import Rendered, due, evaluation_of, figures_of
 from constitute.train.ppo.history import History, Line, iteration_figures, run_summary
 from constitute.train.ppo.keep import Keeper
 from constitute.train.ppo.measure import HeldOut, held_out_hash, set_aside
 from constitute.train.ppo.mixing import check_mix, source_figures
 from constitute.train.ppo.probe import Probe, Rollouter, Scores
+from constitute.train.ppo.ptx import Labelled, add_ptx, read_ptx
 from constitute.train.ppo.replay import save_prompts, save_rollouts
 from constitute.train.ppo.sampling import Sampler, flat_groups, seed_of, with_groups, with_values
 from constitute.train.ppo.setup import Models, fitting, input_hashes, set_up
 from constitute.train.ppo.state import RunState
 from constitute.train.ppo.sync import Sync
-from constitute.train.ppo.update import Labelled, Learner, add_ptx, read_ptx, update
+from constitute.train.ppo.update import Learner, update
 from constitute.train.ppo.watch import open_watch, shown
 from constitute.train.rewards.parts import (
     Reward,
@@ -50,9 +52,9 @@ from constitute.train.rewards.parts import (
     Scorer,
     as_parts,
     values_of,
-    weighted_sum,
 )
 from constitute.train.rewards.scores import final_scores, length_cost
+from constitute.train.rewards.welfare import Welfare, check_welfare, total_rewards
 from constitute.types import Prompt
 
 
@@ -89,6 +91,7 @@ def train_ppo(
             (prompts, prompt_ids, held_out, getattr(engine, "context_length", None))
         )
     parts = as_parts(reward)
+    check_welfare(Welfare.of(config, config.section), parts)
     inputs = input_hashes(prompt_ids, policy, parts, reference) | held_out_hash(held_out)
     made_by = recipe(config.section, config, seed, **inputs)
     done = finished(out, made_by)
@@ -98,7 +101,7 @@ def train_ppo(
     (kept, kept_ids), held = set_aside(fits, held_out, config, seed, limit)
     check_held_out(held, [part.name for part in parts], engine, config)
     check_mix(kept, config)
-    check_trackers(config.report_to)
+    check_trackers(config.report_to, config.section)
     with progress.waiting("loading the policy, its reference, the critic and the reward model"):
         models = set_up(policy, parts, reference, config, team, seed)
     check_renewable(models, config)
@@ -190,20 +193,21 @@ class _Run:
         rollouts, values, replaced = self._batch(iteration)
         if config.save_rollouts and self.team.main:
             save_rollouts(self.history.out, iteration + 1, self.sampler.settings(iteration), rollouts, values)
-        total = weighted_sum(self.parts, values)
+        total = self._total(values, rollouts)
         self.keeper.scored(total)
         state = self.keeper.state
         lengths = [len(one.token_ids) for one in rollouts.completions]
         scores = final_scores(total, rollouts.ended, config, lengths, state.moments)
         with self._timed("sync"):
             before = self.sync.before(rollouts)
+        self._sample_ahead(iteration + 1)
         with self._timed("forward"):
-            batch, kept = measured_batch(self.models, rollouts, scores, state.kl_coef, config)
+            batch, passed = self.forward.measured(rollouts, scores, state.kl_coef)
         learned = experience(batch)
         with self._timed("update"):
             learner, extra = self._learns(iteration)
             stats = update(
-                learner, learned, config, seed_of(self.seed, "minibatches", iteration), kept, extra
+                learner, learned, config, seed_of(self.seed, "minibatches", iteration), passed, extra
             )
         line = iteration_figures(iteration, learned, total, values, stats)
         line |= source_figures(rollouts.prompts, total, config)
@@ -216,12 +220,21 @@ class _Run:
         line |= zip(("learning_rate", "critic_learning_rate"), scheduler.get_last_lr(), strict=True)
         self.keeper.adapt(line["kl"], len(total), iteration)
         scheduler.step()
+        if config.off_by:
+            with self._timed("generate"):
+                self.ahead.finish()
+        line |= weight_figures(learned)
         line |= self._push(before, iteration + 1)
         with self._timed("keep"):
             line |= self.keeper.follow(iteration + 1)
         spent = sum(self.seconds.values())
         line["tokens_per_second"] = rollouts.mask_BT.sum().item() / spent
-        return line | {"seconds": {**self.seconds, "total": spent}}, rollouts, total, values
+        return line | {"seconds": {**self.seconds, **self._beside(), "total": spent}}, rollouts, total, values
+
+    def _beside(self) -> dict[str, float]:
+        """Seconds that the other phases did not wait for."""
+        overlapped = self.config.off_by and self.ahead.overlaps
+        return {"ahead": self.ahead.seconds} if overlapped else {}
 
     def _batch(self, iteration: int) -> tuple[rollout.Rollouts, dict[str, list[float]], int]:
         """Rollouts, their rewards, and how many groups were replaced because all their scores were alike."""
@@ -229,7 +242,7 @@ class _Run:
         rollouts = self._sample(iteration, config.batch_size // samples)
         values = self._reward(rollouts)
         for attempt in range(1, config.resample_rounds + 1):
-            scores = final_scores(weighted_sum(self.parts, values), rollouts.ended, config)
+            scores = final_scores(self._total(values, rollouts), rollouts.ended, config)
             flat = flat_groups(scores, samples)
             if not flat:
                 break
@@ -242,7 +255,24 @@ class _Run:
 
     def _sample(self, iteration: int, groups: int, attempt: int = 0) -> rollout.Rollouts:
         with self._timed("generate"):
+            if self.config.off_by:
+                return self.ahead.take(iteration)
             return self.sampler.sample(iteration, groups, attempt)
+
+    def _sample_ahead(self, number: int) -> None:
+        """Begin the next batch where it may be one update old, then leave the machine to the learner."""
+        if self.config.off_by and number < self.config.iterations:
+            with self._timed("generate"):
+                self.ahead.begin(number)
+        if not (self.config.off_by and self.ahead.overlaps):
+            with self._timed("sync"):
+                self.sync.rest()
+
+    @cached_property
+    def ahead(self) -> Ahead:
+        """The batch that is sampled before its turn."""
+        groups = self.config.batch_size // self.config.samples_per_prompt
+        return Ahead(self.sampler, self.history.out, groups)
 
     @cached_property
     def sampler(self) -> Sampler:
@@ -284,7 +314,7 @@ class _Run:
         )
         rollouts = rollout.gather(prompts, ids, completions, self.models.eos, self.team.device)
         values = self._reward(rollouts)
-        one = evaluation_of(iteration, rollouts, weighted_sum(self.parts, values), values)
+        one = evaluation_of(iteration, rollouts, self._total(values, rollouts), values)
         self.held.add(one, self.team)
         return figures_of(one)
 
@@ -299,6 +329,16 @@ class _Run:
         seconds = {**seconds, "held_out": spent, "total": seconds["total"] + spent}
         return {**line, **figures, "seconds": seconds}
 
+    def _total(self, values: dict[str, list[float]], rollouts: rollout.Rollouts) -> list[float]:
+        """One reward a response."""
+        welfare = Welfare.of(self.config, self.config.section)
+        return total_rewards(self.parts, values, welfare, rollouts.prompts)
+
+    @cached_property
+    def forward(self) -> Forward:
+        """What passes a batch through the models before it is learned from."""
+        return Forward(self.models, self.config)
+
     def _add_ptx(self, iteration: int, step: int) -> None:
         add_ptx(self.models.learner, self.ptx, self.config, seed_of(self.seed, f"ptx:{step}", iteration))
 
@@ -306,14 +346,24 @@ class _Run:
         """Load the last checkpoint and give the engine its weights; returns the metrics up to it."""
         with self._timed("sync"):
             before = self.sync.at_start(self.prompt_ids, self.sampler.settings(0))
+            self.sync.rest()
         lines = self.keeper.resume()
         self.sync.pushes = [push for push in map(push_in, lines) if push is not None]
+        if self.config.off_by and 0 < len(lines) < self.config.iterations:
+            with self.team.phase("start"):
+                self.ahead.load(len(lines))
         self._push(before, len(lines))
         return lines
 
     def checkpoint(self, lines: Sequence[Line]) -> None:
-        """Save the state."""
-        self.keeper.checkpoint(lines)
+        """Save the state, and the batch that is sampled ahead."""
+        with self.team.phase("checkpoint"):
+            if self.config.off_by:
+                self.ahead.save(len(lines))
+            self.keeper.checkpoint(lines)
+            if self.config.off_by:
+                self.ahead.forget_all_but(len(lines))
+            self.team.share(None)
 
     @cached_property
     def sync(self) -> Sync:
