@@ -70,6 +70,7 @@ def fit(
     *,
     weights: Sequence[float] | None = None,
     cut: Cut = micro_batches,
+    before: Callable[[Sequence[int]], None] | None = None,
 ) -> list[float]:
     """Train the parameters of `model` that need gradients; returns the loss of each step.
 
@@ -78,6 +79,8 @@ def fit(
     loss is sum(w * loss) / sum(w) over its whole batch, so that how `cut(lengths, token budget)` divides
     the batch changes the memory and nothing else. Fused AdamW without weight decay, gradients clipped
     to norm 1, bf16 autocast on a GPU that has it.
+
+    `before` is told the rows of each whole batch ahead of its gradient, for what a loss needs to know of all.
 
     Checkpoints go to OUT/checkpoints; called again with the same recipe it goes on from the last one, on a
     CPU bit for bit. `drop_checkpoints` removes them once the model is safe. Of several processes each
@@ -106,6 +109,9 @@ def fit(
             rows = batches[step]
             total = math.fsum(shares[row] for row in rows)
             loss = 0.0
+            if before is not None:
+                with torch.no_grad(), autocast():
+                    before(rows)
             pieces = _pieces(team, rows, lengths, config.microbatch_tokens, cut)
             costs = [sum(lengths[row] for row in piece_rows) for piece_rows in pieces]
             for place, piece_rows in enumerate(pieces):

@@ -1,4 +1,4 @@
-"""The parts of a reward: what opens each, what it says of a rollout, and their weighted sum."""
+"""The parts of a reward: what opens each, what it says of a rollout, and what is put on the last token."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import asyncio
 import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from constitute.config import RunConfig
-from constitute.config.ppo import PPOConfig
+from constitute.engines.base import Engine
 from constitute.errors import DataError
 from constitute.types import Completion, Prompt
 
@@ -30,7 +30,7 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True)
 class RewardPart:
-    """One addend of the reward: a reward model's folder or a function, and its weight.
+    """One of the rewards that are made one: a reward model's folder or a function, and its weight.
 
     A part of weight 0 is measured and not optimised. `identity` enters the recipe of what is trained.
     """
@@ -45,13 +45,15 @@ class RewardPart:
 class Opening:
     """What a source may use when it is opened: the run, one event loop for all calls, what to close.
 
-    `asks` is False in a process that never asks for a reward, as all but the first of several.
+    `asks` is False in a process that never asks for a reward, as all but the first of several. `judges` are
+    the engines of judges that are open, by their model: one judges under every constitution.
     """
 
     config: RunConfig
     runner: asyncio.Runner
     closing: ExitStack
     asks: bool = True
+    judges: dict[str, Engine] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -112,20 +114,3 @@ def weighted_sum(parts: Sequence[RewardPart], values: dict[str, list[float]]) ->
     """sum over parts of weight * value, one number a rollout."""
     rows = len(next(iter(values.values())))
     return [sum(part.weight * values[part.name][row] for part in parts) for row in range(rows)]
-
-
-def final_scores(values: Sequence[float], ended: Sequence[bool], config: PPOConfig) -> list[float]:
-    """What is put on the last token: normalised over the batch, cut, and a penalty where cut off.
-
-    A response without an end scores -missing_eos_penalty whatever it says (arXiv 1909.08593, 3.1.1).
-    """
-    scores = list(values)
-    if config.score_norm == "batch":
-        centre = sum(scores) / len(scores)
-        spread = math.sqrt(sum((score - centre) ** 2 for score in scores) / len(scores))
-        scores = [(score - centre) / (spread + 1e-8) for score in scores]
-    if config.score_clip is not None:
-        scores = [min(max(score, -config.score_clip), config.score_clip) for score in scores]
-    if config.missing_eos_penalty is None:
-        return scores
-    return [score if stop else -config.missing_eos_penalty for score, stop in zip(scores, ended, strict=True)]
