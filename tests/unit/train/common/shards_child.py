@@ -1,7 +1,8 @@
 """Trainings of a tiny sharded model, each on some processes forked here: FOLDER PHASE...
 
 The phase `2:6` trains on two processes up to step 6 and goes on from the checkpoint there is; `2:6!` kills
-the first of them when all parts of the last checkpoint are written and it has no name yet. 0 processes are one
+the first of them when all parts of the last checkpoint are written and it has no
+name yet. 0 processes are one
 without a group.
 """
 
