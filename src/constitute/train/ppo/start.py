@@ -84,6 +84,7 @@ def run_ppo(
             progress=progress,
             reference=model_path(reference) if reference else None,
             rendering=RenderSettings.of(config.engine),
+            footprint=config.train.footprint,
         )
     if out is None:
         keep_settings(config, method)
