@@ -23,7 +23,7 @@ from constitute.errors import DataError, GateFailed, UsageError
 from constitute.files import read_json, write_json
 from constitute.progress import Progress, Silent, first_process, process_count
 from constitute.threads import use_threads
-from constitute.train.common import _compat, sharding
+from constitute.train.common import _compat, lora, sharding
 from constitute.train.common.artefact import (
     check_recipe,
     finished,
@@ -207,7 +207,13 @@ def _train(
         # It prints each line of the log to stdout, which belongs to our data.
         trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    return trainer.model.get_base_model() if config.lora_rank else trainer.model, losses
+    return _adapted(trainer.model) if config.lora_rank else trainer.model, losses
+
+
+def _adapted(model: Any) -> Any:
+    """The model inside PEFT's, with the adapters in it for `whole_model` to merge; PEFT itself merges experts."""
+    inner = model.get_base_model()
+    return model.merge_and_unload() if lora.on_experts(inner) else inner
 
 
 def _lora(rank: int) -> Any:

@@ -102,7 +102,7 @@ def copies(half: bool, rank: int) -> dict[str, float]:
     kept = {}
 
     def keep(tensor):
-        if tensor.dtype == torch.bfloat16 and (tensor.shape in shapes or tensor.T.shape in shapes):
+        if tensor.dtype == torch.bfloat16 and (tensor.shape in shapes or tensor.shape[::-1] in shapes):
             kept[tensor.untyped_storage()._cdata] = tensor.untyped_storage()
         return tensor
 

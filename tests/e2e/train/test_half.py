@@ -56,8 +56,8 @@ def test_steps_are_those_of_float32_within_rounding(folder, case):
     # Not the same numbers: the passes were in bfloat16.
     assert [line[names[0]] for line in half] != [line[names[0]] for line in exact]
     if "held_out" in summary:
-        assert summary_half["held_out"]["log_loss"]["value"] == pytest.approx(
-            summary["held_out"]["log_loss"]["value"], **NEAR
+        assert summary_half["held_out"]["nll"]["value"] == pytest.approx(
+            summary["held_out"]["nll"]["value"], **NEAR
         )
     assert {tensor.dtype for tensor in weights_half.values()} == {torch.float32}
     assert weights_half.keys() == weights.keys()

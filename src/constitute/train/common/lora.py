@@ -25,12 +25,11 @@ def add_adapter(model: Any, name: str, rank: int) -> None:
     it runs with. Raises `UsageError` for a mixture of experts, whose adapters `plain_state` cannot merge.
     """
     from peft import LoraConfig
-    from peft.tuners.lora import ParamWrapper
 
     # Two adapters on one model are what is wanted here; PEFT warns of the second.
     warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")
     model.add_adapter(LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear"), adapter_name=name)
-    if any(isinstance(layer, ParamWrapper) for layer in layers(model).values()):
+    if on_experts(model):
         raise UsageError(
             f"{type(model).__name__} is a mixture of experts, and adapters on experts cannot be merged into "
             "its weights here; set lora_rank=0 to train every weight"
@@ -39,6 +38,13 @@ def add_adapter(model: Any, name: str, rank: int) -> None:
         # PEFT takes the dtype of the layer, and steps of Adam are lost in bfloat16.
         weight.data = weight.data.float()
     _activate(model, next(iter(next(iter(layers(model).values())).lora_A)))
+
+
+def on_experts(model: nn.Module) -> bool:
+    """Whether adapters lie on experts, which are no layers of their own."""
+    from peft.tuners.lora import ParamWrapper
+
+    return any(isinstance(layer, ParamWrapper) for layer in layers(model).values())
 
 
 def layers(model: nn.Module) -> dict[str, Any]:

@@ -95,10 +95,13 @@ class Shape:
     def _model(self, held: bool, rank: int) -> Any:
         """The model in bfloat16 where `held`, with adapters of `rank`."""
         if (held, rank) not in self._models:
-            with self._mode:
+            # PEFT converts what it makes, which fake tensors refuse and meta tensors do not.
+            with torch.device("meta"):
                 model = _built(self.config, torch.bfloat16 if held else torch.float32)
                 if rank:
                     lora.add_adapter(model, lora.POLICY, rank)
+            with self._mode:
+                _on_the_cpu(model)
             self._models[held, rank] = model
         return self._models[held, rank]
 
@@ -162,6 +165,21 @@ def _built(config: Any, dtype: torch.dtype) -> Any:
     model = AutoModelForCausalLM.from_config(copy.deepcopy(config), dtype=dtype)
     disable_dropout(model)
     return model
+
+
+def _on_the_cpu(model: Any) -> None:
+    """Give a model on the meta device tensors on the CPU, which in a fake mode take no memory either."""
+    known: dict[int, torch.Tensor] = {}
+    for module in model.modules():
+        for store in (module._parameters, module._buffers):
+            for name, tensor in store.items():
+                if tensor is None:
+                    continue
+                if id(tensor) not in known:
+                    empty = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
+                    learns = isinstance(tensor, nn.Parameter)
+                    known[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if learns else empty
+                store[name] = known[id(tensor)]
 
 
 def _count(module: Any) -> int:
