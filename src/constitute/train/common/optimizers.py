@@ -15,7 +15,6 @@ from torch.optim.adamw import adamw
 from constitute.errors import UsageError
 
 _BETAS = (0.9, 0.999)
-_MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class OffloadedAdamW(torch.optim.Optimizer):
@@ -39,19 +38,21 @@ class OffloadedAdamW(torch.optim.Optimizer):
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight.grad is not None:
-                    self._update(weight, group)
+                    self._update(weight, weight.grad, group)
         return loss
 
-    def _update(self, weight: Tensor, group: dict[str, Any]) -> None:
+    def _update(self, weight: Tensor, grad: Tensor, group: dict[str, Any]) -> None:
         state = self.state[weight]
         if not state:
             state["step"] = torch.tensor(0.0)
-            state |= {name: torch.zeros(weight.shape, dtype=torch.float32) for name in _MOMENTS}
+            for name in ("exp_avg", "exp_avg_sq"):
+                state[name] = torch.zeros(weight.shape, dtype=torch.float32)
         here = weight.detach().to("cpu", torch.float32)
         adamw(
             [here],
-            [weight.grad.to("cpu", torch.float32)],  # type: ignore[union-attr]
-            *([state[name]] for name in _MOMENTS),
+            [grad.to("cpu", torch.float32)],
+            [state["exp_avg"]],
+            [state["exp_avg_sq"]],
             [],
             [state["step"]],
             fused=True,

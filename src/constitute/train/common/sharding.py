@@ -186,8 +186,8 @@ def whole_model(model: Any, dtype: torch.dtype | None = None, adapter: str = lor
     """
     sharded = is_sharded(model)
     adapted = any(".lora_" in name for name, _ in model.named_parameters())
-    own = {weight.dtype for weight in model.parameters()}
-    if not sharded and not adapted and own <= {dtype or torch.float32}:
+    as_wanted = dtype is None or {weight.dtype for weight in model.parameters()} <= {dtype}
+    if not sharded and not adapted and as_wanted:
         return model
     reshard(model)
     plain = lora.plain_state(model, adapter)
