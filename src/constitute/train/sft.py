@@ -211,7 +211,7 @@ def _train(
 
 
 def _adapted(model: Any) -> Any:
-    """The model inside PEFT's, with the adapters in it for `whole_model` to merge; PEFT itself merges experts."""
+    """The model inside PEFT's with its adapters, which `whole_model` merges; those on experts PEFT merges."""
     inner = model.get_base_model()
     return model.merge_and_unload() if lora.on_experts(inner) else inner
 
