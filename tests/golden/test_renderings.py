@@ -77,6 +77,8 @@ VALUES: dict[str, dict[str, Any]] = {
             {"prompt": "What is mulch?", "preferred": "A cover.", "other": "Me."},
         ]
     },
+    "hindsight": {"good": True},
+    "hindsight_again": {"good": False},
     "opposite": {"compare": PRINCIPLE.compare},
     "paraphrase": {"text": PRINCIPLE.compare},
     "critique": {"messages": MESSAGES, "answer": "It conserves moisture.", "principle": PRINCIPLE},

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
 import random
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +17,12 @@ from constitute.data.rows import Sources, source_names
 from constitute.data.sets import exported_file
 from constitute.engines.render import Renderer, RenderSettings
 from constitute.engines.tokenizer import check_trainable, load_tokenizer, turn_ends
-from constitute.errors import DataError, GateFailed, UsageError
-from constitute.files import read_json, write_json
+from constitute.errors import DataError, UsageError
+from constitute.files import write_text
 from constitute.progress import Progress, Silent, first_process, process_count
 from constitute.threads import use_threads
 from constitute.train.common import _compat, lora, sharding
 from constitute.train.common.artefact import (
-    check_recipe,
     finished,
     loss_figures,
     model_identity,
@@ -35,7 +32,7 @@ from constitute.train.common.artefact import (
     save_into,
 )
 from constitute.train.common.data import Conversation, TokenRow, data_hash, read_conversations, reading_inputs
-from constitute.train.common.fit import Job, drop_checkpoints, note_single_step
+from constitute.train.common.fit import Job, drop_checkpoints
 from constitute.train.common.from_run import keep_settings, on_its_day, trainable_model
 from constitute.train.common.memory import memory_advice
 from constitute.train.common.models import load_model
@@ -43,6 +40,9 @@ from constitute.train.common.optimizers import optimizer_class
 from constitute.train.common.precision import half, held_dtype, saved_dtype
 from constitute.train.common.team import sharded_launch
 from constitute.train.common.trust import check_labels
+from constitute.train.imitation.callback import HELD_OUT, callback, last_whole
+from constitute.train.imitation.held_out import Evaluation, split_conversations
+from constitute.train.imitation.packing import check_packs, packing_arguments
 
 # What PEFT calls the one adapter that TRL puts in.
 _ADAPTER = "default"
@@ -100,7 +100,8 @@ def train_sft(
     With `config.mix_data`, a share `config.mix_ratio` of the rows is drawn from there. Started again, it
     goes on from its last checkpoint. `kind` is what its card calls it. Returns the summary: rows trained
     on, of them mixed in, rows too long, loss (nats per assistant token) over the first and the last tenth
-    of the steps, seconds. Raises `UsageError`, `DataError`, `RunMismatch`, `GateFailed`.
+    of the steps, the loss on rows held out, seconds. Raises `UsageError`, `DataError`, `RunMismatch`,
+    `GateFailed`.
     """
     with progress.waiting(f"reading {source_names(data)}"):
         conversations = read_conversations(data, config.loss, reading, progress.note)
@@ -124,7 +125,9 @@ def train_sft(
         check_trainable(tokenizer, model)
         renderer = Renderer(tokenizer, model, turn_ends(model, tokenizer), rendering)
     with progress.waiting(f"tokenising {len(conversations)} conversations"):
-        own, too_long = _fitting(conversations, None, renderer, config.max_length)
+        learned, kept_out = split_conversations(conversations, config.held_out, seed)
+        own, too_long = _fitting(learned, None, renderer, config.max_length)
+        held_out, held_out_too_long = _fitting(kept_out, None, renderer, config.max_length)
     if not own:
         raise DataError(
             f"all {too_long} rows of {source_names(data)} are longer than {config.max_length} "
@@ -139,23 +142,47 @@ def train_sft(
     tokens = sum(len(ids) for ids, _ in [*own, *added])
     with progress.waiting(f"loading {model} to train it on {len(own) + len(added)} rows, {tokens} tokens"):
         network = _network(model, seed, config.lora_rank)
-    tuned, losses = _train(network, tokenizer, [*own, *added], config, job)
+    evaluation = Evaluation(held_out, config.eval_every, tokenizer.pad_token_id or 0)
+    tuned, losses = _train(network, tokenizer, [*own, *added], config, job, evaluation)
     # Sharded weights are gathered from all processes.
     tuned = sharding.whole_model(tuned, saved_dtype(footprint.save_dtype, model), _ADAPTER)
     summary = {
         "rows": len(own) + len(added),
+        "rows_held_out": len(held_out),
+        "rows_held_out_too_long": held_out_too_long,
         "rows_too_long": too_long,
         "rows_mixed": len(added),
         "rows_mixed_too_long": added_too_long,
         "tokens": tokens,
         **loss_figures(losses),
+        **evaluation.figures(seed),
         "seconds": round(time.perf_counter() - start, 3),
     }
     if first_process():
         with progress.waiting(f"saving to {out}"):
-            publish(out, save_into(tuned, tokenizer, losses), made_by=made_by, summary=summary, base=model)
+            save = _saving(save_into(tuned, tokenizer, losses), losses, evaluation.points)
+            publish(out, save, made_by=made_by, summary=summary, base=model)
             drop_checkpoints(out)
     return summary
+
+
+def _saving(
+    save: Callable[[Path], None], losses: Sequence[float], held_out: dict[int, float]
+) -> Callable[[Path], None]:
+    """`save`, and the loss on held-out rows beside that of the steps after which it was taken."""
+
+    def both(folder: Path) -> None:
+        save(folder)
+        lines: list[dict[str, float]] = [
+            {"step": step, "loss": loss} for step, loss in enumerate(losses, start=1)
+        ]
+        for step, loss in held_out.items():
+            # The loss before the first step stands in the summary.
+            if step:
+                lines[step - 1][HELD_OUT] = loss
+        write_text(folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+
+    return both
 
 
 def _fitting(
@@ -182,7 +209,12 @@ def _network(model: str, seed: int, lora_rank: int) -> Any:
 
 
 def _train(
-    network: Any, tokenizer: Any, rows: Sequence[TokenRow], config: SFTConfig, job: Job
+    network: Any,
+    tokenizer: Any,
+    rows: Sequence[TokenRow],
+    config: SFTConfig,
+    job: Job,
+    held_out: Evaluation,
 ) -> tuple[Any, list[float]]:
     """The model after training, adapters in it, and the loss of each step."""
     from datasets import Dataset
@@ -192,6 +224,8 @@ def _train(
     checkpoint, losses = last_whole(folder, job)
     trainer_class, config_class = _compat.sft_trainer()
     optimizer, settings = optimizer_class(job.optimizer, sharded=sharded_launch())
+    if config.packing != "none":
+        check_packs(network, type(network).__name__)
     columns = {"input_ids": [ids for ids, _ in rows], "labels": [labels for _, labels in rows]}
     with memory_advice(_KNOBS):
         with job.progress.waiting("setting up the trainer"):
@@ -201,8 +235,8 @@ def _train(
                 train_dataset=Dataset.from_dict(columns),
                 processing_class=tokenizer,
                 peft_config=_lora(config.lora_rank) if config.lora_rank else None,
-                callbacks=[_callback(job, losses, len(rows))],
                 optimizer_cls_and_kwargs=(optimizer, {"lr": config.learning_rate, **settings}),
+                callbacks=[callback(job, losses, len(rows), held_out)],
             )
         # It prints each line of the log to stdout, which belongs to our data.
         trainer.remove_callback(PrinterCallback)
@@ -240,7 +274,7 @@ def trainer_arguments(config: SFTConfig, checkpoints: Path, seed: int) -> dict[s
         "per_device_train_batch_size": rows,
         "gradient_accumulation_steps": passes,
         "train_sampling_strategy": "group_by_length",
-        "max_length": None,
+        **packing_arguments(config),
         "learning_rate": config.learning_rate,
         "lr_scheduler_type": config.schedule,
         # Below 1 it is a share of the steps.
@@ -258,7 +292,7 @@ def trainer_arguments(config: SFTConfig, checkpoints: Path, seed: int) -> dict[s
         "save_strategy": "steps",
         "save_steps": config.checkpoint_every,
         # The one before stays until the newest is whole.
-        "save_total_limit": 2,
+        "save_total_limit": config.keep_checkpoints + 1,
         "seed": seed,
         "data_seed": seed,
     }
@@ -277,85 +311,3 @@ def rows_and_passes(batch_size: int, device_batch_size: int, devices: int) -> tu
         )
     rows = max(size for size in range(1, min(own, device_batch_size) + 1) if own % size == 0)
     return rows, own // rows
-
-
-def _callback(job: Job, losses: list[float], rows: int) -> Any:
-    """A trainer callback that orders the rows, keeps the losses and passes each on.
-
-    It raises `GateFailed` at a loss that is not finite.
-    """
-    import torch
-    from transformers import TrainerCallback
-
-    stage = f"train {job.stage}"
-
-    class Callback(TrainerCallback):  # type: ignore[misc]
-        """Sees the start, every epoch, every step and the end."""
-
-        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            """Say how many steps there will be."""
-            job.progress.start(stage, state.max_steps, state.global_step)
-            note_single_step(job, state.max_steps, rows)
-
-        def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            """Let the order of an epoch's rows depend on the seed and the epoch alone.
-
-            The trainer draws it from the global generator, also when it goes on within the epoch.
-            """
-            torch.manual_seed(job.seed * 1_000_003 + int(state.epoch or 0))
-
-        def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            """Say that a step has begun."""
-            self.passes = 0
-            job.progress.part(stage, 0.0)
-
-        def on_substep_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            """Say which part of the step is done after each pass but the last."""
-            self.passes += 1
-            job.progress.part(stage, min(self.passes / args.gradient_accumulation_steps, 0.99))
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            """Leave out the checkpoint of the last step: the model itself is saved next.
-
-            A checkpoint at the end of an epoch holds the generator with which the next one starts.
-            """
-            self.on_epoch_begin(args, state, control)
-            if state.global_step >= state.max_steps:
-                control.should_save = False
-
-        def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            """Close the stage."""
-            job.progress.finish(stage)
-
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-            """Record the loss of the step just done."""
-            if not logs or "loss" not in logs:
-                return
-            loss = float(logs["loss"])
-            if not math.isfinite(loss):
-                raise GateFailed(
-                    f"the loss is {loss} at step {state.global_step}; lower train.{job.stage}.learning_rate"
-                )
-            losses.append(loss)
-            job.progress.advance(stage, loss=loss)
-
-    return Callback()
-
-
-def last_whole(checkpoints: Path, job: Job) -> tuple[Path | None, list[float]]:
-    """The newest whole checkpoint of the trainer and the losses up to it; None and none before the first.
-
-    Raises `RunMismatch` where `checkpoints` are of another recipe than the job's, which is written beside
-    them. A checkpoint is whole once its last file, trainer_state.json, is.
-    """
-    record = checkpoints / "made_by.json"
-    if not record.is_file():
-        write_json(record, job.made_by)
-        return None, []
-    check_recipe(job.out, read_json(record), job.made_by)
-    found = {int(path.name.rpartition("-")[2]): path for path in checkpoints.glob("checkpoint-[0-9]*")}
-    for _, path in sorted(found.items(), reverse=True):
-        with suppress(OSError, ValueError):
-            state = json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
-            return path, [entry["loss"] for entry in state["log_history"] if "loss" in entry]
-    return None, []

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from constitute.config import RunConfig
 
 TEXT = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
-TRAINERS = {"train.sft", "train.reward", "train.dpo", "train.best_of_n", "train.ppo", "train.grpo"}
+TRAINERS = {f"train.{name}" for name in type(RunConfig().train).model_fields if name != "method"}
 
 
 def keys_of(model: BaseModel, section: str = "") -> Iterator[tuple[str, object]]:

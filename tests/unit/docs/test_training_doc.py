@@ -5,6 +5,7 @@ import re
 import pytest
 from places import ROOT
 
+from constitute.config.imitation import ConditionedConfig, ExpertIterationConfig, QuarkConfig
 from constitute.config.train import BestOfNConfig, DPOConfig, GRPOConfig, PPOConfig, RewardConfig, SFTConfig
 from constitute.train.ppo.algorithms import ALGORITHMS
 
@@ -14,6 +15,9 @@ CONFIGS = {
     "reward": RewardConfig,
     "dpo": DPOConfig,
     "best_of_n": BestOfNConfig,
+    "expert_iteration": ExpertIterationConfig,
+    "conditioned": ConditionedConfig,
+    "quark": QuarkConfig,
     "ppo": PPOConfig,
 }
 
@@ -61,7 +65,7 @@ def test_every_algorithm_has_a_row():
         name: [
             "yes" if one.needs_critic else "no",
             "2 or more" if one.needs_group else "1 or more",
-            f"in the {one.kl}",
+            "in the own target" if one.kl == "own" else f"in the {one.kl}",
         ]
         for name, one in ALGORITHMS.items()
     }

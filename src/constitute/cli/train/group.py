@@ -9,10 +9,13 @@ import click
 from constitute.cli import options
 from constitute.cli.train import shared
 from constitute.cli.train.best_of_n import best_of_n
+from constitute.cli.train.conditioned import conditioned
 from constitute.cli.train.doctor import doctor
+from constitute.cli.train.expert import expert_iteration
 from constitute.cli.train.overopt import overopt
 from constitute.cli.train.plan import plan
 from constitute.cli.train.ppo import grpo, ppo
+from constitute.cli.train.quark import quark
 
 
 @options.group()
@@ -134,5 +137,5 @@ def dpo(
     shared.print_summary(summary, as_json, shared.following("evals run", config, model=folder))
 
 
-for command in (ppo, grpo, best_of_n, plan, overopt, doctor):
+for command in (ppo, grpo, best_of_n, expert_iteration, conditioned, quark, plan, overopt, doctor):
     train.add_command(command)

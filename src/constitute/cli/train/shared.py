@@ -56,6 +56,11 @@ def given_prompts(config: RunConfig, skip_bad: bool, progress: Progress) -> list
     return prompts
 
 
+def with_rounds(sets: tuple[str, ...], section: str, rounds: int | None) -> tuple[str, ...]:
+    """The settings given, and `--rounds` as one of them."""
+    return sets if rounds is None else (*sets, f"train.{section}.rounds={rounds}")
+
+
 def following(command: str, config: RunConfig, **named: Path | None) -> str:
     """The next command on the same run, with the same --config; `named` are further options with a value."""
     given = {"run": config.run, "config": click.get_current_context().params["config_file"], **named}

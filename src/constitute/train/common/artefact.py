@@ -23,7 +23,9 @@ _FREE = frozenset(
     {
         "checkpoint_every",
         "device_batch_size",
+        "eval_every",
         "gradient_checkpointing",
+        "keep_checkpoints",
         "keep_policies",
         "microbatch_tokens",
         "report_to",
@@ -148,7 +150,11 @@ _TITLES = {
     "sft": "a model fine-tuned on revisions (supervised, constitutional)",
     "reward": "a reward model trained on soft AI preference labels",
     "best-of-n": "a model fine-tuned on the best of n samples (rejection sampling)",
+    "expert-iteration": "a model fine-tuned on the best of n samples of the model before (expert iteration)",
+    "conditioned": "a model that learned good and bad answers, each under a condition that says which",
+    "quark": "a policy trained under reward tokens with AI feedback (Quark)",
     "dpo": "a policy trained by direct preference optimisation on soft AI preference labels",
+    "kto": "a policy trained by KTO on single answers, desirable or not",
     "ppo": "a policy trained by PPO with AI feedback",
     "grpo": "a policy trained by GRPO with AI feedback",
 }

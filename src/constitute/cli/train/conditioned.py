@@ -1,0 +1,66 @@
+"""`constitute train conditioned`: good and bad answers under a condition that tells them apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from constitute.cli import options
+from constitute.cli.train import shared
+
+
+@options.command()
+@options.compose(options.common, shared.data, shared.out)
+@click.option("--model", help="Model to start from; the run's fine-tuned one if absent.")
+@click.option(
+    "--method",
+    type=click.Choice(["conditional", "hindsight", "hir"]),
+    help="How good and bad are told apart; train.conditioned.method if absent.",
+)
+@click.option(
+    "--reward",
+    metavar="SOURCE",
+    help="What scores the answers: a reward model's folder, module:function, an http(s):// URL, or 'judge'. "
+    "The rows' own scores or labels if absent.",
+)
+@options.compose(options.constitution, shared.judge)
+def conditioned(
+    run_dir: Path,
+    config_file: Path | None,
+    sets: tuple[str, ...],
+    seed: int | None,
+    as_json: bool,
+    data: tuple[Path, ...],
+    out: Path | None,
+    model: str | None,
+    method: str | None,
+    reward: str | None,
+    constitution_file: str | None,
+    judge: str | None,
+) -> None:
+    """Learn good and bad answers, each under what says which it is; the result asks for good ones.
+
+    Rows are pairs (`chosen`, `rejected`, `chosen_prob`) or conversations with a `score`. `conditional` puts a
+    token before the answer, `hindsight` asks for a good and a bad answer in turn, `hir` rewrites the request
+    to what the answer is. The saved chat template writes the good token or request, so that whoever loads
+    the folder gets good answers.
+
+    \b
+    Examples:
+      constitute train conditioned --run run --method conditional
+      constitute train conditioned --model tuned --data scored.jsonl --reward judge --method hir --out policy
+    """
+    from constitute.progress import open_progress
+
+    wanted = {"seed": seed, "constitution": constitution_file, "judge": judge}
+    chosen = () if method is None else (f"train.conditioned.method={method}",)
+    config = options.configured(run_dir, config_file, (*sets, *chosen), wanted)
+    with open_progress(as_json) as progress:
+        with progress.waiting(shared.STARTING):
+            from constitute.train.imitation.conditioned import run_conditioned
+        summary = run_conditioned(
+            config, data=data or None, model=model, reward=reward, out=out, progress=progress
+        )
+    folder = out or config.run / "conditioned"
+    shared.print_summary(summary, as_json, shared.following("evals run", config, model=folder))
