@@ -205,8 +205,8 @@ def test_shards_split_what_each_gpu_holds(folder):
     )
     layer = open_shape(str(folder)).largest_layer
     assert split["policy's Adam"] * 4 == whole["policy's Adam"]
-    # Two layers are whole at a time: the one in use and the one fetched ahead.
-    assert split["policy's weights"] == whole["policy's weights"] // 4 + 2 * 4 * layer
+    # Two layers are whole at a time, in bfloat16: the one in use and the one fetched ahead.
+    assert split["policy's weights"] == whole["policy's weights"] // 4 + 2 * 2 * layer
 
 
 def test_moments_elsewhere_are_named_where_they_make_it_fit(folder):
