@@ -221,18 +221,6 @@ def test_moments_elsewhere_are_named_where_they_make_it_fit(folder):
     assert not any("train.optimizer" in change for changes in sharded.changes for change in changes)
 
 
-def test_adapters_are_not_offered_to_a_mixture_of_experts(tmp_path):
-    from tiny_models import random_experts
-
-    experts = str(random_experts(tmp_path / "experts"))
-    config = RunConfig.model_validate({"model": experts, "train": {"dpo": {"microbatch_tokens": 64}}})
-    (plan,) = plan_training(config, ["dpo"], experts, Gpu(GIB))
-    assert not plan.fits and not any("lora" in change for changes in plan.changes for change in changes)
-    adapted = RunConfig.model_validate({"model": experts, "train": {"dpo": {"lora_rank": 4}}})
-    with pytest.raises(UsageError, match="mixture of experts"):
-        plan_training(adapted, ["dpo"], experts, Gpu(GIB))
-
-
 def test_what_does_not_fit_names_the_nearest_settings_that_do(folder):
     config = settings(folder, microbatch_tokens=8192)
     big, small = Gpu(100 * GIB), Gpu(int(1.7 * GIB))
