@@ -8,6 +8,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from constitute.cli.text import table
 from constitute.config import RunConfig
@@ -29,14 +30,23 @@ MACHINES: dict[str, tuple[Gpu, int]] = {
     "8 x 80 GB, sharded": (GPUS["h100"], 8),
 }
 _LEAN = {"gradient_checkpointing": True, "microbatch_tokens": 2048}
-SETTINGS: dict[str, tuple[str, dict[str, object]]] = {
+# The trainer, its settings, and the optimizer where it is not plain AdamW.
+SETTINGS: dict[str, tuple[Any, ...]] = {
     "sft, all weights": ("sft", {"gradient_checkpointing": True, "device_batch_size": 1}),
     "sft, LoRA": ("sft", {"gradient_checkpointing": True, "device_batch_size": 1, "lora_rank": 16}),
-    "reward": ("reward", _LEAN),
+    "sft, moments on the CPU": (
+        "sft",
+        {"gradient_checkpointing": True, "device_batch_size": 1},
+        "adamw_offload",
+    ),
+    "reward, all weights": ("reward", _LEAN),
+    "reward, 8 bits": ("reward", _LEAN, "adamw_8bit"),
+    "reward, LoRA": ("reward", {**_LEAN, "lora_rank": 16}),
     "dpo, LoRA": ("dpo", {**_LEAN, "lora_rank": 16}),
     "grpo, all weights": ("grpo", _LEAN),
     "grpo, LoRA": ("grpo", {**_LEAN, "lora_rank": 16}),
     "ppo, LoRA, shared critic": ("ppo", {**_LEAN, "lora_rank": 16, "critic": "shared"}),
+    "ppo, LoRA, separate critic": ("ppo", {**_LEAN, "lora_rank": 16}),
 }
 
 
@@ -59,9 +69,12 @@ def folder_of(name: str, inside: Path) -> Path:
     return inside / name
 
 
-def planned(folder: Path, method: str, own: dict[str, object], gpu: Gpu, count: int) -> Plan:
+def planned(folder: Path, what: str, gpu: Gpu, count: int) -> Plan:
     """The plan of one cell of the table."""
-    config = RunConfig.model_validate({"model": str(folder), "train": {method: own}})
+    method, own, *optimizer = SETTINGS[what]
+    # Sharded weights take plain AdamW alone.
+    train = {method: own} | ({"optimizer": optimizer[0]} if optimizer and count == 1 else {})
+    config = RunConfig.model_validate({"model": str(folder), "train": train})
     (plan,) = plan_training(config, [method], str(folder), gpu, count=count, sharded=count > 1)
     return plan
 
@@ -72,10 +85,10 @@ def main(_: Sequence[str] = ()) -> None:
     with tempfile.TemporaryDirectory() as inside:
         for name in MODELS:
             folder = folder_of(name, Path(inside))
-            for what, (method, own) in SETTINGS.items():
+            for what in SETTINGS:
                 cells = []
                 for gpu, count in MACHINES.values():
-                    plan = planned(folder, method, own, gpu, count)
+                    plan = planned(folder, what, gpu, count)
                     cells.append(f"{'fits' if plan.fits else 'no'} ({plan.most / GIB:.0f})")
                 rows.append((name, what, *cells))
     print(table(("model", "training", *MACHINES), rows))

@@ -157,8 +157,8 @@ class PPOConfig(Record):
     """`batch` shifts and scales the scores of each batch to mean 0 and deviation 1; `running` by the mean and
     deviation of all scores so far; a reward model of ours is normalised when it is saved."""
     lora_rank: int = Field(default=0, ge=0)
-    """0 trains every weight; otherwise LoRA adapters of this rank on all linear layers (arXiv 2106.09685),
-    and the reference is the policy with its adapters off."""
+    """0 trains every weight; otherwise LoRA adapters of this rank on all linear layers (arXiv 2106.09685), of
+    a separate critic too, and the reference is the policy with its adapters off."""
     ptx_coef: float = Field(default=0.0, ge=0)
     """Weight of the mean log-likelihood of `ptx_data` added to each update (arXiv 2203.02155, equation 2)."""
     ptx_data: str | None = None

@@ -11,8 +11,35 @@ from constitute.config.ppo import GRPOConfig, PPOConfig
 from constitute.types import Record
 
 Schedule = Literal["constant", "linear", "cosine"]
+Optimizer = Literal["adamw", "adamw_8bit", "adamw_offload"]
+SaveDtype = Literal["auto", "float32", "bfloat16", "float16"]
 Loss = Literal["last", "all"]
 Packing = Literal["none", "flat", "full"]
+
+
+class Footprint(Record):
+    """What every trainer's moments take of memory, and its model of the disk."""
+
+    optimizer: Optimizer = "adamw"
+    """Of every trainer: `adamw` with moments in float32; `adamw_8bit` with moments of a quarter of that
+    (arXiv 2110.02861; needs torchao); `adamw_offload` with moments and update on the CPU: the same numbers,
+    for the time that each step's gradients and weights take to cross over."""
+    save_dtype: SaveDtype = "auto"
+    """What every trained model is saved in. `auto` is the type of the model it was trained from: the result
+    takes the place of its base wherever that ran, at its size. Training itself keeps float32 in its
+    checkpoints."""
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """What a recipe says of it: that which changes the result by more than rounding.
+
+        Moments on the CPU change nothing, so that a run that ran out of memory may go on with them.
+        """
+        found = {} if self.save_dtype == "auto" else {"save_dtype": self.save_dtype}
+        return found | ({"optimizer": self.optimizer} if self.optimizer == "adamw_8bit" else {})
+
+
+FOOTPRINT = Footprint()
 
 
 class SFTConfig(Record):
@@ -99,6 +126,9 @@ class RewardConfig(Record):
     """Tokens of prompt and answer; a pair with a longer side is left out and counted."""
     held_out: float = Field(default=0.1, ge=0, lt=1)
     """Share of the prompts kept for the evaluation."""
+    lora_rank: int = Field(default=0, ge=0)
+    """0 trains every weight; otherwise the head and, on all linear layers of the trunk, LoRA adapters of this
+    rank (arXiv 2106.09685), merged when the model is saved."""
     gradient_checkpointing: bool = False
     checkpoint_every: int = Field(default=100, ge=1)
     """Updates between checkpoints."""
@@ -187,7 +217,7 @@ _STEPS: dict[Method, tuple[str, ...]] = {
 }
 
 
-class TrainConfig(Record):
+class TrainConfig(Footprint):
     """Settings of the trainers, and which of them `constitute run` calls."""
 
     method: tuple[Method, ...] = ("ppo",)
@@ -207,6 +237,11 @@ class TrainConfig(Record):
     @classmethod
     def _listed(cls, given: Any) -> Any:
         return (given,) if isinstance(given, str) else given
+
+    @property
+    def footprint(self) -> Footprint:
+        """What holds for the memory and the disk of all trainers."""
+        return Footprint(optimizer=self.optimizer, save_dtype=self.save_dtype)
 
     @property
     def steps(self) -> frozenset[str]:

@@ -24,6 +24,7 @@ from constitute.train.common import _compat
 from constitute.train.common.artefact import model_identity
 from constitute.train.common.batching import Batching
 from constitute.train.common.models import Actor, check_actor, load_model
+from constitute.train.common.precision import held_dtype
 from constitute.train.dpo import sequence_logprobs
 from constitute.train.reward.model import RewardModel, raw_scores
 from constitute.train.rewards.judge import judge_ratings, open_judge
@@ -247,5 +248,4 @@ def _context(model: Any, max_length: int | None) -> int | None:
 
 def _device() -> tuple[torch.device, torch.dtype]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    return device, torch.bfloat16 if bf16 else torch.float32
+    return device, held_dtype(trained=False)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from constitute.config import RunConfig
 from constitute.config.data import ReadConfig
-from constitute.config.train import DPOConfig
+from constitute.config.train import FOOTPRINT, DPOConfig, Footprint
 from constitute.data.pairs import read_preferences
 from constitute.data.prompts import READ
 from constitute.data.rows import Sources
@@ -49,12 +48,16 @@ from constitute.train.common.from_run import keep_settings, on_its_day, policy_o
 from constitute.train.common.memory import memory_advice
 from constitute.train.common.metrics import preference_metrics
 from constitute.train.common.models import Actor, check_actor, load_model
+from constitute.train.common.precision import autocast, held_dtype, saved_dtype
 from constitute.train.common.team import Team, gather_team
 from constitute.train.common.trust import check_labels
 from constitute.train.preference_losses import UNPAIRED, Answers, preference_loss, soft
 from constitute.train.reward.pairs import TokenPair, consecutive, nothing_left, split_pairs, target
 
-KNOBS = "train.dpo.microbatch_tokens or train.dpo.max_length, or set train.dpo.gradient_checkpointing=true"
+KNOBS = (
+    "train.dpo.microbatch_tokens or train.dpo.max_length, or set train.dpo.gradient_checkpointing=true or "
+    "train.dpo.lora_rank=16"
+)
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,7 @@ def run_dpo(
         progress=progress,
         rendering=RenderSettings.of(on_its_day(config, folder).engine),
         reading=config.read,
+        footprint=config.train.footprint,
     )
     if out is None:
         keep_settings(config, "dpo")
@@ -111,6 +115,7 @@ def train_dpo(
     progress: Progress,
     rendering: RenderSettings | None = None,
     reading: ReadConfig = READ,
+    footprint: Footprint = FOOTPRINT,
 ) -> dict[str, Any]:
     """Train `model` on the labelled pairs in `data` by DPO and save a plain Hugging Face folder to `out`.
 
@@ -121,7 +126,7 @@ def train_dpo(
     loss = preference_loss(config)
     pairs = read_preferences(data, progress.note, reading)
     inputs = {"data": data_hash(data), "model": model_identity(model), **rendering_inputs(rendering)}
-    inputs |= reading_inputs(reading)
+    inputs |= reading_inputs(reading) | footprint.inputs
     made_by = recipe("dpo", config, seed, **inputs)
     done = finished(out, made_by)
     if done is not None:
@@ -129,7 +134,7 @@ def train_dpo(
     # Each of several processes is given its device here, before a model is placed.
     team = gather_team()
     start = time.perf_counter()
-    with progress.waiting(f"loading {model}"):
+    with progress.waiting(f"loading {model}"), memory_advice(KNOBS):
         tokenizer = load_tokenizer(model)
         check_trainable(tokenizer, model)
         actor = open_actor(model, config, seed, team)
@@ -144,7 +149,7 @@ def train_dpo(
         known = answer_logprobs(actor, split.train, batching) if loss.needs_reference else None
         known_held = answer_logprobs(actor, split.held_out, batching)
         referred = time.perf_counter()
-        job = Job("dpo", out, made_by, seed, progress)
+        job = Job("dpo", out, made_by, seed, progress, footprint.optimizer)
         losses = fit_dpo(actor, known, split.train, config, job, pad_id=batching.pad_id)
         trained = time.perf_counter()
         after = answer_logprobs(actor, split.held_out, batching)
@@ -158,7 +163,8 @@ def train_dpo(
         "seconds_training": round(trained - referred, 3),
     }
     with team.phase("save"):
-        tuned = sharding.whole_model(actor.model) if team.saves else None
+        dtype = saved_dtype(footprint.save_dtype, model)
+        tuned = sharding.whole_model(actor.model, dtype) if team.saves else None
     if team.main:
         publish(out, save_into(tuned, tokenizer, losses), made_by=made_by, summary=summary, base=model)
         drop_checkpoints(out)
@@ -235,7 +241,7 @@ def answer_logprobs(actor: Actor, pairs: Sequence[TokenPair], batching: Batching
     device = actor.model.device
     chosen_N, rejected_N = torch.zeros(len(pairs), device=device), torch.zeros(len(pairs), device=device)
     for rows in consecutive([pair.tokens for pair in pairs], batching.token_budget):
-        with autocast_of(device):
+        with autocast(device):
             found = _pair_logprobs(actor, [pairs[row] for row in rows], batching)
         chosen_N[rows], rejected_N[rows] = found.chosen_N, found.rejected_N
     return PairLogprobs(chosen_N, rejected_N)
@@ -296,7 +302,7 @@ def open_actor(model: str, config: DPOConfig, seed: int, team: Team) -> Actor:
     from transformers import AutoModelForCausalLM, set_seed
 
     set_seed(seed)
-    network = load_model(AutoModelForCausalLM, model, dtype=torch.float32)
+    network = load_model(AutoModelForCausalLM, model, dtype=held_dtype(trained=not config.lora_rank))
     network.to(team.load_device)
     actor = Actor(network)
     check_actor(actor, model)
@@ -307,9 +313,3 @@ def open_actor(model: str, config: DPOConfig, seed: int, team: Team) -> Actor:
             lora.add_adapter(network, lora.POLICY, config.lora_rank)
         sharding.shard_actor(team.sharding, actor)
     return actor
-
-
-def autocast_of(device: torch.device) -> AbstractContextManager[Any]:
-    """The precision of the training steps, so that policy and reference are the same at the start."""
-    wanted = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=wanted)

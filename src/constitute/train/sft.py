@@ -11,7 +11,7 @@ from typing import Any
 
 from constitute.config import RunConfig
 from constitute.config.data import ReadConfig
-from constitute.config.train import SFTConfig
+from constitute.config.train import FOOTPRINT, Footprint, SFTConfig
 from constitute.data.prompts import READ
 from constitute.data.rows import Sources, source_names
 from constitute.data.sets import exported_file
@@ -21,7 +21,7 @@ from constitute.errors import DataError, UsageError
 from constitute.files import write_text
 from constitute.progress import Progress, Silent, first_process, process_count
 from constitute.threads import use_threads
-from constitute.train.common import _compat, sharding
+from constitute.train.common import _compat, lora, sharding
 from constitute.train.common.artefact import (
     finished,
     loss_figures,
@@ -36,11 +36,16 @@ from constitute.train.common.fit import Job, drop_checkpoints
 from constitute.train.common.from_run import keep_settings, on_its_day, trainable_model
 from constitute.train.common.memory import memory_advice
 from constitute.train.common.models import load_model
+from constitute.train.common.optimizers import optimizer_class
+from constitute.train.common.precision import half, held_dtype, saved_dtype
+from constitute.train.common.team import sharded_launch
 from constitute.train.common.trust import check_labels
 from constitute.train.imitation.callback import HELD_OUT, callback, last_whole
 from constitute.train.imitation.held_out import Evaluation, split_conversations
 from constitute.train.imitation.packing import check_packs, packing_arguments
 
+# What PEFT calls the one adapter that TRL puts in.
+_ADAPTER = "default"
 _KNOBS = "train.sft.device_batch_size or train.sft.max_length, or set train.sft.gradient_checkpointing=true"
 
 
@@ -70,6 +75,7 @@ def run_sft(
         progress=progress,
         rendering=RenderSettings.of(on_its_day(config, folder).engine),
         reading=config.read,
+        footprint=config.train.footprint,
     )
     if out is None:
         keep_settings(config, "sft")
@@ -87,6 +93,7 @@ def train_sft(
     kind: str = "sft",
     rendering: RenderSettings | None = None,
     reading: ReadConfig = READ,
+    footprint: Footprint = FOOTPRINT,
 ) -> dict[str, Any]:
     """Fine-tune `model` on the conversations in `data` and save a plain Hugging Face folder to `out`.
 
@@ -104,7 +111,7 @@ def train_sft(
         else (read_conversations(config.mix_data, config.loss, reading, progress.note))
     )
     inputs = {"data": data_hash(data), "model": model_identity(model), **rendering_inputs(rendering)}
-    inputs |= reading_inputs(reading)
+    inputs |= reading_inputs(reading) | footprint.inputs
     if config.mix_data is not None:
         inputs["mix"] = data_hash(config.mix_data)
     made_by = recipe(kind, config, seed, **inputs)
@@ -131,12 +138,14 @@ def train_sft(
     added, added_too_long = _fitting(order, wanted, renderer, config.max_length)
     if len(added) < wanted:
         progress.note(f"{config.mix_data} has {len(added)} rows to mix in and {wanted} were wanted")
-    job = Job("sft", out, made_by, seed, progress)
+    job = Job("sft", out, made_by, seed, progress, footprint.optimizer)
     tokens = sum(len(ids) for ids, _ in [*own, *added])
     with progress.waiting(f"loading {model} to train it on {len(own) + len(added)} rows, {tokens} tokens"):
-        network = _network(model, seed)
+        network = _network(model, seed, config.lora_rank)
     evaluation = Evaluation(held_out, config.eval_every, tokenizer.pad_token_id or 0)
     tuned, losses = _train(network, tokenizer, [*own, *added], config, job, evaluation)
+    # Sharded weights are gathered from all processes.
+    tuned = sharding.whole_model(tuned, saved_dtype(footprint.save_dtype, model), _ADAPTER)
     summary = {
         "rows": len(own) + len(added),
         "rows_held_out": len(held_out),
@@ -192,12 +201,11 @@ def _fitting(
     return rows, too_long
 
 
-def _network(model: str, seed: int) -> Any:
-    import torch
+def _network(model: str, seed: int, lora_rank: int) -> Any:
     from transformers import AutoModelForCausalLM, set_seed
 
     set_seed(seed)
-    return load_model(AutoModelForCausalLM, model, dtype=torch.float32)
+    return load_model(AutoModelForCausalLM, model, dtype=held_dtype(trained=not lora_rank))
 
 
 def _train(
@@ -208,13 +216,14 @@ def _train(
     job: Job,
     held_out: Evaluation,
 ) -> tuple[Any, list[float]]:
-    """The model after training, adapters merged, and the loss of each step."""
+    """The model after training, adapters in it, and the loss of each step."""
     from datasets import Dataset
     from transformers import PrinterCallback
 
     folder = job.out / "checkpoints"
     checkpoint, losses = last_whole(folder, job)
     trainer_class, config_class = _compat.sft_trainer()
+    optimizer, settings = optimizer_class(job.optimizer, sharded=sharded_launch())
     if config.packing != "none":
         check_packs(network, type(network).__name__)
     columns = {"input_ids": [ids for ids, _ in rows], "labels": [labels for _, labels in rows]}
@@ -226,13 +235,19 @@ def _train(
                 train_dataset=Dataset.from_dict(columns),
                 processing_class=tokenizer,
                 peft_config=_lora(config.lora_rank) if config.lora_rank else None,
+                optimizer_cls_and_kwargs=(optimizer, {"lr": config.learning_rate, **settings}),
                 callbacks=[callback(job, losses, len(rows), held_out)],
             )
         # It prints each line of the log to stdout, which belongs to our data.
         trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    tuned = trainer.model.merge_and_unload() if config.lora_rank else trainer.model
-    return sharding.whole_model(tuned), losses
+    return _adapted(trainer.model) if config.lora_rank else trainer.model, losses
+
+
+def _adapted(model: Any) -> Any:
+    """The model inside PEFT's with its adapters, which `whole_model` merges; those on experts PEFT merges."""
+    inner = model.get_base_model()
+    return model.merge_and_unload() if lora.on_experts(inner) else inner
 
 
 def _lora(rank: int) -> Any:
@@ -267,10 +282,9 @@ def trainer_arguments(config: SFTConfig, checkpoints: Path, seed: int) -> dict[s
         "weight_decay": 0.0,
         "max_grad_norm": 1.0,
         "gradient_checkpointing": config.gradient_checkpointing,
-        "bf16": on_gpu and torch.cuda.is_bf16_supported(),
+        "bf16": half(),
         "use_cpu": not on_gpu,
         "dataloader_pin_memory": on_gpu,
-        "optim": "adamw_torch_fused",
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
         "disable_tqdm": True,

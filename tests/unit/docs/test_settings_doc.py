@@ -60,4 +60,5 @@ def test_the_keys_compared_are_all_there_are() -> None:
     keys = dict(keys_of(RunConfig()))
     assert len(keys) > 90
     assert (keys["label.likelihood.beta"], keys["evals.statement.top_p"]) == (None, 0.975)
-    assert not any(key.startswith("train.") for key in keys if key != "train.method")
+    whole = {"train.method", "train.optimizer", "train.save_dtype"}
+    assert {key for key in keys if key.startswith("train.")} == whole

@@ -37,6 +37,7 @@ from constitute.train.common.from_run import (
     rendered_prompts,
     sampling_engine,
 )
+from constitute.train.common.precision import held_dtype
 from constitute.train.common.rollout import Rollouts, gather
 from constitute.train.ppo.setup import input_hashes
 from constitute.train.ppo.sync import Rollouter
@@ -133,6 +134,7 @@ def run_best_of_n(
         progress=progress,
         kind="best-of-n",
         rendering=RenderSettings.of(config.engine),
+        footprint=config.train.footprint,
     )
     return summary | {"sft": tuned}
 
@@ -189,7 +191,7 @@ def _sample_all(kept: Sequence[tuple[Prompt, list[int]]], done: int, path: Path,
     _compat.quiet()
     config, tokenizer = by.config, load_tokenizer(by.policy)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+    dtype = held_dtype(trained=False)
     scorers = {
         part.name: open_reward_model(part.source, tokenizer, by.policy, dtype, device)
         if isinstance(part.source, str)

@@ -6,7 +6,7 @@ import math
 import random
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -17,10 +17,11 @@ from torch import Tensor, nn
 
 from constitute.errors import GateFailed
 from constitute.progress import Progress, Silent
-from constitute.train.common import sharding
+from constitute.train.common import precision, sharding
 from constitute.train.common.batching import micro_batches
 from constitute.train.common.checkpoint import last_checkpoint, load_checkpoint, save_checkpoint, settle
 from constitute.train.common.disk import checkpoint_bytes, model_bytes, most_bytes, note_disk
+from constitute.train.common.optimizers import make_optimizer
 from constitute.train.common.team import Team, deal, gather_team
 
 Cut = Callable[[Sequence[int], int], list[list[int]]]
@@ -59,6 +60,8 @@ class Job:
     made_by: dict[str, Any]
     seed: int
     progress: Progress
+    optimizer: str = "adamw"
+    """Its name in `optimizers.OPTIMIZERS`."""
 
 
 def fit(
@@ -77,8 +80,8 @@ def fit(
     `lengths[i]` is the token cost of example i; `loss_sum(rows)` the sum of the losses of these examples,
     each times its weight, with its graph; `weights` (all positive, None for ones) divides it: a step's
     loss is sum(w * loss) / sum(w) over its whole batch, so that how `cut(lengths, token budget)` divides
-    the batch changes the memory and nothing else. Fused AdamW without weight decay, gradients clipped
-    to norm 1, bf16 autocast on a GPU that has it.
+    the batch changes the memory and nothing else. AdamW without weight decay, gradients clipped to norm 1,
+    bf16 autocast on a GPU that has it.
 
     `before` is told the rows of each whole batch ahead of its gradient, for what a loss needs to know of all.
 
@@ -95,10 +98,10 @@ def fit(
     batches = batches_of(len(lengths), config.batch_size, config.epochs, f"{job.seed}:{stage}")
     # The optimizer's weights are the parts, whatever a pass before left whole.
     sharding.reshard(model)
-    optimizer, scheduler = _optimizer(model, config, len(batches))
+    optimizer, scheduler = _optimizer(model, config, job.optimizer, len(batches))
     folder = job.out / "checkpoints"
     losses = _resume(last_checkpoint(folder, job.made_by), model, optimizer, scheduler)
-    autocast = _autocast(model)
+    device = next(model.parameters()).device
     progress.start(f"train {stage}", len(batches), len(losses))
     note_single_step(replace(job, progress=progress), len(batches), len(lengths))
     checkpoints = (len(batches) - 1) // config.checkpoint_every
@@ -110,13 +113,13 @@ def fit(
             total = math.fsum(shares[row] for row in rows)
             loss = 0.0
             if before is not None:
-                with torch.no_grad(), autocast():
+                with torch.no_grad(), precision.autocast(device):
                     before(rows)
             pieces = _pieces(team, rows, lengths, config.microbatch_tokens, cut)
             costs = [sum(lengths[row] for row in piece_rows) for piece_rows in pieces]
             for place, piece_rows in enumerate(pieces):
                 progress.part(f"train {stage}", sum(costs[:place]) / max(1, sum(costs)))
-                with autocast():
+                with precision.autocast(device):
                     piece = loss_sum(piece_rows) / total
                 piece.backward()  # type: ignore[no-untyped-call]
                 loss += piece.item()
@@ -197,9 +200,12 @@ def rate_factor(done: int, steps: int, schedule: str, warmup: float) -> float:
     return 1.0 - gone if schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * gone))
 
 
-def _optimizer(model: nn.Module, config: FitConfig, steps: int) -> tuple[torch.optim.Optimizer, Any]:
+def _optimizer(
+    model: nn.Module, config: FitConfig, name: str, steps: int
+) -> tuple[torch.optim.Optimizer, Any]:
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=0.0, fused=True)
+    sharded = sharding.is_sharded(model)
+    optimizer = make_optimizer(name, parameters, lr=config.learning_rate, sharded=sharded)
     scheduler = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda done: rate_factor(done, steps, config.schedule, config.warmup)
     )
@@ -220,12 +226,6 @@ def _step(model: nn.Module, optimizer: torch.optim.Optimizer, loss: float, step:
         raise GateFailed(f"the {what} at step {step}; lower train.{stage}.learning_rate")
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-
-
-def _autocast(model: nn.Module) -> Callable[[], AbstractContextManager[Any]]:
-    if next(model.parameters()).device.type != "cuda" or not torch.cuda.is_bf16_supported():
-        return nullcontext
-    return lambda: torch.autocast("cuda", dtype=torch.bfloat16)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from pathlib import Path
 from constitute import clock
 from constitute.blocking import block
 from constitute.config import RunConfig, load_config
+from constitute.config.train import Footprint
 from constitute.engines import named_model
 from constitute.engines.base import Engine, RolloutEngine
 from constitute.engines.swap import open_sampler, rollout_engine
@@ -76,12 +77,16 @@ def on_its_day(config: RunConfig, out: Path) -> RunConfig:
 
 
 def keep_settings(config: RunConfig, section: str) -> None:
-    """Write `train.<section>` into the run's own configuration, from which later commands on it start."""
+    """Write `train.<section>` into the run's own configuration, from which later commands on it start.
+
+    So are the settings that hold for all trainers.
+    """
     path = config.run / CONFIG_FILE
     if not path.is_file() or not first_process():
         return
     own = load_config(path)
-    train = own.train.model_copy(update={section: getattr(config.train, section)})
+    names = (section, *Footprint.model_fields)
+    train = own.train.model_copy(update={name: getattr(config.train, name) for name in names})
     save_config(config.run, own.model_copy(update={"train": train}))
 
 

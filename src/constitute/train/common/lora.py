@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from constitute.errors import UsageError
@@ -20,20 +21,30 @@ POLICY, CRITIC = "policy", "critic"
 def add_adapter(model: Any, name: str, rank: int) -> None:
     """Put adapters of `rank` on every linear layer but the output layer, scaled by 2 (alpha = 2 r).
 
-    Raises `UsageError` for a mixture of experts, whose adapters `plain_state` cannot merge.
+    Adapters are in float32 whatever the model is in, and they alone learn. The first of a model is the one
+    it runs with. Raises `UsageError` for a mixture of experts, whose adapters `plain_state` cannot merge.
     """
     from peft import LoraConfig
-    from peft.tuners.lora import ParamWrapper
 
     # Two adapters on one model are what is wanted here; PEFT warns of the second.
     warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")
     model.add_adapter(LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear"), adapter_name=name)
-    if any(isinstance(layer, ParamWrapper) for layer in layers(model).values()):
+    if on_experts(model):
         raise UsageError(
             f"{type(model).__name__} is a mixture of experts, and adapters on experts cannot be merged into "
             "its weights here; set lora_rank=0 to train every weight"
         )
-    _activate(model, POLICY)
+    for weight in parameters(model, name):
+        # PEFT takes the dtype of the layer, and steps of Adam are lost in bfloat16.
+        weight.data = weight.data.float()
+    _activate(model, next(iter(next(iter(layers(model).values())).lora_A)))
+
+
+def on_experts(model: nn.Module) -> bool:
+    """Whether adapters lie on experts, which are no layers of their own."""
+    from peft.tuners.lora import ParamWrapper
+
+    return any(isinstance(layer, ParamWrapper) for layer in layers(model).values())
 
 
 def layers(model: nn.Module) -> dict[str, Any]:
@@ -72,13 +83,20 @@ def _activate(model: nn.Module, name: str | None) -> None:
         weight.requires_grad_(".lora_" in place)
 
 
-def plain_state(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """The model's tensors by their checkpoint names, the policy's adapters merged in."""
+def plain_state(model: nn.Module, adapter: str = POLICY) -> Iterator[tuple[str, Tensor]]:
+    """The model's tensors by their checkpoint names, an adapter merged in, the policy's unless named.
+
+    A merged tensor is in float32 at least, for the adapter's part may be below the last place of the
+    weight's own type. One is made at a time, where the weight lies.
+    """
     carriers = layers(model)
     for name, tensor in model.state_dict().items():
         if ".lora_" in name:
             continue
         plain = name.replace(".base_layer.", ".")
         owner, _, kind = plain.rpartition(".")
-        merged = owner in carriers and kind == "weight" and POLICY in carriers[owner].lora_A
-        yield plain, tensor + carriers[owner].get_delta_weight(POLICY).to(tensor.dtype) if merged else tensor
+        if owner in carriers and kind == "weight" and adapter in carriers[owner].lora_A:
+            delta = carriers[owner].get_delta_weight(adapter)
+            yield plain, tensor.to(torch.promote_types(tensor.dtype, delta.dtype)) + delta
+        else:
+            yield plain, tensor

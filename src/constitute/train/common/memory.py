@@ -1,4 +1,4 @@
-"""Turn running out of memory into a sentence that names the setting to lower."""
+"""Turn running out of memory into a sentence that names the settings to change."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from constitute.errors import UsageError
 
+_PLAN = "`constitute train plan` names settings that fit a GPU"
 _CPU_WORDS = ("not enough memory", "can't allocate memory")
 
 
@@ -18,7 +19,7 @@ def memory_advice(knobs: str) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as problem:
-        raise UsageError(f"out of GPU memory; lower {knobs}") from problem
+        raise UsageError(f"out of GPU memory; lower {knobs}; {_PLAN}") from problem
     except RuntimeError as problem:
         # The CPU allocator has no error class of its own.
         if not any(words in str(problem) for words in _CPU_WORDS):

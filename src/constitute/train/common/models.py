@@ -13,6 +13,7 @@ from constitute.engines.locate import reason_of, require
 from constitute.errors import UsageError
 from constitute.train.common import lora
 from constitute.train.common.batching import TokenBatch, collate
+from constitute.train.common.rounding import exact
 from constitute.train.common.shared import shared_states
 
 # Logits of this many elements at once (256 MB in fp32); a longer list of tokens is cut into pieces.
@@ -187,8 +188,10 @@ def check_actor(actor: Actor, name: str) -> None:
     device = actor.model.device
     tokens = [[place % actor.model.config.get_text_config().vocab_size for place in range(6)]]
     batch = collate(tokens, [1], 0, device)
-    ours, _ = actor(batch, 1.0)
-    own = actor.model(batch.input_ids_BL).logits[0, :-1].float().log_softmax(-1)
+    # In bfloat16 the two would differ by the order of their sums.
+    with exact(actor.model):
+        ours, _ = actor(batch, 1.0)
+        own = actor.model(batch.input_ids_BL).logits[0, :-1].float().log_softmax(-1)
     theirs = own.gather(1, batch.target_N[:, None]).squeeze(1)
     gap = (ours - theirs).abs().max().item()
     if gap > 1e-2:

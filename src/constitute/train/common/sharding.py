@@ -8,7 +8,7 @@ Gradients are summed over the processes, not averaged, as the losses here divide
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from constitute.errors import UsageError
-from constitute.train.common import lora
+from constitute.train.common import lora, precision
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,9 @@ class Sharding:
 
     mesh: Any
     reshard: bool
+    half: bool = False
+    """Whether weights are gathered in bfloat16, as autocast would cast them; gradients are summed in
+    float32."""
 
 
 def launched_sharding(device: torch.device) -> Sharding:
@@ -52,7 +55,7 @@ def launched_sharding(device: torch.device) -> Sharding:
                 f"this trainer does not support {name}; set it to false (examples/accelerate/fsdp2.yaml) and "
                 "save memory by gradient_checkpointing=true and a lower microbatch_tokens"
             )
-    return Sharding(_mesh(device.type), bool(plugin.reshard_after_forward))
+    return Sharding(_mesh(device.type), bool(plugin.reshard_after_forward), precision.half())
 
 
 def _offloads(plugin: Any) -> bool:
@@ -102,15 +105,24 @@ def shard_trunk(
     if not layers_only:
         _shard(sharding, trunk, frozen)
     if head is not None:
-        _shard(sharding, head, frozen)
+        shard_head(sharding, head, frozen=frozen)
+
+
+def shard_head(sharding: Sharding, head: Any, *, frozen: bool = False) -> None:
+    """Shard a head of scores or values; in bfloat16 it could not tell good answers apart, so in float32."""
+    _shard(replace(sharding, half=False), head, frozen)
 
 
 def _shard(sharding: Sharding, module: Any, frozen: bool) -> None:
     """Split what `module` holds outside the modules split before; moves it to the mesh's device."""
-    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
+    # Without it autocast casts each whole weight and keeps the copy from the forward to the backward pass.
+    half = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+    held = half if sharding.half else MixedPrecisionPolicy()
     # A frozen model has no backward pass that would free its weights.
-    fully_shard(module, mesh=sharding.mesh, reshard_after_forward=sharding.reshard or frozen)
+    wanted = sharding.reshard or frozen
+    fully_shard(module, mesh=sharding.mesh, reshard_after_forward=wanted, mp_policy=held)
     # Sums over the processes. Forced, for gloo knows no scaled sum.
     module.set_gradient_divide_factor(1.0)
     module.set_force_sum_reduction_for_comms(True)
@@ -165,17 +177,21 @@ def identity(tensor: Any) -> int:
     return id(tensor) if hasattr(tensor, "full_tensor") else tensor.data_ptr()
 
 
-def whole_model(model: Any) -> Any:
-    """A Hugging Face model with plain weights, adapters merged; `model` itself where it is so already.
+def whole_model(model: Any, dtype: torch.dtype | None = None, adapter: str = lora.POLICY) -> Any:
+    """A Hugging Face model with plain weights in `dtype`, adapters merged; `model` itself where it is that.
 
-    Where it is sharded all processes must call this; the first gets a copy in host memory, gathered one
-    tensor at a time, and the others None.
+    Without a `dtype` weights keep the type they have. A copy is made in host memory one tensor at a time,
+    merged in float32 and rounded last, so that the device holds one tensor more. Where the model is sharded
+    all processes must call this; the first gets the copy and the others None.
     """
     sharded = is_sharded(model)
-    if not sharded and not any(".lora_" in name for name, _ in model.named_parameters()):
+    adapted = any(".lora_" in name for name, _ in model.named_parameters())
+    as_wanted = dtype is None or {weight.dtype for weight in model.parameters()} <= {dtype}
+    if not sharded and not adapted and as_wanted:
         return model
     reshard(model)
-    state = dict(_gathered(lora.plain_state(model))) if sharded else dict(lora.plain_state(model))
+    plain = lora.plain_state(model, adapter)
+    state = dict(_gathered(plain, dtype) if sharded else _in_host_memory(plain, dtype))
     if sharded and torch.distributed.get_rank():
         return None
     with torch.device("meta"):
@@ -183,16 +199,32 @@ def whole_model(model: Any) -> Any:
     merged.load_state_dict(state, assign=True)
     merged.tie_weights()
     merged.generation_config = getattr(model, "generation_config", None)
+    # What the checkpoint called the weights, which are saved as they were loaded.
+    merged._weight_conversions = getattr(model, "_weight_conversions", None)
     return merged
 
 
-def _gathered(named: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Tensor]]:
+def _in_host_memory(
+    named: Iterator[tuple[str, Tensor]], dtype: torch.dtype | None
+) -> Iterator[tuple[str, Tensor]]:
+    for name, tensor in named:
+        yield name, _rounded(tensor.detach().to("cpu", copy=True), dtype).contiguous()
+
+
+def _rounded(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """A float tensor in `dtype`; others, such as masks that are stored, as they are."""
+    return tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
+
+
+def _gathered(
+    named: Iterator[tuple[str, Any]], dtype: torch.dtype | None = None
+) -> Iterator[tuple[str, Tensor]]:
     """The tensors, whole, in the first process's host memory; the others must iterate too and get nothing."""
     main = torch.distributed.get_rank() == 0
     for name, tensor in named:
         full = whole(tensor.detach())
         if main:
-            yield name, full.to("cpu", copy=True).contiguous()
+            yield name, _rounded(full.to("cpu", copy=True), dtype).contiguous()
 
 
 def gather_state(model: nn.Module, optimizer: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:

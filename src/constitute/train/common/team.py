@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from constitute.errors import EngineError, UsageError
-from constitute.train.common import _compat, sharding
+from constitute.train.common import _compat, precision, sharding
 from constitute.train.common.batching import micro_batches
 
 # A peer that died closes its connections at once; this bounds the wait for one that hangs. Rollouts of one
@@ -123,9 +123,8 @@ def gather_team() -> Team:
     # Refused here, before accelerate asks for a package that nobody needs.
     if _asked("ACCELERATE_USE_DEEPSPEED"):
         raise _refused("DEEPSPEED")
-    bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
     accelerator = Accelerator(
-        mixed_precision="bf16" if bf16 else "no",
+        mixed_precision="bf16" if precision.half() else "no",
         kwargs_handlers=[InitProcessGroupKwargs(timeout=_TIMEOUT)],
     )
     kind = str(accelerator.distributed_type.value)
@@ -139,9 +138,14 @@ def gather_team() -> Team:
     if accelerator.num_processes > 1 and accelerator.device.type == "cpu":
         _leave_at_exit()
     plan = None
-    if accelerator.num_processes > 1 and _asked("ACCELERATE_USE_FSDP"):
+    if accelerator.num_processes > 1 and sharded_launch():
         plan = sharding.launched_sharding(accelerator.device)
     return Team(accelerator, accelerator.process_index, accelerator.num_processes, plan)
+
+
+def sharded_launch() -> bool:
+    """Whether the launch asks for sharded weights (FSDP)."""
+    return _asked("ACCELERATE_USE_FSDP")
 
 
 @cache

@@ -171,6 +171,7 @@ def _round(loop: _Loop, state: _State, number: int, learnt: Asked, held: Asked) 
         progress=sampler.progress,
         kind=_KIND,
         rendering=RenderSettings.of(config.engine),
+        footprint=config.train.footprint,
     )
     sampler.sample(str(tuned), held, folder / "held-out", seed)
     measured = measure(folder / "held-out", config.train.best_of_n.n, seed)

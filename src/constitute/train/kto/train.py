@@ -18,7 +18,7 @@ from pydantic_core import to_jsonable_python
 from torch import Tensor
 
 from constitute.config.data import ReadConfig
-from constitute.config.train import DPOConfig
+from constitute.config.train import FOOTPRINT, DPOConfig, Footprint
 from constitute.data.judged import JudgedAnswer, read_judged
 from constitute.data.prompts import READ
 from constitute.data.rows import Sources
@@ -41,8 +41,9 @@ from constitute.train.common.data import data_hash, reading_inputs
 from constitute.train.common.fit import Job, drop_checkpoints, fit
 from constitute.train.common.memory import memory_advice
 from constitute.train.common.models import Actor
+from constitute.train.common.precision import autocast, saved_dtype
 from constitute.train.common.team import deal, gather_team
-from constitute.train.dpo import KNOBS, add_adapters, autocast_of, open_actor, sequence_logprobs
+from constitute.train.dpo import KNOBS, add_adapters, open_actor, sequence_logprobs
 from constitute.train.kto.answers import TokenAnswer, check_both_kinds, split_answers
 from constitute.train.preference_losses import check_loss
 from constitute.train.reward.pairs import target
@@ -78,6 +79,7 @@ def train_kto(
     progress: Progress,
     rendering: RenderSettings | None = None,
     reading: ReadConfig = READ,
+    footprint: Footprint = FOOTPRINT,
 ) -> dict[str, Any]:
     """Train `model` by KTO on the judged answers in `data` and save a plain Hugging Face folder to `out`.
 
@@ -88,7 +90,7 @@ def train_kto(
     check_loss(config)
     answers = read_judged(data, progress.note, config.kto_threshold, reading)
     inputs = {"data": data_hash(data), "model": model_identity(model), **rendering_inputs(rendering)}
-    made_by = recipe("kto", config, seed, **inputs, **reading_inputs(reading))
+    made_by = recipe("kto", config, seed, **inputs, **reading_inputs(reading), **footprint.inputs)
     done = finished(out, made_by)
     if done is not None:
         return done
@@ -106,7 +108,7 @@ def train_kto(
     with memory_advice(KNOBS), team.phase("train kto"):
         known, known_held = (logprobs_of(actor, part, batching) for part in (split.train, split.held_out))
         referred = time.perf_counter()
-        job = Job("dpo", out, made_by, seed, progress)
+        job = Job("dpo", out, made_by, seed, progress, footprint.optimizer)
         losses = fit_kto(actor, known, split.train, config, job, pad_id=batching.pad_id)
         trained = time.perf_counter()
         after = logprobs_of(actor, split.held_out, batching)
@@ -120,7 +122,8 @@ def train_kto(
         "seconds_training": round(trained - referred, 3),
     }
     with team.phase("save"):
-        tuned = sharding.whole_model(actor.model) if team.saves else None
+        dtype = saved_dtype(footprint.save_dtype, model)
+        tuned = sharding.whole_model(actor.model, dtype) if team.saves else None
     if team.main:
         publish(out, save_into(tuned, tokenizer, losses), made_by=made_by, summary=summary, base=model)
         drop_checkpoints(out)
@@ -189,7 +192,7 @@ def kto_losses(
 @torch.no_grad()
 def logprobs_of(actor: Actor, answers: Sequence[TokenAnswer], batching: Batching) -> AnswerLogprobs:
     """Log-probabilities of the answers and of their mismatched ones, at temperature 1, without a graph."""
-    with autocast_of(actor.model.device):
+    with autocast(actor.model.device):
         return AnswerLogprobs(
             _logprobs(actor, answers, batching), _logprobs(actor, answers, batching, mismatched=True)
         )

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from constitute.config import RunConfig
 from constitute.config.ppo import PPOConfig
 from constitute.engines.swap import BESIDE_A_TRAINER
-from constitute.train.plan.shapes import Passed, Shape
+from constitute.train.plan.shapes import Pass, Passed, Shape
 from constitute.train.ppo.algorithms import find_algorithm
 from constitute.types import Record
 
-_FLOAT, _ADAM = 4, 8
+_FLOAT = 4
+# Bytes of both moments of a weight: 8 bits each with a scale for 256 of them, none on the GPU.
+_MOMENTS = {"adamw": 8.0, "adamw_8bit": 2 + 8 / 256, "adamw_offload": 0.0}
 GIB = 1 << 30
 
 
@@ -50,21 +52,23 @@ class Workload:
 
     @property
     def frozen(self) -> int:
-        """Bytes of a weight that is not trained."""
+        """Bytes of a weight that is not trained, or that is gathered for a pass."""
         return 2 if self.half else _FLOAT
+
+    def passed(self, rows: int, prompt: int, response: int, rank: int, *, head: bool, again: bool) -> Passed:
+        """What a pass of a trainer takes; `again` is gradient checkpointing, `rank` that of the adapters."""
+        held = self.half and (rank > 0 or self.machine.shards > 1)
+        return self.model.passed(
+            Pass(rows, prompt, response, self.half, head, rank, held), checkpointed=again
+        )
 
 
 def sft_parts(work: Workload) -> list[Part]:
     """TRL's SFTTrainer: rows of `max_length` tokens, `device_batch_size` at once."""
     config = work.config.train.sft
     rows, length = config.device_batch_size, config.max_length
-    passed = work.model.passed(
-        rows,
-        1,
-        length - 1,
-        half=work.half,
-        checkpointed=config.gradient_checkpointing,
-        head=False,
+    passed = work.passed(
+        rows, 1, length - 1, config.lora_rank, head=False, again=config.gradient_checkpointing
     )
     # TRL takes the logits of the whole sequence at once, in the forward and in the backward.
     logits = 3 * rows * length * work.model.vocabulary * _FLOAT
@@ -79,11 +83,11 @@ def reward_parts(work: Workload) -> list[Part]:
     """The reward model: both sides of a pair in one pass over the trunk."""
     config = work.config.train.reward
     rows, length = _rows(config.microbatch_tokens, config.max_length)
-    passed = work.model.passed(
-        rows, 1, length - 1, half=work.half, checkpointed=config.gradient_checkpointing, head=False
+    passed = work.passed(
+        rows, 1, length - 1, config.lora_rank, head=False, again=config.gradient_checkpointing
     )
     return [
-        *_trained(work, "model", work.model.trunk, 0, ("update",)),
+        *_trained(work, "model", work.model.trunk, config.lora_rank, ("update",)),
         Part(name="activations", bytes=passed.kept, phases=("update",)),
     ]
 
@@ -93,8 +97,8 @@ def dpo_parts(work: Workload) -> list[Part]:
     config = work.config.train.dpo
     rows, length = _rows(config.microbatch_tokens, config.max_length)
     prompt = min(work.prompt, length - 1)
-    passed = work.model.passed(
-        rows, prompt, length - prompt, half=work.half, checkpointed=config.gradient_checkpointing, head=True
+    passed = work.passed(
+        rows, prompt, length - prompt, config.lora_rank, head=True, again=config.gradient_checkpointing
     )
     return [
         *_trained(work, "policy", work.model.parameters, config.lora_rank, ("update",)),
@@ -125,8 +129,8 @@ ALWAYS = ("rollouts", "score", "update", "push")
 def _by_reward(work: Workload, config: PPOConfig) -> list[Part]:
     model, length = work.model, work.prompt + config.max_new_tokens
     rows, _ = _rows(config.microbatch_tokens, length)
-    pass_of = {"half": work.half, "checkpointed": config.gradient_checkpointing}
-    policy = model.passed(rows, work.prompt, config.max_new_tokens, head=True, **pass_of)
+    tokens = (rows, work.prompt, config.max_new_tokens)
+    policy = work.passed(*tokens, config.lora_rank, head=True, again=config.gradient_checkpointing)
     parts = [
         *_trained(work, "policy", model.parameters, config.lora_rank, ALWAYS),
         *_activations(policy, "policy", ("update",)),
@@ -149,35 +153,30 @@ def _by_reward(work: Workload, config: PPOConfig) -> list[Part]:
 def _critic(work: Workload, config: PPOConfig, rows: int) -> list[Part]:
     if config.critic == "shared":
         return []
-    kept = work.model.passed(
-        rows,
-        work.prompt,
-        config.max_new_tokens,
-        half=work.half,
-        checkpointed=config.gradient_checkpointing,
-        head=False,
-    ).kept
+    tokens = (rows, work.prompt, config.max_new_tokens)
+    kept = work.passed(*tokens, config.lora_rank, head=False, again=config.gradient_checkpointing).kept
     seen = Part(name="critic's activations", bytes=kept, phases=("update",))
     if config.critic == "lora":
         return [*_weights(work, "critic's adapters", work.model.linear * config.lora_rank, ALWAYS), seen]
-    return [*_weights(work, "critic", work.model.trunk, ALWAYS), seen]
+    return [*_trained(work, "critic", work.model.trunk, config.lora_rank, ALWAYS), seen]
 
 
 def _trained(work: Workload, name: str, parameters: int, rank: int, phases: Sequence[str]) -> list[Part]:
-    """Weights in fp32 with gradients and Adam; with LoRA of `rank` those of the adapters alone learn."""
+    """Weights in fp32 with gradients and Adam; with LoRA of `rank` the adapters alone, on a frozen base."""
     if not rank:
         return _weights(work, name, parameters, phases)
-    base = Part(name=f"{name}'s weights", bytes=_share(work, parameters * _FLOAT), phases=tuple(phases))
+    base = Part(name=f"{name}'s weights", bytes=_share(work, parameters * work.frozen), phases=tuple(phases))
     return [base, *_weights(work, f"{name}'s adapters", work.model.linear * rank, phases)]
 
 
 def _weights(work: Workload, name: str, parameters: int, phases: Sequence[str]) -> list[Part]:
     own = name if name.endswith("adapters") else f"{name}'s weights"
-    gathered = work.model.largest_layer * _FLOAT * 2 if work.machine.shards > 1 else 0
+    gathered = work.model.largest_layer * work.frozen * 2 if work.machine.shards > 1 else 0
+    moments = int(parameters * _MOMENTS[work.config.train.optimizer])
     return [
         Part(name=own, bytes=_share(work, parameters * _FLOAT) + gathered, phases=tuple(phases)),
         Part(name=f"{name}'s gradients", bytes=_share(work, parameters * _FLOAT), phases=("update",)),
-        Part(name=f"{name}'s Adam", bytes=_share(work, parameters * _ADAM), phases=tuple(phases)),
+        Part(name=f"{name}'s Adam", bytes=_share(work, moments), phases=tuple(phases)),
     ]
 
 

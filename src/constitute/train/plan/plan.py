@@ -101,7 +101,7 @@ def _plan(method: str, work: Workload) -> Plan:
 
 def _mends(method: str, work: Workload) -> Iterator[tuple[str, ...]]:
     """The smallest sets of changes that make it fit, as KEY=VALUE."""
-    known = _changes(method, work.config)
+    known = _changes(method, work)
     for count in range(1, _MOST_CHANGES + 1):
         found = [
             chosen
@@ -117,10 +117,10 @@ def _mends(method: str, work: Workload) -> Iterator[tuple[str, ...]]:
 
 def _fits(method: str, work: Workload, chosen: Sequence[str]) -> bool:
     try:
-        config = _changed(work.config, chosen)
-    except ValueError:
+        return _plan(method, replace(work, config=_changed(work.config, chosen))).fits
+    except (ValueError, UsageError):
+        # Settings that do not go together, or adapters on a mixture of experts.
         return False
-    return _plan(method, replace(work, config=config)).fits
 
 
 def _changed(config: RunConfig, chosen: Sequence[str]) -> RunConfig:
@@ -138,8 +138,9 @@ def _changed(config: RunConfig, chosen: Sequence[str]) -> RunConfig:
     return RunConfig.model_validate(values)
 
 
-def _changes(method: str, config: RunConfig) -> list[str]:
+def _changes(method: str, work: Workload) -> list[str]:
     """What may be changed, that which costs least first."""
+    config = work.config
     own: Any = getattr(config.train, method)
     at = f"train.{method}"
     found: list[str] = []
@@ -152,6 +153,8 @@ def _changes(method: str, config: RunConfig) -> list[str]:
         found += [f"{at}.microbatch_tokens={size}" for size in (4096, 2048) if size < own.microbatch_tokens]
     if not own.gradient_checkpointing:
         found.append(f"{at}.gradient_checkpointing=true")
+    if config.train.optimizer == "adamw" and work.machine.shards == 1:
+        found += ["train.optimizer=adamw_8bit", "train.optimizer=adamw_offload"]
     if method == "ppo" and own.critic == "separate":
         found.append(f"{at}.critic=shared")
     if getattr(own, "lora_rank", None) == 0:

@@ -126,7 +126,7 @@ class History:
 
     def whole_policy(self) -> Any:
         """The policy to be saved, adapters merged; of sharded weights in the first process alone."""
-        return sharding.whole_model(self.models.actor_critic.actor.model)
+        return sharding.whole_model(self.models.actor_critic.actor.model, self.models.saved)
 
     def save_policy(self, policy: Any, folder: Path) -> None:
         """Write the policy as a plain Hugging Face folder."""

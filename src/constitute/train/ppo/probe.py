@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
 
-from constitute.train.common import lora, sharding
+from constitute.train.common import precision, sharding
 from constitute.train.common.agreement import Gap, gap_of
 from constitute.train.common.batching import collate, micro_batches
 from constitute.train.common.models import Actor
 from constitute.train.common.rollout import Rollouts
+from constitute.train.common.rounding import exact, rounded
 from constitute.types import Completion, SamplingParams
 
 PROBE_ROWS, _START_TOKENS = 8, 32
@@ -110,10 +110,18 @@ def sampled_rows(
 def measure(engine: Rollouter, actor: Actor, probe: Probe) -> Scores:
     """Score the probe in both. Where weights are sharded every other process runs `follow_measure`."""
     theirs = engine.score_ids(probe.prompts, probe.completions)
-    ours = own_logprobs(actor, probe)
-    # Of an engine that does not say its dtype it is unknown which changes it could show.
-    rounded = ours if dtype_of(engine) == "float32" else _rounded_logprobs(actor, probe, dtype_of(engine))
-    return Scores(ours, rounded, [value for row in theirs for value in row])
+    with nullcontext() if sharding.is_sharded(actor.model) else exact(actor.model):
+        ours = own_logprobs(actor, probe)
+    # Of an engine that does not say its dtype it is unknown which changes it could show, and so it is where
+    # sharded weights are gathered in fewer bits than the engine has.
+    exactly = dtype_of(engine) == "float32" and not coarse(actor)
+    own = ours if exactly else _rounded_logprobs(actor, probe, dtype_of(engine))
+    return Scores(ours, own, [value for row in theirs for value in row])
+
+
+def coarse(actor: Actor) -> bool:
+    """Whether the trainer itself computes in bfloat16, as it does where sharded weights are gathered so."""
+    return precision.half() and sharding.is_sharded(actor.model)
 
 
 def follow_measure(actor: Actor, probe: Probe) -> None:
@@ -140,47 +148,3 @@ def _rounded_logprobs(actor: Actor, probe: Probe, dtype: str) -> list[float] | N
         return None
     with rounded(actor.model, _HALF[dtype]):
         return own_logprobs(actor, probe)
-
-
-@contextmanager
-def rounded(model: Any, dtype: torch.dtype) -> Iterator[None]:
-    """Inside, each layer computes with its weights rounded to `dtype`, adapters merged; in fp32 otherwise.
-
-    A step below half a unit of the dtype's last place changes nothing in an engine that rounds, so only
-    this model's change can be asked of it. One layer at a time is rounded, which spares a copy.
-    """
-    carriers = lora.layers(model)
-    plain = {name: module for name, module in model.named_modules() if name not in carriers}
-    kept: dict[int, list[tuple[Any, Tensor]]] = {}
-
-    def enter(module: Any, _: Any) -> None:
-        own = [(weight, weight.data) for weight in module.parameters(recurse=False)]
-        if module in carriers.values():
-            weight, delta = module.base_layer.weight, module.get_delta_weight(lora.POLICY)
-            own = [(weight, weight.data)]
-            # The adapter adds its part again.
-            weight.data = (weight.data + delta).to(dtype).to(weight.dtype) - delta
-        else:
-            for weight, data in own:
-                weight.data = data.to(dtype).to(data.dtype)
-        kept[id(module)] = own
-
-    def leave(module: Any, *_: Any) -> None:
-        for weight, data in kept.pop(id(module), ()):
-            weight.data = data
-
-    inside = [module for name, module in plain.items() if not _within(name, carriers)]
-    with ExitStack() as hooks:
-        for module in [*inside, *carriers.values()]:
-            hooks.callback(module.register_forward_pre_hook(enter).remove)
-            hooks.callback(module.register_forward_hook(leave).remove)
-        try:
-            yield
-        finally:
-            for own in kept.values():
-                for weight, data in own:
-                    weight.data = data
-
-
-def _within(name: str, carriers: Any) -> bool:
-    return any(name.startswith(f"{carrier}.") for carrier in carriers)

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from constitute.config.ppo import PPOConfig
+from constitute.config.train import FOOTPRINT, Footprint
 from constitute.engines.render import RenderSettings
 from constitute.errors import UsageError
 from constitute.progress import Progress, Silent
@@ -72,6 +73,7 @@ def train_ppo(
     reference: str | None = None,
     rendering: RenderSettings | None = None,
     held_out: Rendered | None = None,
+    footprint: Footprint = FOOTPRINT,
 ) -> dict[str, Any]:
     """Train `policy` against `reward` (a reward model's folder, a function, or parts) and save it to `out`.
 
@@ -93,6 +95,7 @@ def train_ppo(
     parts = as_parts(reward)
     check_welfare(Welfare.of(config, config.section), parts)
     inputs = input_hashes(prompt_ids, policy, parts, reference) | held_out_hash(held_out)
+    inputs |= footprint.inputs
     made_by = recipe(config.section, config, seed, **inputs)
     done = finished(out, made_by)
     if done is not None:
@@ -102,8 +105,9 @@ def train_ppo(
     check_held_out(held, [part.name for part in parts], engine, config)
     check_mix(kept, config)
     check_trackers(config.report_to, config.section)
-    with progress.waiting("loading the policy, its reference, the critic and the reward model"):
-        models = set_up(policy, parts, reference, config, team, seed)
+    what = "loading the policy, its reference, the critic and the reward model"
+    with progress.waiting(what), memory_advice(_knobs(config)):
+        models = set_up(policy, parts, reference, config, team, seed, footprint)
     check_renewable(models, config)
     ptx = read_ptx(config, models.tokenizer, models.eos, limit, rendering)
     history, state = History(out, made_by, models, config), RunState(config.kl_coef)
@@ -153,7 +157,10 @@ def _train(run: _Run, lines: list[Line], progress: Progress) -> dict[str, str]:
 def _knobs(config: PPOConfig) -> str:
     """What to lower where memory runs out."""
     at = f"train.{config.section}"
-    return f"{at}.microbatch_tokens or {at}.max_new_tokens, or set {at}.critic=shared"
+    return (
+        f"{at}.microbatch_tokens, {at}.max_new_tokens or engine.gpu_memory, or set "
+        f"{at}.gradient_checkpointing=true or {at}.lora_rank=16"
+    )
 
 
 @dataclass
@@ -217,7 +224,9 @@ class _Run:
             flat = len(flat_groups(scores, config.samples_per_prompt))
             groups = config.batch_size // config.samples_per_prompt
             line |= {"flat_groups": flat / groups, "groups_replaced": replaced}
-        line |= zip(("learning_rate", "critic_learning_rate"), scheduler.get_last_lr(), strict=True)
+        # torchao keeps a rate as a tensor.
+        rates = map(float, scheduler.get_last_lr())
+        line |= zip(("learning_rate", "critic_learning_rate"), rates, strict=True)
         self.keeper.adapt(line["kl"], len(total), iteration)
         scheduler.step()
         if config.off_by:

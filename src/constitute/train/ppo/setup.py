@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from constitute.config.ppo import PPOConfig
+from constitute.config.train import FOOTPRINT, Footprint
 from constitute.engines.tokenizer import eos_ids, load_tokenizer, pad_of
 from constitute.errors import DataError, UsageError
 from constitute.train.common import lora, sharding
@@ -26,6 +27,8 @@ from constitute.train.common.models import (
     load_model,
     zero_value_head,
 )
+from constitute.train.common.optimizers import make_optimizer
+from constitute.train.common.precision import held_dtype, saved_dtype
 from constitute.train.common.team import Team
 from constitute.train.ppo.algorithms import find_algorithm
 from constitute.train.ppo.schedule import actor_rate, critic_rate
@@ -53,6 +56,8 @@ class Models:
     reference: Forward | None
     rewards: dict[str, Scorer | RewardFunction]
     critic_from: str
+    saved: torch.dtype = torch.float32
+    """What the policy is saved in."""
     frozen: Actor | None = None
 
     @property
@@ -100,16 +105,18 @@ def set_up(
     config: PPOConfig,
     team: Team,
     seed: int,
+    footprint: Footprint = FOOTPRINT,
 ) -> Models:
     """Load the models. Raises `UsageError` for models that do not fit together."""
     from transformers import AutoModelForCausalLM, set_seed
 
     # Adapters start at random, and must start alike in every process.
     set_seed(seed)
-    frozen_type = torch.bfloat16 if team.accelerator.mixed_precision == "bf16" else torch.float32
+    frozen_type = held_dtype(trained=False)
     tokenizer = load_tokenizer(policy)
     pad_id = pad_of(tokenizer, policy)
-    model = load_model(AutoModelForCausalLM, policy, dtype=torch.float32).to(team.load_device)
+    own_type = held_dtype(trained=not config.lora_rank)
+    model = load_model(AutoModelForCausalLM, policy, dtype=own_type).to(team.load_device)
     actor = Actor(model)
     check_actor(actor, policy)
     anchor = _reference(actor, policy, reference, config, frozen_type, team) if config.kl_coef else None
@@ -122,10 +129,11 @@ def set_up(
     if config.lora_rank:
         lora.add_adapter(model, lora.POLICY, config.lora_rank)
     actor_critic, critic_from = _actor_critic(actor, policy, parts, config)
-    learner, scheduler = _learner(actor_critic, config, team, pad_id)
+    learner, scheduler = _learner(actor_critic, config, team, pad_id, footprint.optimizer)
     ends = eos_ids(tokenizer, model.config, model.generation_config)
+    saved = saved_dtype(footprint.save_dtype, policy)
     forward, frozen = anchor or (None, None)
-    return Models(tokenizer, ends, learner, scheduler, forward, rewards, critic_from, frozen)
+    return Models(tokenizer, ends, learner, scheduler, forward, rewards, critic_from, saved, frozen)
 
 
 def _reference(
@@ -181,19 +189,27 @@ def _actor_critic(
         lora.add_adapter(actor.model, lora.CRITIC, config.lora_rank)
         return ActorCritic(actor, None, zero_value_head(width), lora.CRITIC), "adapters on the policy's trunk"
     folder = next((part.source for part in parts if isinstance(part.source, str) and part.weight), None)
-    critic, head, source = _separate_critic(policy, folder, width)
+    critic, head, source = _separate_critic(policy, folder, width, config.lora_rank)
     return _checkpointing(ActorCritic(actor, critic, head), config), source
 
 
-def _separate_critic(policy: str, reward: str | None, width: int) -> tuple[Any, Any, str]:
-    """Trunk and head of the critic: the reward model's, or the policy's and a head that starts at zero."""
+def _separate_critic(policy: str, reward: str | None, width: int, lora_rank: int) -> tuple[Any, Any, str]:
+    """Trunk and head of the critic: the reward model's, or the policy's and a head that starts at zero.
+
+    With `lora_rank` the trunk is frozen but for adapters of its own, as the policy's is.
+    """
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
+    dtype = held_dtype(trained=not lora_rank)
     if reward is None:
-        trunk = load_model(AutoModelForCausalLM, policy, dtype=torch.float32).base_model
-        return trunk, zero_value_head(width), "policy"
-    model = load_model(AutoModelForSequenceClassification, reward, dtype=torch.float32)
-    return model.base_model, value_head_of(model, reward), "reward model"
+        trunk = load_model(AutoModelForCausalLM, policy, dtype=dtype).base_model
+        head, source = zero_value_head(width), "policy"
+    else:
+        model = load_model(AutoModelForSequenceClassification, reward, dtype=dtype)
+        trunk, head, source = model.base_model, value_head_of(model, reward), "reward model"
+    if lora_rank:
+        lora.add_adapter(trunk, lora.CRITIC, lora_rank)
+    return trunk, head, source
 
 
 def _checkpointing(module: ActorCritic, config: PPOConfig) -> ActorCritic:
@@ -205,13 +221,16 @@ def _checkpointing(module: ActorCritic, config: PPOConfig) -> ActorCritic:
     return module
 
 
-def _learner(actor_critic: ActorCritic, config: PPOConfig, team: Team, pad_id: int) -> tuple[Learner, Any]:
+def _learner(
+    actor_critic: ActorCritic, config: PPOConfig, team: Team, pad_id: int, optimizer_name: str
+) -> tuple[Learner, Any]:
     """Adam with eps 1e-5 (arXiv 1909.08593's code), one rate for the actor and one for the critic."""
     if team.sharding is not None:
         sharding.shard_actor(team.sharding, actor_critic.actor)
-        for part in (actor_critic.critic, actor_critic.value_head):
-            if part is not None:
-                sharding.shard_trunk(team.sharding, part)
+        if actor_critic.critic is not None:
+            sharding.shard_trunk(team.sharding, actor_critic.critic)
+        if actor_critic.value_head is not None:
+            sharding.shard_head(team.sharding, actor_critic.value_head)
     # Checkpointing works in training mode only; dropout is off in either.
     actor_critic.to(team.device).train(config.gradient_checkpointing)
     critic = _weights(actor_critic.critic) + _weights(actor_critic.value_head)
@@ -223,7 +242,9 @@ def _learner(actor_critic: ActorCritic, config: PPOConfig, team: Team, pad_id: i
         {"params": actor, "lr": config.learning_rate},
         {"params": critic, "lr": config.critic_learning_rate},
     ]
-    optimizer = torch.optim.AdamW(groups, eps=1e-5, weight_decay=0.0, fused=True)
+    optimizer = make_optimizer(
+        optimizer_name, groups, lr=config.learning_rate, eps=1e-5, sharded=team.sharding is not None
+    )
     rates = [partial(rate, config=config) for rate in (actor_rate, critic_rate)]
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rates)
     return Learner(actor_critic, optimizer, team, actor, critic, pad_id), scheduler

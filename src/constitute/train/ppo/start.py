@@ -86,6 +86,7 @@ def run_ppo(
             reference=model_path(reference) if reference else None,
             rendering=RenderSettings.of(config.engine),
             held_out=given.held_out,
+            footprint=config.train.footprint,
         )
     if out is None:
         keep_settings(config, method)

@@ -32,6 +32,7 @@ from constitute.train.ppo.probe import (
     Probe,
     Rollouter,
     Scores,
+    coarse,
     dtype_of,
     follow_measure,
     measure,
@@ -73,7 +74,7 @@ class Sync:
     @property
     def limits(self) -> GapLimits:
         """What stops the run."""
-        return limits_of(dtype_of(self.engine), self.limit)
+        return limits_of("bfloat16" if coarse(self.actor) else dtype_of(self.engine), self.limit)
 
     def before(self, rollouts: Rollouts) -> tuple[Probe, Scores | None] | None:
         """A probe of the rollouts, scored before the update that `push` sends; None in a replay."""

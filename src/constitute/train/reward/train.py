@@ -26,7 +26,7 @@ from torch import Tensor
 
 from constitute.config import RunConfig
 from constitute.config.data import ReadConfig
-from constitute.config.train import RewardConfig
+from constitute.config.train import FOOTPRINT, Footprint, RewardConfig
 from constitute.data.pairs import read_preferences
 from constitute.data.prompts import READ
 from constitute.data.rows import Sources, source_names
@@ -36,7 +36,7 @@ from constitute.engines.tokenizer import check_trainable, load_tokenizer, pad_of
 from constitute.errors import DataError, GateFailed, UsageError
 from constitute.progress import Progress, Silent
 from constitute.threads import use_threads
-from constitute.train.common import sharding
+from constitute.train.common import lora, sharding
 from constitute.train.common.artefact import (
     finished,
     loss_figures,
@@ -52,6 +52,7 @@ from constitute.train.common.fit import Job, drop_checkpoints, fit
 from constitute.train.common.from_run import keep_settings, on_its_day, policy_of
 from constitute.train.common.memory import memory_advice
 from constitute.train.common.models import load_model
+from constitute.train.common.precision import autocast, held_dtype, saved_dtype
 from constitute.train.common.team import Team, gather_team
 from constitute.train.common.trust import check_labels
 from constitute.train.reward.evaluate import evaluate
@@ -65,7 +66,7 @@ from constitute.train.rewards.trust import reward_verdict
 _REFERENCE_SAMPLES = 2048
 _KNOBS = (
     "train.reward.microbatch_tokens or train.reward.max_length, or set "
-    "train.reward.gradient_checkpointing=true"
+    "train.reward.gradient_checkpointing=true or train.reward.lora_rank=16"
 )
 
 
@@ -98,6 +99,7 @@ def run_reward(
         labels=labels,
         rendering=RenderSettings.of(on_its_day(config, folder).engine),
         reading=config.read,
+        footprint=config.train.footprint,
     )
     if out is None:
         keep_settings(config, "reward")
@@ -115,6 +117,7 @@ def train_reward(
     labels: str = "",
     rendering: RenderSettings | None = None,
     reading: ReadConfig = READ,
+    footprint: Footprint = FOOTPRINT,
 ) -> dict[str, Any]:
     """Train a reward model from `model` on the labelled pairs in `data` and save it to `out`.
 
@@ -127,7 +130,7 @@ def train_reward(
     with progress.waiting(f"reading {source_names(data)}"):
         pairs = read_preferences(data, progress.note, reading)
     inputs = {"data": data_hash(data), "model": model_identity(model), **rendering_inputs(rendering)}
-    inputs |= reading_inputs(reading)
+    inputs |= reading_inputs(reading) | footprint.inputs
     if config.pretrain_data is not None:
         inputs["pretrain_data"] = data_hash(config.pretrain_data)
     made_by = recipe("reward", config, seed, **inputs)
@@ -142,11 +145,11 @@ def train_reward(
             model, before = _pretrained(model, out, config, seed, progress, rendering, reading)
             # The others load what the first has written.
             team.share(None)
-    with progress.waiting(f"loading {model}"):
+    with progress.waiting(f"loading {model}"), memory_advice(_KNOBS):
         tokenizer = load_tokenizer(model)
         check_trainable(tokenizer, model)
         pad_id = pad_of(tokenizer, model)
-        network, head = _network(model, tokenizer, config.heads, seed)
+        network, head = _network(model, tokenizer, config, seed)
         _place(team, network, head)
     renderer = Renderer(tokenizer, model, turn_ends(model, tokenizer), rendering)
     with progress.waiting(f"tokenising {len(pairs)} pairs"):
@@ -162,12 +165,15 @@ def train_reward(
             examples.lengths,
             examples.loss_sum,
             config,
-            Job("reward", out, made_by, seed, progress),
+            Job("reward", out, made_by, seed, progress, footprint.optimizer),
             weights=examples.weights,
             cut=consecutive,
         )
         trained = time.perf_counter()
-        with progress.waiting(f"scoring answers to measure the model, {len(split.held_out)} pairs held out"):
+        scoring = progress.waiting(
+            f"scoring answers to measure the model, {len(split.held_out)} pairs held out"
+        )
+        with scoring, autocast(team.device):
             normal = _normalisation(
                 raw_scores(network, head, _reference(split.train, seed), batching), config
             )
@@ -189,7 +195,8 @@ def train_reward(
         "seconds_training": round(trained - start, 3),
     }
     with team.phase("save"):
-        tuned = sharding.whole_model(network) if team.saves else None
+        dtype = saved_dtype(footprint.save_dtype, model)
+        tuned = sharding.whole_model(network, dtype) if team.saves else None
     if team.main:
         save = save_into(tuned, tokenizer, losses, ends_of=model)
         publish(out, partial(_save, save, known), made_by=made_by, summary=summary, base=base)
@@ -267,11 +274,15 @@ def _place(team: Team, network: Any, head: torch.nn.Linear) -> None:
     network.to(team.device)
 
 
-def _network(model: str, tokenizer: Any, heads: int, seed: int) -> tuple[Any, torch.nn.Linear]:
-    """A sequence classifier, each row of a new head drawn from N(0, 1/sqrt(d + 1)) (arXiv 2009.01325)."""
+def _network(model: str, tokenizer: Any, config: RewardConfig, seed: int) -> tuple[Any, torch.nn.Linear]:
+    """A sequence classifier, each row of a new head drawn from N(0, 1/sqrt(d + 1)) (arXiv 2009.01325).
+
+    With `config.lora_rank` its trunk is frozen but for adapters.
+    """
     from transformers import AutoConfig, AutoModelForSequenceClassification, set_seed
 
     set_seed(seed)
+    heads = config.heads
     try:
         settings = AutoConfig.from_pretrained(model, trust_remote_code=False)
     except (OSError, ValueError) as problem:
@@ -289,13 +300,15 @@ def _network(model: str, tokenizer: Any, heads: int, seed: int) -> tuple[Any, to
         model,
         new=("score.weight",),
         num_labels=heads,
-        dtype=torch.float32,
+        dtype=held_dtype(trained=not config.lora_rank),
     )
     network.config.get_text_config().pad_token_id = tokenizer.pad_token_id
     network.config.value_head_prefix = "score"
-    head = score_head(network, model, heads)
+    head = score_head(network, model, heads).float()
     if not was_reward:
         torch.nn.init.normal_(head.weight, std=1.0 / math.sqrt(head.in_features + 1))
+    if config.lora_rank:
+        lora.add_adapter(network.base_model, lora.POLICY, config.lora_rank)
     return network, head
 
 

@@ -5,6 +5,7 @@ import weakref
 
 import pytest
 import torch
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 from train_models import tiny_causal
@@ -44,6 +45,15 @@ def settings(folder, method="ppo", **changes):
     )
 
 
+def half_team():
+    """One process whose passes are in bfloat16, which a CPU has only in a process of its own."""
+    from accelerate import Accelerator
+
+    from constitute.train.common.team import Team
+
+    return Team(Accelerator(mixed_precision="bf16", cpu=True), 0, 1)
+
+
 class Live(TorchDispatchMode):
     """Counts the bytes of the tensors that are alive, and the most there were at once."""
 
@@ -72,19 +82,30 @@ class Live(TorchDispatchMode):
         self.now -= size
 
 
-def measured(config, critic):
-    """Bytes at the peak of an update of two micro-batches, Adam's state there from an update before."""
-    policy = tiny_causal(512, **SIZE).eval()
-    trunk = tiny_causal(512, **SIZE, seed=1).base_model.eval() if critic else None
+def measured(config, critic, held=torch.float32):
+    """Bytes at the peak of an update of two micro-batches, Adam's state there from an update before.
+
+    `held` is what the base is held in where there are adapters; passes are in bfloat16 where it is.
+    """
+    policy = tiny_causal(512, **SIZE).eval().to(held)
+    trunk = tiny_causal(512, **SIZE, seed=1).base_model.eval().to(held) if critic else None
     model = ActorCritic(Actor(policy), trunk, zero_value_head(SIZE["width"]) if critic else None)
-    groups = [list(policy.parameters()), [] if trunk is None else [*trunk.parameters()]]
+    if config.lora_rank:
+        lora.add_adapter(policy, lora.POLICY, config.lora_rank)
+        if critic:
+            lora.add_adapter(trunk, lora.CRITIC, config.lora_rank)
+    groups = [
+        [weight for weight in part.parameters() if weight.requires_grad]
+        for part in (policy, trunk or nn.Module())
+    ]
     if config.gradient_checkpointing:
         model.train()
         for part in (policy, trunk):
             if part is not None:
                 part.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
-    learner = Learner(model, optimizer, lone_team(), *groups, 0)
+    optimizer = torch.optim.AdamW([*groups[0], *groups[1]], lr=1e-4, fused=True)
+    team = lone_team() if held == torch.float32 else half_team()
+    learner = Learner(model, optimizer, team, *groups, 0)
     sequences = [[place % 500 + 3 for place in range(PROMPT + RESPONSE)]] * (2 * ROWS)
     rollouts = rollouts_of(sequences, [PROMPT] * len(sequences))
     nothing = torch.zeros_like(rollouts.mask_BT)
@@ -107,6 +128,8 @@ def measured(config, critic):
         ({}, True),
         ({"advantage": "rloo", "samples_per_prompt": 2}, False),
         ({"advantage": "rloo", "samples_per_prompt": 2, "gradient_checkpointing": True}, False),
+        ({"advantage": "rloo", "samples_per_prompt": 2, "lora_rank": 8}, False),
+        ({"lora_rank": 4}, True),
     ],
 )
 def test_an_update_takes_what_is_planned(folder, changes, critic):
@@ -114,6 +137,27 @@ def test_an_update_takes_what_is_planned(folder, changes, critic):
     (plan,) = plan_training(config, ["ppo"], str(folder), Gpu(GIB), prompt=PROMPT, half=False)
     found = measured(config.train.ppo, critic)
     assert plan.phases["update"] == pytest.approx(found, rel=0.10)
+
+
+def test_moments_and_base_by_hand(folder):
+    """A weight has 8 bytes of moments; or 2, and two scales for 256 weights; or none on the GPU."""
+    shape, found = open_shape(str(folder)), {}
+    for optimizer in ("adamw", "adamw_8bit", "adamw_offload"):
+        for rank in (0, 4):
+            config = RunConfig.model_validate(
+                {"model": str(folder), "train": {"optimizer": optimizer, "reward": {"lora_rank": rank}}}
+            )
+            found[optimizer, rank] = parts_of(plan_training(config, ["reward"], str(folder), Gpu(GIB))[0])
+    assert found["adamw", 0]["model's Adam"] == 8 * shape.trunk
+    assert found["adamw_8bit", 0]["model's Adam"] == int(shape.trunk * (2 + 2 * 4 / 256))
+    assert "model's Adam" not in found["adamw_offload", 0]
+    adapted = found["adamw", 4]
+    # The base is frozen, and in bfloat16 as passes are.
+    assert adapted["model's weights"] == 2 * shape.trunk
+    assert adapted["model's adapters"] == adapted["model's adapters's gradients"] == 4 * 4 * shape.linear
+    assert adapted["model's adapters's Adam"] == 8 * 4 * shape.linear
+    # No copies of the weights in bfloat16 are kept for the backward, nor inputs for their gradients.
+    assert adapted["activations"] < found["adamw", 0]["activations"]
 
 
 def test_parameters_are_those_of_the_model(folder):
@@ -161,8 +205,20 @@ def test_shards_split_what_each_gpu_holds(folder):
     )
     layer = open_shape(str(folder)).largest_layer
     assert split["policy's Adam"] * 4 == whole["policy's Adam"]
-    # Two layers are whole at a time: the one in use and the one fetched ahead.
-    assert split["policy's weights"] == whole["policy's weights"] // 4 + 2 * 4 * layer
+    # Two layers are whole at a time, in bfloat16: the one in use and the one fetched ahead.
+    assert split["policy's weights"] == whole["policy's weights"] // 4 + 2 * 2 * layer
+
+
+def test_moments_elsewhere_are_named_where_they_make_it_fit(folder):
+    config = RunConfig.model_validate({"model": str(folder), "train": {"reward": {"microbatch_tokens": 64}}})
+    whole = plan_training(config, ["reward"], str(folder), Gpu(4 * GIB))[0].most
+    shape = open_shape(str(folder))
+    (plan,) = plan_training(config, ["reward"], str(folder), Gpu(whole - 5 * shape.trunk))
+    assert not plan.fits and ("train.optimizer=adamw_8bit",) in plan.changes
+    (sharded,) = plan_training(
+        config, ["reward"], str(folder), Gpu(whole - 9 * shape.trunk), count=2, sharded=True
+    )
+    assert not any("train.optimizer" in change for changes in sharded.changes for change in changes)
 
 
 def test_what_does_not_fit_names_the_nearest_settings_that_do(folder):

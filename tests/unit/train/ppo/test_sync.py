@@ -27,8 +27,9 @@ from constitute.train.common.agreement import (
     push_in,
 )
 from constitute.train.common.models import Actor
+from constitute.train.common.rounding import rounded
 from constitute.train.common.team import gather_team
-from constitute.train.ppo.probe import Probe, Scores, cut_rows, measure, own_logprobs, rounded
+from constitute.train.ppo.probe import Probe, Scores, cut_rows, measure, own_logprobs
 from constitute.train.ppo.run import train_ppo
 from constitute.train.ppo.sync import Sync, check_push, named_weights, pushed
 from constitute.types import Message, Prompt, SamplingParams
