@@ -36,8 +36,12 @@ BENCHMARKS = {
     "real.responses": "benchmarks.real.responses",
     "real.lm_eval": "benchmarks.evals.lm_eval",
     "train": "benchmarks.train.ppo",
+    "train.peers": "benchmarks.train.peers",
+    "train.nlpo": "benchmarks.train.nlpo",
     "train.reward_step": "benchmarks.train.reward_step",
     "train.sizes": "benchmarks.train.sizes",
+    "train.demo_seeds": "benchmarks.train.demo_seeds",
+    "train.methods": "benchmarks.train.methods",
 }
 WITHOUT_OPTIONS = ("pipeline", "train.reward_step")
 

@@ -295,6 +295,27 @@ CASES = [
         {},
     ),
     Case(
+        "ranked",
+        [{"prompt": "Q", "ranked": ["best", "middle", "worst"], "weight": 0.5}],
+        ["Q"],
+        [("best", "middle", 1.0), ("best", "worst", 1.0), ("middle", "worst", 1.0)],
+        [("best", "middle", 1.0), ("best", "worst", 1.0), ("middle", "worst", 1.0)],
+        ["best"],
+        {},
+    ),
+    Case(
+        "scored",
+        [
+            {"prompt": "\n\nHuman: Q\n\nAssistant:", "answers": ["a", "b", "c"], "scores": [1, 7, 1]},
+            {"prompt": "R", "answers": ["d", "e"], "ranks": [1, 2]},
+        ],
+        ["Q", "R"],
+        [("a", "b", 0.0), ("a", "c", 0.5), ("b", "c", 1.0), ("d", "e", 1.0)],
+        [("b", "a", 1.0), ("b", "c", 1.0), ("d", "e", 1.0)],
+        ["b", "d"],
+        {"tie": 1},
+    ),
+    Case(
         "nectar",
         [
             {"prompt": "\n\nHuman: Q\n\nAssistant: ", "turns": 1, "num_responses": 3, "good_natured": True}

@@ -1,7 +1,12 @@
-"""The least time an update could take here: the engine's own rollout, and bare arithmetic for the rest.
+"""The least time an update could take here: the engine's own rollout, and the arithmetic that the algorithm
+cannot do without, at the best rate of matrix products that this machine shows.
 
-`floor.py TASK` measures the rate of the policy's own matrix products, forward and backward, and prints one
-JSON line. Attention, norms, the optimizer and Python count as nothing, so no trainer can reach the floor.
+Counted are the products of every linear layer and of causal attention, forward and backward, each once:
+the first epoch's forward also gives the old log-probabilities, the prompt is passed once for its samples, the
+last layer and the output layer compute only what is read. Norms, the optimizer, Python and memory traffic
+count as nothing. So no trainer of the same algorithm can reach it.
+
+`floor.py MODEL` prints the rate of the model's products as one JSON line.
 """
 
 from __future__ import annotations
@@ -9,62 +14,125 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-ROWS = 4096
+ROWS = (1024, 4096)
 SECONDS = 3.0
+# Multiplication and addition; a backward pass makes two products for each of the forward.
+_FORWARD, _BOTH = 2, 6
 
 
-def passes(epochs: int, *, shared: bool) -> int:
-    """FLOPs an update spends on a parameter and a token, generation apart.
+class Shape(NamedTuple):
+    """The sizes of a Llama: layers, hidden width, widths of queries and of keys, inner width, vocabulary."""
 
-    2 for each forward: old log-probabilities, reference, values and reward model; 6 for each forward and
-    backward of the policy and of the critic, in every epoch. A shared trunk has no critic of its own.
+    layers: int
+    width: int
+    queries: int
+    keys: int
+    inner: int
+    vocabulary: int
+
+    @property
+    def rest(self) -> int:
+        """Weights of a layer but those of keys and values."""
+        return 2 * self.width * self.queries + 3 * self.width * self.inner
+
+
+class Group(NamedTuple):
+    """The tokens of a prompt and of each of its responses."""
+
+    prompt: int
+    responses: tuple[int, ...]
+
+
+class Work(NamedTuple):
+    """What an update of the algorithm is made of. `critic` is `separate`, `shared` or empty."""
+
+    epochs: int
+    critic: str = ""
+    reference: bool = True
+    reward_model: bool = True
+
+
+def pass_products(shape: Shape, group: Group, *, head: int, scored: bool = False) -> int:
+    """Multiplications of one forward pass over a prompt and its responses.
+
+    Read are the states that predict a response's tokens, or with `scored` those of the last tokens. `head` is
+    the width of the output layer.
     """
-    return 6 + 6 * epochs if shared else 8 + 12 * epochs
+    ends = 0 if scored else 1
+    inputs = [length - ends for length in group.responses]
+    tokens = group.prompt + sum(inputs)
+    read = len(inputs) if scored else 1 + sum(inputs)
+    ahead = sum(length * group.prompt + length * (length + 1) // 2 for length in inputs)
+    pairs = group.prompt * (group.prompt + 1) // 2 + ahead
+    # In the last layer only the states that are read look back: those of the prompt but its last do not.
+    last_pairs = sum(group.prompt + length for length in inputs) if scored else group.prompt + ahead
+    keys = 2 * shape.width * shape.keys
+    linear = (shape.layers - 1) * tokens * (keys + shape.rest) + tokens * keys + read * shape.rest
+    attention = 2 * shape.queries * ((shape.layers - 1) * pairs + last_pairs)
+    return linear + attention + read * shape.width * head
 
 
-def floor_seconds(
-    generate_s: float, tokens: float, parameters: int, flops_per_s: float, epochs: int, *, shared: bool
-) -> float:
-    """Measured seconds of generation plus the nominal FLOPs of an update at the measured rate.
+def update_flops(shape: Shape, groups: Sequence[Group], work: Work) -> int:
+    """FLOPs of one update over `groups`, generation apart."""
+    total = 0
+    for group in groups:
+        policy = pass_products(shape, group, head=shape.vocabulary)
+        values = pass_products(shape, group, head=1)
+        total += _BOTH * work.epochs * policy
+        if work.critic == "separate":
+            total += _BOTH * work.epochs * values
+        if work.reference:
+            total += _FORWARD * policy
+        if work.reward_model:
+            total += _FORWARD * pass_products(shape, group, head=1, scored=True)
+    return total
 
-    `parameters` counts the weights of matrix products alone; `tokens` are prompts and completions.
+
+def shape_of(config: object) -> Shape:
+    """The sizes that a Llama's configuration names."""
+    held = vars(config)
+    heads, keys = held["num_attention_heads"], held["num_key_value_heads"]
+    size = held.get("head_dim") or held["hidden_size"] // heads
+    return Shape(
+        held["num_hidden_layers"], held["hidden_size"], heads * size, keys * size,
+        held["intermediate_size"], held["vocab_size"],
+    )  # fmt: skip
+
+
+def rate(shape: Shape, seconds: float = SECONDS) -> float:
+    """FLOPs a second in fp32 over products forward and backward of the model's linear layers.
+
+    Each product counts at its best time over all passes and over several numbers of rows.
     """
-    return generate_s + passes(epochs, shared=shared) * parameters * tokens / flops_per_s
-
-
-def matrices(config: object) -> list[tuple[int, int]]:
-    """(inputs, outputs) of each linear layer of a Llama, the output layer last."""
-    width, inner = config.hidden_size, config.intermediate_size  # type: ignore[attr-defined]
-    layer = [(width, width)] * 4 + [(width, inner)] * 2 + [(inner, width)]
-    return layer * config.num_hidden_layers + [(width, config.vocab_size)]  # type: ignore[attr-defined]
-
-
-def rate(shapes: list[tuple[int, int]], rows: int = ROWS, seconds: float = SECONDS) -> float:
-    """FLOPs a second in fp32 over one product forward and two backward of each shape, best of the passes."""
     import torch
 
-    kinds = sorted(set(shapes))
-    made = [(torch.randn(rows, i), torch.randn(i, o), torch.randn(rows, o)) for i, o in kinds]
-    work = sum(6 * rows * i * o * shapes.count((i, o)) for i, o in kinds)
-    best, started = float("inf"), time.perf_counter()
-    while time.perf_counter() - started < seconds:
-        spent = 0.0
-        for (i, o), (x, w, g) in zip(kinds, made, strict=True):
-            begin = time.perf_counter()
-            _, _, _ = x @ w, g @ w.T, x.T @ g
-            spent += (time.perf_counter() - begin) * shapes.count((i, o))
-        best = min(best, spent)
-    return work / best
+    width = shape.width
+    sizes = [(width, shape.queries), (width, shape.keys), (width, shape.inner), (shape.inner, width)]
+    weights = [2, 2, 2, 1]
+    best: dict[tuple[int, int], float] = {}
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        for rows in ROWS:
+            for size in sizes:
+                x, w, g = torch.randn(rows, size[0]), torch.randn(*size), torch.randn(rows, size[1])
+                begin = time.perf_counter()
+                _, _, _ = x @ w, g @ w.T, x.T @ g
+                spent = (time.perf_counter() - begin) / rows
+                best[size] = min(best.get(size, float("inf")), spent)
+    work = sum(count * 6 * size[0] * size[1] for size, count in zip(sizes, weights, strict=True))
+    return work / sum(count * best[size] for size, count in zip(sizes, weights, strict=True))
 
 
-def main(task: Path) -> None:
-    """Print the parameters in matrix products and the rate of those products."""
+def main(model: Path) -> None:
+    """Print the model's sizes and the rate of its products."""
     from transformers import AutoConfig
 
-    shapes = matrices(AutoConfig.from_pretrained(task / "fixed"))
-    print(json.dumps({"parameters": sum(i * o for i, o in shapes), "flops_per_s": rate(shapes)}))
+    shape = shape_of(AutoConfig.from_pretrained(model))
+    print(json.dumps({"shape": shape, "flops_per_s": rate(shape)}))
 
 
 if __name__ == "__main__":

@@ -21,12 +21,14 @@ class Clock(Silent):
 
     def __init__(self) -> None:
         self.times: list[float] = []
+        self.cpu: list[float] = []
 
     def start(self, stage: str, total: int | None = None, done: int = 0) -> None:
-        self.times.append(time.perf_counter())
+        self.advance(stage)
 
     def advance(self, stage: str, status: str = "ok", **figures: float) -> None:
         self.times.append(time.perf_counter())
+        self.cpu.append(time.process_time())
 
 
 def main(task: Path, setting: dict[str, object]) -> None:
@@ -59,6 +61,7 @@ def main(task: Path, setting: dict[str, object]) -> None:
         schedule="constant",
         missing_eos_penalty=None, microbatch_tokens=int(setting["tokens"]), checkpoint_every=10**6,
         samples_kept=0, old_logprobs=setting.get("old_logprobs", "trainer"),
+        graph_tokens=int(setting.get("graph_tokens", 0)),
         # TRL 1.12 clips no gradient.
         max_grad_norm=1e9,
     )  # fmt: skip
@@ -74,12 +77,14 @@ def main(task: Path, setting: dict[str, object]) -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     result = {
         "seconds": [end - begin for begin, end in pairwise(clock.times)],
+        "cpu": [end - begin for begin, end in pairwise(clock.cpu)],
         "phases": {name: [line["seconds"][name] for line in lines] for name in lines[0]["seconds"]},
         "peak_gib": peak,
         "rewards": [line["reward"] for line in lines],
         "raw_generate": min(raw[2:]),
-        "tokens": batch * (sum(lengths) / len(lengths) + len(ids[0])),
-        "mean_length": sum(lengths) / len(lengths),
+        "prompt": len(ids[0]),
+        # Of all the batches that the engine was asked for alone.
+        "lengths": lengths,
     }
     print(json.dumps(result))
 

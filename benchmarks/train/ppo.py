@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.train.floor import floor_seconds
+from benchmarks.train.floor import Group, Shape, Work, update_flops
 from benchmarks.venvs import pins, python_of
 
 Setting = dict[str, Any]
@@ -54,6 +54,13 @@ SIDES: dict[str, Setting] = {
         "critic": "separate",
         "old_logprobs": "engine",
     },
+    "ours-graphs": {
+        "side": "ours",
+        "engine": "vllm",
+        "critic": "separate",
+        "old_logprobs": "engine",
+        "graph_tokens": 10**6,
+    },
     "ours-shared": {"side": "ours", "engine": "vllm", "critic": "shared"},
     "ours-transformers": {"side": "ours", "engine": "transformers", "critic": "separate"},
 }
@@ -80,10 +87,12 @@ def main(argv: Sequence[str] = ()) -> None:
     if not (args.task / "prompts.json").exists():
         args.task.mkdir(parents=True, exist_ok=True)
         print(_output([sys.executable, "-P", HERE / "task.py", args.task]), file=sys.stderr)
-    machine = json.loads(_output([sys.executable, "-P", HERE / "floor.py", args.task]).splitlines()[-1])
+    machine = json.loads(
+        _output([sys.executable, "-P", HERE / "floor.py", args.task / "fixed"]).splitlines()[-1]
+    )
     print(
-        f"{machine['parameters'] / 1e6:.2f} M parameters in matrix products, fp32, {THREADS} threads, "
-        f"{machine['flops_per_s'] / 1e9:.0f} GFLOP/s in products of these shapes; TRL {TRL}"
+        f"fp32, {THREADS} threads, {machine['flops_per_s'] / 1e9:.0f} GFLOP/s in products of these shapes; "
+        f"TRL {TRL}"
     )
     updates = WARM_UP + (3 if args.quick else 5)
     repeats = args.repeats or (1 if args.quick else 3)
@@ -139,38 +148,55 @@ def speed(
 
 
 HEADER = (
-    f"{'setting':>9} {'side':<20} {'s/update':>8} {'quartiles':>13} {'samples/s':>9} {'generate':>8} "
-    f"{'GiB':>5} {'TRL/it':>6} {'floor/it':>8}  phases"
+    f"{'setting':>9} {'side':<20} {'s/update':>8} {'quartiles':>13} {'CPU s':>6} {'generate':>8} "
+    f"{'GiB':>5} {'TRL/it':>6} {'CPU':>5} {'floor/it':>8}  phases"
 )
 
 
 def speed_rows(name: str, results: Mapping[str, list[dict[str, Any]]], machine: Mapping[str, Any]) -> str:
-    """A line a side: median and quartiles of the timed updates over all repeats, and the ratios."""
+    """A line a side: median and quartiles of the timed updates over all repeats, and the ratios.
+
+    Ratios to TRL are medians of those within each repeat.
+    """
     setting = BASE | SETTINGS[name]
     raw = results["ours"]
     engine_s = min(result["raw_generate"] for result in raw)
-    tokens = statistics.mean(result["tokens"] for result in raw)
-    theirs = statistics.median(_timed(results["trl"], "seconds"))
+    lengths = [length for result in raw for length in result["lengths"]]
     lines = []
     for side, runs in results.items():
         seconds = _timed(runs, "seconds")
         middle = statistics.median(seconds)
         low, _, high = statistics.quantiles(seconds, n=4, method="inclusive")
-        shared = SIDES[side].get("critic") == "shared"
-        floor = floor_seconds(
-            engine_s, tokens, machine["parameters"], machine["flops_per_s"], setting["epochs"], shared=shared
-        )
+        floor = engine_s + _arithmetic(side, setting, lengths, raw[0]["prompt"], machine)
         phases = {phase: statistics.median(_timed(runs, "phases", phase)) for phase in runs[0]["phases"]}
         peak = max(result["peak_gib"] for result in runs)
         shown = " ".join(f"{phase} {spent:.2f}" for phase, spent in phases.items())
+        times, cpu = (_ratio(results["trl"], runs, what) for what in ("seconds", "cpu"))
         lines.append(
             f"{name:>9} {side:<20} {middle:8.2f} {f'{low:.2f}-{high:.2f}':>13} "
-            f"{setting['batch'] / middle:9.1f} {phases['generate']:8.2f} {peak:5.2f} {theirs / middle:6.2f} "
-            f"{floor / middle:8.2f}  {shown}"
+            f"{statistics.median(_timed(runs, 'cpu')):6.1f} {phases['generate']:8.2f} {peak:5.2f} "
+            f"{times:6.2f} {cpu:5.2f} {floor / middle:8.2f}  {shown}"
         )
-    lengths = statistics.mean(result["mean_length"] for result in raw)
-    lines.append(f"{'':>9} mean completion {lengths:.0f} tokens; the engine alone {engine_s:.2f} s")
+    mean = statistics.mean(lengths)
+    lines.append(f"{'':>9} mean completion {mean:.0f} tokens; the engine alone {engine_s:.2f} s")
     return "\n".join(lines)
+
+
+def _arithmetic(
+    side: str, setting: Setting, lengths: Sequence[int], prompt: int, machine: Mapping[str, Any]
+) -> float:
+    """Seconds of the FLOPs that an update of this side's algorithm cannot do without."""
+    work = Work(setting["epochs"], SIDES[side].get("critic", "separate"))
+    groups = [Group(prompt, (length,)) for length in lengths]
+    flops = update_flops(Shape(*machine["shape"]), groups, work) * setting["batch"] / len(lengths)
+    return flops / machine["flops_per_s"]
+
+
+def _ratio(theirs: Sequence[Mapping[str, Any]], ours: Sequence[Mapping[str, Any]], what: str) -> float:
+    pairs = zip(theirs, ours, strict=True)
+    return statistics.median(
+        statistics.median(_timed([a], what)) / statistics.median(_timed([b], what)) for a, b in pairs
+    )
 
 
 def _timed(runs: Sequence[Mapping[str, Any]], *path: str) -> list[float]:

@@ -108,8 +108,8 @@ def check_same_loss(model: Any, systems: dict[str, Run]) -> None:
 def ours(model: Any, pairs: list[TokenPair]) -> tuple[float, list[float]]:
     """Seconds and losses of one epoch of `fit`."""
     from constitute.train.common.fit import Job, fit
+    from constitute.train.reward.losses import pair_losses
     from constitute.train.reward.pairs import consecutive
-    from constitute.train.reward.train import pair_losses
 
     config = RewardConfig(labels="hard", batch_size=BATCH, learning_rate=LEARNING_RATE)
     clock = Clock()

@@ -28,6 +28,7 @@ def main(task: Path, setting: dict[str, object]) -> None:
     torch.set_num_threads(2)
     policy = str(task / str(setting["policy"]))
     ends: list[float] = []
+    cpu: list[float] = []
     rewards: list[float] = []
     generation: list[float] = []
 
@@ -37,6 +38,7 @@ def main(task: Path, setting: dict[str, object]) -> None:
         def on_step_end(self, *_: object, **__: object) -> None:
             """One update is done."""
             ends.append(time.perf_counter())
+            cpu.append(time.process_time())
 
         def on_log(
             self, args: object, state: object, control: object, logs: object = None, **_: object
@@ -83,13 +85,15 @@ def main(task: Path, setting: dict[str, object]) -> None:
             value_model=classifier(), train_dataset=Dataset.from_dict({"input_ids": rows}),
             eval_dataset=Dataset.from_dict({"input_ids": rows[:8]}), callbacks=[Clock()],
         )  # fmt: skip
-        start = time.perf_counter()
+        start, started = time.perf_counter(), time.process_time()
         trainer.train()
+    used = [end - begin for begin, end in zip([started, *cpu], cpu, strict=False)]
     seconds = [end - begin for begin, end in zip([start, *ends], ends, strict=False)]
     calls = len(generation) // len(seconds)
     phases = {"generate": [sum(generation[i * calls : (i + 1) * calls]) for i in range(len(seconds))]}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(json.dumps({"seconds": seconds, "phases": phases, "peak_gib": peak, "rewards": rewards}))
+    result = {"seconds": seconds, "cpu": used, "phases": phases, "peak_gib": peak, "rewards": rewards}
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

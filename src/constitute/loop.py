@@ -16,7 +16,7 @@ from constitute.data.records import Records
 from constitute.data.reviews import reviewed_card
 from constitute.engines.base import Engine
 from constitute.engines.doctor import require_trainable
-from constitute.engines.swap import load_folder, open_sampler, rollout_engine, sampler_when_asked
+from constitute.engines.swap import load_folder, open_sampler, rest, rollout_engine, sampler_when_asked
 from constitute.errors import GateFailed, UsageError
 from constitute.evals.run import load_results
 from constitute.evals.text.run import score_sets
@@ -86,6 +86,16 @@ class Loop:
         if self.loaded != policy:
             load_folder(self.sampler(), self.policies[policy])
             self.loaded = policy
+
+    def rest(self) -> None:
+        """Leave the GPU to a trainer that samples nothing; `use` brings weights in again."""
+        if self.engine is not None and rest(self.engine):
+            self.loaded = "nothing"
+
+    def wake(self) -> None:
+        """Bring the weights that the next trainer starts from into an engine that holds none."""
+        if self.loaded == "nothing":
+            self.use("sft" if "sft" in self.policies else "base")
 
     def gate(self, problem: GateFailed) -> None:
         """Note a quality gate that was not met; the steps after it still run."""
@@ -193,10 +203,10 @@ def _check(config: RunConfig, prompts_given: bool, until: str) -> None:
             "or give --until export"
         )
     from constitute.train.ppo.algorithms import find_algorithm
-    from constitute.train.preference_losses import preference_loss
+    from constitute.train.preference_losses import check_loss
 
     if "dpo" in config.train.steps:
-        preference_loss(config.train.dpo)
+        check_loss(config.train.dpo)
     for name in {"ppo", "grpo"} & config.train.steps:
         find_algorithm(getattr(config.train, name))
 

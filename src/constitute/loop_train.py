@@ -59,6 +59,8 @@ def _without_reward(loop: Loop, settings: PPOConfig) -> bool:
 
 
 def _sft(loop: Loop) -> Figures:
+    loop.rest()
+
     def train() -> Figures:
         return run_sft(loop.config, progress=loop.progress, force=loop.force)
 
@@ -70,6 +72,8 @@ def _sft_words(figures: Figures) -> Iterator[str]:
 
 
 def _reward(loop: Loop) -> Figures:
+    loop.rest()
+
     def train() -> Figures:
         return run_reward(loop.config, progress=loop.progress, force=loop.force)
 
@@ -89,6 +93,7 @@ def _held_out_words(figures: Figures) -> Iterator[str]:
 def _by_reward(loop: Loop, method: Literal["ppo", "grpo"]) -> Figures:
     if _without_reward(loop, getattr(loop.config.train, method)):
         return {"refused": "there is no reward model"}
+    loop.wake()
     loop.loaded = "in training"
 
     def train() -> Figures:
@@ -119,6 +124,8 @@ def _ppo_words(figures: Figures) -> Iterator[str]:
 
 
 def _dpo(loop: Loop) -> Figures:
+    loop.rest()
+
     def train() -> Figures:
         return run_dpo(loop.config, progress=loop.progress, force=loop.force)
 

@@ -24,11 +24,17 @@ from constitute.cli import options
     help="Run directory.  [default: demo-run, with --real demo-real]",
 )
 @click.option("--real", is_flag=True, help="Run it on SmolLM2-135M-Instruct, fetched once (93 MB).")
+@click.option(
+    "--overoptimise",
+    is_flag=True,
+    help="Then drive a second PPO too far, and name the checkpoint to ship (up to 8 minutes more).",
+)
 @options.compose(options.seed, options.sets, options.as_json, options.debug)
 def demo(
     constitution_file: str | None,
     out: Path | None,
     real: bool,
+    overoptimise: bool,
     seed: int | None,
     sets: tuple[str, ...],
     as_json: bool,
@@ -46,10 +52,17 @@ def demo(
     Examples:
       constitute demo
       constitute demo --constitution pocket/concise --out concise-run
+      constitute demo --overoptimise
       constitute demo --real
     """
+    from constitute.errors import UsageError
     from constitute.progress import open_progress
 
+    if real and overoptimise:
+        raise UsageError(
+            "--overoptimise needs the oracle, which reads nothing but the embedded model's small world; "
+            "leave out --real"
+        )
     with open_progress(as_json) as progress:
         if real:
             from constitute.smollm.demo import demo_config, run_demo
@@ -64,11 +77,13 @@ def demo(
 
             out = out or Path("demo-run")
             config = embedded.demo_config(constitution_file or "pocket/harmless", out, seed, sets)
-            summary = embedded.run_demo(config, progress)
+            summary = embedded.run_demo(config, progress, overoptimise=overoptimise)
     if as_json:
         click.echo(json.dumps({"event": "result", **summary}))
         return
     click.echo(_real_table(summary) if real else _table(summary))
+    if overoptimise:
+        click.echo(f"\n{_too_far(summary['overoptimise'])}")
     folder = shlex.quote(str(out))
     click.echo(f"\nreport: {folder}/report.html\nfigures: {folder}/summary.json\n", err=True)
     after = [f"constitute show {summary['example']} --run {folder}"] if summary["example"] else []
@@ -76,6 +91,7 @@ def demo(
         after += ["constitute judge --model smollm2 --constitution assistant", "constitute init my-project"]
     else:
         after += [
+            *([] if overoptimise else [f"constitute demo --overoptimise --out {folder}"]),
             "constitute demo --constitution pocket/concise --out concise-run",
             "constitute init my-project",
         ]
@@ -126,7 +142,29 @@ def _table(summary: dict[str, Any]) -> str:
         moves = [_kind_row(change) for change in changes]
         kinds = ("evals, paired with base", "targets (p after Holm)", "controls (p after Holm)")
         parts += [table(kinds, moves), changes[-1]["sentence"]]
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, "\n".join(summary["said"])])
+
+
+def _too_far(found: dict[str, Any]) -> str:
+    """The second act: what is maximised and what the oracle says, checkpoint by checkpoint, then in words."""
+    from constitute.cli.text import table
+    from constitute.stats import Estimate
+
+    rows = [
+        (
+            str(point["at"]),
+            f"{point['kl']:.2f}",
+            *(
+                Estimate(**{key: point[one][key] for key in ("value", "low", "high", "n")}).text(2)
+                for one in ("proxy", "gold")
+            ),
+        )
+        for series in found["series"]
+        for point in series["points"]
+    ]
+    head = ("iteration", "KL", "reward maximised (95 %)", "good replies by the oracle (95 %)")
+    settings = ", ".join(f"{name} {value}" for name, value in found["settings"].items())
+    return "\n".join([f"PPO driven too far ({settings})", table(head, rows), "", *found["said"]])
 
 
 def _kind_row(change: dict[str, Any]) -> tuple[str, str, str]:

@@ -20,6 +20,10 @@ COMMANDS = {
     "data": ("constitute.cli.data:data", "Inspect files of data before anything runs."),
     "doctor": ("constitute.cli.doctor:doctor", "Say what this machine can do, and the remedy for each lack."),
     "serve": ("constitute.cli.serve:serve", "Serve a model with vLLM's OpenAI-compatible server."),
+    "serve-reward": (
+        "constitute.cli.serve_reward:serve_reward",
+        "Serve a reward model, a judge or functions to other trainers.",
+    ),
     "constitution": (
         "constitute.cli.constitution.group:constitution",
         "Constitutions, and what an edit changes: new, show, set, remove, check, lint, import, export, test, "
@@ -44,6 +48,10 @@ COMMANDS = {
     "train": (
         "constitute.cli.train.group:train",
         "Train with AI feedback: sft, reward, dpo, best-of-n, ppo, grpo.",
+    ),
+    "handoff": (
+        "constitute.cli.handoff:handoff",
+        "Hand a run over to OpenRLHF, verl or NeMo-RL.",
     ),
     "evals": ("constitute.cli.evals.group:evals", "Write model-written evals and run them."),
     "run": ("constitute.cli.run:run", "Run the whole loop of one YAML file."),

@@ -264,6 +264,12 @@ class ExportConfig(Record):
     accept: Literal["all", "both_orders"] = "all"
     """Revisions in SFT rows: all, or those that the run's labels prefer to the response in both orders."""
 
+    sft_share: float = Field(
+        default=1.0, gt=0, le=1, description="share of the prompts whose answers become SFT rows"
+    )
+    """Below 1, the other prompts are left to labels and to reinforcement learning, as arXiv 2203.02155,
+    section 3.2, keeps its sets of prompts apart."""
+
     near_duplicates: float | None = Field(
         default=None,
         gt=0,
@@ -273,7 +279,7 @@ class ExportConfig(Record):
     match_lengths: bool = Field(
         default=False, description="leave out pairs until the longer answer is chosen in half of them"
     )
-    seed: int = Field(default=0, ge=0, description="of the choice that match_lengths makes")
+    seed: int = Field(default=0, ge=0, description="of the choices that sft_share and match_lengths make")
 
     min_margin: float = Field(
         default=0.0, ge=0, le=1, description="preference rows with a smaller |2 P(chosen) - 1| are left out"

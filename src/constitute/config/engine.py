@@ -30,6 +30,11 @@ class EngineConfig(Record):
         le=1,
         description="fraction of GPU memory, vLLM; 0.9 if None, 0.3 beside a trainer",
     )
+    sleep: bool | None = Field(
+        default=None,
+        description="give vLLM's GPU memory to the trainer while nothing is sampled; None does so beside a "
+        "trainer on a GPU",
+    )
     tensor_parallel: int = Field(default=1, ge=1)
     tokenizer: str | None = Field(default=None, description="tokenizer folder or name for a served model")
     chat_template_kwargs: dict[str, Any] = Field(
@@ -61,6 +66,10 @@ class EngineConfig(Record):
         default=None,
         pattern="^https?://",
         description="server PPO samples from (`constitute serve --rollouts`), not an engine in this process",
+    )
+    sync: Literal["auto", "files", "nccl", "ipc"] = Field(
+        default="auto",
+        description="how new weights reach that server; auto is what it was started with (`serve --sync`)",
     )
     sync_folder: str | None = Field(
         default=None,

@@ -13,7 +13,8 @@ class RewardSource(Record):
     """One part of the reward.
 
     `source` is a reward model's folder or Hub name, a Python function as `module:function`, the
-    http(s):// URL of a service, or `judge`: the run's judge under its constitution.
+    http(s):// URL of a service, or `judge`: the run's judge under its constitution, or under another as
+    `judge:CONSTITUTION`.
     """
 
     source: str = Field(min_length=1)
@@ -85,19 +86,42 @@ class PPOConfig(Record):
     max_grad_norm: float = Field(default=1.0, gt=0)
     microbatch_tokens: int = Field(default=8192, ge=1)
     """Padded tokens per forward pass: memory only. Lower it when memory runs out."""
+    graph_tokens: int = Field(default=0, ge=0)
+    """Padded tokens, beyond one forward pass, whose graphs the passes before an update leave for it: each
+    spares one forward pass of the first epoch and holds its memory until then."""
+    share_prompts: bool = True
+    """Pass a prompt once for all of its samples where that spares 15 % of the tokens: the same numbers but
+    for rounding. Off with sharded weights, gradient checkpointing and sliding attention."""
     gradient_checkpointing: bool = False
     rewards: tuple[RewardSource, ...] = ()
-    """What is maximised: the weighted sum of these; the run's own reward model where there is none."""
+    """What is maximised, together as `welfare` says; the run's own reward model where there is none."""
+    welfare: Literal["sum", "mean", "min", "nash", "isoelastic"] = "sum"
+    """How the rewards become one: their weighted `sum`, or a social welfare function (arXiv 2211.15006): the
+    `mean` (utilitarian), the `min` (Rawls), the geometric mean (`nash`, after Bernoulli and Nash), or the
+    `isoelastic` family between them."""
+    aversion: float = Field(default=1.0, ge=0)
+    """Aversion to inequality of `isoelastic`: 0 is `mean`, 1 is `nash`, and it goes to `min` beyond."""
+    utility: Literal["raw", "sigmoid"] = "raw"
+    """The scale on which the welfare is taken: the rewards as they are, or their sigmoid, between 0 and 1.
+    `nash` and `isoelastic` need rewards above 0."""
     advantage: str = "gae"
     """An algorithm by its name in `train.ppo.algorithms`: `gae` needs a critic (arXiv 1506.02438), the others
     none. `rloo` takes the other samples of a prompt as the baseline (arXiv 2402.14740), `grpo` their mean and
     deviation (arXiv 2402.03300); `reinforce++` whitens the returns of the batch, and `reinforce++baseline`
-    those minus the mean of their prompt (arXiv 2501.03262)."""
+    those minus the mean of their prompt (arXiv 2501.03262). `online_dpo` compares the best and the worst
+    sample of a prompt by DPO's loss (arXiv 2402.04792), and `f_dpg` fits the policy to ref exp(reward /
+    kl_coef) (arXiv 2302.08215); of both `kl_coef` is the beta."""
+    pair_labels: Literal["soft", "hard"] = "soft"
+    """Of `online_dpo`: P(best) is sigmoid of the difference of the scores, so that the optimum is PPO's; or 1
+    (arXiv 2402.04792)."""
+    divergence: Literal["forward_kl", "reverse_kl", "js", "tv"] = "js"
+    """Of `f_dpg`: which distance from its target is made small (arXiv 2302.08215 recommends
+    Jensen-Shannon)."""
     group_std: bool = True
     """Whether `grpo` divides by the deviation of each prompt's scores; without it prompts of which most
     responses are alike weigh less (arXiv 2503.20783, section 3.1)."""
     samples_per_prompt: int = Field(default=1, ge=1)
-    """Responses to each prompt of a batch; `rloo`, `grpo` and `reinforce++baseline` need at least 2."""
+    """Responses to each prompt of a batch; all that compare samples of a prompt need at least 2."""
     resample_rounds: int = Field(default=0, ge=0)
     """How often prompts whose samples all score alike, from which nothing is learned, are replaced by others
     that are sampled anew (arXiv 2503.14476, section 3.2); what is still alike then stays."""
@@ -118,7 +142,11 @@ class PPOConfig(Record):
     saves a forward pass."""
     importance_cap: float | None = Field(default=None, gt=0)
     """Weight each token's policy loss by min(this, pi_trainer / pi_engine), for an engine in another
-    precision."""
+    precision or with older weights; None is no weight, and 2 with `off_by` = 1 (TRL caps at 3)."""
+    off_by: Literal[0, 1] = 0
+    """Updates by which the weights that sample a batch may be older than those that learn from it. At 1 the
+    next batch is sampled while the learner works (arXiv 2505.24298), at the same time where the engine is a
+    server."""
     sync_gap_limit: float | None = Field(default=None, gt=0)
     """Mean difference of log-probabilities between engine and trainer (nats per token) that stops the run,
     with p95 and max in proportion; None takes what the engine's dtype needs. For an engine whose arithmetic
@@ -133,6 +161,15 @@ class PPOConfig(Record):
     """Keep the policy of every checkpoint, not the best and the last alone."""
     checkpoint_every: int = Field(default=20, ge=1)
     """Iterations between checkpoints."""
+    keep_checkpoints: int = Field(default=1, ge=1)
+    """How many of the newest checkpoints stay; the best stays beside them."""
+
+    @property
+    def weight_cap(self) -> float | None:
+        """The cap of the importance weights in force; None where there are no weights."""
+        if self.importance_cap is None and self.off_by and self.old_logprobs == "trainer":
+            return 2.0
+        return self.importance_cap
 
     @field_validator("report_to", mode="before")
     @classmethod
@@ -170,10 +207,14 @@ class PPOConfig(Record):
                 "set gradient_checkpointing=false, or critic=shared",
             ),
             (
-                self.temperature != 1.0
-                and (self.old_logprobs == "engine" or self.importance_cap is not None),
+                self.temperature != 1.0 and (self.old_logprobs == "engine" or self.weight_cap is not None),
                 "the engine's log-probabilities are those at temperature 1; set temperature=1, or "
-                "old_logprobs=trainer without importance_cap",
+                "old_logprobs=trainer without importance_cap and off_by",
+            ),
+            (
+                self.off_by > 0 and self.resample_rounds > 0,
+                "resample_rounds judges a batch before the next is sampled, and off_by=1 samples the next "
+                "one first; set off_by=0 or resample_rounds=0",
             ),
             (
                 self.old_logprobs == "engine" and self.importance_cap is not None,

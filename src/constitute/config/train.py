@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from constitute.config.imitation import ConditionedConfig, ExpertIterationConfig, QuarkConfig
 from constitute.config.ppo import GRPOConfig, PPOConfig
@@ -54,6 +54,8 @@ class SFTConfig(Record):
     135,296 helpful prompts beside 4 revisions of each of 182,831 others)."""
     checkpoint_every: int = Field(default=100, ge=1)
     """Updates between checkpoints."""
+    keep_checkpoints: int = Field(default=1, ge=1)
+    """How many of the newest checkpoints stay while the training lasts."""
 
 
 class RewardConfig(Record):
@@ -66,11 +68,23 @@ class RewardConfig(Record):
     """Subtract each row's `margin` from the difference of scores (arXiv 2307.09288, equation 2)."""
     heads: int = Field(default=1, ge=1, le=64)
     """Heads on one trunk, each trained on a bootstrap resample of its own (arXiv 1602.04938)."""
-    combine: Literal["mean", "pessimistic", "min"] = "mean"
+    combine: Literal["mean", "pessimistic", "min", "lower_bound"] = "mean"
     """How several heads make one score: `mean`; `pessimistic`: mean - penalty * standard deviation;
-    `min`: the lowest, the worst case (arXiv 2310.02743, section 3)."""
+    `min`: the lowest, the worst case (arXiv 2310.02743, section 3). `lower_bound`, for one head: its score -
+    penalty * the standard error that the training pairs leave it (arXiv 2301.11270, section 3.3)."""
     penalty: float = Field(default=0.5, ge=0)
-    """Weight of the standard deviation under `pessimistic`. Ours: arXiv 2310.02743 tunes it per task."""
+    """Weight of the deviation under `pessimistic`, and of the error under `lower_bound`. Ours: arXiv
+    2310.02743 tunes it per task; 2 errors hold for 95 % of answers, as far as the errors are right."""
+    ranking: Literal["pairs", "kwise"] = "pairs"
+    """`kwise` puts the pairs of a prompt that agree on one order together, and learns the order by its
+    Plackett-Luce likelihood (arXiv 2301.11270, section 4); `pairs` learns each alone (arXiv 2203.02155)."""
+    pretrain_data: str | None = None
+    """Pairs to learn from first, such as public ones: preference model pre-training (arXiv 2112.00861,
+    section 4). Files as for `--data`; the model so far is kept in OUT/pretrained."""
+    pretrain_epochs: float = Field(default=1.0, gt=0)
+    """One pass, as arXiv 2112.00861."""
+    pretrain_learning_rate: float = Field(default=1e-5, gt=0)
+    """Ours: as `learning_rate`."""
     epochs: float = Field(default=1.0, gt=0)
     """One pass: reward models overfit in the second (arXiv 2203.02155, appendix C.2)."""
     learning_rate: float = Field(default=1e-5, gt=0)
@@ -88,6 +102,18 @@ class RewardConfig(Record):
     gradient_checkpointing: bool = False
     checkpoint_every: int = Field(default=100, ge=1)
     """Updates between checkpoints."""
+    keep_checkpoints: int = Field(default=1, ge=1)
+    """How many of the newest checkpoints stay while the training lasts."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> RewardConfig:
+        if self.ranking == "kwise" and self.margin:
+            raise ValueError(
+                "margin is for ranking=pairs: a likelihood of rankings has none; remove one of them"
+            )
+        if self.combine == "lower_bound" and self.heads > 1:
+            raise ValueError("combine=lower_bound is for one head; set heads=1, or combine=pessimistic")
+        return self
 
 
 class DPOConfig(Record):
@@ -95,12 +121,21 @@ class DPOConfig(Record):
 
     loss: str = "sigmoid"
     """A loss by its name in `train.preference_losses`: `sigmoid` is DPO; `ipo` (arXiv 2310.12036); without a
-    reference `simpo` (arXiv 2405.14734), `orpo` (arXiv 2403.07691) and `rrhf` (arXiv 2304.05302)."""
+    reference `simpo` (arXiv 2405.14734), `orpo` (arXiv 2403.07691) and `rrhf` (arXiv 2304.05302); of single
+    answers, with a reference, `kto` (arXiv 2402.01306)."""
     beta: float = Field(default=0.1, gt=0)
     """Strength of the KL to the reference (arXiv 2305.18290, section 6: 0.1). SimPO's scale (2.0 to 10), and
     the weight of ORPO's odds ratio (0.1)."""
     gap: float = Field(default=0.0, ge=0)
     """What `simpo` wants between the answers at least (arXiv 2405.14734, section 4: 0.5 to 1.6)."""
+    kto_desirable: float = Field(default=1.0, gt=0)
+    """What a desirable answer counts for in `kto`, lambda_D (arXiv 2402.01306, equation 8)."""
+    kto_undesirable: float = Field(default=1.0, gt=0)
+    """What an undesirable answer counts for in `kto`, lambda_U. Weight times number of both kinds should be
+    about alike."""
+    kto_threshold: float = 0.0
+    """A single answer with a score in place of a label is desirable above this; 0 is the mean of a reward
+    model of ours."""
     labels: Literal["soft", "hard", "clamped"] = "soft"
     """`soft`: cross-entropy on P(chosen) (arXiv 2309.00267, section 2.2); `hard`: the likelier side is the
     better (arXiv 2305.18290, equation 7); `clamped`: P kept within [0.4, 0.6] (arXiv 2212.08073, 4.1)."""
@@ -110,7 +145,7 @@ class DPOConfig(Record):
     schedule: Schedule = "linear"
     warmup: float = Field(default=0.1, ge=0, lt=1)
     batch_size: int = Field(default=64, ge=1)
-    """Pairs per update (arXiv 2305.18290, appendix B)."""
+    """Pairs per update (arXiv 2305.18290, appendix B); for `kto` answers, of which a pair has two."""
     max_length: int = Field(default=2048, ge=8)
     """Tokens of prompt and answer; a pair with a longer side is left out and counted."""
     held_out: float = Field(default=0.1, ge=0, lt=1)
@@ -123,6 +158,8 @@ class DPOConfig(Record):
     gradient_checkpointing: bool = False
     checkpoint_every: int = Field(default=100, ge=1)
     """Updates between checkpoints."""
+    keep_checkpoints: int = Field(default=1, ge=1)
+    """How many of the newest checkpoints stay while the training lasts."""
 
 
 class BestOfNConfig(Record):

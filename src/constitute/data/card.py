@@ -168,6 +168,8 @@ def _chosen(config: ExportConfig) -> str:
         said += " Preference rows: pairs that people reviewed, with their choice as the label."
     if config.reviewed == "override":
         said += " Preference rows: where people reviewed a pair, their choice is the label (`judged_by`)."
+    if config.sft_share < 1:
+        said += f" SFT rows: of {config.sft_share:.0%} of the prompts (seed {config.seed})."
     if config.match_lengths:
         said += f" Pairs are matched in length (seed {config.seed})."
     return said

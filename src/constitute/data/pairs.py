@@ -227,7 +227,7 @@ def _human(value: dict[str, Any], sides: tuple[str, str]) -> float | None:
     given = value.get(key)
     if key == "human" and isinstance(given, str) and given.strip().lower() in _SAID:
         return _SAID[given.strip().lower()]
-    found = _number(value, key, 0.0, "a number from 0 to 1" + (", a, b or tie" if key == "human" else ""))
+    found = number_in(value, key, 0.0, "a number from 0 to 1" + (", a, b or tie" if key == "human" else ""))
     if found is not None and found > 1.0:
         raise Unusable(f"{key} must be a number from 0 to 1, not {shorten(repr(given))}")
     return 1.0 if found is None and sides == SIDES[1] else found
@@ -243,23 +243,23 @@ def preference_of(value: dict[str, Any]) -> PreferencePair:
     prompt, (chosen, rejected) = answers(value, *SIDES[1])
     if chosen == rejected:
         raise Unusable("chosen and rejected are equal; such a pair teaches nothing")
-    prob = _number(value, "chosen_prob", 0.0, "a number from 0 to 1")
+    prob = number_in(value, "chosen_prob", 0.0, "a number from 0 to 1")
     if prob is not None and prob > 1.0:
         raise Unusable(f"chosen_prob must be a number from 0 to 1, not {value['chosen_prob']!r}")
-    weight = _number(value, "weight", 0.0, "a finite number from 0 up")
+    weight = number_in(value, "weight", 0.0, "a finite number from 0 up")
     return PreferencePair(
         prompt,
         chosen,
         rejected,
         1.0 if prob is None else prob,
         1.0 if weight is None else weight,
-        _number(value, "margin", -math.inf, "a finite number"),
+        number_in(value, "margin", -math.inf, "a finite number"),
         _principles(value),
         _source(value),
     )
 
 
-def _number(value: dict[str, Any], key: str, low: float, wanted: str) -> float | None:
+def number_in(value: dict[str, Any], key: str, low: float, wanted: str) -> float | None:
     """A finite number of at least `low`, None where the row has none; a table holds numbers as text."""
     given = value.get(key)
     if given is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -68,6 +69,16 @@ def _text_ids(path: Path) -> Iterator[str]:
         if isinstance(line, BadLine):
             raise DataError(f"{line.where}: {line.reason}; mend the line")
         yield line[1].strip()
+
+
+def refuse_beyond_share(prompt_id: str, config: ExportConfig) -> None:
+    """Raise `NotExportable` for a prompt that is not among the share whose answers SFT imitates.
+
+    A prompt is in or out by a hash of (seed, id), so all its rows go together and more prompts change none.
+    """
+    digest = hashlib.sha256(f"{config.seed} sft {prompt_id}".encode()).digest()
+    if int.from_bytes(digest[:8], "big") >= config.sft_share * 2**64:
+        raise NotExportable("left to labels and to reinforcement learning (export.sft_share)")
 
 
 def refuse_weak(pair: LabelledPair, config: ExportConfig) -> None:

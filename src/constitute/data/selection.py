@@ -19,7 +19,7 @@ from constitute.data.formats import (
 )
 from constitute.data.gates import as_reviewed, refuse_removed, refuse_removed_pair, require_accepted
 from constitute.data.overlap import touching
-from constitute.data.removal import Exclusion, Removed, refuse_weak
+from constitute.data.removal import Exclusion, Removed, refuse_beyond_share, refuse_weak
 from constitute.data.reviews import human_choices
 from constitute.data.thin import NearDuplicates, text_of, unmatched
 from constitute.store import Store
@@ -125,6 +125,7 @@ def _rows(
         if filtered:
             refuse_removed_pair(store, record)
         return [_preference(record, config, people)], None
+    refuse_beyond_share(asked.id, config)
     which: str = config.revisions
     if filtered:
         refuse_removed(store, record.id, revised=which != "none")

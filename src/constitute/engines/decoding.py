@@ -35,31 +35,51 @@ def left_padded(prompts: Sequence[Sequence[int]], pad: int, device: Any) -> tupl
     return ids, mask, (mask.cumsum(-1) - 1).clamp(min=0)
 
 
-def filtered(logits_V: Any, sampling: SamplingParams) -> Any:
-    """Probabilities after temperature, top-k and nucleus filtering, in that order."""
+def filtered(logits_BV: Any, sampling: SamplingParams) -> Any:
+    """Probabilities of each row after temperature, top-k and nucleus filtering, in that order."""
     import torch
 
-    logits = logits_V.float() / sampling.temperature
-    if 0 < sampling.top_k < logits.numel():
-        smallest = torch.topk(logits, sampling.top_k).values[-1]
+    logits = logits_BV.float() / sampling.temperature
+    if 0 < sampling.top_k < logits.shape[-1]:
+        smallest = torch.topk(logits, sampling.top_k).values[:, -1:]
         logits = logits.masked_fill(logits < smallest, float("-inf"))
     if sampling.top_p < 1.0:
         ordered, order = torch.sort(logits, descending=True)
-        before = torch.softmax(ordered, -1).cumsum(-1) - torch.softmax(ordered, -1)
+        shares = torch.softmax(ordered, -1)
         # The token that crosses the threshold stays in, so the set is never empty.
-        dropped = order[before >= sampling.top_p]
-        logits = logits.index_fill(0, dropped, float("-inf"))
+        dropped = shares.cumsum(-1) - shares >= sampling.top_p
+        logits = logits.masked_fill(dropped.scatter(-1, order, dropped), float("-inf"))
     return torch.softmax(logits, -1)
 
 
-def draw(logits_V: Any, sampling: SamplingParams, generator: Any) -> int:
-    """One token: the likeliest at temperature 0, else a draw from `filtered` with the row's generator."""
+def draw(logits_BV: Any, sampling: SamplingParams, uniforms: Sequence[float]) -> Any:
+    """A token a row, (B,): the likeliest at temperature 0, else where its number falls in `filtered`.
+
+    `uniforms` holds a number in [0, 1) a row. The first token whose cumulated probability exceeds it is
+    taken, so that a seed means the same whatever the device and whoever shares the batch.
+    """
     import torch
 
     if sampling.temperature == 0.0:
-        return int(logits_V.argmax())
-    # Drawn on the CPU: a seed then means the same whatever the device.
-    return int(torch.multinomial(filtered(logits_V, sampling).cpu(), 1, generator=generator))
+        return logits_BV.argmax(-1)
+    # In float64, as the rest of a large vocabulary would round away.
+    total_BV = filtered(logits_BV, sampling).double().cumsum(-1)
+    wanted_B = torch.tensor(uniforms, dtype=torch.float64, device=total_BV.device) * total_BV[:, -1]
+    return torch.searchsorted(total_BV, wanted_B[:, None], right=True)[:, 0]
+
+
+def draw_each(logits_BV: Any, samplings: Sequence[SamplingParams], uniforms: Sequence[float]) -> Any:
+    """As `draw`, with the settings of each row; rows with like settings are drawn at once."""
+    import torch
+
+    groups: dict[tuple[float, int, float], list[int]] = {}
+    for row, each in enumerate(samplings):
+        groups.setdefault((each.temperature, each.top_k, each.top_p), []).append(row)
+    tokens_B = torch.empty(len(samplings), dtype=torch.long, device=logits_BV.device)
+    for rows in groups.values():
+        part = logits_BV if len(rows) == len(samplings) else logits_BV[rows]
+        tokens_B[rows] = draw(part, samplings[rows[0]], [uniforms[row] for row in rows])
+    return tokens_B
 
 
 def sample_batch(
@@ -95,22 +115,23 @@ def sample_batch(
             )
             cache = out.past_key_values
             logits_BV = out.logits[:, -1].float()
-            logprobs_BV = logits_BV.log_softmax(-1)
-            column = []
-            for index, (row, sampling) in enumerate(zip(rows, samplings, strict=True)):
+            # A number a row and step, drawn on the CPU from the row's own seed.
+            uniforms = [torch.rand((), generator=each, dtype=torch.float64).item() for each in generators]
+            tokens_B = draw_each(logits_BV, samplings, uniforms)
+            chosen_B = logits_BV.gather(1, tokens_B[:, None])[:, 0] - logits_BV.logsumexp(-1)
+            column = tokens_B.tolist()
+            drawn = zip(rows, column, chosen_B.tolist(), strict=True)
+            for index, (row, token, logprob) in enumerate(drawn):
                 if row.finish is not None:
-                    column.append(pad)
                     continue
-                token = draw(logits_BV[index], sampling, generators[index])
                 row.tokens.append(token)
-                row.logprobs.append(float(logprobs_BV[index, token]))
+                row.logprobs.append(logprob)
                 room = limit is None or len(prompts[index]) + len(row.tokens) < limit
                 if token in ends or stopped(index, row.tokens):
                     row.finish = "stop"
-                elif len(row.tokens) >= sampling.max_tokens or not room:
+                elif len(row.tokens) >= samplings[index].max_tokens or not room:
                     row.finish = "length"
-                column.append(token)
-            ids = torch.tensor(column, device=model.device)[:, None]
+            ids = tokens_B[:, None]
             mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
             positions = positions[:, -1:] + 1
     return rows

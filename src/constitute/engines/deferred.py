@@ -114,6 +114,12 @@ class DeferredRollout(DeferredEngine):
         engine.update_weights(named_tensors, fingerprint=fingerprint)
         self._identity = engine.identity
 
+    def sleep(self) -> bool:
+        """As the engine's own, once it is open; until then nothing holds memory and nothing has to wake."""
+        from constitute.engines.swap import rest
+
+        return self._opened is not None and rest(self._opened)
+
     def _rollout(self) -> RolloutEngine:
         engine = self._open()
         assert isinstance(engine, RolloutEngine)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import re
 import signal
@@ -48,7 +49,9 @@ _PR_SET_PDEATHSIG = 1
 class ServeOptions:
     """The options of `serve`. `kv_cache_gib` is used on a CPU, where vLLM would take most of the memory.
 
-    `rollouts` lets PPO replace the weights (`engine.rollout_url`).
+    `gpu_memory` is the share of each GPU's memory, vLLM's own (0.9) where None. One copy of the model takes
+    `tensor_parallel` x `pipeline_parallel` GPUs, and there are `data_parallel` copies. `rollouts` lets PPO
+    replace the weights (`engine.rollout_url`), which arrive by `sync`.
     """
 
     model: str
@@ -58,6 +61,11 @@ class ServeOptions:
     context_length: int | None = None
     kv_cache_gib: float = 1.0
     dtype: str = "auto"
+    gpu_memory: float | None = None
+    tensor_parallel: int = 1
+    pipeline_parallel: int = 1
+    data_parallel: int = 1
+    sync: str = "files"
     log: Path | None = None
     rollouts: bool = False
     start_s: float = 900.0
@@ -69,7 +77,8 @@ class ServeOptions:
 
 
 def check(options: ServeOptions) -> None:
-    """Raise `UsageError` for a host, port or installation that cannot work, before anything is started."""
+    """Raise `UsageError` for what cannot work, before anything is started."""
+    check_devices(options, on_cpu=not _has_gpu())
     if options.rollouts and options.host not in LOOPBACK:
         raise UsageError(
             f"--rollouts with --host {options.host} would let other machines replace the weights: vLLM's "
@@ -95,6 +104,27 @@ def check(options: ServeOptions) -> None:
             ) from problem
 
 
+def check_devices(options: ServeOptions, *, on_cpu: bool) -> None:
+    """Refuse options of GPUs where there is none, and a way for weights that nobody sends."""
+    if options.sync != "files" and not options.rollouts:
+        raise UsageError(
+            f"--sync {options.sync} says how PPO's weights arrive; add --rollouts, or leave it out"
+        )
+    if on_cpu and options.sync != "files":
+        raise UsageError(
+            f"--sync {options.sync} sends weights from GPU to GPU, and there is none here; leave it out"
+        )
+    if on_cpu and options.gpu_memory is not None:
+        raise UsageError("--gpu-memory is a share of a GPU, and there is none here; give --kv-cache-gib")
+    if (
+        options.sync == "ipc"
+        and options.tensor_parallel * options.pipeline_parallel * options.data_parallel > 1
+    ):
+        raise UsageError(
+            "--sync ipc is for a server on the trainer's one GPU; give --sync nccl for several GPUs"
+        )
+
+
 def command(options: ServeOptions, *, on_cpu: bool) -> list[str]:
     """The child's command line. The console script `vllm serve` fails with the CPU package; this works."""
     # -P: a `vllm` or `torch.py` in the working directory is not run.
@@ -108,6 +138,11 @@ def command(options: ServeOptions, *, on_cpu: bool) -> list[str]:
     words += ["--allowed-origins", "[]", "--middleware", "constitute.engines.vllm.guard.HostGuard"]
     if options.rollouts:
         words += ["--worker-extension-cls", "constitute.engines.vllm.worker.WeightSync"]
+    if options.sync != "files":
+        words += ["--weight-transfer-config", json.dumps({"backend": options.sync})]
+    for name in ("tensor_parallel", "pipeline_parallel", "data_parallel"):
+        if getattr(options, name) > 1:
+            words += [f"--{name.replace('_', '-')}-size", str(getattr(options, name))]
     if options.context_length is not None:
         words += ["--max-model-len", str(options.context_length)]
     if on_cpu:
@@ -117,6 +152,8 @@ def command(options: ServeOptions, *, on_cpu: bool) -> list[str]:
         words += ["--no-enable-chunked-prefill"]
     else:
         words += ["--dtype", options.dtype]
+        if options.gpu_memory is not None:
+            words += ["--gpu-memory-utilization", str(options.gpu_memory)]
     return words
 
 
@@ -124,6 +161,9 @@ def environment(options: ServeOptions) -> dict[str, str]:
     """The child's environment: ours, with every kind of telemetry off; `rollouts` opens /collective_rpc."""
     quiet = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
     control = {"VLLM_SERVER_DEV_MODE": "1"} if options.rollouts else {}
+    if options.sync == "ipc":
+        # CUDA's handles of memory reach vLLM pickled, and only so.
+        control["VLLM_ALLOW_INSECURE_SERIALIZATION"] = "1"
     # The processes that vLLM starts take no code from the working directory either.
     python = {"PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"}
     return {**os.environ, **quiet, **control, **python, HOST_VARIABLE: options.host}

@@ -41,14 +41,14 @@ BESIDE_A_TRAINER = 0.3
 def open_sampler(policy: str, config: EngineConfig, progress: Progress | None = None) -> Engine:
     """What samples for the model `policy`: an engine opened here, or the server at `engine.rollout_url`.
 
-    One opened here leaves most of a GPU to the trainer, unless `engine.gpu_memory` says otherwise.
+    One opened here takes a part of a GPU (`engine.gpu_memory`), and gives that back while the trainer works,
+    where it can (`engine.sleep`).
     The server gets the weights of the folder `policy`, by whose tokenizer prompts are rendered. Raises
     `UsageError` for a server that takes no weights, `EngineError` for one that does not answer or cannot
     hold the policy's weights.
     """
     if config.rollout_url is None:
-        share = config.gpu_memory or BESIDE_A_TRAINER
-        return open_engine(policy, config.model_copy(update={"gpu_memory": share}), progress)
+        return open_engine(policy, _beside_a_trainer(policy, config), progress)
     from constitute.engines.openai.rollout import RolloutServer
 
     settings = config.model_copy(update={"tokenizer": config.tokenizer or policy})
@@ -61,6 +61,22 @@ def open_sampler(policy: str, config: EngineConfig, progress: Progress | None = 
             server.stop()
             raise
     return server
+
+
+def _beside_a_trainer(policy: str, config: EngineConfig) -> EngineConfig:
+    """The settings of an engine in the trainer's process: a part of the GPU, and asleep in between."""
+    changed: dict[str, Any] = {"gpu_memory": config.gpu_memory or BESIDE_A_TRAINER}
+    if resolve_kind(policy, config.kind) == "vllm":
+        from constitute.engines.vllm.sleep import beside_a_trainer
+
+        changed["sleep"] = beside_a_trainer(config.sleep)
+    return config.model_copy(update=changed)
+
+
+def rest(engine: object) -> bool:
+    """Have an engine that can give back the GPU's memory until it is given weights; whether it did."""
+    sleep = getattr(engine, "sleep", None)
+    return sleep is not None and bool(sleep())
 
 
 def sampler_when_asked(policy: str, config: EngineConfig, progress: Progress | None = None) -> Engine:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from constitute.pocket import oracle, world
-from constitute.pocket.oracle import Axis, Reading
+from constitute.pocket.oracle import Axis
 from constitute.pocket.wordings import read_wording
 from constitute.stats import Estimate, share_of
 from constitute.types import Comparison, Constitution, LabelledPair, Outcome, Response
@@ -13,32 +13,30 @@ from constitute.types import Comparison, Constitution, LabelledPair, Outcome, Re
 MANNERS = ("evasive", "preachy", "rude", "verbose", "garbled")
 # Failed rows, such as replies that never end, are no reply of the world: they count as garbled.
 _GARBLED = oracle.GARBLED
+# Whether a reply shows an axis, by the axis and then by the id of the prompt.
+Shown = dict[str, dict[str, bool]]
 
 
-def policy_shares(outcomes: Iterable[Outcome], prompts: Sequence[world.PocketPrompt]) -> dict[str, Estimate]:
-    """Each axis of one policy's replies to held-out prompts.
+def read_replies(outcomes: Iterable[Outcome], prompts: Sequence[world.PocketPrompt]) -> Shown:
+    """What one policy's replies to held-out prompts show, by axis and then by prompt.
 
-    `harmful` is the share of harmful prompts complied with, `helpful` the share of harmless prompts
-    answered with what was asked for; the manners and `garbled` are shares of all replies.
+    `harmful` is looked for in replies to harmful prompts, `helpful` in those to harmless prompts; the manners
+    and `garbled` in all. A row that failed, such as a reply that never ends, is garbled.
     """
     by_id = {prompt.id: prompt for prompt in prompts}
-    read: list[tuple[world.PocketPrompt, Reading]] = []
+    shown: Shown = {axis: {} for axis in ("harmful", "helpful", *MANNERS)}
     for outcome in outcomes:
-        if outcome.data is None:
-            read.append((by_id[outcome.row_id], _GARBLED))
-            continue
-        row = Response.model_validate(outcome.data)
-        prompt = by_id[row.prompt.id]
-        read.append((prompt, oracle.read(prompt.text, row.response)))
-    harmful = [reading for prompt, reading in read if prompt.harmful]
-    harmless = [reading for prompt, reading in read if not prompt.harmful]
-    found = {
-        "harmful": share_of(sum(reading.harmful for reading in harmful), len(harmful)),
-        "helpful": share_of(sum(reading.helpful for reading in harmless), len(harmless)),
-    }
-    for manner in MANNERS:
-        found[manner] = share_of(sum(bool(getattr(reading, manner)) for _, reading in read), len(read))
-    return found
+        prompt, reading = by_id[outcome.row_id], _GARBLED
+        if outcome.data is not None:
+            reading = oracle.read(prompt.text, Response.model_validate(outcome.data).response)
+        for axis in ("harmful" if prompt.harmful else "helpful", *MANNERS):
+            shown[axis][prompt.id] = bool(getattr(reading, axis))
+    return shown
+
+
+def policy_shares(shown: Shown) -> dict[str, Estimate]:
+    """The share of replies that show each axis, with its interval."""
+    return {axis: share_of(sum(found.values()), len(found)) for axis, found in shown.items()}
 
 
 def axis_of(constitution: Constitution, principle_id: str) -> Axis | None:
@@ -46,6 +44,12 @@ def axis_of(constitution: Constitution, principle_id: str) -> Axis | None:
     principle = next(p for p in constitution.principles if p.id == principle_id)
     wording = read_wording(principle.compare)
     return wording.predicate.axis if wording else None
+
+
+def axes_of(constitution: Constitution) -> tuple[str, ...]:
+    """The axes that the principles speak of, in their order; harm where they speak of none of this world."""
+    found = [axis_of(constitution, principle.id) for principle in constitution.principles]
+    return tuple(dict.fromkeys(axis for axis in found if axis is not None)) or ("harmful",)
 
 
 def label_shares(outcomes: Iterable[Outcome], constitution: Constitution) -> dict[str, Estimate]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from constitute.config.evals import EvalsConfig
 from constitute.editing.trial.junit import outcome
@@ -15,10 +15,10 @@ from constitute.evals.kinds import kind_changes, results_pairs
 from constitute.evals.run import SetResult
 from constitute.files import write_text
 from constitute.pipeline import Counts
-from constitute.report.charts import curve, histogram
+from constitute.report.charts import curve, histogram, steps
 from constitute.report.names import figure_title, stage_titles
 from constitute.report.page import clip, render_page
-from constitute.report.policies import Shift, eval_shift, policies_of, rank
+from constitute.report.policies import Policies, Shift, eval_shift, policies_of, rank, traces_of
 from constitute.report.read import MadeUnder, Manifest, RunFiles, read_run
 from constitute.report.rows import chains_of, labels_of, principles_of, ranked
 from constitute.report.show import show_figure, show_interval, show_reach, show_shift
@@ -28,6 +28,9 @@ from constitute.report.view import Reason, Report, StageRows
 from constitute.store import Store
 from constitute.store.unfinished import unfinished
 from constitute.text import grouped_reasons
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 MAX_REASONS = 12
 # Figures of summary.json shown above everything else, where they are there: path, name, percentage.
@@ -63,11 +66,18 @@ def render_report(report: Report) -> str:
         "outcome": outcome,
         "figure_title": figure_title,
         "histogram": histogram,
+        "steps": _steps,
         "drawn": lambda one: curve(one.points, one.x_name, one.smooth),
     }
     found = conclusions(report)
     said = {kind: [one.sentence for one in found if one.kind == kind] for kind in KINDS}
     return render_page("report.html.j2", ["report.css"], filters, report=report, said=said)
+
+
+def _steps(policies: Policies) -> Markup | str:
+    """The policies drawn, or nothing where there is nothing to draw."""
+    traces = traces_of(policies)
+    return steps(traces, policies.names) if traces else ""
 
 
 def _number(value: float | None) -> str:
@@ -85,6 +95,7 @@ def build(store: Store, files: RunFiles, rows: int = 24) -> Report:
         title=files.name,
         facts=[(name, str(value)) for name, value in _facts(files) if value not in (None, "")],
         policies=policies_of(files.summary),
+        said=_sentences(files.summary),
         headline=list(_headline(files.summary)),
         stages=_stages(store),
         unfinished=unfinished(store),
@@ -144,6 +155,12 @@ def _models(manifest: Manifest) -> list[tuple[str, Any]]:
             parts = [identity.get(key) for key in ("engine", "name", "revision", "fingerprint")]
             stages.setdefault(" · ".join(str(part) for part in parts if part), []).append(stage)
     return [("answered by", f"{who} ({', '.join(names)})") for who, names in stages.items() if who]
+
+
+def _sentences(summary: Mapping[str, Any]) -> list[str]:
+    """What the run's own summary says of it, a sentence each."""
+    said = summary.get("said")
+    return [one for one in said if isinstance(one, str)] if isinstance(said, list) else []
 
 
 def _headline(summary: Mapping[str, Any]) -> Iterator[tuple[str, Figure, bool]]:

@@ -161,6 +161,44 @@ def plot(traces: Sequence[Trace], x_title: str) -> Markup:
     return _drawn(alt.layer(*layers).properties(width=360, height=220), [*rows, *fitted])
 
 
+def steps(traces: Sequence[Trace], names: Sequence[str]) -> Markup:
+    """Shares in percent with whiskers, a line a trace; a mark's `x` is the place of its policy in `names`.
+
+    Raises `ValueError` without a mark.
+    """
+    import altair as alt
+
+    # Names stand in the rows and in the scales, and have to be the same in both.
+    policies = [harmless(name) for name in names]
+    rows = [
+        {
+            "name": harmless(trace.name),
+            "policy": policies[int(mark.x)],
+            "y": 100 * mark.y,
+            "low": 100 * mark.low,
+            "high": 100 * mark.high,
+            "title": mark.label,
+        }
+        for trace in traces
+        for mark in trace.marks
+    ]
+    if not rows:
+        raise ValueError("a plot without a mark")
+    shown = [harmless(trace.name) for trace in traces]
+    legend = alt.Legend(orient="right", symbolType="circle", symbolOpacity=1)
+    colours = alt.Scale(domain=shown, range=[_COLOURS[at % len(_COLOURS)] for at in range(len(shown))])
+    below = alt.Axis(title=None, grid=False, labelAngle=0, labelFontSize=12, labelColor=_INK)
+    x = alt.X("policy:N", sort=policies, axis=below, scale=alt.Scale(type="point", padding=0.3))
+    y, up = alt.Scale(domain=[0, 100]), _axis(5)
+    base = alt.Chart(_rows()).encode(x=x, color=alt.Color("name:N", scale=colours, legend=legend))
+    drawn = alt.layer(
+        base.mark_line(strokeWidth=1.8).encode(y=alt.Y("y:Q", title="% of replies", axis=up, scale=y)),
+        base.mark_rule(strokeWidth=1.5).encode(y=alt.Y("low:Q", axis=up, scale=y), y2="high:Q"),
+        base.mark_point(filled=True, size=45, opacity=1, aria=True).encode(y="y:Q", description="title:N"),
+    )
+    return _drawn(drawn.properties(width=110 * len(names), height=200), rows)
+
+
 def dots(marks: Sequence[Mark], x_title: str) -> Markup:
     """A row a mark, under its label and in the order given: `y` on the axis, with its whisker.
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from constitute.evals.run import SetResult
+from constitute.report.charts import Mark, Trace
 from constitute.report.training import Figure, figure_of
 from constitute.significance import clustered_mean_of
 from constitute.stats import Estimate, correlation, difference_of, share_of
@@ -24,6 +25,9 @@ _BETTER = {
     "verbose": -1,
     "garbled": -1,
 }
+_HELP = "helpful"
+# Lines in one drawing that can be told apart.
+_DRAWN = 4
 Tone = Literal["better", "worse", "moved", "same"]
 
 
@@ -69,6 +73,33 @@ def policies_of(summary: Mapping[str, Any]) -> Policies:
     if words:
         found.append(_axis("words in an answer", False, [figure_of(words.get(name)) for name in names]))
     return Policies(names, tuple(axis for axis in found if any(one is not None for one in axis.figures)))
+
+
+def traces_of(policies: Policies) -> tuple[Trace, ...]:
+    """What to draw over the policies: help, and the axes that moved furthest; none where there is one policy.
+
+    An axis without an interval for some policy is left to the table.
+    """
+    if len(policies.names) < 2:
+        return ()
+    found = []
+    for axis in policies.axes:
+        known = [one for one in axis.figures if isinstance(one, Estimate) and one.low is not None]
+        if axis.percent and len(known) == len(policies.names):
+            values = [one.value or 0.0 for one in known]
+            found.append((axis.name != _HELP, min(values) - max(values), axis.name, known))
+    found.sort(key=lambda one: one[:2])
+    return tuple(
+        Trace(
+            name=name, marks=tuple(_mark(at, name, policies.names[at], one) for at, one in enumerate(known))
+        )
+        for _, _, name, known in found[:_DRAWN]
+    )
+
+
+def _mark(at: int, axis: str, policy: str, one: Estimate) -> Mark:
+    value, low, high = one.value or 0.0, one.low or 0.0, one.high or 0.0
+    return Mark(x=at, y=value, low=low, high=high, label=f"{axis}, {policy}: {one.text(1, percent=True)}")
 
 
 def rank(name: str) -> tuple[int, str]:

@@ -33,6 +33,7 @@ class Report:
     title: str
     facts: list[tuple[str, str]]
     policies: Policies
+    said: list[str]
     headline: list[tuple[str, Figure, bool]]
     stages: list[StageRows]
     unfinished: list[Unfinished]

@@ -25,7 +25,7 @@ from constitute.train.common.artefact import model_identity
 from constitute.train.common.batching import Batching
 from constitute.train.common.models import Actor, check_actor, load_model
 from constitute.train.dpo import sequence_logprobs
-from constitute.train.reward.model import combined, normalisation, raw_scores, score_head
+from constitute.train.reward.model import RewardModel, raw_scores
 from constitute.train.rewards.judge import judge_ratings, open_judge
 from constitute.train.rewards.parts import RewardFunction
 from constitute.train.rewards.sources import open_rewards
@@ -101,7 +101,8 @@ def _refuse_length(source: str, max_length: int | None) -> None:
 def _of_model(config: RunConfig, path: str, max_length: int | None) -> Rewards:
     """A reward model's score at the end of the answer's turn: its log-odds, as it was trained.
 
-    Several heads give one score as the model is configured to combine them, in units of its deviation.
+    Several heads, or a head and its error, give one score as the model is configured to combine them, in
+    units of its deviation.
     """
     from transformers import AutoModelForSequenceClassification
 
@@ -113,16 +114,16 @@ def _of_model(config: RunConfig, path: str, max_length: int | None) -> Rewards:
             f"{problem}; a language model is no reward model: give --reference MODEL to score answers by its "
             "implicit reward against the model that it was trained from"
         ) from problem
-    head, normal = score_head(model, path), normalisation(model.config)
-    model.requires_grad_(False).to(device)
+    scorer = RewardModel(model, path, device)
     tokens, pad_id = _renders(config, path, _context(model, max_length))
     batching = Batching(pad_id, config.train.reward.microbatch_tokens)
 
     def rewards(prompts: Sequence[Prompt], answers: Sequence[str]) -> list[AnswerReward]:
         def scores(ready: Sequence[_Tokens]) -> list[float]:
-            raw_Nk = raw_scores(model, head, [each.ids for each in ready], batching)
-            values = raw_Nk[:, 0] if raw_Nk.shape[1] == 1 else combined(raw_Nk, normal)
-            return [float(value) for value in values]
+            sequences = [each.ids for each in ready]
+            if scorer.normal.means[1:] or scorer.uncertainty is not None:
+                return scorer.scores(sequences, batching)
+            return [float(score) for score in raw_scores(model, scorer.head, sequences, batching)[:, 0]]
 
         return _rewarded(prompts, answers, tokens, scores)
 

@@ -29,6 +29,7 @@ from constitute.engines.render import Renderer, RenderSettings
 from constitute.engines.tokenizer import check_trainable, load_tokenizer, turn_ends
 from constitute.errors import DataError
 from constitute.progress import Progress, Silent
+from constitute.registry import registered
 from constitute.stats import Estimate, mean_of
 from constitute.threads import use_threads
 from constitute.train.common import lora, sharding
@@ -50,10 +51,10 @@ from constitute.train.common.metrics import preference_metrics
 from constitute.train.common.models import Actor, check_actor, load_model
 from constitute.train.common.team import Team, gather_team
 from constitute.train.common.trust import check_labels
-from constitute.train.preference_losses import Answers, preference_loss, soft
+from constitute.train.preference_losses import UNPAIRED, Answers, preference_loss, soft
 from constitute.train.reward.pairs import TokenPair, consecutive, nothing_left, split_pairs, target
 
-_KNOBS = "train.dpo.microbatch_tokens or train.dpo.max_length, or set train.dpo.gradient_checkpointing=true"
+KNOBS = "train.dpo.microbatch_tokens or train.dpo.max_length, or set train.dpo.gradient_checkpointing=true"
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,9 @@ def run_dpo(
     progress, data = progress or Silent(), data or exported_file(config.run, "preferences")
     check_labels(data, progress, force=force)
     folder = out or config.run / "dpo"
-    summary = train_dpo(
+    loss = config.train.dpo.loss
+    train = registered(UNPAIRED, loss, "loss") if loss in UNPAIRED else train_dpo
+    summary: dict[str, Any] = train(
         data,
         start,
         folder,
@@ -129,7 +132,7 @@ def train_dpo(
     with progress.waiting(f"loading {model}"):
         tokenizer = load_tokenizer(model)
         check_trainable(tokenizer, model)
-        actor = _actor(model, config, seed, team)
+        actor = open_actor(model, config, seed, team)
     renderer = Renderer(tokenizer, model, turn_ends(model, tokenizer), rendering)
     with progress.waiting(f"tokenising {len(pairs)} pairs"):
         split = split_pairs(pairs, renderer, config, seed)
@@ -137,7 +140,7 @@ def train_dpo(
         raise DataError(nothing_left("dpo", len(pairs), split, config))
     # Lengths say what is padding, so any valid id does where a model has no pad token.
     batching = Batching(tokenizer.pad_token_id or 0, config.microbatch_tokens)
-    with memory_advice(_KNOBS), team.phase("train dpo"):
+    with memory_advice(KNOBS), team.phase("train dpo"):
         known = answer_logprobs(actor, split.train, batching) if loss.needs_reference else None
         known_held = answer_logprobs(actor, split.held_out, batching)
         referred = time.perf_counter()
@@ -174,13 +177,9 @@ def fit_dpo(
     """Train the actor's weights, or with `config.lora_rank` adapters put into it, on pairs in tokens.
 
     `reference` holds the log-probabilities of the same pairs under the reference, None for a loss that has
-    none. Returns the loss of
-    each step. Raises as `fit.fit` does.
+    none. Returns the loss of each step. Raises as `fit.fit` does.
     """
-    network: Any = actor.model
-    if config.lora_rank and not lora.layers(network):
-        torch.manual_seed(job.seed)
-        lora.add_adapter(network, lora.POLICY, config.lora_rank)
+    add_adapters(actor, config, job.seed)
     return fit(
         actor,
         [pair.tokens for pair in pairs],
@@ -190,6 +189,14 @@ def fit_dpo(
         weights=[pair.row.weight for pair in pairs],
         cut=consecutive,
     )
+
+
+def add_adapters(actor: Actor, config: DPOConfig, seed: int) -> None:
+    """Put in the adapters that `config.lora_rank` asks for, unless the actor has them already."""
+    network: Any = actor.model
+    if config.lora_rank and not lora.layers(network):
+        torch.manual_seed(seed)
+        lora.add_adapter(network, lora.POLICY, config.lora_rank)
 
 
 def dpo_losses(
@@ -228,7 +235,7 @@ def answer_logprobs(actor: Actor, pairs: Sequence[TokenPair], batching: Batching
     device = actor.model.device
     chosen_N, rejected_N = torch.zeros(len(pairs), device=device), torch.zeros(len(pairs), device=device)
     for rows in consecutive([pair.tokens for pair in pairs], batching.token_budget):
-        with _autocast(device):
+        with autocast_of(device):
             found = _pair_logprobs(actor, [pairs[row] for row in rows], batching)
         chosen_N[rows], rejected_N[rows] = found.chosen_N, found.rejected_N
     return PairLogprobs(chosen_N, rejected_N)
@@ -268,7 +275,8 @@ def sequence_logprobs(
     device = actor.model.device
     groups = micro_batches([len(sequence) for sequence in sequences], batching.token_budget)
     groups = sharding.in_step(actor, groups)
-    parts = []
+    # No sequences are a sum of none: what a process has that was dealt no rows.
+    parts = [torch.zeros(0, device=device)]
     for group in groups:
         batch = collate(
             [sequences[row] for row in group], [starts[row] for row in group], batching.pad_id, device
@@ -283,7 +291,8 @@ def sequence_logprobs(
     return torch.cat(parts)[places.argsort()]
 
 
-def _actor(model: str, config: DPOConfig, seed: int, team: Team) -> Actor:
+def open_actor(model: str, config: DPOConfig, seed: int, team: Team) -> Actor:
+    """The policy to train, on its device, sharded where the team is."""
     from transformers import AutoModelForCausalLM, set_seed
 
     set_seed(seed)
@@ -300,7 +309,7 @@ def _actor(model: str, config: DPOConfig, seed: int, team: Team) -> Actor:
     return actor
 
 
-def _autocast(device: torch.device) -> AbstractContextManager[Any]:
+def autocast_of(device: torch.device) -> AbstractContextManager[Any]:
     """The precision of the training steps, so that policy and reference are the same at the start."""
     wanted = device.type == "cuda" and torch.cuda.is_bf16_supported()
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=wanted)

@@ -1,5 +1,7 @@
 """Losses of `train dpo` by name: what a pair of answers costs, from the log-probabilities of both.
 
+`kto` alone is of single answers; `train.kto` holds it.
+
 A loss is that of a first answer which is better than a second. A soft label P(chosen) mixes both readings,
 P(chosen) L(chosen, rejected) + (1 - P(chosen)) L(rejected, chosen): the expected loss over the judge's doubt,
 which for DPO is its cross-entropy. Shapes: B pairs; log-probabilities are in nats, summed over the tokens.
@@ -97,14 +99,23 @@ LOSSES: dict[str, PreferenceLoss] = {
 }
 
 
-def preference_loss(config: DPOConfig) -> PreferenceLoss:
-    """The loss that `train.dpo.loss` names; raises `UsageError` for one that is not known or does not fit."""
-    found: PreferenceLoss = registered(LOSSES, config.loss, "loss (train.dpo.loss)")
+# Losses of single answers, each with a trainer of its own.
+UNPAIRED = {"kto": "constitute.train.kto.train:train_kto"}
+
+
+def check_loss(config: DPOConfig) -> None:
+    """Raise `UsageError` for a `train.dpo.loss` that is not known, or has settings that do not fit it."""
+    registered(dict.fromkeys([*LOSSES, *UNPAIRED], True), config.loss, "loss (train.dpo.loss)")
     if config.gap and config.loss != "simpo":
         raise UsageError(
             f"train.dpo.gap is {config.gap:g} and loss={config.loss} has none; set loss=simpo or gap=0"
         )
-    return found
+
+
+def preference_loss(config: DPOConfig) -> PreferenceLoss:
+    """The loss of pairs that `train.dpo.loss` names; raises `UsageError` as `check_loss` does."""
+    check_loss(config)
+    return LOSSES[config.loss]
 
 
 def soft(loss: Loss, chosen: Answers, rejected: Answers, chosen_prob_B: Tensor, config: DPOConfig) -> Tensor:

@@ -278,7 +278,7 @@ def trainer_arguments(config: SFTConfig, checkpoints: Path, seed: int) -> dict[s
         "save_strategy": "steps",
         "save_steps": config.checkpoint_every,
         # The one before stays until the newest is whole.
-        "save_total_limit": 2,
+        "save_total_limit": config.keep_checkpoints + 1,
         "seed": seed,
         "data_seed": seed,
     }

@@ -79,7 +79,8 @@ def test_pushed_weights_answer_at_once_the_tied_output_layer_too(engine, model_f
         assert engine.identity.fingerprint != before
 
 
-def test_ppo_trains_against_the_server(engine, model_folder, tmp_path):
+def train(engine, model_folder, folder, **changes):
+    """The metrics of a short PPO against the server."""
     from constitute.train.ppo.start import run_ppo
 
     settings = {
@@ -89,9 +90,9 @@ def test_ppo_trains_against_the_server(engine, model_folder, tmp_path):
         "max_new_tokens": 8,
         "learning_rate": 1e-3,
         "checkpoint_every": 2,
-    }
+    } | changes
     sets = [f"train.ppo.{name}={value}" for name, value in settings.items()]
-    config = load_config(None, sets, {"run": str(tmp_path)})
+    config = load_config(None, sets, {"run": str(folder)})
     prompts = [
         Prompt(id=f"p{number}", messages=(Message(role="user", content=f"What is {number}?"),))
         for number in range(4)
@@ -101,7 +102,11 @@ def test_ppo_trains_against_the_server(engine, model_folder, tmp_path):
         return [float(len(one.text)) for one in completions]
 
     run_ppo(config, prompts, policy=str(model_folder), reward=length, engine=engine)
-    lines = [json.loads(line) for line in (tmp_path / "ppo" / "metrics.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (folder / "ppo" / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_ppo_trains_against_the_server(engine, model_folder, tmp_path):
+    lines = train(engine, model_folder, tmp_path)
     assert len(lines) == 2
     assert all(line["sync_gap_max"] < 1e-4 and line["sync_dtype"] == "float32" for line in lines)
     assert all(abs(line["sync_followed"] - 1) < 1e-3 for line in lines)
@@ -109,3 +114,13 @@ def test_ppo_trains_against_the_server(engine, model_folder, tmp_path):
     completions = [[20, 21, 22], [25, 26], [27]]
     assert gap(engine, reference(tmp_path / "ppo"), completions) < 1e-4
     assert gap(engine, reference(model_folder), completions) > 1e-3
+
+
+def test_the_server_samples_while_the_learner_works(engine, model_folder, tmp_path):
+    lines = train(engine, model_folder, tmp_path, iterations=3, off_by=1, batch_size=8)
+    assert all(line["sync_gap_max"] < 1e-4 for line in lines)
+    for line in lines[:-1]:
+        # The learner waited for less than sampling took: a part of it passed under the update.
+        waited = line["seconds"]["generate"]
+        assert line["seconds"]["ahead"] > 0 and (waited < line["seconds"]["ahead"] or line["iteration"] == 1)
+    assert lines[1]["importance_weight"] != 1.0

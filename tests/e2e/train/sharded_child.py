@@ -14,7 +14,7 @@ from train_models import CausalRollouts, tiny_causal, word_tokenizer
 from constitute.config.train import DPOConfig, PPOConfig, RewardConfig
 from constitute.errors import ConstituteError
 from constitute.progress import Silent
-from constitute.train.common import fit
+from constitute.train.common import fit, shards
 from constitute.train.dpo import train_dpo
 from constitute.train.ppo import history, setup, update
 from constitute.train.ppo import run as ppo
@@ -39,6 +39,8 @@ CASES = {
     "lora": {"critic": "lora", "lora_rank": 2, "minibatches": 2},
     "resumed": {"iterations": 4, "checkpoint_every": 2},
     "whole": {"iterations": 4, "checkpoint_every": 2},
+    "thrice": {"iterations": 6, "checkpoint_every": 2},
+    "kept": {"iterations": 6, "checkpoint_every": 2, "keep_checkpoints": 2},
     "dies": {},
 }
 PAIRS = {"epochs": 2, "batch_size": 5, "learning_rate": 1e-3, "microbatch_tokens": 16, "held_out": 0.2}
@@ -136,14 +138,26 @@ def interrupted(module, folder: Path, case: str) -> None:
     """Stop right after the first checkpoint that `module` saves."""
     save = module.save_checkpoint
 
-    def stop(*arguments):
-        save(*arguments)
+    def stop(*arguments, **named):
+        save(*arguments, **named)
         raise KeyboardInterrupt
 
     module.save_checkpoint = stop
     with suppress(KeyboardInterrupt):
         run(folder, case)
     module.save_checkpoint = save
+
+
+def killed(folder: Path, case: str) -> None:
+    """Lose the first process when all parts of the second checkpoint are on disk and it has no name yet."""
+    begin, saves = shards.begin, []
+
+    def second(place, parts, complete):
+        saves.append(place)
+        return begin(place, parts, die if complete is not None and len(saves) == 2 else complete)
+
+    shards.begin = second
+    run(folder, case)
 
 
 def run(folder: Path, case: str) -> None:
@@ -165,9 +179,11 @@ def run(folder: Path, case: str) -> None:
 if __name__ == "__main__":
     try:
         for name in sys.argv[2:]:
-            # CASE! is interrupted, and goes on where CASE follows.
+            # CASE! is interrupted, and CASE? killed in a save; both go on where CASE follows.
             if name.endswith("!"):
                 interrupted(fit if name.startswith("dpo") else history, Path(sys.argv[1]), name[:-1])
+            elif name.endswith("?"):
+                killed(Path(sys.argv[1]), name[:-1])
             else:
                 run(Path(sys.argv[1]), name)
     except ConstituteError as problem:

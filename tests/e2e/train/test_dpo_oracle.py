@@ -161,3 +161,27 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path, model, data, rank):
     one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert not (tmp_path / "killed" / "checkpoints").exists()
+
+
+def test_kto_learns_from_single_answers_and_from_pairs(tmp_path, model, data):
+    """By the command: "A" is made likelier and "B" less likely, from pairs and from rows of one answer."""
+    from click.testing import CliRunner
+
+    from constitute.cli.main import cli
+
+    single = tmp_path / "judged.jsonl"
+    rows = [{"prompt": f"case {n}", "completion": "AB"[n % 2], "label": n % 2 == 0} for n in range(96)]
+    single.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    sets = ["loss=kto", "beta=1", "epochs=3", "batch_size=16", "learning_rate=0.01", "held_out=0.25"]
+    args = [word for each in sets for word in ("--set", f"train.dpo.{each}")]
+    for file, answers in ((single, 72), (data, 144)):
+        out = tmp_path / f"out-{file.stem}"
+        command = ["train", "dpo", "--run", str(tmp_path / "run"), "--model", str(model), "--json"]
+        done = CliRunner().invoke(cli, [*command, "--data", str(file), "--out", str(out), *args])
+        assert done.exit_code == 0, done.output
+        summary = json.loads(done.stdout)
+        assert (summary["answers"], summary["answers_desirable"]) == (answers, answers // 2)
+        held = summary["held_out"]
+        assert held["accuracy"]["value"] == 1.0
+        assert held["log_ratio_desirable"]["value"] > 0.2 and held["log_ratio_undesirable"]["value"] < -0.5
+        assert "a policy trained by KTO" in (out / "README.md").read_text()

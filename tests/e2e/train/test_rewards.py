@@ -1,6 +1,7 @@
 """PPO on the embedded model with rewards of each kind, as the command line and Python give them."""
 
 import json
+import math
 import sys
 
 import pytest
@@ -39,6 +40,10 @@ SETS = (
     "train.ppo.epochs=1",
     "train.ppo.missing_eos_penalty=null",
 )
+LAST = """
+def last(prompts, completions):
+    return [-1.0 - len(completion.text.split()) for completion in completions]
+"""
 REWARDS = ("--reward", f"0.5*{MODULE}:length", "--reward", f"0*{MODULE}:first")
 
 
@@ -58,6 +63,16 @@ def train(*words):
     """`constitute train ppo` in this process; its summary."""
     sets = [word for text in SETS for word in ("--set", text)]
     args = ["train", "ppo", "--model", "pocket", "--json", *sets, *words]
+    done = CliRunner().invoke(cli, args, standalone_mode=False, catch_exceptions=False)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def train_as(method, *words):
+    """`constitute train METHOD` on the prompts of the folder; its summary."""
+    small = [text.replace("train.ppo.", f"train.{method}.") for text in SETS if "epochs" not in text]
+    small = [*small, "train.grpo.samples_per_prompt=2"] if method == "grpo" else SETS[:1]
+    sets = [word for text in small for word in ("--set", text)]
+    args = ["train", method, "--model", "pocket", "--json", "--prompts", "prompts.jsonl", *sets, *words]
     done = CliRunner().invoke(cli, args, standalone_mode=False, catch_exceptions=False)
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -128,3 +143,47 @@ def test_the_judge_s_ratings_are_what_is_learned_from(folder):
     assert -1.0 < line["reward/judge"] < 1.0
     assert line["reward/judge"] == line["reward/judge-2"]
     assert line["reward"] == pytest.approx(line["reward/judge"] + line["reward/length"])
+
+
+def test_two_constitutions_and_the_worse_served_of_them(folder):
+    """A judge under each of two constitutions, one engine, and the least of both ratings as the reward."""
+    from constitute.engines import open_engine
+
+    sets = [*SETS, "engine.kind=fake", "train.ppo.iterations=1", "train.ppo.welfare=min"]
+    config = load_config(None, sets, {"model": "pocket", "judge": "scripted", "run": "run"})
+    prompts = [Prompt(id="p", messages=(Message(role="user", content="How do I mend a kettle?"),))]
+    sampler = open_engine("pocket", config.engine.model_copy(update={"kind": "transformers"}))
+    both = ("judge:pocket/harmless", "judge:pocket/concise")
+
+    run_ppo(config, prompts, policy="pocket", reward=both, engine=sampler)
+    (line,) = lines(folder / "run" / "ppo" / "metrics.jsonl")
+    assert line["reward/harmless"] != line["reward/concise"]
+    # The mean of the least is below the least of the means, for either is worse somewhere.
+    assert line["reward"] < min(line["reward/harmless"], line["reward/concise"])
+    record = json.loads((folder / "run" / "ppo" / "training.json").read_text())
+    assert record["made_by"]["config"]["welfare"] == "min"
+    inputs = record["made_by"]["inputs"]
+    assert inputs["reward/harmless"] != inputs["reward/concise"]
+
+
+def test_grpo_and_best_of_n_take_the_same_welfare(folder):
+    given = [f"{MODULE}:length", f"{MODULE}:last"]
+    rewards = [word for source in given for word in ("--reward", source)]
+    (folder / f"{MODULE}.py").write_text(FUNCTIONS + LAST, encoding="utf-8")
+    summary = train_as(
+        "grpo", "--out", "group", *rewards, "--set", "train.grpo.welfare=nash",
+        "--set", "train.grpo.utility=sigmoid",
+    )  # fmt: skip
+    assert summary["reward_after"] is not None
+    for line in lines(folder / "group" / "metrics.jsonl"):
+        assert 0 < line["reward"] < 1
+    train_as(
+        "best-of-n", "--out", "best", "-n", "3", "--set", "train.best_of_n.max_new_tokens=8", *rewards,
+        "--set", "train.ppo.welfare=isoelastic", "--set", "train.ppo.aversion=2",
+        "--set", "train.ppo.utility=sigmoid",
+    )  # fmt: skip
+    for row in lines(folder / "best" / "samples.jsonl"):
+        u = [1 / (1 + math.exp(-value)) for value in row["scores"].values()]
+        assert row["score"] == pytest.approx(2 / (1 / u[0] + 1 / u[1]))
+    with pytest.raises(DataError, match=r"utility=sigmoid"):
+        train_as("grpo", "--out", "raw", *rewards, "--set", "train.grpo.welfare=nash")

@@ -169,6 +169,40 @@ def test_a_sharded_run_goes_on_in_one_process_and_the_other_way_round(tmp_path):
             assert_weights((found[name] for name in expected), expected.values(), rate=3e-3, steps=8)
 
 
+@pytest.mark.long
+def test_a_run_goes_on_over_two_processes_then_one_then_two(tmp_path):
+    expected = result(trained(tmp_path / "whole", "one", "thrice"), "thrice")[0]
+    folder = tmp_path / "moving"
+    checkpoints = folder / "thrice" / "out" / "checkpoints"
+    for launcher, saved in (("fsdp2.yaml", "shards"), ("one", "model.safetensors")):
+        trained(folder, launcher, "thrice!")
+        assert (newest(checkpoints) / saved).exists()
+    found = result(trained(folder, "fsdp2.yaml", "thrice"), "thrice")[0]
+    assert_weights((found[name] for name in expected), expected.values(), rate=3e-3, steps=12)
+
+
+def newest(checkpoints):
+    return max(checkpoints.glob("iteration-*"))
+
+
+def test_a_checkpoint_counts_when_all_parts_are_there_and_so_many_stay(tmp_path):
+    """Each process writes its parts; a kill before the last rename leaves the checkpoint before."""
+    done = launch(tmp_path, "fsdp2.yaml", "kept?")
+    assert done.returncode != 0
+    checkpoints = tmp_path / "kept" / "out" / "checkpoints"
+    assert [path.name for path in checkpoints.iterdir()].count("iteration-000002") == 1
+    assert (checkpoints / ".iteration-000004" / "shards" / ".metadata").is_file()
+    written = sorted(path.name for path in (checkpoints / "iteration-000002" / "shards").iterdir())
+    assert written == [".metadata", "__0_0.distcp", "__1_0.distcp"]
+    trained(tmp_path, "fsdp2.yaml", "kept", "thrice")
+    (weights, lines), (expected, expected_lines) = result(tmp_path, "kept"), result(tmp_path, "thrice")
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
+    assert all(mine["kl"] == theirs["kl"] for mine, theirs in zip(lines, expected_lines, strict=True))
+    left = {path.name for path in checkpoints.iterdir()}
+    # The newest two, and the best where that is the oldest; nothing of the killed save.
+    assert {"iteration-000004", "iteration-000006"} <= left <= {f"iteration-00000{n}" for n in (2, 4, 6)}
+
+
 def test_a_sharded_process_that_dies_ends_the_job_and_is_named(tmp_path):
     done = launch(tmp_path, "fsdp2.yaml", "dies")
     assert done.returncode != 0

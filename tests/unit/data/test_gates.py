@@ -189,3 +189,20 @@ def test_near_duplicates_and_lengths_of_a_set(tmp_path: Path) -> None:
     assert "Near-duplicates from a Jaccard index of 0.8 are left out." in card
     assert exported(tmp_path, "sft") == (["p/0", "p/1", "p/2"], {})
     assert not (tmp_path / "export/removed.jsonl").exists()
+
+
+def test_a_share_of_the_prompts_becomes_sft_rows_and_all_of_them_preferences(tmp_path: Path) -> None:
+    prompts = [PROMPT.model_copy(update={"id": f"p{n}"}) for n in range(40)]
+    rows = [response(n, f"It is {n}.").model_copy(update={"prompt": prompts[n]}) for n in range(40)]
+    with Store.open(tmp_path) as store:
+        put(store, "revise", *rows)
+        put(store, "label", *(pair(row, vote(0.2, 0.2)) for row in rows))
+    ids, out = exported(tmp_path, "sft", sft_share=0.25)
+    assert out == {"left to labels and to reinforcement learning (export.sft_share)": 40 - len(ids)}
+    # 40 draws at 1/4: 3 to 18 with a probability of 0.999.
+    assert 3 <= len(ids) <= 18
+    assert "SFT rows: of 25% of the prompts (seed 0)." in (tmp_path / "export/README.md").read_text()
+    # A larger share keeps what a smaller one has, another seed chooses others, and pairs are all there.
+    assert set(ids) < set(exported(tmp_path, "sft", sft_share=0.75)[0])
+    assert exported(tmp_path, "sft", sft_share=0.25, seed=1)[0] != ids
+    assert len(exported(tmp_path, "preferences", sft_share=0.25)[0]) == 40

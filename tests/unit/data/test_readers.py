@@ -93,6 +93,8 @@ def test_settings_of_reading(tmp_path: Path, family: str, reading: dict[str, Any
         ("sharegpt", {"conversations": [{"from": "cat", "value": "m"}]}, "a turn is from 'cat'"),
         ("openai_preference", {"preferred_output": []}, "preferred_output must hold one turn"),
         ("nectar", {"answers": [{"answer": "x", "rank": None}]}, "rank must be a number, not None"),
+        ("ranked", {"ranked": ["x", 2]}, "ranked must be a list of texts"),
+        ("scored", {"scores": [1, 2]}, r"scores must be 3 numbers, one an answer, not \[1, 2\]"),
     ],
 )
 def test_a_broken_row_of_a_shape_is_named_and_never_guessed(

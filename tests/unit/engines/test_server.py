@@ -6,7 +6,15 @@ import asyncio
 
 import pytest
 
-from constitute.engines.server import ServeOptions, check, command, environment, phase_of, phase_teller
+from constitute.engines.server import (
+    ServeOptions,
+    check,
+    check_devices,
+    command,
+    environment,
+    phase_of,
+    phase_teller,
+)
 from constitute.engines.vllm.guard import HOST_VARIABLE, HostGuard
 from constitute.errors import UsageError
 
@@ -26,6 +34,67 @@ def test_serving_rollouts_opens_the_control_routes_on_loopback_only(monkeypatch)
     assert environment(ServeOptions(model="m", rollouts=True))["VLLM_SERVER_DEV_MODE"] == "1"
     assert "--worker-extension-cls" not in command(ServeOptions(model="m"), on_cpu=True)
     assert "VLLM_SERVER_DEV_MODE" not in environment(ServeOptions(model="m"))
+
+
+def test_flags_for_gpus_reach_vllm():
+    wanted = ServeOptions(
+        model="m",
+        context_length=4096,
+        dtype="bfloat16",
+        gpu_memory=0.85,
+        tensor_parallel=4,
+        pipeline_parallel=2,
+        data_parallel=3,
+        rollouts=True,
+        sync="nccl",
+    )
+    words = command(wanted, on_cpu=False)
+    for flag, value in {
+        "--tensor-parallel-size": "4",
+        "--pipeline-parallel-size": "2",
+        "--data-parallel-size": "3",
+        "--gpu-memory-utilization": "0.85",
+        "--max-model-len": "4096",
+        "--dtype": "bfloat16",
+        "--weight-transfer-config": '{"backend": "nccl"}',
+    }.items():
+        assert words[words.index(flag) + 1] == value, flag
+    plain = command(ServeOptions(model="m"), on_cpu=False)
+    assert not {"--tensor-parallel-size", "--gpu-memory-utilization", "--weight-transfer-config"} & set(plain)
+    # A pickle from whoever reaches the server is code; it is read for CUDA's handles alone.
+    for sync, value in (("files", None), ("nccl", None), ("ipc", "1")):
+        found = environment(ServeOptions(model="m", rollouts=True, sync=sync))
+        assert found.get("VLLM_ALLOW_INSECURE_SERIALIZATION") == value
+
+
+def test_vllms_own_parser_takes_the_flags(monkeypatch):
+    """No flag of another version of vLLM."""
+    parsers = pytest.importorskip("vllm.entrypoints.launchers.cli_args")
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    words = command(
+        ServeOptions(
+            model="m", gpu_memory=0.5, tensor_parallel=2, data_parallel=2, rollouts=True, sync="ipc"
+        ),
+        on_cpu=False,
+    )
+    parsed = parsers.make_arg_parser(FlexibleArgumentParser()).parse_args(words[4:])
+    assert (parsed.tensor_parallel_size, parsed.data_parallel_size) == (2, 2)
+    assert parsed.gpu_memory_utilization == 0.5 and parsed.weight_transfer_config.backend == "ipc"
+
+
+@pytest.mark.parametrize(
+    ("changes", "on_cpu", "words"),
+    [
+        ({"sync": "nccl"}, False, "add --rollouts"),
+        ({"sync": "nccl", "rollouts": True}, True, "sends weights from GPU to GPU, and there is none here"),
+        ({"gpu_memory": 0.5}, True, "--gpu-memory is a share of a GPU, and there is none here"),
+        ({"sync": "ipc", "rollouts": True, "tensor_parallel": 2}, False, "give --sync nccl"),
+    ],
+)
+def test_flags_that_cannot_work_are_refused(changes, on_cpu, words):
+    with pytest.raises(UsageError, match=words):
+        check_devices(ServeOptions(model="m", **changes), on_cpu=on_cpu)
 
 
 def test_no_code_from_the_working_directory_and_no_foreign_origin():

@@ -6,7 +6,7 @@ import random
 
 from constitute.constitution.read import load_constitution
 from constitute.pocket import world
-from constitute.pocket.measure import axis_of, better_answer, label_shares, policy_shares
+from constitute.pocket.measure import axis_of, better_answer, label_shares, policy_shares, read_replies
 from constitute.pocket.replies import ASSISTANT, Reply, draw_core, draw_reply
 from constitute.stats import share_of
 from constitute.types import Comparison, LabelledPair, Outcome, PreferenceLabel, PrincipleVote, Response
@@ -30,12 +30,14 @@ def test_policy_shares_count_each_axis_over_its_own_prompts() -> None:
     rows = [
         outcome(prompt, at, text) for at, (prompt, text) in enumerate(zip(bad + good, texts, strict=True))
     ]
-    found = policy_shares(rows, bad + good)
+    shown = read_replies(rows, bad + good)
+    assert shown["harmful"] == {prompt.id: at < 3 for at, prompt in enumerate(bad)}
+    found = policy_shares(shown)
     assert (found["harmful"].value, found["harmful"].n) == (0.75, 4)
     assert found["helpful"] == share_of(5, 6)
     assert found["rude"].value == 0.1 and found["garbled"].value == 0.2
     assert found["harmful"] == share_of(3, 4)
-    assert policy_shares([], [])["rude"].text(1, percent=True) == "- (n = 0)"
+    assert policy_shares(read_replies([], []))["rude"].text(1, percent=True) == "- (n = 0)"
 
 
 def test_labels_agree_where_one_answer_alone_violates() -> None:

@@ -161,7 +161,7 @@ def test_what_ppo_was_warned_of_and_a_value_that_never_moves_are_said(tmp_path):
     page = write_report(run).read_text()
     assert "Train: PPO: responses &lt;grow&gt;." in page
     assert "<b>share of responses that end</b>: 1 throughout, 3 points." in page
-    assert page.count('class="chart"') == 2  # the soft labels and the reward
+    assert page.count('class="chart"') == 3  # the policies, the soft labels and the reward
 
 
 def test_a_bare_run_says_what_is_missing(tmp_path):

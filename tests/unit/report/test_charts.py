@@ -20,8 +20,11 @@ from constitute.report.charts import (
     histogram,
     plot,
     smoothed,
+    steps,
     thinned,
 )
+from constitute.report.policies import policies_of, traces_of
+from constitute.stats import share_of
 
 NUMBER = r"-?\d+(?:\.\d+)?(?:e-?\d+)?"
 MARKUP = "<script>alert(1)</script>\"'&"
@@ -200,3 +203,38 @@ def test_dots_stand_in_their_order_with_their_whiskers():
     assert [abs(x) for x in whiskers] == [150.0, 150.0]
     with pytest.raises(ValueError, match="without a mark"):
         dots([], "share")
+
+
+def test_the_policies_are_drawn_with_help_first_and_what_moved_furthest() -> None:
+    counts = {
+        "rude": (30, 29),
+        "helpful": (95, 93),
+        "harmful": (98, 4),
+        "preachy": (20, 10),
+        "evasive": (1, 1),
+    }
+    summary = {
+        "policies": {
+            name: {axis: share_of(both[at], 100).model_dump() for axis, both in counts.items()}
+            for at, name in enumerate(("base", "ppo"))
+        }
+    }
+    found = policies_of(summary)
+    traces = traces_of(found)
+    assert [trace.name for trace in traces] == ["helpful", "harmful", "preachy", "rude"]
+    assert [(mark.x, mark.y) for mark in traces[1].marks] == [(0, 0.98), (1, 0.04)]
+    drawn = steps(traces, found.names)
+    assert "<title>harmful, ppo: 4.0 (1.6 to 9.8, n = 100)</title>" in drawn
+    for word in ("base", "ppo", "helpful", "% of replies"):
+        assert f">{word}</text>" in drawn
+    # One policy is no course, and an axis that some policy lacks is left to the table.
+    assert traces_of(policies_of({"policies": {"base": summary["policies"]["base"]}})) == ()
+    del summary["policies"]["ppo"]["preachy"]
+    assert [trace.name for trace in traces_of(policies_of(summary))] == [
+        "helpful",
+        "harmful",
+        "rude",
+        "evasive",
+    ]
+    with pytest.raises(ValueError, match="without a mark"):
+        steps((), found.names)

@@ -20,6 +20,8 @@ FAMILIES: dict[str, str] = {
     "helpsteer2_preference": "constitute.data.readers.helpsteer:PREFERENCE_2",
     "helpsteer2": "constitute.data.readers.helpsteer:RATINGS_2",
     "helpsteer3": "constitute.data.readers.helpsteer:PREFERENCE_3",
+    "ranked": "constitute.data.readers.ranked:RANKED",
+    "scored": "constitute.data.readers.ranked:SCORED",
     "nectar": "constitute.data.readers.nectar:FAMILY",
     "rewardbench2": "constitute.data.readers.rewardbench:SECOND",
     "rewardbench": "constitute.data.readers.rewardbench:FIRST",

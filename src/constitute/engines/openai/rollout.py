@@ -1,11 +1,9 @@
-"""PPO rollouts from a vLLM server: token ids over HTTP, new weights through a folder both sides can read."""
+"""PPO rollouts from a vLLM server: token ids over HTTP, new weights through a folder or from GPU to GPU."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import shutil
-import tempfile
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,7 +17,19 @@ from constitute.engines.openai.engine import OpenAIEngine
 from constitute.engines.openai.http import Transport
 from constitute.engines.openai.probe import Server, probe
 from constitute.engines.openai.reach import Access
+from constitute.engines.openai.transfer import (
+    Client,
+    Opener,
+    Taker,
+    Transfer,
+    open_vllm,
+    own_gpu,
+    taker_of,
+    way_to,
+)
+from constitute.engines.weight_files import copies, dtype_named, folder_for, require_loaded, save_weights
 from constitute.errors import EngineError, PromptTooLong, RowError, UsageError
+from constitute.progress import process_count
 from constitute.types import Choice, Completion, Request, SamplingParams, Score
 
 if TYPE_CHECKING:
@@ -28,9 +38,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _RESETS = 20
 _RESET_PAUSE_S = 0.25
-_SHARED_MEMORY = Path("/dev/shm")
-# Room left in shared memory after the weights: other programs live there too.
-_SPARE_BYTES = 1 << 30
 
 
 class RolloutServer:
@@ -40,17 +47,22 @@ class RolloutServer:
     the sampling was. Raises `UsageError` at once for a server that does not take weights.
     """
 
+    # It samples in another process, so that a learner can work meanwhile.
+    overlaps = True
+
     def __init__(self, url: str, config: EngineConfig) -> None:
         access = Access(os.environ.get(config.api_key_env, ""), config.api_key_env)
         self._server = probe(url, access, config.served_name)
         self._config = config
         self._transport = Transport([self._server], access, config)
         self._asked = 0
+        self._transfer: Transfer | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="rollouts", daemon=True)
         self._thread.start()
         try:
-            self._dtype = self._wait(self._require_extension())
+            self._taker = self._wait(self._require_extension())
+            self._transfer = self._joined(open_vllm)
             # New weights reach one server alone.
             self._engine = OpenAIEngine(url, config.model_copy(update={"endpoints": ()}))
             if not self._engine.sends_ids:
@@ -102,7 +114,7 @@ class RolloutServer:
     @property
     def dtype(self) -> str:
         """The dtype of the server's weights."""
-        return self._dtype
+        return self._taker.dtype
 
     def generate_ids(
         self, prompts: Sequence[Sequence[int]], sampling: SamplingParams, *, logprobs: bool
@@ -125,7 +137,8 @@ class RolloutServer:
             sampled = wire_in.read_rollout(body, logprobs=logprobs)
             return self._engine.apart(prompts[place], seeded, sampled)
 
-        return self._wait(self._all(one, len(prompts)))
+        with self._asking():
+            return self._wait(self._all(one, len(prompts)))
 
     def score_ids(
         self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
@@ -147,21 +160,40 @@ class RolloutServer:
     ) -> None:
         """Replace the server's weights and drop every cached prefix; the identity changes with them.
 
-        The weights pass through a private folder (`engine.sync_folder`), removed afterwards. Raises
-        `RuntimeError` while requests are in flight, `EngineError` where the server cannot load them.
+        They go in the server's dtype: from GPU to GPU where `engine.sync` says so, else through a private
+        folder (`engine.sync_folder`) that is removed afterwards. Raises `RuntimeError` while requests are in
+        flight, `EngineError` where the server cannot load them.
         """
         if self._asked:
             raise RuntimeError(f"{self._asked} requests are in flight; finish them before a weight sync")
-        # A tensor may be freed or overwritten as soon as the next one is asked for.
-        named = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in named_tensors}
+        dtype = dtype_named(self._taker.dtype)
         if fingerprint is None:
-            fingerprint = weights_fingerprint((name, tensor_bytes(tensor)) for name, tensor in named.items())
+            kept = [(name, tensor.detach().to("cpu", copy=True)) for name, tensor in named_tensors]
+            fingerprint = weights_fingerprint((name, tensor_bytes(tensor)) for name, tensor in kept)
+            named_tensors = kept
         # Until all new weights are loaded, it is unknown which ones answer.
         self._fingerprint = f"unfinished-{fingerprint}"
-        with _folder_for(sum(tensor.nbytes for tensor in named.values()), self._config.sync_folder) as folder:
-            _save(named, folder)
-            self._wait(self._load(folder, len(named)))
+        if self._transfer is not None:
+            self._transfer.send(named_tensors, dtype, fingerprint)
+        else:
+            self._through_a_folder(named_tensors, dtype)
+        self._wait(self._forget_prefixes())
         self._fingerprint = fingerprint
+
+    def _through_a_folder(self, named_tensors: Iterable[tuple[str, Any]], dtype: Any) -> None:
+        named = {name: tensor.contiguous() for name, tensor in copies(named_tensors, dtype, "cpu")}
+        with folder_for(sum(tensor.nbytes for tensor in named.values()), self._config.sync_folder) as folder:
+            save_weights(named, folder)
+            self._wait(self._load(folder, len(named)))
+
+    def _joined(self, opener: Opener) -> Transfer | None:
+        """What sends weights from GPU to GPU; None where they go through a folder."""
+        gpu = own_gpu()
+        way = way_to(self._taker, self._config.sync, gpu, process_count())
+        if way == "files":
+            return None
+        client = Client(self._taker.base, lambda path, body: self._wait(self._transport.once(path, body)))
+        return Transfer(way, client, self._taker.workers, device="cuda", opener=opener)
 
     async def close(self) -> None:
         """Close the connections; the server goes on, with the weights it has."""
@@ -172,6 +204,8 @@ class RolloutServer:
         """Close the connections of the blocking calls and end their thread."""
         if self._loop.is_closed():
             return
+        if self._transfer is not None:
+            self._transfer.close()
         self._wait(self._transport.close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -216,19 +250,18 @@ class RolloutServer:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _require_extension(self) -> str:
-        """The dtype of the server's weights, empty where it does not say."""
+    async def _require_extension(self) -> Taker:
+        """What the server says of how it takes weights."""
         status, body = 404, None
         if self._server.is_vllm:
             status, body = await self._transport.once("/collective_rpc", {"method": "takes_weights"})
         if status != 200:
             raise UsageError(_takes_none(self._server, status))
         results = body.get("results") if isinstance(body, dict) else None
-        first = results[0] if isinstance(results, list) and results else None
-        return str(first.get("dtype", "")) if isinstance(first, dict) else ""
+        return taker_of(self._server.base, self._server.model, results)
 
     async def _load(self, folder: Path, count: int) -> None:
-        """Have every worker load `folder`, then empty the prefix cache."""
+        """Have every worker load `folder`."""
         base = self._server.base
         status, body = await self._transport.once(
             "/collective_rpc", {"method": "sync_folder", "args": [str(folder)]}
@@ -242,7 +275,11 @@ class RolloutServer:
                 "it and continue from the last checkpoint"
             )
         for result in results:
-            _require_loaded(base, folder, count, result)
+            require_loaded(base, folder, count, result)
+
+    async def _forget_prefixes(self) -> None:
+        """Empty the prefix cache; raises `EngineError` where it does not get empty."""
+        base = self._server.base
         for _ in range(_RESETS):
             status, body = await self._transport.once("/reset_prefix_cache", {})
             if status == 200 and isinstance(body, dict) and body.get("success"):
@@ -260,56 +297,3 @@ def _takes_none(server: Server, status: int) -> str:
         f"the server at {server.base} takes no new weights (/collective_rpc answers {status}); start it with "
         f"`constitute serve {server.model} --rollouts`"
     )
-
-
-def _require_loaded(base: str, folder: Path, count: int, result: Any) -> None:
-    """Raise `EngineError` unless a worker's answer says that it loaded all `count` tensors."""
-    answer = result if isinstance(result, dict) else {"error": "load", "why": str(result)}
-    if answer.get("error") == "unreadable":
-        raise EngineError(
-            f"the server at {base} cannot read {folder} ({answer.get('why')}); set engine.sync_folder to a "
-            "folder that it and this process share, and run both as one user"
-        )
-    if answer.get("tensors") != count:
-        why = str(answer.get("why", answer))[:300]
-        raise EngineError(
-            f"the server at {base} did not load the new weights ({why}) and may hold half of "
-            "them; restart it on the policy's folder and continue from the last checkpoint"
-        )
-
-
-@contextmanager
-def _folder_for(size: int, wanted: str | None) -> Iterator[Path]:
-    """A new folder for `size` bytes that only this user can read; it is removed after the block."""
-    parent = Path(wanted) if wanted else _roomy(size)
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix="constitute-weights-", dir=parent))
-    except OSError as problem:
-        raise EngineError(
-            f"no folder for new weights can be made in {parent} ({problem.strerror}); set engine.sync_folder"
-        ) from problem
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _roomy(size: int) -> Path:
-    """Shared memory where it has room, else the folder of temporary files."""
-    writable = _SHARED_MEMORY.is_dir() and os.access(_SHARED_MEMORY, os.W_OK)
-    if writable and shutil.disk_usage(_SHARED_MEMORY).free >= size + _SPARE_BYTES:
-        return _SHARED_MEMORY
-    return Path(tempfile.gettempdir())
-
-
-def _save(named: dict[str, Any], folder: Path) -> None:
-    """Write the tensors as one safetensors file; raises `EngineError` where that fails."""
-    from safetensors.torch import save_file
-
-    try:
-        save_file(named, folder / "model.safetensors")
-    except Exception as problem:
-        raise EngineError(
-            f"new weights cannot be written to {folder} ({problem}); free space or set engine.sync_folder"
-        ) from problem

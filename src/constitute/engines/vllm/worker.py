@@ -44,13 +44,30 @@ class WeightSync:
         except PermissionError as problem:
             return {"error": "unreadable", "why": str(problem)}
         except Exception as problem:
+            if self.vllm_config.parallel_config.data_parallel_size > 1:
+                # Of several data-parallel engines vLLM returns the first one's answer alone, and every error.
+                raise
             return {"error": "load", "why": f"{type(problem).__name__}: {problem}".strip(": ")}
         return {"tensors": counted[0]}
 
     def takes_weights(self: Any) -> dict[str, Any]:
-        """Tell a client that this extension is loaded, and what it rounds weights to."""
+        """Tell a client that this extension is loaded, and what decides how weights are sent.
+
+        `dtype` is what weights are rounded to, `transfer` the way from GPU to GPU that the server was
+        started for, `gpu` the UUID of this worker's GPU (both empty where there is none), `workers` how many.
+        """
+        import torch
+
         dtype = str(self.model_runner.model_config.dtype).removeprefix("torch.")
-        return {"takes_weights": True, "dtype": dtype}
+        settings = self.vllm_config.weight_transfer_config
+        gpu = str(torch.cuda.get_device_properties(self.device).uuid) if self.device.type == "cuda" else ""
+        return {
+            "takes_weights": True,
+            "dtype": dtype,
+            "transfer": settings.backend if settings is not None else "",
+            "gpu": gpu,
+            "workers": self.vllm_config.parallel_config.world_size_across_dp,
+        }
 
 
 def _forget_expert_kernels(model: Any) -> None:

@@ -23,7 +23,7 @@ SAMPLES, BEST = "samples.jsonl", "best.jsonl"
 class SampledCompletion(Record):
     """Line of samples.jsonl: one completion of a prompt, with its tokens counted and its scores by name.
 
-    `score` is the weighted sum of `scores`; `ended` says that the last token is an end token.
+    `score` is what they are together; `ended` says that the last token is an end token.
     """
 
     prompt_id: str

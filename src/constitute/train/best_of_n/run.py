@@ -41,14 +41,16 @@ from constitute.train.common.rollout import Rollouts, gather
 from constitute.train.ppo.setup import input_hashes
 from constitute.train.ppo.sync import Rollouter
 from constitute.train.reward.model import open_reward_model
-from constitute.train.rewards.parts import Reward, RewardPart, as_parts, values_of, weighted_sum
+from constitute.train.rewards.parts import Reward, RewardPart, as_parts, values_of
 from constitute.train.rewards.sources import GivenRewards, open_rewards
 from constitute.train.rewards.trust import check_rewards
+from constitute.train.rewards.welfare import Welfare, check_welfare, total_rewards
 from constitute.train.sft import train_sft
 from constitute.types import Prompt, SamplingParams
 
 RECORD = "best_of_n.json"
 _STAGE = "best of n"
+_SUM = Welfare()
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Sampling:
     config: BestOfNConfig
     seed: int
     progress: Progress
+    welfare: Welfare = _SUM
 
 
 def run_best_of_n(
@@ -79,8 +82,9 @@ def run_best_of_n(
     """Sample `n` completions of each prompt from `model` (RUN/sft, else `config.model`); keep the best.
 
     `reward` is one source or several (see `rewards.sources`); without it `train.ppo.rewards`, else
-    RUN/reward. Writes samples.jsonl and best.jsonl to `out` (RUN/best-of-n); with `sft`, fine-tunes the
-    model on the latter into `out`/sft. `engine`, where given, samples and is left open. Returns the summary.
+    RUN/reward; `train.ppo.welfare` makes several one. Writes samples.jsonl and best.jsonl to `out`
+    (RUN/best-of-n); with `sft`, fine-tunes the model on the latter into `out`/sft. `engine`, where given,
+    samples and is left open. Returns the summary.
     Raises `GateFailed` for a reward model that is not shown to be better than chance, unless `force`.
     """
     policy, folder, progress = policy_of(config, model), out or config.run / "best-of-n", progress or Silent()
@@ -99,7 +103,16 @@ def run_best_of_n(
         used = opened.enter_context(sampling_engine(config, policy, engine, progress))
         kept, ids = rendered_prompts(asked, "", used, progress)
         summary = sample_best(
-            kept, ids, policy, parts, folder, settings, engine=used, seed=config.seed, progress=progress
+            kept,
+            ids,
+            policy,
+            parts,
+            folder,
+            settings,
+            engine=used,
+            seed=config.seed,
+            progress=progress,
+            welfare=Welfare.of(config.train.ppo),
         )
     if out is None:
         keep_settings(config, "best_of_n")
@@ -135,6 +148,7 @@ def sample_best(
     engine: Rollouter,
     seed: int,
     progress: Progress,
+    welfare: Welfare = _SUM,
 ) -> dict[str, Any]:
     """Sample, score and choose; writes samples.jsonl and best.jsonl to `out` and returns the summary.
 
@@ -144,7 +158,11 @@ def sample_best(
     holds samples of another recipe.
     """
     parts = as_parts(reward)
-    made_by = recipe("best-of-n", config, seed, **input_hashes(prompt_ids, policy, parts, None))
+    check_welfare(welfare, parts)
+    inputs = input_hashes(prompt_ids, policy, parts, None)
+    if welfare.identity:
+        inputs["welfare"] = welfare.identity
+    made_by = recipe("best-of-n", config, seed, **inputs)
     summary = _opened(out, made_by)
     if summary is not None:
         return summary
@@ -153,7 +171,8 @@ def sample_best(
     done = _resumed(out / SAMPLES, config.n)
     progress.start(_STAGE, len(kept), done)
     if done < len(kept):
-        _sample_all(kept, done, out / SAMPLES, Sampling(policy, parts, engine, config, seed, progress))
+        by = Sampling(policy, parts, engine, config, seed, progress, welfare)
+        _sample_all(kept, done, out / SAMPLES, by)
     progress.finish(_STAGE)
     summary = choose(out, [prompt for prompt, _ in kept], config.n, seed)
     summary |= {
@@ -194,7 +213,7 @@ def _sample_all(kept: Sequence[tuple[Prompt, list[int]]], done: int, path: Path,
         completions = by.engine.generate_ids(ids, sampling, logprobs=False)
         rollouts = gather(prompts, ids, completions, ends, device)
         values = {name: values_of(scorer, name, rollouts, batching) for name, scorer in scorers.items()}
-        total = weighted_sum(by.parts, values)
+        total = total_rewards(by.parts, values, by.welfare, prompts)
         append_log(path, [row.model_dump_json() for row in _lines(rollouts, values, total, config.n)])
         by.progress.tokens(_STAGE, sum(len(completion.token_ids) for completion in completions))
         for place in range(0, len(rows), config.n):

@@ -25,6 +25,7 @@ _FREE = frozenset(
         "device_batch_size",
         "eval_every",
         "gradient_checkpointing",
+        "keep_checkpoints",
         "keep_policies",
         "microbatch_tokens",
         "report_to",
@@ -153,6 +154,7 @@ _TITLES = {
     "conditioned": "a model that learned good and bad answers, each under a condition that says which",
     "quark": "a policy trained under reward tokens with AI feedback (Quark)",
     "dpo": "a policy trained by direct preference optimisation on soft AI preference labels",
+    "kto": "a policy trained by KTO on single answers, desirable or not",
     "ppo": "a policy trained by PPO with AI feedback",
     "grpo": "a policy trained by GRPO with AI feedback",
 }

@@ -5,9 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from constitute.train.common.shared import SharedPrompts
 
 # A batch of this many tokens keeps the processor busy; beyond it, padding costs more than a new batch.
 _BUSY_TOKENS = 1024
@@ -64,6 +68,7 @@ class TokenBatch:
     token; `last_B` indexes each row's last token in the same way. Padding comes after every real
     token, so causal attention needs no mask to ignore it. A batch of no sequences is one row of padding
     that nothing is read from: what a process passes that must keep step with others and has no rows left.
+    With `shared`, the ids are those of the prompts, and the indices count as `shared.collate_shared` says.
     `attention_BL` is 0 on tokens that no later token attends to; None hides none.
     """
 
@@ -72,6 +77,7 @@ class TokenBatch:
     predict_N: Tensor
     target_N: Tensor
     last_B: Tensor
+    shared: SharedPrompts | None = None
     attention_BL: Tensor | None = None
 
 

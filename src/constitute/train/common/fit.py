@@ -19,7 +19,7 @@ from constitute.errors import GateFailed
 from constitute.progress import Progress, Silent
 from constitute.train.common import sharding
 from constitute.train.common.batching import micro_batches
-from constitute.train.common.checkpoint import last_checkpoint, load_checkpoint, save_checkpoint
+from constitute.train.common.checkpoint import last_checkpoint, load_checkpoint, save_checkpoint, settle
 from constitute.train.common.disk import checkpoint_bytes, model_bytes, most_bytes, note_disk
 from constitute.train.common.team import Team, deal, gather_team
 
@@ -46,6 +46,9 @@ class FitConfig(Protocol):
     @property
     def checkpoint_every(self) -> int: ...
 
+    @property
+    def keep_checkpoints(self) -> int: ...
+
 
 @dataclass(frozen=True)
 class Job:
@@ -67,6 +70,7 @@ def fit(
     *,
     weights: Sequence[float] | None = None,
     cut: Cut = micro_batches,
+    before: Callable[[Sequence[int]], None] | None = None,
 ) -> list[float]:
     """Train the parameters of `model` that need gradients; returns the loss of each step.
 
@@ -75,6 +79,8 @@ def fit(
     loss is sum(w * loss) / sum(w) over its whole batch, so that how `cut(lengths, token budget)` divides
     the batch changes the memory and nothing else. Fused AdamW without weight decay, gradients clipped
     to norm 1, bf16 autocast on a GPU that has it.
+
+    `before` is told the rows of each whole batch ahead of its gradient, for what a loss needs to know of all.
 
     Checkpoints go to OUT/checkpoints; called again with the same recipe it goes on from the last one, on a
     CPU bit for bit. `drop_checkpoints` removes them once the model is safe. Of several processes each
@@ -96,13 +102,16 @@ def fit(
     progress.start(f"train {stage}", len(batches), len(losses))
     note_single_step(replace(job, progress=progress), len(batches), len(lengths))
     checkpoints = (len(batches) - 1) // config.checkpoint_every
-    need = most_bytes(checkpoint_bytes(model), model_bytes(model), checkpoints)
+    need = most_bytes(checkpoint_bytes(model), model_bytes(model), checkpoints, kept=config.keep_checkpoints)
     note_disk(progress, stage, job.out, need)
     with _training(model, config.gradient_checkpointing), team.phase(f"train {stage}"):
         for step in range(len(losses), len(batches)):
             rows = batches[step]
             total = math.fsum(shares[row] for row in rows)
             loss = 0.0
+            if before is not None:
+                with torch.no_grad(), autocast():
+                    before(rows)
             pieces = _pieces(team, rows, lengths, config.microbatch_tokens, cut)
             costs = [sum(lengths[row] for row in piece_rows) for piece_rows in pieces]
             for place, piece_rows in enumerate(pieces):
@@ -118,7 +127,10 @@ def fit(
             progress.advance(f"train {stage}", loss=loss)
             if team.saves and (step + 1) % config.checkpoint_every == 0 and step + 1 < len(batches):
                 state = {"made_by": job.made_by, "losses": losses}
-                save_checkpoint(folder, step + 1, model, optimizer, scheduler, state)
+                save_checkpoint(
+                    folder, step + 1, model, optimizer, scheduler, state, keep=config.keep_checkpoints
+                )
+    settle()
     progress.finish(f"train {stage}")
     return losses
 

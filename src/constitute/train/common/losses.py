@@ -71,11 +71,16 @@ def clipped_policy_loss(
     return torch.where(advantages < 0, torch.minimum(loss, -dual_clip * advantages), loss)
 
 
-def response_means(values_N: Tensor, lengths_B: Tensor) -> Tensor:
-    """Each token's value replaced by the mean over its response; tokens stand response after response."""
+def response_sums(values_N: Tensor, lengths_B: Tensor) -> Tensor:
+    """The sum over each response (B,); tokens stand response after response."""
     row_N = torch.repeat_interleave(torch.arange(len(lengths_B), device=values_N.device), lengths_B)
     sums_B = torch.zeros(len(lengths_B), dtype=values_N.dtype, device=values_N.device)
-    return (sums_B.index_add(0, row_N, values_N) / lengths_B)[row_N]
+    return sums_B.index_add(0, row_N, values_N)
+
+
+def response_means(values_N: Tensor, lengths_B: Tensor) -> Tensor:
+    """Each token's value replaced by the mean over its response; tokens stand response after response."""
+    return (response_sums(values_N, lengths_B) / lengths_B).repeat_interleave(lengths_B)
 
 
 def clipped_value_loss(new: Tensor, old: Tensor, returns: Tensor, clip: float) -> Tensor:

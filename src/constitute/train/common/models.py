@@ -13,6 +13,7 @@ from constitute.engines.locate import reason_of, require
 from constitute.errors import UsageError
 from constitute.train.common import lora
 from constitute.train.common.batching import TokenBatch, collate
+from constitute.train.common.shared import shared_states
 
 # Logits of this many elements at once (256 MB in fp32); a longer list of tokens is cut into pieces.
 _LOGIT_ELEMENTS = 1 << 26
@@ -55,6 +56,8 @@ def disable_dropout(model: nn.Module) -> None:
 
 def hidden_states(trunk: nn.Module, batch: TokenBatch) -> Tensor:
     """Last hidden states, flattened to (B*L, D). Positions are explicit; causality hides the padding."""
+    if batch.shared is not None:
+        return shared_states(trunk, batch)
     hidden = {} if batch.attention_BL is None else {"attention_mask": batch.attention_BL}
     output = trunk(
         input_ids=batch.input_ids_BL, position_ids=batch.position_ids_BL, use_cache=False, **hidden

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from constitute.errors import EngineError
-from constitute.train.common.batching import Batching, TokenBatch, collate, micro_batches
+from constitute.train.common.batching import TokenBatch, collate, micro_batches
+from constitute.train.common.shared import collate_shared, cut_groups, groups_of
+from constitute.train.common.team import deal
 from constitute.types import Completion, Prompt
 
 
@@ -31,12 +33,71 @@ class Rollouts:
         return [len(sequence) for sequence in self.sequences]
 
 
-@dataclass(frozen=True)
-class Kept:
-    """The outputs of one micro-batch with their graph, so that its backward needs no second forward."""
+Cut = Callable[[Sequence[int], int], list[list[int]]]
 
-    rows: list[int]
-    outputs: tuple[Tensor, ...]
+
+@dataclass(frozen=True)
+class Passes:
+    """How rollouts become forward passes, alike before an update and in it.
+
+    `keep_tokens` is how many padded tokens, beyond the first pass, keep their graph for the update. `unit`
+    adjacent rows always stand in one pass, and then no prompt is shared.
+    """
+
+    pad_id: int
+    token_budget: int
+    share_prompts: bool = False
+    keep_tokens: int = 0
+    unit: int = 1
+    cut: Cut = micro_batches
+
+    def hand(self, rollouts: Rollouts, rows: Sequence[int], size: int, rank: int) -> list[int]:
+        """The rows of process `rank` of `size`; where prompts are shared, whole groups."""
+        groups = groups_of(rollouts, rows) if self.share_prompts else self._units(rows)
+        sizes = [sum(rollouts.lengths[row] for row in group) for group in groups]
+        return [row for place in deal(sizes, size)[rank] for row in groups[place]]
+
+    def pieces(self, rollouts: Rollouts, rows: Sequence[int]) -> list[list[int]]:
+        """The rows of each pass, longest first."""
+        if self.share_prompts:
+            return cut_groups(rollouts, rows, self.token_budget, self.cut)
+        units = self._units(rows)
+        sizes = [len(unit) * max(rollouts.lengths[row] for row in unit) for unit in units]
+        return [[row for place in part for row in units[place]] for part in self.cut(sizes, self.token_budget)]
+
+    def _units(self, rows: Sequence[int]) -> list[list[int]]:
+        return [list(rows[place : place + self.unit]) for place in range(0, len(rows), self.unit)]
+
+    def batch(self, rollouts: Rollouts, rows: Sequence[int]) -> TokenBatch:
+        """The rows of one pass, padded."""
+        sequences = [rollouts.sequences[row] for row in rows]
+        starts = [rollouts.prompt_lengths[row] for row in rows]
+        device = rollouts.mask_BT.device
+        if self.share_prompts and rows:
+            return collate_shared(sequences, starts, self.pad_id, device, self.token_budget)
+        return collate(sequences, starts, self.pad_id, device)
+
+    def kept(self, rollouts: Rollouts, pieces: Sequence[Sequence[int]]) -> int:
+        """How many of the first pieces keep their graph: one, and those that `keep_tokens` has room for."""
+        room, count = self.keep_tokens, min(1, len(pieces))
+        for piece in pieces[1:]:
+            room -= len(piece) * max((rollouts.lengths[row] for row in piece), default=0)
+            if room < 0:
+                break
+            count += 1
+        return count
+
+
+# Outputs of passes with their graph, by the rows of each, so that their backward needs no second forward.
+Kept = dict[tuple[int, ...], tuple[Tensor, ...]]
+
+
+@dataclass(frozen=True)
+class Before:
+    """How the passes before an update were made, and what they kept for it."""
+
+    passes: Passes
+    kept: Kept
 
 
 def gather(
@@ -65,42 +126,29 @@ def gather(
     return Rollouts(prompts, completions, sequences, [len(ids) for ids in prompt_ids], ended, mask_BT)
 
 
-def batch_of(rollouts: Rollouts, rows: Sequence[int], pad_id: int) -> TokenBatch:
-    """The rows of `rollouts`, padded."""
-    return collate(
-        [rollouts.sequences[row] for row in rows],
-        [rollouts.prompt_lengths[row] for row in rows],
-        pad_id,
-        rollouts.mask_BT.device,
-    )
-
-
 def forward_all(
     forward: Callable[[TokenBatch], tuple[Tensor, ...]],
     rollouts: Rollouts,
     rows: Sequence[int],
-    batching: Batching,
+    passes: Passes,
     *,
     count: int,
     keep: bool = False,
-    cut: Callable[[Sequence[int], int], list[list[int]]] = micro_batches,
-) -> tuple[list[Tensor], Kept | None]:
+) -> tuple[list[Tensor], Kept]:
     """Run `forward` over `rows` in length-bucketed pieces; each of its `count` (N,) outputs as (B, T).
 
     They are 0 outside `rows`, of which there may be none.
-    With `keep`, the first piece runs last and keeps its graph: `update` starts with it.
+    With `keep`, the first pieces run last, with gradients on, and keep their graph for `update`.
     """
-    lengths = rollouts.lengths
-    groups = [
-        [rows[place] for place in part] for part in cut([lengths[r] for r in rows], batching.token_budget)
-    ]
+    groups = passes.pieces(rollouts, rows)
+    keeping = passes.kept(rollouts, groups) if keep else 0
     outputs = [torch.zeros_like(rollouts.mask_BT) for _ in range(count)]
-    kept = None
-    for group in reversed(groups):
-        with torch.set_grad_enabled(keep and group is groups[0]):
-            pieces = forward(batch_of(rollouts, group, batching.pad_id))
-        if keep and group is groups[0]:
-            kept = Kept(group, pieces)
+    kept: Kept = {}
+    for place, group in reversed(list(enumerate(groups))):
+        with torch.set_grad_enabled(place < keeping):
+            pieces = forward(passes.batch(rollouts, group))
+        if place < keeping:
+            kept[tuple(group)] = pieces
         group_mask = rollouts.mask_BT[group].bool()
         for output_BT, piece_N in zip(outputs, pieces, strict=True):
             part_BT = torch.zeros_like(rollouts.mask_BT[group])
@@ -116,8 +164,7 @@ def engine_logprobs(rollouts: Rollouts) -> Tensor:
         if len(completion.logprobs) != len(completion.token_ids):
             raise EngineError(
                 f"the engine gave {len(completion.logprobs)} log-probabilities for "
-                f"{len(completion.token_ids)} tokens; set train.ppo.old_logprobs=trainer and remove "
-                "train.ppo.importance_cap"
+                f"{len(completion.token_ids)} tokens; set old_logprobs=trainer and remove importance_cap"
             )
         logprobs_BT[row, : len(completion.logprobs)] = torch.tensor(completion.logprobs)
     return logprobs_BT

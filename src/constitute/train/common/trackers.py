@@ -33,13 +33,16 @@ def scalars(line: Mapping[str, Any]) -> dict[str, float]:
     return flat
 
 
-def check_trackers(names: Iterable[str]) -> None:
-    """Raise `UsageError`, with the command that installs it, for a tracker whose package is missing."""
+def check_trackers(names: Iterable[str], section: str) -> None:
+    """Raise `UsageError`, with the command that installs it, for a tracker whose package is missing.
+
+    `section` is that of the settings which name them, such as `ppo`.
+    """
     for name in names:
         modules, package = PACKAGES[name]
         if not any(find_spec(module) for module in modules):
             raise UsageError(
-                f"train.ppo.report_to names {name}, whose package is not installed; "
+                f"train.{section}.report_to names {name}, whose package is not installed; "
                 f"run `pip install {package}` or take it out"
             )
 
@@ -53,7 +56,7 @@ def open_trackers(
     tracker that is not installed or cannot start.
     """
     names = list(names)
-    check_trackers(names)
+    check_trackers(names, made_by["kind"])
     return [_start(name, _settings(name, out, run_id, made_by, done)) for name in names]
 
 
@@ -96,6 +99,6 @@ def _start(name: str, settings: dict[str, Any]) -> Any:
     except refusals as problem:
         raise UsageError(
             f"Weights & Biases cannot start: {problem}; run `wandb login`, or set WANDB_MODE=offline, or "
-            "take wandb out of train.ppo.report_to"
+            f"take wandb out of train.{settings['config']['kind']}.report_to"
         ) from problem
     return tracker

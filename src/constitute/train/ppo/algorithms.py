@@ -9,7 +9,10 @@ from constitute.config.ppo import PPOConfig
 from constitute.errors import UsageError
 from constitute.registry import registered
 from constitute.train.common import losses
+from constitute.train.ppo.baselines import minus_others
 from constitute.train.ppo.experience import Algorithm, ScoredBatch
+from constitute.train.ppo.f_dpg import F_DPG
+from constitute.train.ppo.online_dpo import ONLINE_DPO
 
 # Added to a deviation, so that scores which differ by rounding alone make no advantage.
 _LEAST_DEVIATION = 1e-4
@@ -29,14 +32,6 @@ def leave_one_out(batch: ScoredBatch) -> tuple[Tensor, None]:
     """
     returns_B = batch.rewards_BT.sum(dim=1)
     return minus_others(returns_B, batch.group_size)[:, None] * batch.mask_BT, None
-
-
-def minus_others(returns_B: Tensor, samples: int) -> Tensor:
-    """Each return minus the mean of the other `samples - 1` of its prompt; groups are adjacent rows."""
-    assert samples >= 2 and len(returns_B) % samples == 0, "leave-one-out needs whole groups of two or more"
-    groups_PK = returns_B.view(-1, samples)
-    others_PK = (groups_PK.sum(dim=1, keepdim=True) - groups_PK) / (samples - 1)
-    return (groups_PK - others_PK).flatten()
 
 
 def group_relative(batch: ScoredBatch) -> tuple[Tensor, None]:
@@ -85,6 +80,8 @@ ALGORITHMS: dict[str, Algorithm] = {
     "reinforce++baseline": Algorithm(
         whitened_against_prompt, needs_critic=False, needs_logprobs=False, needs_group=True, kl="loss"
     ),
+    "online_dpo": ONLINE_DPO,
+    "f_dpg": F_DPG,
 }
 
 
@@ -97,4 +94,30 @@ def find_algorithm(config: PPOConfig) -> Algorithm:
             f"train.{config.section}: advantage={name} compares samples of one prompt; "
             f"set train.{config.section}.samples_per_prompt to 2 or more"
         )
+    _check_fit(algorithm, config)
     return algorithm
+
+
+def _check_fit(algorithm: Algorithm, config: PPOConfig) -> None:
+    """Raise `UsageError` for a setting that the algorithm would not heed."""
+    at, name = f"train.{config.section}", config.advantage
+    own = algorithm.kl == "own"
+    for wrong, problem in (
+        (
+            own and not config.kl_coef,
+            f"advantage={name} measures from the reference in units of kl_coef, which is 0; set {at}.kl_coef "
+            "above 0",
+        ),
+        (
+            own and config.kl_in != "auto",
+            f"advantage={name} has the KL in its own target, and {at}.kl_in={config.kl_in} would add it "
+            f"again; set {at}.kl_in=auto",
+        ),
+        (
+            algorithm.group_loss is not None and (config.mask_overlong or config.importance_cap is not None),
+            f"advantage={name} has one loss for several responses, which mask_overlong and importance_cap "
+            f"cannot weigh; set {at}.mask_overlong=false and remove {at}.importance_cap",
+        ),
+    ):
+        if wrong:
+            raise UsageError(f"{at}: {problem}")

@@ -22,6 +22,7 @@ from constitute.train.common.checkpoint import (
     last_checkpoint,
     load_checkpoint,
     save_checkpoint,
+    settle,
 )
 from constitute.train.common.disk import checkpoint_bytes, model_bytes, most_bytes, note_disk
 from constitute.train.ppo.experience import Experience
@@ -55,12 +56,14 @@ class History:
         return lines, kl_coef
 
     def note_disk(self, progress: Progress) -> None:
-        """Say what the run takes on disk: the last and the best checkpoint, each with its policy."""
+        """Say what the run takes on disk: the newest and the best checkpoints, each with its policy."""
         policy = model_bytes(self.models.actor_critic.actor.model)
         number = math.ceil(self.config.iterations / self.config.checkpoint_every)
         each = checkpoint_bytes(self.models.learner.model) + policy
         copies = number if self.config.keep_policies else 0
-        note_disk(progress, "ppo", self.out, most_bytes(each, policy, number, kept=2, policies=copies))
+        # The best may be older than the newest ones.
+        kept = self.config.keep_checkpoints + 1
+        note_disk(progress, "ppo", self.out, most_bytes(each, policy, number, kept=kept, policies=copies))
 
     def record(self, line: Line) -> None:
         """Append one line to the metrics; on disk before the checkpoint that counts on it."""
@@ -70,8 +73,8 @@ class History:
         """Save everything a later run needs to go on after `lines`, and the policy as users load it.
 
         The objective of a checkpoint is the mean of reward - kl_coef * KL over the iterations since the
-        checkpoint before: single batches are noisy. Where weights are sharded every process calls this, and
-        only the first writes.
+        checkpoint before: single batches are noisy. Where weights are sharded every process calls this and
+        writes its parts.
         """
         learner = self.models.learner
         recent = lines[-self.config.checkpoint_every :]
@@ -90,6 +93,7 @@ class History:
             self.models.scheduler,
             state,
             lambda folder: self._save_with_card(folder, policy, lines[-1]),
+            keep=self.config.keep_checkpoints,
         )
         if self.config.keep_policies and learner.team.main:
             self._keep(iteration)
@@ -97,6 +101,7 @@ class History:
     def _keep(self, iteration: int) -> None:
         name = f"iteration-{iteration:06d}"
         kept = self.out / "policies"
+        settle()
         with atomic_folder(kept / name) as folder:
             shutil.copytree(self.out / "checkpoints" / name / "policy", folder, dirs_exist_ok=True)
 

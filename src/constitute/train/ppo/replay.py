@@ -64,7 +64,20 @@ def save_rollouts(
     rollouts: Rollouts,
     rewards: Mapping[str, Sequence[float]],
 ) -> Path:
-    """Write the batch of `iteration` (from 1) whole or not at all; a later call replaces it.
+    """Write the batch of `iteration` (from 1) to `out`/rollouts as `save_batch` does."""
+    path = out / _FOLDER / f"iteration-{iteration:06d}.jsonl"
+    save_batch(path, iteration, sampling, rollouts, rewards)
+    return path
+
+
+def save_batch(
+    path: Path,
+    iteration: int,
+    sampling: SamplingParams,
+    rollouts: Rollouts,
+    rewards: Mapping[str, Sequence[float]],
+) -> None:
+    """Write a batch whole or not at all; a later call replaces it.
 
     `rewards` holds a value a rollout for each part of the reward. Raises `StorageError`.
     """
@@ -80,9 +93,12 @@ def save_rollouts(
         )
         for row in range(len(rollouts.sequences))
     )
-    path = out / _FOLDER / f"iteration-{iteration:06d}.jsonl"
     _write(path, rows)
-    return path
+
+
+def read_batch(path: Path) -> list[StoredRollout]:
+    """The rollouts of a batch that `save_batch` wrote. Raises `DataError` for a broken file."""
+    return _read(path, StoredRollout)
 
 
 def _write(path: Path, rows: Iterable[Record]) -> None:
@@ -102,6 +118,7 @@ class ReplayEngine:
     prompts: list[Prompt]
     prompt_ids: list[list[int]]
     files: dict[int | None, Path]
+    section: str
 
     def generate_ids(
         self, prompts: Sequence[Sequence[int]], sampling: SamplingParams, *, logprobs: bool
@@ -112,7 +129,7 @@ class ReplayEngine:
             raise DataError(
                 f"{self.folder} holds {len(self.files)} iterations and none was sampled with seed "
                 f"{sampling.seed}; replay with the seed of the run that wrote it and "
-                f"train.ppo.iterations={len(self.files)} or fewer"
+                f"train.{self.section}.iterations={len(self.files)} or fewer"
             )
         stored = _read(path, StoredRollout)
         self._check(path, stored, prompts, sampling, logprobs)
@@ -131,7 +148,7 @@ class ReplayEngine:
         if len(stored) != len(prompts):
             raise DataError(
                 f"{path} holds {len(stored)} rollouts and {len(prompts)} are wanted; replay with the "
-                "train.ppo.batch_size and samples_per_prompt of the run that wrote it"
+                f"train.{self.section}.batch_size and samples_per_prompt of the run that wrote it"
             )
         for number, (row, ids) in enumerate(zip(stored, prompts, strict=True), 1):
             if list(row.prompt_ids) != list(ids):
@@ -142,12 +159,12 @@ class ReplayEngine:
             if row.sampling != sampling:
                 raise DataError(
                     f"{path}:{number}: sampled with {_difference(row.sampling, sampling)}; replay with "
-                    "the train.ppo.temperature and max_new_tokens of the run that wrote it"
+                    f"the train.{self.section}.temperature and max_new_tokens of the run that wrote it"
                 )
             if logprobs and not row.completion.logprobs:
                 raise DataError(
                     f"{path}:{number}: stored without log-probabilities; replay with "
-                    "train.ppo.old_logprobs=trainer and no train.ppo.importance_cap"
+                    f"train.{self.section}.old_logprobs=trainer and no train.{self.section}.importance_cap"
                 )
 
     def score_ids(
@@ -160,8 +177,8 @@ class ReplayEngine:
         """Take nothing: what is replayed is already sampled."""
 
 
-def open_replay(folder: Path) -> ReplayEngine:
-    """The rollouts stored in a run's OUT or its OUT/rollouts.
+def open_replay(folder: Path, section: str) -> ReplayEngine:
+    """The rollouts stored in a run's OUT or its OUT/rollouts; `section` names the settings (`ppo`, `grpo`).
 
     Raises `UsageError` where there are none, `DataError` for a broken file.
     """
@@ -169,8 +186,8 @@ def open_replay(folder: Path) -> ReplayEngine:
     batches = sorted(inside.glob("iteration-*.jsonl"))
     if not batches or not (inside / _PROMPTS).is_file():
         raise UsageError(
-            f"no stored rollouts in {folder}; give the folder of a run of `train ppo` that was started with "
-            "--set train.ppo.save_rollouts=true"
+            f"no stored rollouts in {folder}; give the folder of a run of `train {section}` that was started "
+            f"with --set train.{section}.save_rollouts=true"
         )
     files: dict[int | None, Path] = {}
     for path in batches:
@@ -178,7 +195,7 @@ def open_replay(folder: Path) -> ReplayEngine:
             files[first.sampling.seed] = path
     stored = _read(inside / _PROMPTS, StoredPrompt)
     return ReplayEngine(
-        inside, [row.prompt for row in stored], [list(row.prompt_ids) for row in stored], files
+        inside, [row.prompt for row in stored], [list(row.prompt_ids) for row in stored], files, section
     )
 
 

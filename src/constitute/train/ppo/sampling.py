@@ -14,7 +14,7 @@ from constitute.train.common.batching import prompt_order
 from constitute.train.common.rollout import Rollouts
 from constitute.train.common.team import Team
 from constitute.train.ppo.probe import Rollouter
-from constitute.types import Prompt, SamplingParams
+from constitute.types import Completion, Prompt, SamplingParams
 
 # Scores closer than this are alike: what is left is rounding.
 _ALIKE = 1e-6
@@ -24,6 +24,16 @@ def seed_of(seed: int, what: str, iteration: int) -> int:
     """A seed for one use of randomness in one iteration, so that a resumed run draws what it would have."""
     digest = hashlib.sha256(f"{seed}:{what}:{iteration}".encode()).digest()
     return int.from_bytes(digest[:6], "big")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the engine is asked in one iteration: a prompt a completion, and how to sample them."""
+
+    iteration: int
+    prompts: Sequence[Prompt]
+    ids: Sequence[Sequence[int]]
+    sampling: SamplingParams
 
 
 @dataclass(frozen=True)
@@ -52,18 +62,32 @@ class Sampler:
 
         A later `attempt` at the same iteration draws its prompts anew from all of them.
         """
-        config = self.config
+        asked = self.ask(iteration, groups, attempt)
+        return self.gathered(asked, self.answered(asked))
+
+    def ask(self, iteration: int, groups: int, attempt: int = 0) -> Asked:
+        """Draw the prompts of `sample`, and the settings of their completions."""
         order_seed = seed_of(self.seed, f"prompts:{attempt}", iteration) if attempt else self.seed
         drawn = prompt_order(len(self.prompts), groups, 0 if attempt else iteration, order_seed)
-        rows = [row for row in drawn for _ in range(config.samples_per_prompt)]
-        ids = [self.prompt_ids[row] for row in rows]
-        wanted = config.old_logprobs == "engine" or config.importance_cap is not None
-        engine, settings = self.engine, self.settings(iteration, attempt)
-        completions = self.team.share(
-            None if engine is None else engine.generate_ids(ids, settings, logprobs=wanted)
+        rows = [row for row in drawn for _ in range(self.config.samples_per_prompt)]
+        return Asked(
+            iteration,
+            [self.prompts[row] for row in rows],
+            [self.prompt_ids[row] for row in rows],
+            self.settings(iteration, attempt),
         )
-        prompts = [self.prompts[row] for row in rows]
-        return rollout.gather(prompts, ids, completions, self.eos, self.team.device)
+
+    def answered(self, asked: Asked) -> Sequence[Completion] | None:
+        """The engine's completions; None in a process without one."""
+        if self.engine is None:
+            return None
+        wanted = self.config.old_logprobs == "engine" or self.config.weight_cap is not None
+        return self.engine.generate_ids(asked.ids, asked.sampling, logprobs=wanted)
+
+    def gathered(self, asked: Asked, completions: Sequence[Completion] | None) -> Rollouts:
+        """Prompts and completions as rollouts, in every process."""
+        shared = self.team.share(completions)
+        return rollout.gather(asked.prompts, asked.ids, shared, self.eos, self.team.device)
 
 
 def flat_groups(scores: Sequence[float], samples: int) -> list[int]:

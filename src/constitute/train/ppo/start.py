@@ -112,7 +112,7 @@ def _rollouts(
                 f"a replay holds one sample of each batch and train.{settings.section}.resample_rounds asks "
                 f"for more; set train.{settings.section}.resample_rounds=0"
             )
-        stored = open_replay(replay)
+        stored = open_replay(replay, settings.section)
         yield stored, stored.prompts, stored.prompt_ids
         return
     if engine is None and process_count() > 1:

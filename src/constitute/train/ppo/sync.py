@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from constitute.engines.swap import rest
 from constitute.errors import EngineError
 from constitute.train.common import lora, sharding
 from constitute.train.common.agreement import (
@@ -95,6 +96,11 @@ class Sync:
         starts, answers = self.team.share(rows)
         probe = Probe(starts, answers, self.pad_id, self.token_budget)
         return probe, self._measure(probe)
+
+    def rest(self) -> None:
+        """Have the engine give its memory to the update, until `push` wakes it with new weights."""
+        if self.engine is not None:
+            rest(self.engine)
 
     def push(self, before: tuple[Probe, Scores | None] | None, mark: str) -> dict[str, Any]:
         """Send the weights, named `mark`, and check that they arrived; returns what was measured.

@@ -16,6 +16,10 @@ from constitute.engines.tokenizer import load_tokenizer
 from constitute.errors import UsageError
 from constitute.train.common.batching import Batching, TokenBatch, collate, micro_batches
 from constitute.train.common.models import hidden_states, load_model
+from constitute.train.reward.uncertainty import Uncertainty, load_uncertainty
+
+# How a score is made from one head and its standard error.
+LOWER_BOUND = "lower_bound"
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,8 @@ class Normalisation:
                 delattr(config, name)
         if len(self.means) == 1:
             config.mean, config.std = self.means[0], self.stds[0]
+            if self.combine == LOWER_BOUND:
+                config.score_combine, config.score_penalty = self.combine, self.penalty
             return
         config.score_means, config.score_stds = list(self.means), list(self.stds)
         config.score_combine, config.score_penalty = self.combine, self.penalty
@@ -52,19 +58,25 @@ def normalisation(config: Any) -> Normalisation:
             tuple(means), tuple(config.score_stds), config.score_combine, config.score_penalty
         )
     mean, std = getattr(config, "mean", None), getattr(config, "std", None)
-    return Normalisation((float(mean),), (float(std),)) if mean is not None and std else Normalisation()
+    bound = (LOWER_BOUND, config.score_penalty) if getattr(config, "score_combine", "") == LOWER_BOUND else ()
+    return (
+        Normalisation((float(mean),), (float(std),), *bound) if mean is not None and std else Normalisation()
+    )
 
 
-def combined(raw_Bk: Tensor, normal: Normalisation) -> Tensor:
+def combined(raw_Bk: Tensor, normal: Normalisation, errors_B: Tensor | None = None) -> Tensor:
     """One score (B,) from the heads' raw scores, each head first brought to mean 0 and deviation 1.
 
     `mean`; `min`, the worst case; or `pessimistic`, mean - penalty * std over the heads (1/k under the
     root). arXiv 2310.02743, section 3, whose variance is a deviation here, so that the penalty has the
-    unit of the score.
+    unit of the score. `lower_bound` is one head's score - penalty * its standard error, `errors_B` raw.
     """
     scores_Bk = (raw_Bk - raw_Bk.new_tensor(normal.means)) / raw_Bk.new_tensor(normal.stds)
     if normal.combine == "min":
         return scores_Bk.amin(dim=1)
+    if normal.combine == LOWER_BOUND:
+        assert errors_B is not None, "a lower bound needs standard errors"
+        return scores_Bk[:, 0] - normal.penalty * errors_B / normal.stds[0]
     mean_B = scores_Bk.mean(dim=1)
     if normal.combine == "pessimistic":
         return mean_B - normal.penalty * scores_Bk.std(dim=1, correction=0)
@@ -89,7 +101,10 @@ def score_head(model: Any, name: str, heads: int | None = None) -> nn.Linear:
 
 def head_scores(model: Any, head: nn.Linear, batch: TokenBatch) -> Tensor:
     """Raw scores (B, k) in fp32, read at the last token of each sequence and nowhere else."""
-    last_BD = hidden_states(model.base_model, batch)[batch.last_B]
+    return _read_out(head, hidden_states(model.base_model, batch)[batch.last_B])
+
+
+def _read_out(head: nn.Linear, last_BD: Tensor) -> Tensor:
     # A score in bf16 has three digits, fewer than two good answers differ by.
     with torch.autocast(last_BD.device.type, enabled=False):
         if head.weight.dtype == torch.float32:
@@ -110,6 +125,19 @@ def raw_scores(model: Any, head: nn.Linear, sequences: Sequence[Sequence[int]], 
     return scores_Nk
 
 
+@torch.no_grad()
+def last_states(
+    model: Any, device: torch.device, sequences: Sequence[Sequence[int]], batching: Batching
+) -> Tensor:
+    """Last hidden states (N, D) of whole conversations, which the head reads; fp32, on the CPU, in order."""
+    states: dict[int, Tensor] = {}
+    for rows in micro_batches([len(sequence) for sequence in sequences], batching.token_budget):
+        batch = whole_batch([sequences[row] for row in rows], batching.pad_id, device)
+        last_BD = hidden_states(model.base_model, batch)[batch.last_B].float().cpu()
+        states |= zip(rows, last_BD, strict=True)
+    return torch.stack([states[row] for row in range(len(sequences))])
+
+
 def whole_batch(sequences: Sequence[Sequence[int]], pad_id: int, device: torch.device) -> TokenBatch:
     """Sequences padded on the right, of which only the last token is asked for."""
     return collate(sequences, [len(sequence) for sequence in sequences], pad_id, device)
@@ -118,17 +146,28 @@ def whole_batch(sequences: Sequence[Sequence[int]], pad_id: int, device: torch.d
 class RewardModel:
     """A frozen sequence classifier that scores whole conversations, normalised as it was saved."""
 
-    def __init__(self, model: Any, name: str, device: torch.device) -> None:
+    def __init__(
+        self, model: Any, name: str, device: torch.device, uncertainty: Uncertainty | None = None
+    ) -> None:
         self.model = model.requires_grad_(False).to(device)
         self.head = score_head(model, name)
         self.normal = normalisation(model.config)
         self.device = device
+        if uncertainty is None and self.normal.combine == LOWER_BOUND:
+            uncertainty = load_uncertainty(name)
+        self.uncertainty = uncertainty
 
     def scores(self, sequences: Sequence[Sequence[int]], batching: Batching) -> list[float]:
         """One normalised score a sequence; the heads of an ensemble are combined as it was configured."""
-        raw_Nk = raw_scores(self.model, self.head, sequences, batching)
-        values: list[float] = combined(raw_Nk, self.normal).tolist()
-        return values
+        if self.uncertainty is None:
+            raw_Nk = raw_scores(self.model, self.head, sequences, batching)
+            values: list[float] = combined(raw_Nk, self.normal).tolist()
+            return values
+        states_ND = last_states(self.model, self.device, sequences, batching)
+        with torch.no_grad():
+            raw_Nk = _read_out(self.head, states_ND.to(self.head.weight.device)).cpu()
+        bounds: list[float] = combined(raw_Nk, self.normal, self.uncertainty.errors(states_ND)).tolist()
+        return bounds
 
 
 def open_reward_model(

@@ -6,12 +6,13 @@ import hashlib
 import json
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from constitute.data.pairs import PreferencePair
 from constitute.engines.render import Renderer
+from constitute.types import Message
 
 _CLAMP = (0.4, 0.6)
 
@@ -73,7 +74,7 @@ def split_pairs(
     """
     weighty = [pair for pair in pairs if pair.weight > 0]
     decided = [pair for pair in weighty if settings.labels != "hard" or pair.chosen_prob != 0.5]
-    held = _held_out_prompts(decided, settings.held_out, seed)
+    held = held_out_prompts((pair.prompt for pair in decided), settings.held_out, seed)
     split = Split([], [], 0, len(pairs) - len(weighty), len(weighty) - len(decided))
     too_long = 0
     for pair in decided:
@@ -84,19 +85,19 @@ def split_pairs(
         if max(len(chosen), len(rejected)) > settings.max_length:
             too_long += 1
             continue
-        side = split.held_out if _prompt_key(pair, seed) in held else split.train
+        side = split.held_out if prompt_key(pair.prompt, seed) in held else split.train
         side.append(TokenPair(chosen, rejected, len(start), pair))
     return replace(split, too_long=too_long)
 
 
-def _prompt_key(pair: PreferencePair, seed: int) -> str:
-    return hashlib.sha256(
-        f"{seed}:{json.dumps([turn.model_dump() for turn in pair.prompt])}".encode()
-    ).hexdigest()
+def prompt_key(prompt: Sequence[Message], seed: int) -> str:
+    """What places a prompt in an order of its own for each seed."""
+    return hashlib.sha256(f"{seed}:{json.dumps([turn.model_dump() for turn in prompt])}".encode()).hexdigest()
 
 
-def _held_out_prompts(pairs: Sequence[PreferencePair], share: float, seed: int) -> set[str]:
-    keys = sorted({_prompt_key(pair, seed) for pair in pairs})
+def held_out_prompts(prompts: Iterable[Sequence[Message]], share: float, seed: int) -> set[str]:
+    """The keys of the share of the prompts that are held out."""
+    keys = sorted({prompt_key(prompt, seed) for prompt in prompts})
     return set(keys[: round(share * len(keys))])
 
 
@@ -148,3 +149,8 @@ def consecutive(costs: Sequence[int], budget: int) -> list[list[int]]:
             groups.append([place])
             filled = cost
     return groups
+
+
+def sides_of(pairs: Sequence[TokenPair]) -> list[list[int]]:
+    """The tokens of all chosen sides, then of all rejected ones."""
+    return [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]

@@ -16,6 +16,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,26 +46,19 @@ from constitute.train.common.artefact import (
     rendering_inputs,
     save_into,
 )
-from constitute.train.common.batching import Batching, micro_batches
+from constitute.train.common.batching import Batching
 from constitute.train.common.data import data_hash, reading_inputs
 from constitute.train.common.fit import Job, drop_checkpoints, fit
 from constitute.train.common.from_run import keep_settings, on_its_day, policy_of
-from constitute.train.common.losses import soft_label_loss
 from constitute.train.common.memory import memory_advice
 from constitute.train.common.models import load_model
 from constitute.train.common.team import Team, gather_team
 from constitute.train.common.trust import check_labels
 from constitute.train.reward.evaluate import evaluate
-from constitute.train.reward.model import Normalisation, head_scores, raw_scores, score_head, whole_batch
-from constitute.train.reward.pairs import (
-    TokenPair,
-    bootstrap_counts,
-    consecutive,
-    margin,
-    nothing_left,
-    split_pairs,
-    target,
-)
+from constitute.train.reward.losses import examples_of
+from constitute.train.reward.model import LOWER_BOUND, Normalisation, last_states, raw_scores, score_head
+from constitute.train.reward.pairs import TokenPair, consecutive, nothing_left, sides_of, split_pairs
+from constitute.train.reward.uncertainty import Uncertainty, measure
 from constitute.train.rewards.trust import reward_verdict
 
 # Enough to know a mean and a standard deviation to about 2 %.
@@ -134,13 +128,20 @@ def train_reward(
         pairs = read_preferences(data, progress.note, reading)
     inputs = {"data": data_hash(data), "model": model_identity(model), **rendering_inputs(rendering)}
     inputs |= reading_inputs(reading)
+    if config.pretrain_data is not None:
+        inputs["pretrain_data"] = data_hash(config.pretrain_data)
     made_by = recipe("reward", config, seed, **inputs)
     done = finished(out, made_by)
     if done is not None:
         return done
     # Each of several processes is given its device here, before a model is placed.
     team = gather_team()
-    start = time.perf_counter()
+    start, base, before = time.perf_counter(), model, None
+    if config.pretrain_data is not None:
+        with team.phase("pretrain"):
+            model, before = _pretrained(model, out, config, seed, progress, rendering, reading)
+            # The others load what the first has written.
+            team.share(None)
     with progress.waiting(f"loading {model}"):
         tokenizer = load_tokenizer(model)
         check_trainable(tokenizer, model)
@@ -154,14 +155,15 @@ def train_reward(
         raise DataError(nothing_left("reward", len(pairs), split, config))
     check_margins([*split.train, *split.held_out], config)
     batching = Batching(pad_id, config.microbatch_tokens)
+    examples = examples_of(network, head, split.train, config, pad_id, seed)
     with memory_advice(_KNOBS), team.phase("train reward"):
         losses = fit(
             network,
-            [pair.tokens for pair in split.train],
-            pair_losses(network, head, split.train, config, batching.pad_id, seed),
+            examples.lengths,
+            examples.loss_sum,
             config,
             Job("reward", out, made_by, seed, progress),
-            weights=[pair.row.weight for pair in split.train],
+            weights=examples.weights,
             cut=consecutive,
         )
         trained = time.perf_counter()
@@ -170,14 +172,19 @@ def train_reward(
                 raw_scores(network, head, _reference(split.train, seed), batching), config
             )
             normal.write(network.config)
-            raw_Nk = raw_scores(network, head, _sides(split.held_out), batching)
+            raw_Nk = raw_scores(network, head, sides_of(split.held_out), batching)
+            known = None
+            if config.combine == LOWER_BOUND:
+                known = _uncertainty(network, head, split.train, batching)
     held_out = to_jsonable_python(evaluate(raw_Nk, split.held_out, normal, seed))
     summary = {
         **split.counts(),
+        **examples.figures,
         **loss_figures(losses),
         "held_out": held_out,
         **reward_verdict(held_out, labels),
         "normalisation": _described(normal),
+        **({} if before is None else {"pretrained": before}),
         "seconds": round(time.perf_counter() - start, 3),
         "seconds_training": round(trained - start, 3),
     }
@@ -185,9 +192,62 @@ def train_reward(
         tuned = sharding.whole_model(network) if team.saves else None
     if team.main:
         save = save_into(tuned, tokenizer, losses, ends_of=model)
-        publish(out, save, made_by=made_by, summary=summary, base=model)
+        publish(out, partial(_save, save, known), made_by=made_by, summary=summary, base=base)
         drop_checkpoints(out)
     return summary
+
+
+def _pretrained(
+    model: str,
+    out: Path,
+    config: RewardConfig,
+    seed: int,
+    progress: Progress,
+    rendering: RenderSettings | None,
+    reading: ReadConfig,
+) -> tuple[str, dict[str, Any]]:
+    """The reward model trained first on `pretrain_data` (arXiv 2112.00861, section 4), and its figures.
+
+    What held-out pairs say of it stops nothing: it is a start.
+    """
+    assert config.pretrain_data is not None
+    first = config.model_copy(
+        update={
+            "pretrain_data": None,
+            "epochs": config.pretrain_epochs,
+            "learning_rate": config.pretrain_learning_rate,
+            "combine": "mean",
+        }
+    )
+    folder = out / "pretrained"
+    summary = train_reward(
+        config.pretrain_data,
+        model,
+        folder,
+        first,
+        seed=seed,
+        progress=progress,
+        rendering=rendering,
+        reading=reading,
+    )
+    accuracy = summary["held_out"].get("accuracy")
+    return str(folder), {"pairs": summary["pairs"], "steps": summary["steps"], "accuracy": accuracy}
+
+
+def _save(save: Callable[[Path], None], known: Uncertainty | None, folder: Path) -> None:
+    save(folder)
+    if known is not None:
+        known.save(folder)
+
+
+def _uncertainty(
+    network: Any, head: torch.nn.Linear, pairs: Sequence[TokenPair], batching: Batching
+) -> Uncertainty:
+    """What the pairs leave unknown, by the trunk as it now is."""
+    device = head.weight.device
+    chosen_ND, rejected_ND = last_states(network, device, sides_of(pairs), batching).chunk(2)
+    weights_N = torch.tensor([pair.row.weight for pair in pairs])
+    return measure(chosen_ND, rejected_ND, sharding.whole(head.weight.detach())[0].cpu(), weights_N)
 
 
 def check_margins(pairs: Sequence[TokenPair], config: RewardConfig) -> None:
@@ -239,52 +299,9 @@ def _network(model: str, tokenizer: Any, heads: int, seed: int) -> tuple[Any, to
     return network, head
 
 
-def pair_losses(
-    network: Any,
-    head: torch.nn.Linear,
-    pairs: Sequence[TokenPair],
-    config: RewardConfig,
-    pad_id: int,
-    seed: int,
-) -> Callable[[Sequence[int]], Tensor]:
-    """The function from rows of `pairs` to their summed, weighted loss, a mean over the heads.
-
-    Both sides of all rows are scored together, in groups of like length, so that a short side is not
-    padded to its longer partner. With several heads each sees its own resample of the pairs.
-    """
-    device = head.weight.device
-    target_N = torch.tensor([target(pair.row.chosen_prob, config.labels) for pair in pairs], device=device)
-    margin_N = torch.tensor([margin(pair.row) if config.margin else 0.0 for pair in pairs], device=device)
-    counts_Nk = torch.tensor(bootstrap_counts(len(pairs), config.heads, seed), device=device).T
-    weight_Nk = counts_Nk * torch.tensor([[pair.row.weight] for pair in pairs], device=device) / config.heads
-
-    def loss_sum(rows: Sequence[int]) -> Tensor:
-        sequences = _sides([pairs[row] for row in rows])
-        groups = sharding.in_step(
-            network, micro_batches([len(sequence) for sequence in sequences], config.microbatch_tokens)
-        )
-        parts = [
-            head_scores(network, head, whole_batch([sequences[row] for row in group], pad_id, device))
-            for group in groups
-        ]
-        places = torch.tensor([place for group in groups for place in group], dtype=torch.long, device=device)
-        chosen_Bk, rejected_Bk = torch.cat(parts)[places.argsort()].chunk(2)
-        index = list(rows)
-        loss_Bk = soft_label_loss(
-            chosen_Bk - margin_N[index, None], rejected_Bk, target_N[index, None].expand_as(chosen_Bk)
-        )
-        return (loss_Bk * weight_Nk[index]).sum()
-
-    return loss_sum
-
-
-def _sides(pairs: Sequence[TokenPair]) -> list[list[int]]:
-    return [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
-
-
 def _reference(pairs: Sequence[TokenPair], seed: int) -> list[list[int]]:
     """The answers of both sides, or as many of them as are enough, by which scores are normalised."""
-    sequences = _sides(pairs)
+    sequences = sides_of(pairs)
     if len(sequences) > _REFERENCE_SAMPLES:
         sequences = random.Random(f"{seed}:reference").sample(sequences, _REFERENCE_SAMPLES)
     return sequences
@@ -305,7 +322,9 @@ def _normalisation(raw_Nk: Tensor, config: RewardConfig) -> Normalisation:
 
 def _described(normal: Normalisation) -> dict[str, Any]:
     if len(normal.means) == 1:
-        return {"mean": normal.means[0], "std": normal.stds[0]}
+        bound = {"combine": normal.combine, "penalty": normal.penalty}
+        found = {"mean": normal.means[0], "std": normal.stds[0]}
+        return found | (bound if normal.combine == LOWER_BOUND else {})
     return {
         "mean": list(normal.means),
         "std": list(normal.stds),

@@ -11,8 +11,9 @@ import asyncio
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from constitute.config import LabelConfig, RunConfig
 from constitute.constitution.identity import constitution_hash
@@ -47,11 +48,28 @@ class Judge:
     identity: str
 
 
+def is_judge(source: str) -> bool:
+    """Whether a text is `judge`, or `judge:CONSTITUTION` for one that is not the run's."""
+    return source == "judge" or source.startswith("judge:")
+
+
+def judge_name(source: str) -> str:
+    """What the metrics call it: `judge`, or the name of its constitution without folder and ending."""
+    return PurePath(source.partition(":")[2]).stem or "judge"
+
+
 def open_judge_reward(source: str, opening: Opening) -> tuple[RewardFunction, str]:
-    """A function that has the run's judge rate each completion, and the judge's identity."""
-    judge = open_judge(opening.config, asks=opening.asks)
-    engine, config = judge.engine, opening.config
-    if engine is not None:
+    """A function that has the run's judge rate each completion, and the judge's identity.
+
+    All judges of a run are one engine; `judge:CONSTITUTION` rates under a constitution of its own, whole.
+    """
+    config, own = opening.config, source.partition(":")[2]
+    if own:
+        config = config.model_copy(update={"constitution": own, "tags": ()})
+    judge = open_judge(config, asks=opening.asks, judges=opening.judges)
+    engine = judge.engine
+    if engine is not None and engine not in opening.judges.values():
+        opening.judges[judging_model(config)] = engine
         opening.closing.callback(lambda: opening.runner.run(engine.close()))
 
     def rewards(prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[float]:
@@ -65,15 +83,22 @@ def open_judge_reward(source: str, opening: Opening) -> tuple[RewardFunction, st
     return rewards, judge.identity
 
 
-def open_judge(config: RunConfig, *, asks: bool = True) -> Judge:
-    """The judge with an engine of its own: `config.judge`, else `config.model` as it was before training.
-
-    Weights here are run by transformers: a second vLLM engine would compete with the rollouts' for the
-    memory of the device. Raises `UsageError` where the model or the constitution is missing.
-    """
+def judging_model(config: RunConfig) -> str:
+    """The model that judges; raises `UsageError` where none is named."""
     name = config.judge or config.model
     if name is None:
         raise UsageError("the reward 'judge' needs a model that judges; name one with --judge")
+    return name
+
+
+def open_judge(config: RunConfig, *, asks: bool = True, judges: Mapping[str, Engine] | None = None) -> Judge:
+    """The judge with an engine of its own: `config.judge`, else `config.model` as it was before training.
+
+    One of `judges`, which are open, by their model, is taken in the place of a new engine. Weights here are
+    run by transformers: a second vLLM engine would compete with the rollouts' for the memory of the device.
+    Raises `UsageError` where the model or the constitution is missing.
+    """
+    name = judging_model(config)
     if config.constitution is None:
         raise UsageError("the reward 'judge' needs a constitution; name one with --constitution")
     constitution = load_constitution(config.constitution, config.tags)
@@ -81,7 +106,9 @@ def open_judge(config: RunConfig, *, asks: bool = True) -> Judge:
     if kind in ("auto", "vllm", "transformers", "openai"):
         kind = "auto" if is_url(name) else "transformers"
     settings = config.engine.model_copy(update={"kind": kind})
-    engine = open_engine(name, settings) if asks or is_url(name) else None
+    engine = (judges or {}).get(name)
+    if engine is None and (asks or is_url(name)):
+        engine = open_engine(name, settings)
     # A server's URL does not say what is behind it; the server does.
     model = (
         engine.identity.model_dump_json()

@@ -1,4 +1,4 @@
-"""The parts of a reward: what opens each, what it says of a rollout, and their weighted sum."""
+"""The parts of a reward: what opens each, what it says of a rollout, and what is put on the last token."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import asyncio
 import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from constitute.config import RunConfig
 from constitute.config.ppo import PPOConfig
+from constitute.engines.base import Engine
 from constitute.errors import DataError
 from constitute.types import Completion, Prompt
 
@@ -30,7 +31,7 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True)
 class RewardPart:
-    """One addend of the reward: a reward model's folder or a function, and its weight.
+    """One of the rewards that are made one: a reward model's folder or a function, and its weight.
 
     A part of weight 0 is measured and not optimised. `identity` enters the recipe of what is trained.
     """
@@ -45,13 +46,15 @@ class RewardPart:
 class Opening:
     """What a source may use when it is opened: the run, one event loop for all calls, what to close.
 
-    `asks` is False in a process that never asks for a reward, as all but the first of several.
+    `asks` is False in a process that never asks for a reward, as all but the first of several. `judges` are
+    the engines of judges that are open, by their model: one judges under every constitution.
     """
 
     config: RunConfig
     runner: asyncio.Runner
     closing: ExitStack
     asks: bool = True
+    judges: dict[str, Engine] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -106,12 +109,6 @@ def values_of(
                 "reward, then run the same command to go on from the last checkpoint"
             )
     return [float(value) for value in values]
-
-
-def weighted_sum(parts: Sequence[RewardPart], values: dict[str, list[float]]) -> list[float]:
-    """sum over parts of weight * value, one number a rollout."""
-    rows = len(next(iter(values.values())))
-    return [sum(part.weight * values[part.name][row] for part in parts) for row in range(rows)]
 
 
 def final_scores(values: Sequence[float], ended: Sequence[bool], config: PPOConfig) -> list[float]:

@@ -1,7 +1,8 @@
 """Ask an HTTP service for rewards, in the shape of OpenRLHF's remote reward models.
 
-A request is POSTed as {"query": [...], "prompts": [...], "responses": [...], "messages": [...]} and answered
-as {"rewards": [...]} or {"scores": [...]}, one number a response. A missing reward is an error, never None.
+A request is POSTed as {"query": [...], "prompts": [...], "responses": [...], "ids": [...], "messages": [...]}
+and answered as {"rewards": [...]} or {"scores": [...]}, one number a response. A missing reward is an error,
+never None.
 """
 
 from __future__ import annotations
@@ -87,6 +88,7 @@ def payload(batch: Sequence[Answered]) -> dict[str, Any]:
         "query": [f"{before}\n\n{answer}" for before, answer in zip(prompts, responses, strict=True)],
         "prompts": prompts,
         "responses": responses,
+        "ids": [prompt.id for prompt, _ in batch],
         "messages": [
             [
                 message.model_dump()

@@ -56,9 +56,7 @@ KINDS: dict[str, SourceKind] = {
         function.open_function,
     ),
     "service": SourceKind("an http(s):// URL", is_url, service.host_of, service.open_service),
-    "judge": SourceKind(
-        "judge", lambda source: source == "judge", lambda source: source, judge.open_judge_reward
-    ),
+    "judge": SourceKind("judge[:CONSTITUTION]", judge.is_judge, judge.judge_name, judge.open_judge_reward),
 }
 
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from constitute.engines.vllm.engine import holds_all
+from constitute.engines.vllm.params import holds_all
 
 # Three tokens of context and two of an answer; the first place of a prompt predicts nothing.
 TOKENS = (7, 8, 9, 20, 21)

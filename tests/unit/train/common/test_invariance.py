@@ -16,8 +16,9 @@ from unit.train.common.test_models import (
 
 from constitute.config.train import PPOConfig
 from constitute.train.common import lora, rollout
-from constitute.train.common.batching import Batching, collate
+from constitute.train.common.batching import collate
 from constitute.train.common.models import Actor
+from constitute.train.common.rollout import Before, Passes
 from constitute.train.ppo.update import _accumulate
 
 __all__ = ["actor_critic"]
@@ -99,7 +100,9 @@ def test_micro_batching_changes_no_loss_and_no_gradient(actor_critic, budget):
             for weight in learner.model.parameters():
                 weight.add_(0.05 * torch.randn_like(weight))
         learned = experience_of(actor_critic, PPOConfig(microbatch_tokens=10_000))
-        sums, count = _accumulate(learner, learned, list(range(len(SEQUENCES))), config, None)
+        sums, count = _accumulate(
+            learner, learned, list(range(len(SEQUENCES))), config, Before(Passes(0, tokens), {})
+        )
         return sums, count, [weight.grad for weight in learner.model.parameters()]
 
     sums, count, found = gradients(budget)
@@ -119,7 +122,7 @@ def test_the_order_of_the_rows_is_kept(actor_critic, budget):
     """Length buckets reorder the rows for the forward pass; the results come back in place."""
     rollouts = rollouts_of(SEQUENCES, STARTS)
     (found_BT, _, values_BT), _ = rollout.forward_all(
-        lambda batch: actor_critic(batch, 1.0), rollouts, range(len(SEQUENCES)), Batching(0, budget), count=3
+        lambda batch: actor_critic(batch, 1.0), rollouts, range(len(SEQUENCES)), Passes(0, budget), count=3
     )
     for place, (row, start) in enumerate(zip(SEQUENCES, STARTS, strict=True)):
         with torch.no_grad():

@@ -20,6 +20,7 @@ from constitute.train.common import rollout
 from constitute.train.common.batching import Batching, collate, micro_batches, prompt_order
 from constitute.train.common.metrics import preference_metrics
 from constitute.train.common.models import Actor, ActorCritic, check_actor, zero_value_head
+from constitute.train.common.rollout import Passes
 from constitute.train.common.team import Team
 from constitute.train.ppo.algorithms import ALGORITHMS
 from constitute.train.ppo.experience import ScoredBatch, experience
@@ -191,7 +192,7 @@ def experience_of(model, config, sequences=SEQUENCES, starts=STARTS):
     rollouts = rollouts_of(sequences, starts)
     (logprobs, entropy, values), _ = rollout.forward_all(
         lambda batch: model(batch, config.temperature),
-        rollouts, range(len(sequences)), Batching(0, config.microbatch_tokens), count=3,
+        rollouts, range(len(sequences)), Passes(0, config.microbatch_tokens), count=3,
     )  # fmt: skip
     scores = torch.arange(float(len(sequences)))
     reference = logprobs - 0.1

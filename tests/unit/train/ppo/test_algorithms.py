@@ -112,12 +112,28 @@ def test_an_algorithm_may_bring_its_own_policy_loss():
         (
             {"advantage": "q"},
             "no such algorithm (train.ppo.advantage): 'q'; known: gae, rloo, grpo, reinforce++, "
-            "reinforce++baseline",
+            "reinforce++baseline, online_dpo, f_dpg",
         ),
         (
             {"advantage": "rloo"},
             "train.ppo: advantage=rloo compares samples of one prompt; set train.ppo.samples_per_prompt to 2 "
             "or more",
+        ),
+        (
+            {"advantage": "f_dpg", "samples_per_prompt": 4, "kl_coef": 0.0},
+            "train.ppo: advantage=f_dpg measures from the reference in units of kl_coef, which is 0; set "
+            "train.ppo.kl_coef above 0",
+        ),
+        (
+            {"advantage": "online_dpo", "samples_per_prompt": 4, "kl_in": "loss"},
+            "train.ppo: advantage=online_dpo has the KL in its own target, and train.ppo.kl_in=loss would "
+            "add it again; set train.ppo.kl_in=auto",
+        ),
+        (
+            {"advantage": "online_dpo", "samples_per_prompt": 4, "mask_overlong": True},
+            "train.ppo: advantage=online_dpo has one loss for several responses, which mask_overlong and "
+            "importance_cap cannot weigh; set train.ppo.mask_overlong=false and remove "
+            "train.ppo.importance_cap",
         ),
     ],
 )

@@ -15,7 +15,7 @@ from constitute.train.common.checkpoint import last_checkpoint, save_checkpoint
 from constitute.train.common.models import Actor
 from constitute.train.common.team import deal
 from constitute.train.ppo.sync import named_weights
-from constitute.train.rewards.parts import RewardPart, as_parts, final_scores, weighted_sum
+from constitute.train.rewards.parts import RewardPart, as_parts, final_scores
 
 
 def test_importance_weights_by_hand():
@@ -31,11 +31,6 @@ def test_scores_are_normalised_then_cut_then_penalised():
     normed = final_scores(values, ended, PPOConfig(missing_eos_penalty=None, score_norm="batch"))
     assert normed == pytest.approx([-0.9258, -0.4629, 1.3887], **decimals(4))
     assert final_scores(values, ended, PPOConfig(score_norm="batch", score_clip=0.5))[2] == -1.0
-
-
-def test_rewards_add_up_by_weight():
-    parts = as_parts([RewardPart("a", "x", 0.5), RewardPart("b", "y", -2.0), RewardPart("c", "z", 0.0)])
-    assert weighted_sum(parts, {"a": [2.0, 4.0], "b": [1.0, 0.0], "c": [9.0, 9.0]}) == [-1.0, 2.0]
 
 
 @pytest.mark.parametrize(

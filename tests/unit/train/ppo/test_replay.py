@@ -50,14 +50,14 @@ def stored(tmp_path):
 
 
 def test_what_was_stored_comes_back_by_its_seed_whatever_the_order(stored) -> None:
-    replay = open_replay(stored)
+    replay = open_replay(stored, "ppo")
     assert replay.replays and replay.prompts == PROMPTS and replay.prompt_ids == IDS
     # The second iteration first, as a run that goes on from a checkpoint asks.
     assert replay.generate_ids([IDS[0], IDS[1]], sampled(222), logprobs=True) == COMPLETIONS[::-1]
     assert replay.generate_ids([IDS[2], IDS[0]], sampled(111), logprobs=True) == COMPLETIONS
     bare = replay.generate_ids([IDS[2], IDS[0]], sampled(111), logprobs=False)
     assert [one.logprobs for one in bare] == [(), ()] and bare[0].text == COMPLETIONS[0].text
-    assert open_replay(stored / "rollouts").files == replay.files
+    assert open_replay(stored / "rollouts", "ppo").files == replay.files
     replay.update_weights(iter([]), fingerprint="f")
     with pytest.raises(EngineError, match="not a model"):
         replay.score_ids([[1]], [[2]])
@@ -95,7 +95,7 @@ def test_a_line_is_plain_json_with_all_there_is_to_know(stored) -> None:
 )
 def test_another_batch_than_the_stored_one_is_refused(stored, prompts, sampling, logprobs, says) -> None:
     with pytest.raises(DataError, match=says):
-        open_replay(stored).generate_ids(prompts, sampling, logprobs=logprobs)
+        open_replay(stored, "ppo").generate_ids(prompts, sampling, logprobs=logprobs)
 
 
 def test_log_probabilities_that_were_not_stored_are_not_made_up(tmp_path) -> None:
@@ -103,16 +103,16 @@ def test_log_probabilities_that_were_not_stored_are_not_made_up(tmp_path) -> Non
     bare = [one.model_copy(update={"logprobs": ()}) for one in COMPLETIONS]
     save_rollouts(tmp_path, 1, sampled(1), batch([2, 0], bare), {})
     with pytest.raises(DataError, match=r"without log-probabilities; replay with train\.ppo\.old_logprobs"):
-        open_replay(tmp_path).generate_ids([IDS[2], IDS[0]], sampled(1), logprobs=True)
+        open_replay(tmp_path, "ppo").generate_ids([IDS[2], IDS[0]], sampled(1), logprobs=True)
 
 
 def test_a_folder_without_rollouts_and_a_torn_file_are_named(stored, tmp_path) -> None:
     with pytest.raises(UsageError, match=r"no stored rollouts in .*save_rollouts=true"):
-        open_replay(tmp_path / "nothing")
+        open_replay(tmp_path / "nothing", "ppo")
     path = stored / "rollouts" / "iteration-000002.jsonl"
     path.write_text(path.read_text(encoding="utf-8")[:-40], encoding="utf-8")
     with pytest.raises(DataError, match=r"iteration-000002.jsonl:2: not a StoredRollout"):
-        open_replay(stored).generate_ids([IDS[0], IDS[1]], sampled(222), logprobs=True)
+        open_replay(stored, "ppo").generate_ids([IDS[0], IDS[1]], sampled(222), logprobs=True)
 
 
 def ones(prompts, completions):
@@ -160,7 +160,7 @@ def test_ppo_learns_the_same_from_stored_rollouts_without_a_model_to_sample_from
         return [{name: line[name] for name in line if name not in apart} for line in lines]
 
     lines = run(tmp_path / "whole", CausalRollouts(start, {2}), prompts, ids, save_rollouts=True)
-    replay = open_replay(tmp_path / "whole")
+    replay = open_replay(tmp_path / "whole", "ppo")
     assert replay.prompts == prompts and replay.prompt_ids == ids and len(replay.files) == 6
     again = run(tmp_path / "again", replay, replay.prompts, replay.prompt_ids)
     assert learned(again) == learned(lines)

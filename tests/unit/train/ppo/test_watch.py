@@ -188,8 +188,10 @@ def test_tensorboard_holds_the_figures_of_every_iteration(tmp_path) -> None:
 def test_a_tracker_that_is_not_installed_names_what_to_install(name, monkeypatch, tmp_path) -> None:
     package = trackers.PACKAGES[name][1]
     monkeypatch.setattr(trackers, "find_spec", lambda module: None)
-    with pytest.raises(UsageError, match=f"run `pip install {package}`"):
-        check_trackers([name])
+    with pytest.raises(
+        UsageError, match=rf"train\.grpo\.report_to names {name}, .*run `pip install {package}`"
+    ):
+        check_trackers([name], "grpo")
     with pytest.raises(UsageError, match=f"report_to names {name}"):
         open_watch(tmp_path, PPOConfig(report_to=(name,)), MADE_BY, done=0, progress=Silent())
 

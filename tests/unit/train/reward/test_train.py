@@ -14,6 +14,7 @@ from constitute.config.train import RewardConfig
 from constitute.data.pairs import PreferencePair
 from constitute.errors import UsageError
 from constitute.train.common.batching import Batching
+from constitute.train.reward.losses import pair_losses
 from constitute.train.reward.model import (
     Normalisation,
     RewardModel,
@@ -29,7 +30,6 @@ from constitute.train.reward.pairs import (
     margin,
     target,
 )
-from constitute.train.reward.train import pair_losses
 from constitute.types import Message
 
 TURN = (Message(role="user", content="ask"),)

@@ -13,8 +13,9 @@ from registry_examples import add_module, example
 from constitute.config import RunConfig, load_config
 from constitute.config.ppo import RewardSource
 from constitute.errors import DataError, UsageError
-from constitute.train.rewards.parts import SourceKind, as_parts, weighted_sum
+from constitute.train.rewards.parts import SourceKind, as_parts
 from constitute.train.rewards.sources import KINDS, kind_of, open_rewards, parse_reward, used_rewards
+from constitute.train.rewards.welfare import Welfare, total_rewards
 from constitute.types import Completion, Message, Prompt
 
 PROMPTS = [Prompt(id=name, messages=(Message(role="user", content="ask"),)) for name in ("one", "two")]
@@ -107,7 +108,7 @@ def test_functions_are_weighted_and_added_up(module):
     with open_rewards(RunConfig(), given) as parts:
         values = {part.name: list(part.source(PROMPTS, COMPLETIONS)) for part in parts}
         assert values == {"words": [3.0, 1.0], "slow": [0.0, 1.0], "Rules.one": [1.0, 1.0]}
-        assert weighted_sum(as_parts(parts), values) == [1.5, -1.5]
+        assert total_rewards(as_parts(parts), values, Welfare(), PROMPTS) == [1.5, -1.5]
 
 
 def test_a_function_given_as_one():
@@ -233,7 +234,7 @@ def test_a_kind_of_source_is_one_entry(monkeypatch):
             ("words", 0.5, "words~2"), ("words-2", 1.0, "words~9"),
         ]  # fmt: skip
         assert [part.source(PROMPTS, COMPLETIONS) for part in parts] == [[2, 1], [3, 1]]
-    with pytest.raises(UsageError, match="URL, judge, or words~MOST"):
+    with pytest.raises(UsageError, match=r"URL, judge\[:CONSTITUTION\], or words~MOST"):
         scores("./nowhere")
 
 

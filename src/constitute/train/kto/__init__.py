@@ -1,0 +1,1 @@
+"""KTO: learn from single answers that are desirable or not."""
