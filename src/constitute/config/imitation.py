@@ -67,6 +67,8 @@ class ConditionedConfig(Record):
     gradient_checkpointing: bool = False
     checkpoint_every: int = Field(default=100, ge=1)
     """Updates between checkpoints."""
+    keep_checkpoints: int = Field(default=1, ge=1)
+    """How many of the newest checkpoints stay while the training lasts."""
 
 
 class QuarkConfig(Record):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,9 +41,13 @@ def digest(text: str) -> str:
 def quantile_of(score: float, ordered: Sequence[float], quantiles: int) -> int:
     """The quantile (1 the worst) of `score` among the `ordered` scores of the pool, itself among them.
 
-    It is the best that any equal score has: ceil(quantiles * share of scores that are no greater).
+    Equal scores share the quantile of their middle rank, and the greatest are always the best: were a score
+    that more than half of the pool has put by its last rank, it would stand among the best.
     """
-    return -(-quantiles * bisect_right(ordered, score) // len(ordered))
+    below, upto = bisect_left(ordered, score), bisect_right(ordered, score)
+    if upto == len(ordered):
+        return quantiles
+    return -(-quantiles * (below + upto) // (2 * len(ordered)))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 arXiv 2205.13636: exploration, quantisation and learning in rounds, with the exact KL of each token from the
 model at the start, which sees no token. Deviates: each round goes through the pool with an optimizer of its
-own; equal rewards share the best of their tokens, so that none is learned under two; a response that the
+own; equal rewards share a token, so that none is learned under two; a response that the
 limit cut off is left out, for it has no end to learn; the entropy bonus of the authors' code is left out.
 """
 
