@@ -141,7 +141,7 @@ def test_no_setting_is_dropped_without_a_word(target, section, tmp_path):
         "kl_horizon": 99, "missing_eos_penalty": 2.5, "target_kl": 0.02, "max_grad_norm": 0.3,
         "gradient_checkpointing": True, "group_std": False, "samples_per_prompt": 16, "score_clip": 3.0,
         "score_norm": "batch", "lora_rank": 4, "ptx_coef": 0.5, "importance_cap": 2.0, "old_logprobs": "engine",
-        "resample_rounds": 2, "checkpoint_every": 7,
+        "resample_rounds": 2, "checkpoint_every": 7, "off_by": 1,
     }  # fmt: skip
     method = section.section
     before = job(tmp_path, method)
