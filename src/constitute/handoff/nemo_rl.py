@@ -271,6 +271,7 @@ TARGET = Target(
         "score_norm": "NeMo-RL scales scores by a range that is known beforehand, not by the batch",
         "ptx_coef": "NeMo-RL has no loss on other conversations in PPO",
         "ptx_data": "NeMo-RL has no loss on other conversations in PPO",
+        "off_by": "NeMo-RL samples ahead by its own async settings, of its GRPO alone",
         "old_logprobs": "NeMo-RL computes them again in the trainer",
     },
 )

@@ -228,6 +228,7 @@ TARGET = Target(
         "score_norm": "OpenRLHF does not normalise the scores of a batch",
         "ptx_coef": "OpenRLHF has no loss on other conversations in PPO",
         "ptx_data": "OpenRLHF has no loss on other conversations in PPO",
+        "off_by": "OpenRLHF samples ahead by its own async mode, over several updates",
         "old_logprobs": "OpenRLHF computes them again in the trainer",
     },
 )

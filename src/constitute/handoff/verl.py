@@ -240,6 +240,7 @@ TARGET = Target(
         "score_norm": "verl does not normalise the scores of a batch",
         "ptx_coef": "verl has no loss on other conversations in PPO",
         "ptx_data": "verl has no loss on other conversations in PPO",
+        "off_by": "verl samples ahead by a recipe with a trainer of its own",
         "old_logprobs": "verl computes them again in the trainer",
         "kl_in": "its place is said by use_kl_in_reward",
     },

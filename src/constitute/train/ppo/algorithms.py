@@ -114,9 +114,10 @@ def _check_fit(algorithm: Algorithm, config: PPOConfig) -> None:
             f"again; set {at}.kl_in=auto",
         ),
         (
-            algorithm.group_loss is not None and (config.mask_overlong or config.importance_cap is not None),
-            f"advantage={name} has one loss for several responses, which mask_overlong and importance_cap "
-            f"cannot weigh; set {at}.mask_overlong=false and remove {at}.importance_cap",
+            algorithm.group_loss is not None and (config.mask_overlong or config.weight_cap is not None),
+            f"advantage={name} has one loss for several responses, which mask_overlong, importance_cap and "
+            f"off_by cannot weigh; set {at}.mask_overlong=false and {at}.off_by=0, and remove "
+            f"{at}.importance_cap",
         ),
     ):
         if wrong:

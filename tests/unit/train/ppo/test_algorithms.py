@@ -131,9 +131,9 @@ def test_an_algorithm_may_bring_its_own_policy_loss():
         ),
         (
             {"advantage": "online_dpo", "samples_per_prompt": 4, "mask_overlong": True},
-            "train.ppo: advantage=online_dpo has one loss for several responses, which mask_overlong and "
-            "importance_cap cannot weigh; set train.ppo.mask_overlong=false and remove "
-            "train.ppo.importance_cap",
+            "train.ppo: advantage=online_dpo has one loss for several responses, which mask_overlong, "
+            "importance_cap and off_by cannot weigh; set train.ppo.mask_overlong=false and "
+            "train.ppo.off_by=0, and remove train.ppo.importance_cap",
         ),
     ],
 )
