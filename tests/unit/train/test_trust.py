@@ -18,8 +18,9 @@ from constitute.store import Store
 from constitute.train.common.trust import check_labels
 from constitute.train.dpo import run_dpo
 from constitute.train.reward.train import run_reward
-from constitute.train.reward.trust import check_rewards, reward_verdict
+from constitute.train.reward.verdict import reward_verdict
 from constitute.train.rewards.parts import RewardPart
+from constitute.train.rewards.trust import check_rewards
 from constitute.train.sft import run_sft
 from constitute.types import (
     Comparison,

@@ -42,9 +42,9 @@ from constitute.train.common.rollout import Rollouts, gather
 from constitute.train.ppo.setup import input_hashes
 from constitute.train.ppo.sync import Rollouter
 from constitute.train.reward.model import open_reward_model
-from constitute.train.reward.trust import check_rewards
 from constitute.train.rewards.parts import Reward, RewardPart, as_parts, values_of
 from constitute.train.rewards.sources import GivenRewards, open_rewards
+from constitute.train.rewards.trust import check_rewards
 from constitute.train.rewards.welfare import Welfare, check_welfare, total_rewards
 from constitute.train.sft import train_sft
 from constitute.types import Prompt, SamplingParams

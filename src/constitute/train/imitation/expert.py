@@ -34,8 +34,8 @@ from constitute.train.common.from_run import (
 )
 from constitute.train.imitation.rounds import Asked, Measured, Sampler, change, measure, rose, split_prompts
 from constitute.train.ppo.setup import input_hashes
-from constitute.train.reward.trust import check_rewards
 from constitute.train.rewards.sources import GivenRewards, open_rewards
+from constitute.train.rewards.trust import check_rewards
 from constitute.train.sft import train_sft
 from constitute.types import Prompt
 

@@ -44,9 +44,9 @@ from constitute.train.imitation.pool import KIND, Learner, Sample, digest, sampl
 from constitute.train.imitation.rounds import Asked, Sampler, change, measure, split_prompts
 from constitute.train.imitation.start import saving, start_actor
 from constitute.train.ppo.setup import input_hashes
-from constitute.train.reward.trust import check_rewards
 from constitute.train.rewards.parts import RewardFunction, RewardPart
 from constitute.train.rewards.sources import GivenRewards, open_rewards
+from constitute.train.rewards.trust import check_rewards
 from constitute.types import Completion, Prompt
 
 _RECORD = "rounds.json"

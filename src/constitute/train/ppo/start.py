@@ -26,8 +26,8 @@ from constitute.train.common.from_run import (
     rendered_prompts,
     sampling_engine,
 )
-from constitute.train.reward.trust import check_rewards
 from constitute.train.rewards.sources import GivenRewards, open_rewards, used_rewards
+from constitute.train.rewards.trust import check_rewards
 from constitute.types import Prompt
 
 if TYPE_CHECKING:

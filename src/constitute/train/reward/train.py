@@ -59,8 +59,8 @@ from constitute.train.reward.evaluate import evaluate
 from constitute.train.reward.losses import examples_of
 from constitute.train.reward.model import LOWER_BOUND, Normalisation, last_states, raw_scores, score_head
 from constitute.train.reward.pairs import TokenPair, consecutive, nothing_left, sides_of, split_pairs
-from constitute.train.reward.trust import reward_verdict
 from constitute.train.reward.uncertainty import Uncertainty, measure
+from constitute.train.reward.verdict import reward_verdict
 
 # Enough to know a mean and a standard deviation to about 2 %.
 _REFERENCE_SAMPLES = 2048

@@ -19,9 +19,9 @@ from constitute.progress import Progress
 from constitute.train.common.batching import Batching
 from constitute.train.common.from_run import policy_of
 from constitute.train.reward.model import RewardModel, open_reward_model
-from constitute.train.reward.trust import check_rewards
 from constitute.train.rewards.parts import RewardFunction, RewardPart
 from constitute.train.rewards.sources import GivenRewards, open_rewards
+from constitute.train.rewards.trust import check_rewards
 from constitute.train.rewards.welfare import Welfare, check_welfare, total_reward
 from constitute.train.rewards.wire import Asked
 from constitute.types import Completion, Prompt

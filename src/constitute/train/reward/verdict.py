@@ -1,16 +1,10 @@
-"""Whether a reward model is worth optimising against, by its accuracy on held-out pairs."""
+"""Whether a reward model is shown to be better than chance, by its accuracy on held-out pairs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
-from constitute.errors import DataError, GateFailed, UsageError
-from constitute.files import read_json
-from constitute.progress import Progress
 from constitute.stats import Estimate
-from constitute.train.rewards.parts import RewardPart
 
 # A model that is right in 70 % of pairs, as reward models of people's preferences are (arXiv 2009.01325,
 # arXiv 2203.02155), is shown to be better than chance by 100 held-out pairs in 99 of 100 cases; by 30 pairs
@@ -42,30 +36,3 @@ def reward_verdict(held_out: dict[str, Any], labels: str = "") -> dict[str, str]
     if figure.n >= ENOUGH or (figure.n >= FEW and figure.value <= 0.5):
         return {"verdict": f"{seen}, which is no better than chance; {remedy}"}
     return {"warning": f"{seen}, which is too few to tell it from chance; {remedy}"}
-
-
-def check_rewards(parts: Iterable[RewardPart], progress: Progress, *, force: bool) -> None:
-    """Tell what each reward model's training said of it. Raises `GateFailed` for a verdict unless `force`.
-
-    A part that is measured only, by its weight of 0, stops nothing.
-    """
-    for part in parts:
-        if not isinstance(part.source, str):
-            continue
-        folder, summary = part.source, _summary(Path(part.source))
-        found, warning = (summary.get(key) for key in ("verdict", "warning"))
-        if isinstance(found, str) and part.weight and not force:
-            raise GateFailed(f"{folder}: {found}; or give --force to optimise against it")
-        for sentence in (found, warning):
-            if isinstance(sentence, str):
-                progress.note(f"{folder}: {sentence}")
-
-
-def _summary(folder: Path) -> dict[str, Any]:
-    """What the training of a model found; nothing where it is not noted."""
-    try:
-        record = read_json(folder / "training.json")
-    except (DataError, UsageError):
-        return {}
-    summary = record.get("summary") if isinstance(record, dict) else None
-    return summary if isinstance(summary, dict) else {}
