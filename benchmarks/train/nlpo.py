@@ -15,7 +15,7 @@ REWARD = (0.0, 1.0, 0.0)
 END = 2
 # For each number of tokens left, the tokens that may be sampled.
 Support = dict[int, tuple[int, ...]]
-EVERYTHING: Support = {left: (0, 1, END) for left in range(1, LIMIT + 1)}
+EVERYTHING: Support = dict.fromkeys(range(1, LIMIT + 1), (0, 1, END))
 
 
 def best_policy(beta: float, support: Support) -> tuple[dict[int, list[float]], float]:

@@ -4,8 +4,8 @@
 
 Each run is a process of its own, the sides in turn in every repeat; ratios are taken within a repeat. GRPO
 and RLOO: 8 samples of each prompt, one update a batch, KL to the reference; the first update warms up and is
-not counted. TRL samples with transformers, for its vLLM modes need a GPU; `ours-transformers` samples as it does,
-and `learning` is the time apart from sampling. `train.reward_step` has the reward model.
+not counted. TRL samples with transformers, for its vLLM modes need a GPU; `ours-transformers` samples as it
+does, and `learning` is the time apart from sampling. `train.reward_step` has the reward model.
 """
 
 from __future__ import annotations

@@ -16,6 +16,9 @@ class Fault(NamedTuple):
 LOSSES, MODELS = "tests/unit/train/common/test_losses.py::", "tests/unit/train/common/test_models.py::"
 SYNC = "tests/unit/train/ppo/test_sync.py::"
 GIBBS = "tests/e2e/train/test_gibbs.py::"
+KWISE = "tests/unit/train/reward/test_kwise.py::"
+UNCERTAINTY = "tests/unit/train/reward/test_uncertainty.py::"
+WELFARE = "tests/unit/train/rewards/test_welfare.py::"
 INVARIANCE = "tests/unit/train/common/test_invariance.py::"
 
 FAULTS = [
@@ -186,5 +189,47 @@ FAULTS = [
         "whole[: limit - 1]",
         "whole[:limit]",
         SYNC + "test_a_prompt_and_a_response_that_fill_the_context_are_trained_on",
+    ),
+    Fault(
+        "a ranking's likelihood counts those already placed",
+        "train/reward/kwise.py",
+        "left = scores.flip(-1).logcumsumexp(-1).flip(-1)",
+        "left = scores.logsumexp(-1, keepdim=True)",
+        KWISE + "test_plackett_luce_by_hand",
+    ),
+    Fault(
+        "pairs that contradict one another are a ranking",
+        "train/reward/kwise.py",
+        "return apart and all(",
+        "return apart or all(",
+        KWISE + "test_pairs_that_make_no_order_stay_pairs",
+    ),
+    Fault(
+        "standard errors forget how sure a pair was",
+        "train/reward/uncertainty.py",
+        "weights_N.double() * prob_N * (1.0 - prob_N)",
+        "weights_N.double() * 0.25",
+        UNCERTAINTY + "test_errors_by_hand",
+    ),
+    Fault(
+        "a lower bound is an upper one",
+        "train/reward/model.py",
+        "scores_Bk[:, 0] - normal.penalty * errors_B",
+        "scores_Bk[:, 0] + normal.penalty * errors_B",
+        UNCERTAINTY + "test_the_bound_is_the_score_less_the_errors_in_units_of_the_score",
+    ),
+    Fault(
+        "the least of several rewards counts those that are measured alone",
+        "train/rewards/welfare.py",
+        'if part.weight or welfare.name == "sum"',
+        "if True",
+        WELFARE + "test_a_part_of_weight_0_is_measured_alone",
+    ),
+    Fault(
+        "the isoelastic welfare is not brought back to the unit of the parts",
+        "train/rewards/welfare.py",
+        "** (1.0 / power)",
+        "* 1.0",
+        WELFARE + "test_welfare_by_hand",
     ),
 ]

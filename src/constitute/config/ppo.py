@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from constitute.config.ppo_checks import contradiction
 from constitute.types import Record
 
 
@@ -24,6 +25,15 @@ class RewardSource(Record):
     """What the metrics call it; from the source where empty."""
 
 
+class PromptShare(Record):
+    """A file of prompts mixed into each batch, and the share of the batch that it fills."""
+
+    file: str = Field(min_length=1)
+    share: float = Field(gt=0, lt=1)
+    name: str = ""
+    """What the metrics call it; the file's name without its ending where empty."""
+
+
 class PPOConfig(Record):
     """PPO with a critic, in the form of arXiv 1909.08593 and 2009.01325."""
 
@@ -31,6 +41,8 @@ class PPOConfig(Record):
     iterations: int = Field(default=200, ge=1)
     batch_size: int = Field(default=256, ge=1)
     """Rollouts per iteration (arXiv 2009.01325 and 2203.02155: 512; halved for one machine)."""
+    mix: tuple[PromptShare, ...] = ()
+    """Other files of prompts and their shares of each batch; the run's own prompts fill the rest."""
     epochs: int = Field(default=4, ge=1)
     """Passes over each batch and updates per pass (arXiv 1909.08593: 4 passes of one minibatch)."""
     minibatches: int = Field(default=1, ge=1)
@@ -42,6 +54,12 @@ class PPOConfig(Record):
     critic_learning_rate: float = Field(default=1e-5, gt=0)
     """The critic has its own weights and stands a larger step (OpenRLHF: 9e-6)."""
     schedule: Literal["constant", "linear"] = "linear"
+    warmup: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the iterations over which the rates rise (arXiv 2203.02155, appendix C.4: the first 10; here
+    none, as arXiv 1909.08593)."""
+    value_warmup: int = Field(default=0, ge=0)
+    """First iterations in which the critic alone learns, for one that starts from nothing; the warm-up of the
+    policy begins after them."""
     critic: Literal["separate", "shared", "lora"] = "separate"
     """`separate`: from the reward model, or from the policy where the reward is a function;
     `shared`: a linear head on the policy's trunk, half the compute; `lora`: adapters of its own on the
@@ -78,9 +96,17 @@ class PPOConfig(Record):
     kl_target: float | None = Field(default=None, gt=0)
     """Nats per response; None keeps the coefficient fixed (arXiv 1909.08593 uses 6)."""
     kl_horizon: int = Field(default=10_000, ge=1)
+    reference_refresh: int | None = Field(default=None, ge=1)
+    """Iterations after which the reference becomes the policy, again and again; None keeps the first."""
     missing_eos_penalty: float | None = 1.0
-    """A response cut off by the limit scores minus this instead of its reward; None keeps its reward.
-    1.0 is one standard deviation of a normalised reward model (arXiv 1909.08593 scores -1)."""
+    """A response cut off by the limit scores minus this instead of its reward, or what the worst of its batch
+    scores where that is less; None keeps its reward. 1.0 is one standard deviation of a normalised reward
+    model (arXiv 1909.08593 scores -1)."""
+    length_penalty: float = Field(default=0.0, ge=0)
+    """Taken off the score for each token beyond `length_free`. DAPO's soft punishment (arXiv 2503.14476,
+    equation 13) over the last c tokens before the limit is 1 / c, with `length_free` c below the limit."""
+    length_free: int = Field(default=0, ge=0)
+    """Tokens of a response that cost nothing."""
     target_kl: float | None = Field(default=None, gt=0)
     """Mean change of log-probability (k2, nats per token) that ends the passes over a batch early."""
     max_grad_norm: float = Field(default=1.0, gt=0)
@@ -127,9 +153,9 @@ class PPOConfig(Record):
     that are sampled anew (arXiv 2503.14476, section 3.2); what is still alike then stays."""
     score_clip: float | None = Field(default=None, gt=0)
     """Scores beyond this many units are cut to it before the KL penalty."""
-    score_norm: Literal["none", "batch"] = "none"
-    """`batch` shifts and scales the scores of each batch to mean 0 and deviation 1; a reward model of ours is
-    normalised when it is saved."""
+    score_norm: Literal["none", "batch", "running"] = "none"
+    """`batch` shifts and scales the scores of each batch to mean 0 and deviation 1; `running` by the mean and
+    deviation of all scores so far; a reward model of ours is normalised when it is saved."""
     lora_rank: int = Field(default=0, ge=0)
     """0 trains every weight; otherwise LoRA adapters of this rank on all linear layers (arXiv 2106.09685),
     and the reference is the policy with its adapters off."""
@@ -151,6 +177,18 @@ class PPOConfig(Record):
     """Mean difference of log-probabilities between engine and trainer (nats per token) that stops the run,
     with p95 and max in proportion; None takes what the engine's dtype needs. For an engine whose arithmetic
     is coarser than its dtype, as fp32 with TF32 products."""
+    held_out: Annotated[float, Field(ge=0, lt=1)] | str = 0.0
+    """Prompts that are never trained on and measured during the run: a share of the prompts, or a file."""
+    held_out_every: int = Field(default=10, ge=1)
+    """Iterations between two measurements on them; the start and the end are measured too."""
+    stop_on: str | None = None
+    """Part of the reward, such as one of weight 0, by whose fall on the held-out prompts the run stops and by
+    which the best policy is chosen; `sum` is their weighted sum; None stops nothing."""
+    patience: int = Field(default=3, ge=1)
+    """Measurements in a row that must be lower than the best one beyond chance before `stop_on` stops."""
+    ema: float | None = Field(default=None, gt=0, lt=1)
+    """Decay of an average of the policies after each iteration, saved beside the policy in OUT/ema
+    (DeepSpeed-Chat: 0.992 an update); None keeps none."""
     report_to: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
     """Where metrics go besides metrics.jsonl."""
     samples_kept: int = Field(default=4, ge=0)
@@ -227,6 +265,9 @@ class PPOConfig(Record):
         ):
             if wrong:
                 raise ValueError(problem)
+        found = contradiction(self)
+        if found is not None:
+            raise ValueError(found)
         return self
 
 

@@ -10,7 +10,7 @@ from constitute.config.data import ReadConfig
 from constitute.data.pairs import MEND, PairsOfPrompts, answers, number_in, preference_of
 from constitute.data.prompts import READ, keys_of
 from constitute.data.records import notes_on, read_records
-from constitute.data.rows import Sources, Unusable, source_names
+from constitute.data.rows import Source, Sources, Unusable, read_rows, source_list, source_names
 from constitute.files import Row
 from constitute.strict_yaml import shorten
 from constitute.types import Message
@@ -48,18 +48,30 @@ def read_judged(
             per_prompt.take(found[0].prompt)
         return found
 
-    rows, left_out = read_records(
-        sources,
-        convert,
-        "judged answers",
-        remedy=MEND,
-        skip_bad=reading.skip_bad,
-        use="preferences",
-        reading=reading,
-    )
-    for sentence in notes_on(source_names(sources), left_out):
-        note(sentence)
-    return [answer for row in rows for answer in row]
+    found: list[JudgedAnswer] = []
+    for source in source_list(sources):
+        rows, left_out = read_records(
+            source,
+            convert,
+            "judged answers",
+            remedy=MEND,
+            skip_bad=reading.skip_bad,
+            use=None if _single(source) else "preferences",
+            reading=reading,
+        )
+        for sentence in notes_on(source_names(source), left_out):
+            note(sentence)
+        found += [answer for row in rows for answer in row]
+    return found
+
+
+def _single(source: Source) -> bool:
+    """Whether a source holds rows of one answer, by its first row; readers of pairs would pair them up."""
+    first = next((row for row in read_rows(source) if isinstance(row, Row)), None)
+    if first is None:
+        return False
+    names = [name for name in ANSWERS if first.value.get(name) is not None]
+    return bool(names) and (first.value.get("label") is not None or first.value.get("score") is not None)
 
 
 def judged_of(value: dict[str, Any], threshold: float) -> list[JudgedAnswer]:

@@ -79,6 +79,8 @@ def training_title(kind: str, folder: str) -> str:
 
 def metric_title(key: str) -> str:
     """`tokens a response` for `length`; words with spaces for a key that is not known."""
+    if key.startswith("held_out/"):
+        return f"{key.split('/')[-1]} on held-out prompts"
     return _METRICS.get(key, key.replace("_", " "))
 
 

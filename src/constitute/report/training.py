@@ -24,6 +24,8 @@ _DRAWN = {
     "ppo": (*_OF_ROLLOUTS, "explained_variance", "sync_gap"),
     "grpo": (*_OF_ROLLOUTS, "flat_groups", "sync_gap"),
 }
+# Figures of the prompts held out from PPO, one a part of the reward.
+_HELD_OUT = "held_out/reward"
 _LOSS = ("loss", "eval_loss", "accuracy", "reward")
 _X = ("iteration", "step", "epoch")
 # The loss of a step is that of a few rows: of more steps than this, the running mean is what one looks at.
@@ -94,7 +96,8 @@ def trained(one: Training) -> Trained:
 
 def curves_of(one: Training) -> list[Curve]:
     """The curves of one trainer; none where it wrote no figures or fewer than two lines."""
-    found = (_curve(key, one.metrics) for key in _DRAWN.get(one.kind, _LOSS))
+    held_out = sorted({key for line in one.metrics for key in line if key.startswith(_HELD_OUT)})
+    found = (_curve(key, one.metrics) for key in (*_DRAWN.get(one.kind, _LOSS), *held_out))
     return [drawn for drawn in found if drawn is not None]
 
 
@@ -106,9 +109,24 @@ def figures_of(one: Training) -> list[tuple[str, Estimate]]:
         found = {
             "reward, first iteration": one.summary.get("reward_before"),
             "reward, last iterations": one.summary.get("reward_after"),
+            **_held_out(one.summary),
         }
     figures = [(str(name), figure_of(value)) for name, value in found.items()]
     return [(name, figure) for name, figure in figures if isinstance(figure, Estimate)]
+
+
+def _held_out(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Each part of the reward on prompts that were not trained on: the proxy and what it stands for."""
+    found = summary.get("held_out")
+    parts = found.get("parts") if isinstance(found, Mapping) else None
+    if not isinstance(parts, Mapping):
+        return {}
+    return {
+        f"{'reward' if name == 'sum' else name} on held-out prompts, {when}": row.get(when)
+        for name, row in parts.items()
+        if isinstance(row, Mapping)
+        for when in ("start", "best", "end")
+    }
 
 
 def _counts(summary: Mapping[str, Any]) -> Iterator[str]:

@@ -243,23 +243,23 @@ def test_shared_critic_learns_too(tmp_path):
     assert objective == pytest.approx(1.6239899, abs=0.03)
 
 
+# It weighs a response by the logarithm of target over policy alone, and so needs longer.
+LONGER = {"iterations": 120, "learning_rate": 3e-3}
+
+
 @pytest.mark.parametrize(
     "changes",
     [
         {"advantage": "online_dpo", "samples_per_prompt": 2},
         pytest.param({"advantage": "online_dpo", "samples_per_prompt": 8}, marks=pytest.mark.long),
-        {"advantage": "f_dpg", "samples_per_prompt": 256},
-        *(
-            pytest.param(
-                {"advantage": "f_dpg", "samples_per_prompt": 256, "divergence": name}, marks=pytest.mark.long
-            )
-            for name in ("forward_kl", "reverse_kl", "tv")
-        ),
+        {"advantage": "f_dpg"},
+        pytest.param({"advantage": "f_dpg", "divergence": "forward_kl"}, marks=pytest.mark.long),
+        pytest.param({"advantage": "f_dpg", "divergence": "reverse_kl", **LONGER}, marks=pytest.mark.long),
     ],
     ids=lambda changes: "-".join(map(str, changes.values())),
 )
 def test_targets_of_their_own_are_the_same_optimum(tmp_path, changes):
-    reward, kl, lines, _ = run(tmp_path, 0.5, seed=0, iterations=40, learning_rate=6e-3, **changes)
-    print(reward, kl, lines[-1]["seconds"]["total"])
+    settings = {"iterations": 40, "learning_rate": 6e-3, "samples_per_prompt": 256, **changes}
+    reward, kl, _, _ = run(tmp_path, 0.5, seed=0, **settings)
     assert reward == pytest.approx(OPTIMUM[0.5][0], abs=0.02)
     assert kl == pytest.approx(OPTIMUM[0.5][1], abs=0.03)

@@ -42,7 +42,7 @@ def test_a_pair_is_two_answers_as_sure_as_its_label(tmp_path):
     ("row", "reason"),
     [
         ({"label": True}, "an answer is needed, as completion, response, answer, or chosen and rejected"),
-        ({"completion": "A"}, "a label or a score is needed beside the answer; found completion, prompt"),
+        ({"completion": "A"}, "a label or a score is needed beside the answer; found 'prompt', 'completion'"),
         ({"completion": "A", "label": 1.5}, "label must be true, false or a number from 0 to 1, not 1.5"),
         ({"completion": "A", "label": "good"}, "label must be true, false or a number from 0 to 1"),
         ({"completion": "A", "score": "high"}, "score must be a finite number, not 'high'"),

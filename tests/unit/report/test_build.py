@@ -93,6 +93,23 @@ def test_policies_headline_evals_and_training(view):
     assert ppo.curves[0].ends == (0.5, 2.0)
 
 
+def test_what_ppo_earned_on_held_out_prompts_is_shown():
+    figure = {"value": 0.5, "low": 0.25, "high": 0.75, "n": 40}
+    parts = {name: {"start": figure, "best": figure, "end": figure} for name in ("sum", "gold")}
+    lines = [{"iteration": k, "held_out/reward": k / 2, "held_out/reward/gold": -k / 2} for k in (1, 2)]
+    summary = {"held_out": {"parts": parts | {"x": 3}}}
+    ppo = trained(Training(name="ppo", kind="ppo", summary=summary, metrics=lines))
+    assert [(curve.title, curve.ends) for curve in ppo.curves] == [
+        ("reward on held-out prompts", (0.5, 1.0)), ("gold on held-out prompts", (-0.5, -1.0)),
+    ]  # fmt: skip
+    assert [name for name, _ in ppo.figures] == [
+        f"{name} on held-out prompts, {when}"
+        for name in ("reward", "gold")
+        for when in ("start", "best", "end")
+    ]
+    assert ppo.figures[0][1].high == 0.75
+
+
 def test_a_reply_that_loops_is_shown_as_replaced_whole(tmp_path):
     before, after = "a " * 2000, "a b " * 1000
     run = make_run(tmp_path / "run", 1, word=lambda t: {"a b c d": before, "a b d e": after}.get(t, t))

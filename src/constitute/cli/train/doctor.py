@@ -25,9 +25,10 @@ def doctor(out: Path, as_json: bool) -> None:
     """
     from constitute.cli.text import harmless
     from constitute.train.doctor.evidence import FEWEST
-    from constitute.train.ppo.watch import examine
+    from constitute.train.ppo.watch import examine, held_out_of, held_out_text
 
     found, noted, iterations, samples = examine(out)
+    held_out = held_out_of(out)
     if as_json:
         values = {
             "iterations": iterations,
@@ -35,7 +36,7 @@ def doctor(out: Path, as_json: bool) -> None:
             "findings": [finding.model_dump() for finding in found],
             "noted": [note.model_dump() for note in noted],
         }
-        click.echo(json.dumps(values))
+        click.echo(json.dumps(values | ({"held_out": held_out} if held_out else {})))
         return
     if not iterations:
         click.echo(f"nothing to examine: no iteration is finished in {out}")
@@ -46,6 +47,8 @@ def doctor(out: Path, as_json: bool) -> None:
         click.echo(f"changes are judged from {FEWEST} iterations on")
     for finding in found:
         click.echo(f"\n{finding.severity}: {harmless(finding.sentence)}\n  do: {finding.remedy}")
+    if held_out:
+        click.echo("\n" + "\n".join(harmless(line) for line in held_out_text(held_out)))
     present = {finding.kind for finding in found}
     gone = [note for note in noted if note.finding.kind not in present]
     if gone:

@@ -14,6 +14,7 @@ from constitute.data.readers.base import (
     texts_of,
     turn,
 )
+from constitute.hh import split_answer
 from constitute.strict_yaml import shorten
 
 _KEPT = ("weight", "principle_ids", "principle", "source")
@@ -40,14 +41,20 @@ def _scored(row: Value, config: ReadConfig) -> Item:
 
 
 def _item(row: Value, texts: list[str], scores: list[float]) -> Item:
-    turns = [turn(each.role, each.content) for each in conversation(row["prompt"], "prompt")]
+    messages = conversation(row["prompt"], "prompt")
+    if isinstance(row["prompt"], str) and messages and messages[-1].role == "assistant":
+        # An HH prompt ends with the cue of the turn to be written.
+        messages, said = split_answer(messages)
+        if said:
+            raise Unusable("prompt ends with an answer; it must end with the user's turn")
+    turns = [turn(each.role, each.content) for each in messages]
     answers = tuple(Answer(text, score) for text, score in zip(texts, scores, strict=True))
     return Item(turns, answers, extra={key: row[key] for key in _KEPT if row.get(key) is not None})
 
 
-RANKED = Family("answers to a prompt, the best first", ("prompt", "ranked"), alone(_ranked))
+RANKED = Family("our own: answers to a prompt, the best first", ("prompt", "ranked"), alone(_ranked))
 SCORED = Family(
-    "answers to a prompt with scores or ranks",
+    "our own: answers to a prompt with scores or ranks",
     ("prompt", "answers"),
     alone(_scored),
     fits=lambda row: (

@@ -17,7 +17,7 @@ from constitute.engines.openai.engine import OpenAIEngine
 from constitute.engines.openai.http import Transport
 from constitute.engines.openai.probe import Server, probe
 from constitute.engines.openai.reach import Access
-from constitute.engines.openai.transfer import (
+from constitute.engines.vllm.transfer import (
     Client,
     Opener,
     Taker,

@@ -1,1 +1,1 @@
-"""vLLM in this process. Start at `engine`; `worker` runs inside vLLM."""
+"""vLLM in this process. Start at `engine`; `worker` runs inside vLLM, `transfer` sends it weights."""

@@ -63,7 +63,9 @@ class Passes:
             return cut_groups(rollouts, rows, self.token_budget, self.cut)
         units = self._units(rows)
         sizes = [len(unit) * max(rollouts.lengths[row] for row in unit) for unit in units]
-        return [[row for place in part for row in units[place]] for part in self.cut(sizes, self.token_budget)]
+        return [
+            [row for place in part for row in units[place]] for part in self.cut(sizes, self.token_budget)
+        ]
 
     def _units(self, rows: Sequence[int]) -> list[list[int]]:
         return [list(rows[place : place + self.unit]) for place in range(0, len(rows), self.unit)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
 from importlib import import_module
 from importlib.util import find_spec
@@ -58,6 +58,40 @@ def open_trackers(
     names = list(names)
     check_trackers(names, made_by["kind"])
     return [_start(name, _settings(name, out, run_id, made_by, done)) for name in names]
+
+
+def log_samples(tracker: Any, rows: Sequence[Mapping[str, str | float]], step: int) -> None:
+    """Show the completions of one step as a table called `samples`: in TensorBoard, which has none, as text.
+
+    The names of a row's values are the columns; all rows have the same.
+    """
+    if not rows:
+        return
+    columns, data = list(rows[0]), [list(row.values()) for row in rows]
+    if tracker.name == "wandb":
+        tracker.log_table("samples", columns=columns, data=data, step=step)
+    elif tracker.name == "trackio":
+        # It takes the names of columns from a DataFrame alone.
+        from pandas import DataFrame
+
+        tracker.log({"samples": import_module("trackio").Table(dataframe=DataFrame(rows))}, step)
+    else:
+        tracker.log({"samples": markdown_table(columns, data)}, step)
+
+
+def markdown_table(columns: Sequence[str], data: Sequence[Sequence[Any]]) -> str:
+    """A table that TensorBoard renders; a text cannot break out of its cell, nor be read as mark-up."""
+    lines = [[*columns], ["---"] * len(columns), *([_cell(value) for value in row] for row in data)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    text = str(value).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    for mark in "\\`*_[]|#":
+        text = text.replace(mark, f"\\{mark}")
+    return "<br>".join(text.splitlines())
 
 
 def close_trackers(trackers: Iterable[Any]) -> None:

@@ -21,6 +21,7 @@ CHECKS: tuple[Callable[[Evidence], list[TrainingFinding]], ...] = (
     policy.never_ends,
     policy.phrases_spreading,
     learning.reward_gamed,
+    learning.held_out_gamed,
     learning.reward_not_rising,
     learning.reward_constant,
     learning.critic_useless,

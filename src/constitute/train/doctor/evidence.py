@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
+from pydantic import Field
+
 from constitute.config.ppo import PPOConfig
 from constitute.stats import mean
 from constitute.types import Record
@@ -48,6 +50,7 @@ class SampledResponse(Record):
     reward: float
     ended: bool
     tokens: int
+    parts: dict[str, float] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)

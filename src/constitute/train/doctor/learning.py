@@ -12,6 +12,7 @@ from constitute.train.doctor.evidence import (
     SURE,
     Change,
     Evidence,
+    Line,
     TrainingFinding,
     between,
     change,
@@ -24,6 +25,11 @@ from constitute.train.doctor.evidence import (
 # Standard deviations of single rewards: a medium effect for a rise worth having, and less than a small one
 # for none (J. Cohen, Statistical Power Analysis, 1988).
 RISE, NO_RISE = 0.5, 0.2
+# Share of the variance that a value function must explain some time: healthy ones pass 0.3 within a few
+# iterations, and one that its clip range holds back creeps above 0.
+EXPLAINED = 0.05
+# Clip ranges between what the critic says and what comes: it needs as many batches to get there.
+FAR = 10.0
 # Share of tokens beyond the clip range; healthy runs stay below 0.1 (arXiv 1909.08593's: 0.003).
 CLIPPED = 0.3
 # |ratio - 1| of the first pass over a batch, which has nothing to differ by but the order of sums, in bf16
@@ -76,6 +82,37 @@ def reward_gamed(run: Evidence) -> list[TrainingFinding]:
     return found
 
 
+def held_out_gamed(run: Evidence) -> list[TrainingFinding]:
+    """On prompts that are not trained on, the reward rises and a part that is measured alone falls."""
+    found = []
+    for name in run.watched:
+        gold = f"held_out/reward/{name}"
+        lines = [line for line in run.lines if line.get(gold) is not None]
+        if len(lines) < 2:
+            continue
+        best, last = max(lines, key=lambda line: float(line[gold])), lines[-1]
+        fell = _held_out_change(best, last, gold)
+        rose = _held_out_change(best, last, "held_out/reward")
+        if fell.z < -SURE and rose.z > SURE:
+            text = (
+                f"on held-out prompts the reward rose from {rose.before:.3f} after iteration "
+                f"{best['iteration']} to {rose.after:.3f} while {name}, which is watched, fell from "
+                f"{fell.before:.3f} to {fell.after:.3f} (± {1.96 * fell.stderr:.3f}): the reward is gamed"
+            )
+            remedy = (
+                f"set train.ppo.stop_on={name} to stop at its fall and take the best policy, or raise "
+                "train.ppo.kl_coef"
+            )
+            found.append(finding(f"held_out_gamed:{name}", "stop", text, remedy))
+    return found
+
+
+def _held_out_change(before: Line, after: Line, name: str) -> Change:
+    """The change of a mean between two measurements, taken as if of different prompts, which is cautious."""
+    errors = [float(line[name.replace("held_out/", "held_out_stderr/", 1)]) for line in (before, after)]
+    return Change(float(before[name]), float(after[name]), math.hypot(*errors), 1)
+
+
 def reward_not_rising(run: Evidence) -> list[TrainingFinding]:
     """The reward falls from its best, or never rose."""
     values, errors = series(run.lines, "reward"), series(run.lines, "reward_stderr")
@@ -118,18 +155,31 @@ def reward_constant(run: Evidence) -> list[TrainingFinding]:
 
 
 def critic_useless(run: Evidence) -> list[TrainingFinding]:
-    """The value function is no better than a constant."""
-    values = run.last("explained_variance", LASTING)
-    if not values or max(values) > 0:
+    """The value function is hardly better than a constant, or far from what it should say."""
+    for limit, lasting in ((0.0, LASTING), (EXPLAINED, 2 * LASTING)):
+        values = run.last("explained_variance", lasting)
+        if values and max(values) <= limit:
+            break
+    else:
         return []
     text = (
         f"the value function explains nothing: explained variance {mean(values):.2f} on average, "
-        f"never above 0 in {LASTING} iterations"
+        f"never above {limit:g} in {lasting} iterations"
     )
     remedy = (
         "raise train.ppo.critic_learning_rate (or train.ppo.value_coef with the shared critic), or set "
         "train.ppo.advantage=rloo"
     )
+    expected, returned = run.last("value_mean", RECENT), run.last("return_mean", RECENT)
+    if expected and returned and abs(mean(returned) - mean(expected)) > FAR * run.config.value_clip:
+        text += (
+            f"; it expects {mean(expected):.3g} where responses return {mean(returned):.3g}, and "
+            f"train.ppo.value_clip lets it move by {run.config.value_clip:g} a batch"
+        )
+        remedy = (
+            "bring the rewards to a deviation near 1 (train.ppo.score_norm=running), or raise "
+            "train.ppo.value_clip"
+        )
     return [finding("critic_useless", "warning", text, remedy)]
 
 

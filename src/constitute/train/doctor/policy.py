@@ -156,7 +156,7 @@ def never_ends(run: Evidence) -> list[TrainingFinding]:
     if high < NO_END:
         return [finding("never_ends", "warning", f"{counted}: hardly any ends by itself", remedy)]
     if run.config.missing_eos_penalty is not None and 1 - high > PENALISED:
-        text = f"{counted} and score {-run.config.missing_eos_penalty:g} whatever they say"
+        text = f"{counted} and score {-run.config.missing_eos_penalty:g} or less whatever they say"
         remedy += ", or set train.ppo.missing_eos_penalty=null"
         return [finding("penalty_dominates", "warning", text, remedy)]
     return []

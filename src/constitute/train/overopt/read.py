@@ -71,6 +71,12 @@ def observations(folder: Path, lines: Sequence[Line], gold: str | None) -> list[
     scatter = {PROXY: noise([line[PROXY] for line in lines if PROXY in line]), field: noise(values)}
     observed = []
     for number, line in enumerate(lines, 1):
+        if line.get("kl_from"):
+            raise DataError(
+                f"{folder / 'metrics.jsonl'}:{number}: the KL is from a reference that was renewed after "
+                f"iteration {line['kl_from']}, not from the start; give a run without "
+                "train.ppo.reference_refresh"
+            )
         try:
             observed.append(
                 Observation(

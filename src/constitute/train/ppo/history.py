@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,12 @@ from constitute.train.common.checkpoint import (
 from constitute.train.common.disk import checkpoint_bytes, model_bytes, most_bytes, note_disk
 from constitute.train.ppo.experience import Experience
 from constitute.train.ppo.setup import Models
+from constitute.train.ppo.state import RunState
 from constitute.train.ppo.update import UpdateStats
 
 Line = dict[str, Any]
+# What writes a further file of a checkpoint, by the file's name.
+Beside = Mapping[str, Callable[[Path], None]]
 METRICS = "metrics.jsonl"
 
 
@@ -40,26 +43,30 @@ class History:
         self.out, self.made_by, self.models, self.config = out, made_by, models, config
         self.identity = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()[:16]
 
-    def resume(self, kl_coef: float) -> tuple[list[Line], float]:
-        """Restore the last checkpoint; returns the metrics up to it and the KL coefficient. Later ones go."""
+    def resume(self, state: RunState) -> tuple[list[Line], RunState, Path | None]:
+        """Restore the last checkpoint; returns the metrics up to it, the state of then, and its folder.
+
+        Later metrics go.
+        """
         learner = self.models.learner
         last = last_checkpoint(self.out / "checkpoints", self.made_by)
         lines: list[Line] = []
         if last is not None:
-            state = load_checkpoint(last, learner.model, learner.optimizer, self.models.scheduler)
-            kl_coef = float(state["kl_coef"])
-            lines = read_log(self.out / METRICS)[: state["iteration"]]
+            found = load_checkpoint(last, learner.model, learner.optimizer, self.models.scheduler)
+            state = state.stored(found)
+            lines = read_log(self.out / METRICS)[: found["iteration"]]
         if learner.team.main:
             write_text(self.out / METRICS, "".join(json.dumps(line) + "\n" for line in lines))
         with learner.team.phase("start"):
             learner.team.share(None)
-        return lines, kl_coef
+        return lines, state, last
 
     def note_disk(self, progress: Progress) -> None:
         """Say what the run takes on disk: the newest and the best checkpoints, each with its policy."""
         policy = model_bytes(self.models.actor_critic.actor.model)
         number = math.ceil(self.config.iterations / self.config.checkpoint_every)
         each = checkpoint_bytes(self.models.learner.model) + policy
+        each += policy * ((self.config.ema is not None) + (self.config.reference_refresh is not None))
         copies = number if self.config.keep_policies else 0
         # The best may be older than the newest ones.
         kept = self.config.keep_checkpoints + 1
@@ -69,30 +76,37 @@ class History:
         """Append one line to the metrics; on disk before the checkpoint that counts on it."""
         append_log(self.out / METRICS, [json.dumps(line)])
 
-    def checkpoint(self, lines: Sequence[Line], kl_coef: float) -> None:
+    def checkpoint(
+        self, lines: Sequence[Line], state: RunState, objective: float | None, beside: Beside
+    ) -> None:
         """Save everything a later run needs to go on after `lines`, and the policy as users load it.
 
-        The objective of a checkpoint is the mean of reward - kl_coef * KL over the iterations since the
-        checkpoint before: single batches are noisy. Where weights are sharded every process calls this and
-        writes its parts.
+        The best checkpoint has the greatest `objective`; without one it is the mean of reward - kl_coef * KL
+        over the iterations since the checkpoint before: single batches are noisy. `beside` writes further
+        files into the checkpoint's folder. Where weights are sharded every process calls this and writes its
+        parts.
         """
         learner = self.models.learner
         recent = lines[-self.config.checkpoint_every :]
-        state = {
-            "kl_coef": kl_coef,
-            "made_by": self.made_by,
-            "objective": mean([_objective(line) for line in recent]),
-        }
+        if objective is None:
+            objective = mean([_objective(line) for line in recent])
+        found = {**state.as_json(), "made_by": self.made_by, "objective": objective}
         iteration = len(lines)
         policy = self.whole_policy()
+
+        def save(folder: Path) -> None:
+            self._save_with_card(folder, policy, lines[-1])
+            for name, write in beside.items():
+                write(folder.parent / name)
+
         save_checkpoint(
             self.out / "checkpoints",
             iteration,
             learner.model,
             learner.optimizer,
             self.models.scheduler,
-            state,
-            lambda folder: self._save_with_card(folder, policy, lines[-1]),
+            found,
+            save,
             keep=self.config.keep_checkpoints,
         )
         if self.config.keep_policies and learner.team.main:
@@ -119,10 +133,10 @@ class History:
         policy.save_pretrained(folder)
         self.models.tokenizer.save_pretrained(folder)
 
-    def best(self) -> dict[str, Any]:
+    def best_policy(self) -> Path | None:
         """Where the policy of the best checkpoint is."""
         found = best_checkpoint(self.out / "checkpoints")
-        return {} if found is None else {"best_policy": str((found / "policy").relative_to(self.out))}
+        return None if found is None else found / "policy"
 
 
 def _objective(line: Line) -> float:

@@ -7,49 +7,53 @@ batch, in placing the score on the last generated token, and in clipping the gra
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from constitute.config.ppo import PPOConfig
 from constitute.engines.render import RenderSettings
 from constitute.errors import UsageError
 from constitute.progress import Progress, Silent
-from constitute.train.common import losses, rollout
+from constitute.stats import mean
+from constitute.train.common import rollout
 from constitute.train.common.agreement import push_in
-from constitute.train.common.artefact import finished, publish, recipe
-from constitute.train.common.batching import Batching, TokenBatch
+from constitute.train.common.artefact import finished, recipe
+from constitute.train.common.batching import Batching
 from constitute.train.common.memory import memory_advice
-from constitute.train.common.models import ActorCritic
-from constitute.train.common.shared import can_share, worth_sharing
 from constitute.train.common.team import Team, gather_team
 from constitute.train.common.trackers import check_trackers
 from constitute.train.ppo.ahead import Ahead, weight_figures
-from constitute.train.ppo.algorithms import find_algorithm
-from constitute.train.ppo.experience import ScoredBatch, experience, first_pass_measures, unit_of
+from constitute.train.ppo.checks import check_held_out, check_renewable, check_settings
+from constitute.train.ppo.experience import experience
+from constitute.train.ppo.forward import Forward
+from constitute.train.ppo.held_out import Rendered, due, evaluation_of, figures_of
 from constitute.train.ppo.history import History, Line, iteration_figures, run_summary
+from constitute.train.ppo.keep import Keeper
+from constitute.train.ppo.measure import HeldOut, held_out_hash, set_aside
+from constitute.train.ppo.mixing import check_mix, source_figures
 from constitute.train.ppo.probe import Probe, Rollouter, Scores
 from constitute.train.ppo.ptx import Labelled, add_ptx, read_ptx
 from constitute.train.ppo.replay import save_prompts, save_rollouts
 from constitute.train.ppo.sampling import Sampler, flat_groups, seed_of, with_groups, with_values
 from constitute.train.ppo.setup import Models, fitting, input_hashes, set_up
+from constitute.train.ppo.state import RunState
 from constitute.train.ppo.sync import Sync
-from constitute.train.ppo.update import update
+from constitute.train.ppo.update import Learner, update
 from constitute.train.ppo.watch import open_watch, shown
 from constitute.train.rewards.parts import (
     Reward,
     RewardPart,
     Scorer,
     as_parts,
-    final_scores,
     values_of,
 )
+from constitute.train.rewards.scores import final_scores, length_cost
 from constitute.train.rewards.welfare import Welfare, check_welfare, total_rewards
 from constitute.types import Prompt
 
@@ -67,54 +71,54 @@ def train_ppo(
     progress: Progress,
     reference: str | None = None,
     rendering: RenderSettings | None = None,
+    held_out: Rendered | None = None,
 ) -> dict[str, Any]:
     """Train `policy` against `reward` (a reward model's folder, a function, or parts) and save it to `out`.
 
     `prompt_ids` are the prompts as the engine renders them; `engine` samples and takes the new weights (of
     several processes, the first alone has one); `reference` (the policy itself unless given) anchors the
-    KL. Started again, the run goes on from its last checkpoint. Returns the summary of figures. Raises
-    `UsageError`, `DataError`, `EngineError`, `RunMismatch` for another recipe in `out`, and `GateFailed`
-    for a loss that is not finite.
+    KL; `held_out` are prompts to measure on, and their token ids, where the settings name no share. Started
+    again, the run goes on from its last checkpoint. Returns the summary of figures. Raises `UsageError`,
+    `DataError`, `EngineError`, `RunMismatch` for another recipe in `out`, and `GateFailed` for a loss that is
+    not finite.
     """
-    find_algorithm(config)
-    if reference is not None and not config.kl_coef:
-        raise UsageError(
-            f"a reference is given and train.{config.section}.kl_coef is 0, so that nothing is measured from "
-            f"it; leave the reference out, or set train.{config.section}.kl_coef=1e-9 to measure the KL alone"
-        )
+    check_settings(config, reference)
     team = gather_team()
     if team.main and engine is None:
         raise UsageError("the first process has no engine to sample with; give train_ppo an engine")
     with team.phase("start"):
-        prompts, prompt_ids, limit = team.share(
-            (prompts, prompt_ids, getattr(engine, "context_length", None))
+        prompts, prompt_ids, held_out, limit = team.share(
+            (prompts, prompt_ids, held_out, getattr(engine, "context_length", None))
         )
     parts = as_parts(reward)
     check_welfare(Welfare.of(config, config.section), parts)
-    made_by = recipe(config.section, config, seed, **input_hashes(prompt_ids, policy, parts, reference))
+    inputs = input_hashes(prompt_ids, policy, parts, reference) | held_out_hash(held_out)
+    made_by = recipe(config.section, config, seed, **inputs)
     done = finished(out, made_by)
     if done is not None:
         return done
-    kept, kept_ids = fitting(prompts, prompt_ids, limit, config)
+    fits = fitting(prompts, prompt_ids, limit, config)
+    (kept, kept_ids), held = set_aside(fits, held_out, config, seed, limit)
+    check_held_out(held, [part.name for part in parts], engine, config)
+    check_mix(kept, config)
     check_trackers(config.report_to, config.section)
     with progress.waiting("loading the policy, its reference, the critic and the reward model"):
         models = set_up(policy, parts, reference, config, team, seed)
+    check_renewable(models, config)
     ptx = read_ptx(config, models.tokenizer, models.eos, limit, rendering)
-    history = History(out, made_by, models, config)
-    run = _Run(models, parts, engine, kept, kept_ids, config, seed, history, config.kl_coef, ptx)
+    history, state = History(out, made_by, models, config), RunState(config.kl_coef)
+    keeper = Keeper(models, history, HeldOut(out, config, held), config, state)
+    run = _Run(models, parts, engine, kept, kept_ids, config, seed, keeper, ptx)
     lines = run.resume()
     history.note_disk(progress if team.main else Silent())
     if config.save_rollouts and team.main:
         save_prompts(out, kept, kept_ids)
     findings = _train(run, lines, progress if team.main else Silent())
-    summary = run_summary(lines) | {"prompts": len(kept), "prompts_too_long": len(prompts) - len(kept)}
-    summary |= {"critic_from": models.critic_from, "processes": team.size, **history.best()}
-    summary["findings"] = findings
-    with team.phase("save"):
-        last = history.whole_policy() if team.saves else None
-    if team.main:
-        publish(out, partial(history.save_policy, last), made_by=made_by, summary=summary, base=policy)
-    return summary
+    summary = run_summary(lines) | {"prompts": len(kept), "prompts_too_long": len(prompts) - len(fits[0])}
+    summary |= {"critic_from": models.critic_from, "processes": team.size, **run.held.summary}
+    if held_out is not None:
+        summary["held_out_too_long"] = len(held_out[0]) - len(held[0])
+    return run.keeper.publish(summary | {"findings": findings}, policy)
 
 
 def _train(run: _Run, lines: list[Line], progress: Progress) -> dict[str, str]:
@@ -125,16 +129,23 @@ def _train(run: _Run, lines: list[Line], progress: Progress) -> dict[str, str]:
     with open_watch(
         history.out, config, history.made_by, done=len(lines), progress=progress, watched=watched, main=main
     ) as watch:
-        for iteration in range(len(lines), config.iterations):
+        if run.held.prompts[0] and not run.held.found:
             with memory_advice(_knobs(config)):
-                line, rollouts, values = run.iterate(iteration)
+                run.measure(0)
+        while len(lines) < config.iterations and not run.held.stops:
+            with memory_advice(_knobs(config)):
+                line, rollouts, total, values = run.iterate(len(lines))
+                line = run.with_held_out(line)
             lines.append(line)
             if main:
                 history.record(line)
-                watch.iteration(line, rollouts, values)
+                watch.iteration(line, rollouts, total, values)
             progress.advance("train ppo", "ok", **shown(line))
-            if (iteration + 1) % config.checkpoint_every == 0 or iteration + 1 == config.iterations:
+            ends = len(lines) == config.iterations or run.held.stops
+            if len(lines) % config.checkpoint_every == 0 or ends:
                 run.checkpoint(lines)
+    if "stopped" in run.held.summary:
+        progress.note(run.held.summary["stopped"])
     progress.finish("train ppo")
     return {finding.kind: finding.sentence for finding in watch.findings}
 
@@ -145,21 +156,9 @@ def _knobs(config: PPOConfig) -> str:
     return f"{at}.microbatch_tokens or {at}.max_new_tokens, or set {at}.critic=shared"
 
 
-def _measured(
-    model: ActorCritic, config: PPOConfig, from_engine: bool, batch: TokenBatch
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Log-probabilities, entropies and values of a pass; values alone where the engine's log-probabilities
-    are taken and the update cannot reuse the graph."""
-    if from_engine and not torch.is_grad_enabled():
-        nothing_N = torch.zeros(len(batch.target_N), device=batch.target_N.device)
-        return nothing_N, nothing_N, model.values(batch)
-    outputs: tuple[Tensor, Tensor, Tensor] = model(batch, config.temperature, entropy=not from_engine)
-    return outputs
-
-
 @dataclass
 class _Run:
-    """The state of one PPO run: its models, its engine and the KL coefficient."""
+    """One PPO run: its models, its rewards, its engine and what it keeps."""
 
     models: Models
     parts: Sequence[RewardPart]
@@ -168,8 +167,7 @@ class _Run:
     prompt_ids: list[list[int]]
     config: PPOConfig
     seed: int
-    history: History
-    kl_coef: float
+    keeper: Keeper
     ptx: list[Labelled]
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -178,42 +176,60 @@ class _Run:
         """The processes that train together."""
         return self.models.learner.team
 
-    def iterate(self, iteration: int) -> tuple[Line, rollout.Rollouts, list[float]]:
-        """One batch: sample, score, learn, push; returns its metrics, rollouts and rewards."""
+    @property
+    def history(self) -> History:
+        """The files of the run."""
+        return self.keeper.history
+
+    @property
+    def held(self) -> HeldOut:
+        """The held-out prompts and what was measured on them."""
+        return self.keeper.held
+
+    def iterate(self, iteration: int) -> tuple[Line, rollout.Rollouts, list[float], dict[str, list[float]]]:
+        """One batch: sample, score, learn, push; returns its metrics, rollouts, rewards and their parts."""
         self.seconds = {}
-        config, learner, scheduler = self.config, self.models.learner, self.models.scheduler
+        config, scheduler = self.config, self.models.scheduler
         rollouts, values, replaced = self._batch(iteration)
         if config.save_rollouts and self.team.main:
             save_rollouts(self.history.out, iteration + 1, self.sampler.settings(iteration), rollouts, values)
         total = self._total(values, rollouts)
-        scores = final_scores(total, rollouts.ended, config)
+        self.keeper.scored(total)
+        state = self.keeper.state
+        lengths = [len(one.token_ids) for one in rollouts.completions]
+        scores = final_scores(total, rollouts.ended, config, lengths, state.moments)
         with self._timed("sync"):
             before = self.sync.before(rollouts)
         self._sample_ahead(iteration + 1)
         with self._timed("forward"):
-            batch, passed = self._forward(rollouts, scores)
+            batch, passed = self.forward.measured(rollouts, scores, state.kl_coef)
         learned = experience(batch)
         with self._timed("update"):
-            extra = partial(self._add_ptx, iteration) if self.ptx else None
+            learner, extra = self._learns(iteration)
             stats = update(
                 learner, learned, config, seed_of(self.seed, "minibatches", iteration), passed, extra
             )
         line = iteration_figures(iteration, learned, total, values, stats)
+        line |= source_figures(rollouts.prompts, total, config)
+        if config.length_penalty:
+            line["length_penalty"] = mean([length_cost(length, config) for length in lengths])
         if config.samples_per_prompt > 1:
             flat = len(flat_groups(scores, config.samples_per_prompt))
             groups = config.batch_size // config.samples_per_prompt
             line |= {"flat_groups": flat / groups, "groups_replaced": replaced}
         line |= zip(("learning_rate", "critic_learning_rate"), scheduler.get_last_lr(), strict=True)
-        self._adapt(line["kl"], len(total))
+        self.keeper.adapt(line["kl"], len(total), iteration)
         scheduler.step()
         if config.off_by:
             with self._timed("generate"):
                 self.ahead.finish()
         line |= weight_figures(learned)
         line |= self._push(before, iteration + 1)
+        with self._timed("keep"):
+            line |= self.keeper.follow(iteration + 1)
         spent = sum(self.seconds.values())
         line["tokens_per_second"] = rollouts.mask_BT.sum().item() / spent
-        return line | {"seconds": {**self.seconds, **self._beside(), "total": spent}}, rollouts, total
+        return line | {"seconds": {**self.seconds, **self._beside(), "total": spent}}, rollouts, total, values
 
     def _beside(self) -> dict[str, float]:
         """Seconds that the other phases did not wait for."""
@@ -278,93 +294,60 @@ class _Run:
             shared: dict[str, list[float]] = self.team.share(found)
         return shared
 
+    def _learns(self, iteration: int) -> tuple[Learner, Callable[[int], None] | None]:
+        """What learns in an iteration, and what is done to the gradients before each of its steps."""
+        learner = self.models.learner
+        if iteration < self.config.value_warmup:
+            # No gradient is not a gradient of 0: the policy's moments must begin with its own first step.
+            return replace(learner, actor_parameters=[]), partial(_forget, learner.actor_parameters)
+        return learner, partial(self._add_ptx, iteration) if self.ptx else None
+
+    def measure(self, iteration: int) -> Line:
+        """Answer the held-out prompts by the policy as it is, and score the answers; returns the figures."""
+        prompts, ids = self.held.prompts
+        settings = self.sampler.settings(0).model_copy(
+            # The same draws each time: policies that are alike then answer alike.
+            update={"seed": seed_of(self.seed, "held out", 0)}
+        )
+        completions = self.team.share(
+            None if self.engine is None else self.engine.generate_ids(ids, settings, logprobs=False)
+        )
+        rollouts = rollout.gather(prompts, ids, completions, self.models.eos, self.team.device)
+        values = self._reward(rollouts)
+        one = evaluation_of(iteration, rollouts, self._total(values, rollouts), values)
+        self.held.add(one, self.team)
+        return figures_of(one)
+
+    def with_held_out(self, line: Line) -> Line:
+        """The metrics of an iteration with those of the held-out prompts, where they are due after it."""
+        if not self.held.prompts[0] or not due(line["iteration"], self.config):
+            return line
+        start = time.perf_counter()
+        figures = self.measure(line["iteration"])
+        spent = time.perf_counter() - start
+        seconds = line["seconds"]
+        seconds = {**seconds, "held_out": spent, "total": seconds["total"] + spent}
+        return {**line, **figures, "seconds": seconds}
+
     def _total(self, values: dict[str, list[float]], rollouts: rollout.Rollouts) -> list[float]:
         """One reward a response."""
         welfare = Welfare.of(self.config, self.config.section)
         return total_rewards(self.parts, values, welfare, rollouts.prompts)
 
-    def _forward(
-        self, rollouts: rollout.Rollouts, scores: Sequence[float]
-    ) -> tuple[ScoredBatch, rollout.Before]:
-        """Log-probabilities, entropies and values before the update, and graphs for it to reuse."""
-        config, model, team = self.config, self.models.learner.model, self.team
-        passes = self._passes(rollouts)
-        mine = passes.hand(rollouts, range(len(rollouts.sequences)), team.size, team.rank)
-        args = (rollouts, mine, passes)
-        from_engine, kept, reference_BT = config.old_logprobs == "engine", {}, None
-        algorithm = find_algorithm(config)
-        later = first_pass_measures(algorithm, config)
-        with team.accelerator.autocast():
-            if self.models.reference is not None:
-                with torch.no_grad():
-                    (reference_BT,), _ = rollout.forward_all(self.models.reference, *args, count=1)
-            if later:
-                logprobs_BT, entropy_BT, values_BT = (torch.zeros_like(rollouts.mask_BT) for _ in range(3))
-            else:
-                found, kept = rollout.forward_all(
-                    partial(_measured, model, config, from_engine),
-                    *args,
-                    count=3,
-                    keep=config.minibatches == 1,
-                )
-                logprobs_BT, entropy_BT, values_BT = (team.sum(tensor) for tensor in found)
-            if from_engine:
-                logprobs_BT = rollout.engine_logprobs(rollouts)
-                # The mean of -log pi over samples is an estimate of the entropy.
-                entropy_BT = -logprobs_BT
-        batch = ScoredBatch(
-            algorithm=algorithm,
-            rollouts=rollouts,
-            scores_B=torch.tensor(scores, device=rollouts.mask_BT.device),
-            logprobs_BT=logprobs_BT,
-            entropy_BT=entropy_BT,
-            values_BT=values_BT,
-            ref_logprobs_BT=None if reference_BT is None else team.sum(reference_BT),
-            kl_coef=self.kl_coef,
-            config=config,
-            measured=not later,
-        )
-        return batch, rollout.Before(passes, kept)
-
-    def _passes(self, rollouts: rollout.Rollouts) -> rollout.Passes:
-        """How these rollouts become passes: a prompt once for all of its samples where that pays."""
-        config, team = self.config, self.team
-        return rollout.Passes(
-            self.models.learner.pad_id,
-            config.microbatch_tokens,
-            share_prompts=self._may_share and worth_sharing(rollouts),
-            unit=unit_of(find_algorithm(config), config),
-            # Every process of a sharded model must make as many passes as the others.
-            keep_tokens=config.graph_tokens if team.sharding is None else 0,
-            cut=team.cut,
-        )
-
     @cached_property
-    def _may_share(self) -> bool:
-        """Whether the settings and the models let a prompt be passed once for its samples."""
-        config, model = self.config, self.models.actor_critic
-        if config.samples_per_prompt < 2 or not config.share_prompts:
-            return False
-        plain = self.team.sharding is None and not config.gradient_checkpointing
-        plain = plain and find_algorithm(config).group_loss is None
-        trunks = [trunk for trunk in (model.actor.model, model.critic) if trunk is not None]
-        return plain and all(map(can_share, trunks))
+    def forward(self) -> Forward:
+        """What passes a batch through the models before it is learned from."""
+        return Forward(self.models, self.config)
 
     def _add_ptx(self, iteration: int, step: int) -> None:
         add_ptx(self.models.learner, self.ptx, self.config, seed_of(self.seed, f"ptx:{step}", iteration))
-
-    def _adapt(self, kl: float | None, episodes: int) -> None:
-        if self.config.kl_target is not None and kl is not None:
-            self.kl_coef = losses.adaptive_kl(
-                self.kl_coef, kl, self.config.kl_target, episodes, self.config.kl_horizon
-            )
 
     def resume(self) -> list[Line]:
         """Load the last checkpoint and give the engine its weights; returns the metrics up to it."""
         with self._timed("sync"):
             before = self.sync.at_start(self.prompt_ids, self.sampler.settings(0))
             self.sync.rest()
-        lines, self.kl_coef = self.history.resume(self.kl_coef)
+        lines = self.keeper.resume()
         self.sync.pushes = [push for push in map(push_in, lines) if push is not None]
         if self.config.off_by and 0 < len(lines) < self.config.iterations:
             with self.team.phase("start"):
@@ -373,12 +356,11 @@ class _Run:
         return lines
 
     def checkpoint(self, lines: Sequence[Line]) -> None:
-        """Save the state; the others wait, so that none runs ahead of what is on disk."""
+        """Save the state, and the batch that is sampled ahead."""
         with self.team.phase("checkpoint"):
             if self.config.off_by:
                 self.ahead.save(len(lines))
-            if self.team.saves:
-                self.history.checkpoint(lines, self.kl_coef)
+            self.keeper.checkpoint(lines)
             if self.config.off_by:
                 self.ahead.forget_all_but(len(lines))
             self.team.share(None)
@@ -404,3 +386,9 @@ class _Run:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start
+
+
+def _forget(parameters: Sequence[torch.nn.Parameter], _: int) -> None:
+    """Drop the gradients of `parameters`, so that no step is taken on them."""
+    for weight in parameters:
+        weight.grad = None

@@ -10,9 +10,9 @@ import torch
 
 from constitute.config.ppo import PPOConfig
 from constitute.train.common import rollout
-from constitute.train.common.batching import prompt_order
 from constitute.train.common.rollout import Rollouts
 from constitute.train.common.team import Team
+from constitute.train.ppo.mixing import draw
 from constitute.train.ppo.probe import Rollouter
 from constitute.types import Completion, Prompt, SamplingParams
 
@@ -68,7 +68,7 @@ class Sampler:
     def ask(self, iteration: int, groups: int, attempt: int = 0) -> Asked:
         """Draw the prompts of `sample`, and the settings of their completions."""
         order_seed = seed_of(self.seed, f"prompts:{attempt}", iteration) if attempt else self.seed
-        drawn = prompt_order(len(self.prompts), groups, 0 if attempt else iteration, order_seed)
+        drawn = draw(self.prompts, self.config.mix, groups, None if attempt else iteration, order_seed)
         rows = [row for row in drawn for _ in range(self.config.samples_per_prompt)]
         return Asked(
             iteration,

@@ -28,6 +28,7 @@ from constitute.train.common.models import (
 )
 from constitute.train.common.team import Team
 from constitute.train.ppo.algorithms import find_algorithm
+from constitute.train.ppo.schedule import actor_rate, critic_rate
 from constitute.train.ppo.update import Learner
 from constitute.train.reward.model import RewardModel, open_reward_model, value_head_of
 from constitute.train.rewards.parts import RewardFunction, RewardPart, Scorer
@@ -41,7 +42,8 @@ class Models:
     """Everything a PPO run holds in memory. `critic_from` says what the value function started as.
 
     `reference` gives the log-probabilities of the response tokens under the frozen reference; it is None
-    where `train.ppo.kl_coef` is 0, since nothing is then measured from it.
+    where `train.ppo.kl_coef` is 0, since nothing is then measured from it. `frozen` is the reference's own
+    model, None where it is the policy without its adapters.
     """
 
     tokenizer: Any
@@ -51,6 +53,7 @@ class Models:
     reference: Forward | None
     rewards: dict[str, Scorer | RewardFunction]
     critic_from: str
+    frozen: Actor | None = None
 
     @property
     def actor_critic(self) -> ActorCritic:
@@ -109,7 +112,7 @@ def set_up(
     model = load_model(AutoModelForCausalLM, policy, dtype=torch.float32).to(team.load_device)
     actor = Actor(model)
     check_actor(actor, policy)
-    frozen = _reference(actor, policy, reference, config, frozen_type, team) if config.kl_coef else None
+    anchor = _reference(actor, policy, reference, config, frozen_type, team) if config.kl_coef else None
     rewards: dict[str, Scorer | RewardFunction] = {
         part.name: _scorer(part.source, tokenizer, policy, frozen_type, team)
         if isinstance(part.source, str)
@@ -121,7 +124,8 @@ def set_up(
     actor_critic, critic_from = _actor_critic(actor, policy, parts, config)
     learner, scheduler = _learner(actor_critic, config, team, pad_id)
     ends = eos_ids(tokenizer, model.config, model.generation_config)
-    return Models(tokenizer, ends, learner, scheduler, frozen, rewards, critic_from)
+    forward, frozen = anchor or (None, None)
+    return Models(tokenizer, ends, learner, scheduler, forward, rewards, critic_from, frozen)
 
 
 def _reference(
@@ -131,18 +135,18 @@ def _reference(
     config: PPOConfig,
     dtype: torch.dtype,
     team: Team,
-) -> Forward:
-    """The frozen reference: a model of its own, or the policy without its adapters."""
+) -> tuple[Forward, Actor | None]:
+    """The frozen reference: a model of its own, or the policy without its adapters and no model."""
     from transformers import AutoModelForCausalLM
 
     if config.lora_rank and reference in (None, policy):
-        return partial(_reference_logprobs, actor, config.temperature, adapter_off=True)
+        return partial(_reference_logprobs, actor, config.temperature, adapter_off=True), None
     model = load_model(AutoModelForCausalLM, reference or policy, dtype=dtype)
     _same_vocabulary(actor.model, model, policy, reference or policy)
     frozen = Actor(model.requires_grad_(False).to(team.load_device))
     if team.sharding is not None:
         sharding.shard_actor(team.sharding, frozen, frozen=True)
-    return partial(_reference_logprobs, frozen, config.temperature, adapter_off=False)
+    return partial(_reference_logprobs, frozen, config.temperature, adapter_off=False), frozen
 
 
 def _scorer(folder: str, tokenizer: Any, policy: str, dtype: torch.dtype, team: Team) -> RewardModel:
@@ -220,10 +224,8 @@ def _learner(actor_critic: ActorCritic, config: PPOConfig, team: Team, pad_id: i
         {"params": critic, "lr": config.critic_learning_rate},
     ]
     optimizer = torch.optim.AdamW(groups, eps=1e-5, weight_decay=0.0, fused=True)
-    if config.schedule == "linear":
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: 1.0 - done / config.iterations)
-    else:
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: 1.0)
+    rates = [partial(rate, config=config) for rate in (actor_rate, critic_rate)]
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rates)
     return Learner(actor_critic, optimizer, team, actor, critic, pad_id), scheduler
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from constitute.config import RunConfig
 from constitute.config.ppo import PPOConfig
+from constitute.data.prompts import read_prompts
 from constitute.engines import resolve_kind
 from constitute.engines.base import Engine
 from constitute.engines.render import RenderSettings
@@ -28,6 +31,7 @@ from constitute.train.rewards.trust import check_rewards
 from constitute.types import Prompt
 
 if TYPE_CHECKING:
+    from constitute.train.ppo.held_out import Rendered
     from constitute.train.ppo.sync import Rollouter
 
 
@@ -69,25 +73,32 @@ def run_ppo(
     with ExitStack() as opened:
         parts = opened.enter_context(open_rewards(config, wanted, asks=first_process()))
         check_rewards(parts, progress, force=force)
-        sampler, kept, ids = opened.enter_context(
-            _rollouts(config, settings, name, prompts, engine, replay, progress)
-        )
+        given = opened.enter_context(_rollouts(config, settings, name, prompts, engine, replay, progress))
         summary = train_ppo(
-            kept,
-            ids,
+            *given.train,
             name,
             parts,
             folder,
             settings,
-            engine=sampler,
+            engine=given.engine,
             seed=config.seed,
             progress=progress,
             reference=model_path(reference) if reference else None,
             rendering=RenderSettings.of(config.engine),
+            held_out=given.held_out,
         )
     if out is None:
         keep_settings(config, method)
     return summary
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What the rollouts come from, and the rendered prompts; nothing in a process that does not sample."""
+
+    engine: Rollouter | None = None
+    train: Rendered = ((), ())
+    held_out: Rendered | None = None
 
 
 @contextmanager
@@ -99,10 +110,10 @@ def _rollouts(
     engine: Engine | None,
     replay: Path | None,
     progress: Progress,
-) -> Iterator[tuple[Rollouter | None, list[Prompt], list[list[int]]]]:
+) -> Iterator[_Given]:
     """Yield what the rollouts come from, the prompts and their token ids."""
     if not first_process():
-        yield None, [], []
+        yield _Given()
         return
     if replay is not None:
         from constitute.train.ppo.replay import open_replay
@@ -113,12 +124,34 @@ def _rollouts(
                 f"for more; set train.{settings.section}.resample_rounds=0"
             )
         stored = open_replay(replay, settings.section)
-        yield stored, stored.prompts, stored.prompt_ids
+        yield _Given(stored, (stored.prompts, stored.prompt_ids))
         return
     if engine is None and process_count() > 1:
         _check_engine_beside_others(policy, config)
+    train, held_out = _mixed(config, settings, prompts), _held_out(config, settings)
     with sampling_engine(config, policy, engine, progress) as used:
-        yield used, *rendered_prompts(prompts, config.generate.system, used, progress)
+        render = partial(rendered_prompts, system=config.generate.system, engine=used, progress=progress)
+        yield _Given(used, render(train), None if held_out is None else render(held_out))
+
+
+def _mixed(config: RunConfig, settings: PPOConfig, prompts: Sequence[Prompt]) -> Sequence[Prompt]:
+    """The run's prompts and those of the files mixed in, each named by its source where there are several."""
+    from constitute.train.ppo.mixing import OWN, name_of, named, shares_of
+
+    if not settings.mix:
+        return prompts
+    shares_of(settings.mix)
+    found = named(prompts, OWN)
+    for one in settings.mix:
+        found += named(read_prompts(one.file, reading=config.read)[0], name_of(one))
+    return found
+
+
+def _held_out(config: RunConfig, settings: PPOConfig) -> list[Prompt] | None:
+    """The prompts of the file that is held out; None where it is a share of the prompts, or nothing."""
+    if not isinstance(settings.held_out, str):
+        return None
+    return read_prompts(settings.held_out, reading=config.read)[0]
 
 
 def _check_engine_beside_others(policy: str, config: RunConfig) -> None:

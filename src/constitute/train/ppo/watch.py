@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
@@ -15,9 +16,10 @@ from constitute.config.ppo import PPOConfig
 from constitute.errors import DataError, UsageError
 from constitute.files import append_log, read_json, read_log, write_text
 from constitute.progress import Progress
-from constitute.train.common.trackers import close_trackers, open_trackers, scalars
+from constitute.train.common.trackers import close_trackers, log_samples, open_trackers, scalars
 from constitute.train.doctor.diagnose import diagnose
 from constitute.train.doctor.evidence import Line, SampledResponse, TrainingFinding
+from constitute.train.ppo import held_out
 from constitute.types import Prompt, Record
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 METRICS, SAMPLES, FINDINGS, ABOUT = "metrics.jsonl", "samples.jsonl", "findings.jsonl", "watch.json"
 # The order of the figures on the line of a running training.
 SHOWN = (
-    "reward", "kl", "entropy", "length", "eos_rate", "clip_fraction", "explained_variance",
+    "reward", "held_out/reward", "kl", "entropy", "length", "eos_rate", "clip_fraction", "explained_variance",
     "tokens_per_second",
 )  # fmt: skip
 R = TypeVar("R", bound=Record)
@@ -72,17 +74,31 @@ class Watch:
         """What was found so far, each kind once, in the order it was seen."""
         return tuple(note.finding for note in self.noted)
 
-    def iteration(self, line: Line, rollouts: Rollouts, values: Sequence[float]) -> None:
+    def iteration(
+        self,
+        line: Line,
+        rollouts: Rollouts,
+        values: Sequence[float],
+        parts: Mapping[str, Sequence[float]] = MappingProxyType({}),
+    ) -> None:
         """Keep some completions with their rewards, send the figures on, and say what is newly wrong.
 
-        `line` holds this iteration's metrics, `values` one reward a rollout. Raises `StorageError`.
+        `line` holds this iteration's metrics, `values` one reward a rollout, `parts` the value of each part
+        of it. Raises `StorageError`.
         """
-        kept = choose_samples(line["iteration"], rollouts, values, self.config.samples_kept, self.seed)
+        rows = drawn_rows(line["iteration"], len(values), self.config.samples_kept, self.seed)
+        kept = [
+            sample_of(line["iteration"], rollouts, row, values[row]).model_copy(
+                update={"parts": {name: each[row] for name, each in parts.items()}}
+            )
+            for row in rows
+        ]
         append_log(self.out / SAMPLES, [one.model_dump_json() for one in kept])
         self.lines.append(line)
         self.samples += kept
         for tracker in self.trackers:
             tracker.log(scalars(line), line["iteration"])
+            log_samples(tracker, [table_row(sample) for sample in kept], line["iteration"])
         known = {note.finding.kind for note in self.noted}
         found = diagnose(self.lines, self.samples, config=self.config, watched=self.watched)
         new = [Noted(iteration=line["iteration"], finding=one) for one in found if one.kind not in known]
@@ -135,24 +151,35 @@ def open_watch(
     return Watch(out, config, seed, about.watched, progress, trackers, lines, samples, noted)
 
 
-def choose_samples(
-    iteration: int, rollouts: Rollouts, values: Sequence[float], count: int, seed: int
-) -> list[SampledResponse]:
-    """`count` completions of an iteration, drawn by seed and iteration alone, whatever their rewards."""
-    rows = range(len(values))
-    drawn = random.Random(f"{seed}:samples:{iteration}").sample(rows, min(count, len(rows)))
-    return [
-        SampledResponse(
-            iteration=iteration,
-            id=rollouts.prompts[row].id,
-            prompt=prompt_text(rollouts.prompts[row]),
-            completion=rollouts.completions[row].text,
-            reward=values[row],
-            ended=rollouts.ended[row],
-            tokens=len(rollouts.completions[row].token_ids),
-        )
-        for row in sorted(drawn)
-    ]
+def drawn_rows(iteration: int, rows: int, count: int, seed: int) -> list[int]:
+    """`count` of the rows of an iteration, drawn by seed and iteration alone, whatever their rewards."""
+    return sorted(random.Random(f"{seed}:samples:{iteration}").sample(range(rows), min(count, rows)))
+
+
+def sample_of(iteration: int, rollouts: Rollouts, row: int, reward: float) -> SampledResponse:
+    """One completion of an iteration, as samples.jsonl holds it."""
+    return SampledResponse(
+        iteration=iteration,
+        id=rollouts.prompts[row].id,
+        prompt=prompt_text(rollouts.prompts[row]),
+        completion=rollouts.completions[row].text,
+        reward=reward,
+        ended=rollouts.ended[row],
+        tokens=len(rollouts.completions[row].token_ids),
+    )
+
+
+def table_row(sample: SampledResponse) -> dict[str, str | float]:
+    """What trackers show of a completion: its prompt, its text, its reward and the parts of that."""
+    shown: dict[str, str | float] = {
+        "id": sample.id,
+        "prompt": sample.prompt,
+        "response": sample.completion,
+        "reward": sample.reward,
+    }
+    if len(sample.parts) > 1:
+        shown |= {f"reward/{name}": value for name, value in sample.parts.items()}
+    return shown
 
 
 def prompt_text(prompt: Prompt) -> str:
@@ -175,6 +202,28 @@ def examine(out: Path) -> tuple[list[TrainingFinding], list[Noted], int, int]:
     samples, noted = _read(out / SAMPLES, SampledResponse), _read(out / FINDINGS, Noted)
     found = diagnose(lines, samples, config=about.config, watched=about.watched, section=about.section)
     return found, noted, len(lines), len(samples)
+
+
+def held_out_of(out: Path) -> dict[str, Any]:
+    """Proxy and gold on the held-out prompts of a run, as its summary has them; empty where there are none.
+
+    Raises `DataError` for a broken file.
+    """
+    found = _read(out / held_out.FILE, held_out.Evaluation)
+    return held_out.summary_of(found, _stored_about(out).config)
+
+
+def held_out_text(found: Mapping[str, Any]) -> list[str]:
+    """One line a part of the reward on held-out prompts: start, best and end."""
+    lines = [f"on {found['prompts']} held-out prompts, measured {found['measured']} times:"]
+    for name, row in found["parts"].items():
+        start, best, end, gain = (row[when] for when in ("start", "best", "end", "gain"))
+        lines.append(
+            f"  {name}: {start['value']:.3f} at the start, {best['value']:.3f} after iteration "
+            f"{found['best_iteration']}, {end['value']:.3f} at the end; gain {gain['value']:+.3f} "
+            f"({gain['low']:+.3f} to {gain['high']:+.3f})"
+        )
+    return lines
 
 
 def _about(out: Path, config: PPOConfig, watched: tuple[str, ...], fresh: bool) -> About:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from constitute.config import RunConfig
-from constitute.config.ppo import PPOConfig
 from constitute.engines.base import Engine
 from constitute.errors import DataError
 from constitute.types import Completion, Prompt
@@ -111,18 +110,7 @@ def values_of(
     return [float(value) for value in values]
 
 
-def final_scores(values: Sequence[float], ended: Sequence[bool], config: PPOConfig) -> list[float]:
-    """What is put on the last token: normalised over the batch, cut, and a penalty where cut off.
-
-    A response without an end scores -missing_eos_penalty whatever it says (arXiv 1909.08593, 3.1.1).
-    """
-    scores = list(values)
-    if config.score_norm == "batch":
-        centre = sum(scores) / len(scores)
-        spread = math.sqrt(sum((score - centre) ** 2 for score in scores) / len(scores))
-        scores = [(score - centre) / (spread + 1e-8) for score in scores]
-    if config.score_clip is not None:
-        scores = [min(max(score, -config.score_clip), config.score_clip) for score in scores]
-    if config.missing_eos_penalty is None:
-        return scores
-    return [score if stop else -config.missing_eos_penalty for score, stop in zip(scores, ended, strict=True)]
+def weighted_sum(parts: Sequence[RewardPart], values: dict[str, list[float]]) -> list[float]:
+    """sum over parts of weight * value, one number a rollout."""
+    rows = len(next(iter(values.values())))
+    return [sum(part.weight * values[part.name][row] for part in parts) for row in range(rows)]

@@ -19,9 +19,10 @@ from constitute.progress import Progress
 from constitute.train.common.batching import Batching
 from constitute.train.common.from_run import policy_of
 from constitute.train.reward.model import RewardModel, open_reward_model
-from constitute.train.rewards.parts import RewardFunction, RewardPart, weighted_sum
+from constitute.train.rewards.parts import RewardFunction, RewardPart
 from constitute.train.rewards.sources import GivenRewards, open_rewards
 from constitute.train.rewards.trust import check_rewards
+from constitute.train.rewards.welfare import Welfare, check_welfare, total_reward
 from constitute.train.rewards.wire import Asked
 from constitute.types import Completion, Prompt
 
@@ -52,8 +53,11 @@ def open_served(
     """
     config = dated(config)
     reader = None if policy is None else _Reader.of(policy, config)
+    method = _method(config)
+    welfare = Welfare.of(config.train.grpo if method == "grpo" else config.train.ppo, method)
     with open_rewards(config, given) as parts:
         check_rewards(parts, progress, force=force)
+        check_welfare(welfare, parts)
         with progress.waiting("loading what rewards"):
             scorers = [_scorer(part, config, reader) for part in parts]
 
@@ -67,17 +71,21 @@ def open_served(
             numbers = {name: value for name, value in found.items() if isinstance(value, float)}
             if len(numbers) < len(found):
                 return next(value for value in found.values() if isinstance(value, str))
-            return Rewarded(
-                weighted_sum(parts, {name: [value] for name, value in numbers.items()})[0], numbers
-            )
+            try:
+                return Rewarded(total_reward(parts, numbers, welfare, "the answer"), numbers)
+            except DataError as problem:
+                return str(problem)
 
         yield tuple(part.name for part in parts), rewards
 
 
 def served_rewards(config: RunConfig) -> GivenRewards:
     """What the run's first method of reinforcement learning maximises; empty for the run's reward model."""
-    method = next((name for name in config.train.method if name in ("ppo", "grpo")), "ppo")
-    return config.train.grpo.rewards if method == "grpo" else config.train.ppo.rewards
+    return config.train.grpo.rewards if _method(config) == "grpo" else config.train.ppo.rewards
+
+
+def _method(config: RunConfig) -> str:
+    return next((name for name in config.train.method if name in ("ppo", "grpo")), "ppo")
 
 
 def served_policy(config: RunConfig, given: str | None) -> str | None:

@@ -74,25 +74,36 @@ def total_rewards(
 ) -> list[float]:
     """One reward a response from the values of each part, which `values` holds by name.
 
-    Parts of weight 0 do not enter, except into the sum, where they add 0. Raises `DataError` naming the
-    first response whose utility is not above 0 where the function needs it.
+    Raises `DataError` as `total_reward` does, naming the prompt.
+    """
+    return [
+        total_reward(
+            parts,
+            {name: column[row] for name, column in values.items()},
+            welfare,
+            f"the response to prompt {prompt.id!r}",
+        )
+        for row, prompt in enumerate(prompts)
+    ]
+
+
+def total_reward(
+    parts: Sequence[RewardPart], values: Mapping[str, float], welfare: Welfare, what: str
+) -> float:
+    """The reward of one response, which a sentence calls `what`, from the value of each part by name.
+
+    Parts of weight 0 do not enter, except into the sum, where they add 0. Raises `DataError` where a utility
+    is not above 0 and the function needs it.
     """
     counted = [part for part in parts if part.weight or welfare.name == "sum"]
-    weights = [part.weight for part in counted]
-    scale = UTILITIES[welfare.utility]
-    aggregate = WELFARES[welfare.name]
-    totals = []
-    for row, prompt in enumerate(prompts):
-        utilities = [scale(values[part.name][row]) for part in counted]
-        worst = min(utilities)
-        if welfare.name in _OF_POSITIVE and worst <= 0:
-            name = counted[utilities.index(worst)].name
-            raise DataError(
-                f"{name} of the response to prompt {prompt.id!r} is {worst:.3g}, and welfare={welfare.name} "
-                f"needs rewards above 0; set train.{welfare.section}.utility=sigmoid"
-            )
-        totals.append(aggregate(utilities, weights, welfare.aversion))
-    return totals
+    utilities = [UTILITIES[welfare.utility](values[part.name]) for part in counted]
+    worst = min(utilities)
+    if welfare.name in _OF_POSITIVE and worst <= 0:
+        raise DataError(
+            f"{counted[utilities.index(worst)].name} of {what} is {worst:.3g}, and welfare={welfare.name} "
+            f"needs rewards above 0; set train.{welfare.section}.utility=sigmoid"
+        )
+    return WELFARES[welfare.name](utilities, [part.weight for part in counted], welfare.aversion)
 
 
 def _sum(utilities: Sequence[float], weights: Sequence[float], aversion: float) -> float:

@@ -26,7 +26,8 @@ from constitute.train.ppo.algorithms import ALGORITHMS
 from constitute.train.ppo.experience import ScoredBatch, experience
 from constitute.train.ppo.sync import named_weights
 from constitute.train.ppo.update import Learner, update
-from constitute.train.rewards.parts import final_scores, values_of
+from constitute.train.rewards.parts import values_of
+from constitute.train.rewards.scores import final_scores
 from constitute.types import Completion, Message, Prompt
 
 CPU = torch.device("cpu")

@@ -123,8 +123,23 @@ WRONG = {
         {"reward/judge": (lambda i: 0.5, 0.4 / 16)}, "reward_unfollowed:judge", "stayed: 0\\.[45]", {}
     ),
     "critic": ({"explained_variance": (lambda i: -0.4, 0.1)}, "critic_useless", "-0\\.[34]", {}),
+    "critic held back": (
+        {
+            "explained_variance": (lambda i: 0.02, 0.005), "value_mean": (lambda i: 1.0, 0.0),
+            "return_mean": (lambda i: 85.0, 0.0),
+        },
+        "critic_useless", "in 20 .*expects 1 where responses return 85, .* by 0.2 a batch", {},
+    ),
+    "judge falls on held-out prompts": (
+        {
+            "held_out/reward": (approach(0.1, 0.9, 20), 0.0), "held_out_stderr/reward": (lambda i: 0.02, 0.0),
+            "held_out/reward/judge": (approach(0.6, 0.2, 20), 0.0),
+            "held_out_stderr/reward/judge": (lambda i: 0.02, 0.0),
+        },
+        "held_out_gamed:judge", "from 0.100 after iteration 1 to 0.8.. while judge", {},
+    ),
     "no end": ({"eos_rate": (lambda i: 0.005, 0.002)}, "never_ends", "of 1280 responses", {}),
-    "penalty": ({"eos_rate": (lambda i: 0.3, 0.02)}, "penalty_dominates", "score -1 whatever", {}),
+    "penalty": ({"eos_rate": (lambda i: 0.3, 0.02)}, "penalty_dominates", "score -1 or less whatever", {}),
     "clipped": ({"clip_fraction": (lambda i: 0.4, 0.02)}, "clip_fraction_high", "(3[89]|4[012]) % of", {}),
     "ratio": ({"first_ratio_error": (lambda i: 3e-3, 0.0)}, "ratio_off", "0.003 per token", {}),
     "ratio of the engine": (
@@ -182,6 +197,14 @@ WELL = {
     "length doubled within noise": ({"length": (step(40, 90, 56), 60.0)}, {}),
     "gradients cut a little": ({"grad_norm_critic": (lambda i: 1.6, 0.1)}, {}),
     "reward dips within noise": ({"reward": (lambda i: approach(0.1, 0.9)(i) - 0.1 * (i > 49), 1 / 16)}, {}),
+    "critic slow": ({"explained_variance": (lambda i: 0.1, 0.005)}, {}),
+    "judge and reward rise on held-out prompts": (
+        {
+            "held_out/reward": (approach(0.1, 0.9, 20), 0.0), "held_out_stderr/reward": (lambda i: 0.02, 0.0),
+            "held_out/reward/judge": (approach(0.2, 0.6, 20), 0.0),
+            "held_out_stderr/reward/judge": (lambda i: 0.02, 0.0),
+        }, {},
+    ),
     "critic now and then": ({"explained_variance": (lambda i: 0.3 if i % 5 == 0 else -0.2, 0.0)}, {}),
     "half ends": ({"eos_rate": (lambda i: 0.55, 0.02)}, {}),
     "some end and none is punished": ({"eos_rate": (lambda i: 0.3, 0.02)}, {"missing_eos_penalty": None}),

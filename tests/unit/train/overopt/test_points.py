@@ -280,6 +280,10 @@ def test_names_that_are_unknown_or_unclear(tmp_path):
     (run / "metrics.jsonl").write_text('{"iteration": 1, "kl": null, "reward": 0.5, "n": 8}\n')
     with pytest.raises(DataError, match=r"metrics.jsonl:1: needs numbers for iteration, kl.*kl_coef above 0"):
         measure_overopt(tmp_path, gold="x", best_of_n=samples, proxy="y")
+    moved = '{"iteration": 1, "kl": 0.1, "reward": 0.5, "n": 8, "kl_from": 0}\n'
+    (run / "metrics.jsonl").write_text(moved + moved.replace('"kl_from": 0', '"kl_from": 4'))
+    with pytest.raises(DataError, match=r"metrics.jsonl:2: the KL is from .* renewed after iteration 4"):
+        measure_overopt(tmp_path, gold="x", best_of_n=samples, proxy="y")
 
 
 def test_best_of_n_counts_what_it_leaves_out(tmp_path):

@@ -15,7 +15,8 @@ from constitute.train.common.checkpoint import last_checkpoint, save_checkpoint
 from constitute.train.common.models import Actor
 from constitute.train.common.team import deal
 from constitute.train.ppo.sync import named_weights
-from constitute.train.rewards.parts import RewardPart, as_parts, final_scores
+from constitute.train.rewards.parts import RewardPart, as_parts
+from constitute.train.rewards.scores import final_scores
 
 
 def test_importance_weights_by_hand():

@@ -18,14 +18,22 @@ from constitute.files import read_log
 from constitute.progress import Silent
 from constitute.progress.show import Plain
 from constitute.train.common import trackers
-from constitute.train.common.trackers import check_trackers, close_trackers, open_trackers, scalars
+from constitute.train.common.trackers import (
+    check_trackers,
+    close_trackers,
+    log_samples,
+    open_trackers,
+    scalars,
+)
+from constitute.train.ppo.held_out import Evaluation
 from constitute.train.ppo.watch import (
     SHOWN,
-    choose_samples,
+    drawn_rows,
     examine,
     open_watch,
     prompt_text,
     shown,
+    table_row,
 )
 from constitute.types import Completion, Message, Prompt
 
@@ -78,17 +86,16 @@ def test_samples_are_chosen_by_seed_and_iteration_with_their_rewards(tmp_path) -
         assert sample == {
             "iteration": sample["iteration"], "id": f"p{k}", "prompt": f"q{k}",
             "completion": f"answer {sample['iteration']} {k}", "reward": k / 10, "ended": k % 2 == 0,
-            "tokens": len(f"answer {sample['iteration']} {k}"),
+            "tokens": len(f"answer {sample['iteration']} {k}"), "parts": {},
         }  # fmt: skip
-    rows = rollouts_of(["x"] * 8)
-    drawn = [[s.id for s in choose_samples(i, rows, [0.0] * 8, 3, seed=3)] for i in range(200)]
+    drawn = [[f"p{row}" for row in drawn_rows(i, 8, 3, seed=3)] for i in range(200)]
     assert drawn[1] == [sample["id"] for sample in samples[:3]]
     # Every row comes up, about as often as the others: 200 * 3 / 8 = 75.
     counts = [sum(f"p{k}" in ids for ids in drawn) for k in range(8)]
     assert all(len(set(ids)) == 3 for ids in drawn) and min(counts) > 45 and max(counts) < 105
-    assert [s.id for s in choose_samples(1, rows, [0.0] * 8, 3, seed=4)] != drawn[1]
-    assert len(choose_samples(1, rows, [0.0] * 8, 99, seed=3)) == 8
-    assert choose_samples(1, rows, [0.0] * 8, 0, seed=3) == []
+    assert [f"p{row}" for row in drawn_rows(1, 8, 3, seed=4)] != drawn[1]
+    assert drawn_rows(1, 8, 99, seed=3) == list(range(8))
+    assert drawn_rows(1, 8, 0, seed=3) == []
 
 
 def test_a_run_that_goes_on_keeps_what_came_before_and_no_more(tmp_path) -> None:
@@ -125,7 +132,8 @@ def test_only_the_first_process_leaves_files(tmp_path) -> None:
 
 def test_the_progress_line_reads_well() -> None:
     figures = {
-        "reward": 0.51234, "kl": 3.2, "entropy": 1.104, "length": 84.5, "eos_rate": 0.9883,
+        "reward": 0.51234, "held_out/reward": 0.25, "kl": 3.2, "entropy": 1.104, "length": 84.5,
+        "eos_rate": 0.9883,
         "clip_fraction": 0.0312, "explained_variance": None, "tokens_per_second": 23104.4, "value_loss": 0.1,
     }  # fmt: skip
     assert "explained_variance" not in shown(figures)
@@ -142,8 +150,9 @@ def test_the_progress_line_reads_well() -> None:
     progress.advance("train ppo", **values)
     line = out.getvalue().splitlines()[-1]
     assert line == (
-        "train ppo: 12 of 200 steps, reward 0.5123, kl 3.2, entropy 1.104, length 84.5, eos_rate 0.9883, "
-        "clip_fraction 0.0312, explained_variance 0.418, tokens_per_second 23104, 32 s/step"
+        "train ppo: 12 of 200 steps, reward 0.5123, held_out/reward 0.25, kl 3.2, entropy 1.104, "
+        "length 84.5, eos_rate 0.9883, clip_fraction 0.0312, explained_variance 0.418, "
+        "tokens_per_second 23104, 32 s/step"
     )
 
 
@@ -182,6 +191,87 @@ def test_tensorboard_holds_the_figures_of_every_iteration(tmp_path) -> None:
     assert found["kl"] == [(1, 0.25), (2, 0.5), (3, 0.75)]
     assert found["seconds/generate"] == [(1, 1.5), (2, 1.5), (3, 1.5)]
     assert set(found) == {"iteration", "n", "reward", "kl", "seconds/generate"}
+
+
+ROWS = [
+    {"id": "p1", "prompt": "q|1", "response": "<b>\n*x*", "reward": 0.5, "reward/judge": 2.0},
+    {"id": "p2", "prompt": "q2", "response": "y", "reward": 0.25, "reward/judge": 1.0},
+]
+
+
+def test_a_table_of_samples_in_tensorboard_is_text_that_cannot_break_out(tmp_path) -> None:
+    from tensorboardX.proto.event_pb2 import Event
+
+    (tracker,) = open_trackers(["tensorboard"], tmp_path, "id", MADE_BY)
+    log_samples(tracker, ROWS, 3)
+    log_samples(tracker, [], 4)
+    close_trackers([tracker])
+    content = b"".join(path.read_bytes() for path in (tmp_path / "tensorboard").glob("events.*"))
+    found = []
+    while content:
+        (size,) = struct.unpack("<Q", content[:8])
+        event = Event.FromString(content[12 : 12 + size])
+        content = content[12 + size + 4 :]
+        found += [(event.step, value.tensor.string_val[0].decode()) for value in event.summary.value]
+    assert found == [(3, (
+        "| id | prompt | response | reward | reward/judge |\n| --- | --- | --- | --- | --- |\n"
+        "| p1 | q\\|1 | &lt;b&gt;<br>\\*x\\* | 0.5 | 2 |\n| p2 | q2 | y | 0.25 | 1 |"
+    ))]  # fmt: skip
+
+
+def test_wandb_and_trackio_get_tables(monkeypatch) -> None:
+    calls = []
+
+    class Frame(list):
+        pass
+
+    monkeypatch.setitem(sys.modules, "trackio", SimpleNamespace(Table=lambda dataframe: ("table", dataframe)))
+    monkeypatch.setitem(sys.modules, "pandas", SimpleNamespace(DataFrame=Frame))
+    wandb = SimpleNamespace(name="wandb", log_table=lambda *args, **named: calls.append((args, named)))
+    log_samples(wandb, ROWS, 3)
+    columns = ["id", "prompt", "response", "reward", "reward/judge"]
+    data = [list(row.values()) for row in ROWS]
+    assert calls.pop() == (("samples",), {"columns": columns, "data": data, "step": 3})
+    log_samples(SimpleNamespace(name="trackio", log=lambda *args: calls.append(args)), ROWS, 3)
+    assert calls == [({"samples": ("table", Frame(ROWS))}, 3)]
+
+
+def test_samples_hold_the_parts_of_their_reward(tmp_path) -> None:
+    config = PPOConfig(samples_kept=1, report_to=("tensorboard",))
+    texts, parts = [f"a{k}" for k in range(8)], {"rm": [k / 10 for k in range(8)], "gold": [1.0] * 8}
+    with open_watch(tmp_path, config, MADE_BY, done=0, progress=Silent()) as watch:
+        watch.iteration(line_of(1), rollouts_of(texts), parts["rm"], parts)
+    (sample,) = watch.samples
+    assert sample.parts == {"rm": sample.reward, "gold": 1.0}
+    assert table_row(sample) == {
+        "id": sample.id, "prompt": sample.prompt, "response": sample.completion, "reward": sample.reward,
+        "reward/rm": sample.reward, "reward/gold": 1.0,
+    }  # fmt: skip
+    assert table_row(sample.model_copy(update={"parts": {"rm": 0.5}})).keys() == {
+        "id", "prompt", "response", "reward",
+    }  # fmt: skip
+
+
+def test_doctor_shows_proxy_against_gold_on_held_out_prompts(tmp_path) -> None:
+    out = tmp_path / "ppo"
+    go(out, PPOConfig(), 3)
+    rows = [
+        Evaluation(
+            iteration=k, rewards=(k, k + 1.0), parts={"rm": (k, k + 1.0), "gold": (-k, 1.0 - k)},
+            lengths=(1, 1), ended=(True, True),
+        )
+        for k in (0, 2, 3)
+    ]  # fmt: skip
+    (out / "held_out.jsonl").write_text("".join(row.model_dump_json() + "\n" for row in rows))
+    shown_text = CliRunner().invoke(doctor, [str(out)]).stdout
+    assert (
+        "on 2 held-out prompts, measured 3 times:\n"
+        "  sum: 0.500 at the start, 3.500 after iteration 3, 3.500 at the end; gain +3.000 "
+        "(+3.000 to +3.000)\n"
+    ) in shown_text
+    assert "  gold: 0.500 at the start, -2.500 after iteration 3, -2.500 at the end;" in shown_text
+    found = json.loads(CliRunner().invoke(doctor, [str(out), "--json"]).stdout)
+    assert found["held_out"]["parts"]["gold"]["gain"]["value"] == -3.0
 
 
 @pytest.mark.parametrize("name", sorted(trackers.PACKAGES))

@@ -68,9 +68,9 @@ def test_a_choice_by_the_lower_bound_beats_that_of_the_most_likely_reward():
 
     Arms 0 and 1 are compared with the base (an arm of features 0) 60 times each, 20 others once each; arm 0
     is worth 1, arm 1 0.5, the others -1. The paper's radius grows with the root of d + ln(1 / delta), 5 here,
-    before its constant; it is taken as 8.
+    before its constant; it is taken as 4.
     """
-    arms, value = torch.eye(22, dtype=torch.float64), torch.full((22,), -1.0, dtype=torch.float64)
+    arms, value = 5.0 * torch.eye(22, dtype=torch.float64), torch.full((22,), -1.0, dtype=torch.float64)
     value[0], value[1] = 1.0, 0.5
     seen = torch.tensor([0] * 60 + [1] * 60 + list(range(2, 22)))
     worth = {"likely": 0.0, "bound": 0.0}
@@ -79,15 +79,13 @@ def test_a_choice_by_the_lower_bound_beats_that_of_the_most_likely_reward():
         won_N = torch.rand(len(seen), generator=generator, dtype=torch.float64) < value[seen].sigmoid()
         x_ND = torch.where(won_N[:, None], arms[seen], -arms[seen])
         # Almost no ridge: the most likely reward of an arm that won its only comparison is great.
-        theta = fitted(
-            lambda t, x=x_ND: torch.nn.functional.softplus(-(x @ t)).sum() + 0.05 * t.square().sum(), 22
-        )
+        theta = fitted(lambda t, x=x_ND: torch.nn.functional.softplus(-(x @ t)).sum() + t.square().sum(), 22)
         known = measure(arms[seen], torch.zeros_like(x_ND), theta, torch.ones(len(seen)))
         errors = known.errors(arms)
-        worth["likely"] += value[theta.argmax()].item() / 10
-        worth["bound"] += value[(theta - 8.0 * errors).argmax()].item() / 10
+        worth["likely"] += value[(arms @ theta).argmax()].item() / 10
+        worth["bound"] += value[(arms @ theta - 4.0 * errors).argmax()].item() / 10
     assert worth["likely"] == pytest.approx(-1.0, **FORMULA)
-    assert worth["bound"] > 0.9
+    assert worth["bound"] > 0.7
 
 
 def test_a_saved_bound_scores_alike_wherever_it_is_loaded(tmp_path):

@@ -12,8 +12,8 @@ import pickle
 import pytest
 
 from constitute.config import EngineConfig
-from constitute.engines.openai import transfer
-from constitute.engines.openai.transfer import Client, Taker, Transfer, chunks, taker_of, way_to
+from constitute.engines.vllm import transfer
+from constitute.engines.vllm.transfer import Client, Taker, Transfer, chunks, taker_of, way_to
 from constitute.errors import EngineError, UsageError
 
 torch = pytest.importorskip("torch")
