@@ -40,7 +40,7 @@ N = 4
 _ROWS = 32
 # Strengths tried of each method; the one nearest PPO's KL is shown.
 GRPO_KL = (0.4, 0.1)
-DPO_RATES = (2e-5, 5e-5, 1e-4)
+DPO_RATES = (1e-5, 2e-5, 5e-5)
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] = ()) -> None:
         ]
     print(table(HEAD, [row_of(one, found[0]) for one in nearest(found)]))
     print("\nall strengths tried:")
-    print(table(("method", "settings", "KL from SFT"), [(one.name, one.about, _kl(one)) for one in found]))
+    print(table(HEAD, [row_of(one, found[0]) for one in found]))
 
 
 HEAD = ("method", "settings", "KL from SFT, nats (95 %)", "harmful, %", "helpful, %", "harm less SFT's, p")
