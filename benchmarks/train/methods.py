@@ -36,9 +36,11 @@ from constitute.types import Message, Outcome, Response
 
 FOLDER = "methods"
 N = 4
+# Replies in one forward pass.
+_ROWS = 32
 # Strengths tried of each method; the one nearest PPO's KL is shown.
 GRPO_KL = (0.4, 0.1)
-DPO_RATES = (2e-5, 5e-5, 1e-4)
+DPO_RATES = (1e-5, 2e-5, 5e-5)
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def main(arguments: Sequence[str] = ()) -> None:
         ]
     print(table(HEAD, [row_of(one, found[0]) for one in nearest(found)]))
     print("\nall strengths tried:")
-    print(table(("method", "settings", "KL from SFT"), [(one.name, one.about, _kl(one)) for one in found]))
+    print(table(HEAD, [row_of(one, found[0]) for one in found]))
 
 
 HEAD = ("method", "settings", "KL from SFT, nats (95 %)", "harmful, %", "helpful, %", "harm less SFT's, p")
@@ -241,14 +243,20 @@ def logprobs_of(folder: str, rows: Sequence[TokenRow], temperature: float) -> li
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    found = []
-    for ids, labels in rows:
+    order = sorted(range(len(rows)), key=lambda at: len(rows[at][0]))
+    found = [0.0] * len(rows)
+    for start in range(0, len(order), _ROWS):
+        places = order[start : start + _ROWS]
+        width = max(len(rows[at][0]) for at in places)
+        # Padded on the right: no token sees what comes after it.
+        ids_BL = torch.tensor([[*rows[at][0], *[0] * (width - len(rows[at][0]))] for at in places])
+        label_BL = torch.tensor([[*rows[at][1], *[-100] * (width - len(rows[at][1]))] for at in places])
         with torch.no_grad():
-            logits_LV = model(input_ids=torch.tensor([ids])).logits[0, :-1] / temperature
-        target_L = torch.tensor(labels[1:])
-        mine_L = target_L >= 0
-        logprobs_LV = logits_LV[mine_L].log_softmax(-1)
-        found.append(logprobs_LV.gather(1, target_L[mine_L][:, None]).sum().item())
+            logits_BLV = model(input_ids=ids_BL).logits[:, :-1] / temperature
+        target_BL = label_BL[:, 1:]
+        own_BL = logits_BLV.log_softmax(-1).gather(2, target_BL.clamp(min=0)[..., None])[..., 0]
+        for at, total in zip(places, (own_BL * (target_BL >= 0)).sum(1).tolist(), strict=True):
+            found[at] = total
     return found
 
 

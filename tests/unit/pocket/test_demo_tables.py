@@ -7,7 +7,8 @@ import math
 import pytest
 
 from benchmarks.train.demo_seeds import rows_of, spread_of
-from benchmarks.train.methods import Measured, nearest, row_of
+from benchmarks.train.methods import Measured, logprobs_of, nearest, row_of
+from constitute.packaged import model_path
 from constitute.pocket.measure import MANNERS, Shown
 from constitute.stats import Estimate
 
@@ -74,3 +75,22 @@ def test_the_strength_nearest_ppo_s_kl_is_shown_and_every_method_once() -> None:
     assert moved == "-40.0, 3e-05"
     assert row_of(kept[0], kept[0])[-1] == ""
     assert math.log(4) - 3 / 4 == pytest.approx(0.636, abs=5e-4)
+
+
+def test_a_reply_s_log_probability_is_the_sum_over_its_own_tokens_whatever_stands_beside_it() -> None:
+    torch = pytest.importorskip("torch")
+    from transformers import AutoModelForCausalLM
+
+    folder = model_path("pocket")
+    rows = [
+        ([1, 5, 9, 20, 30], [-100, -100, 9, 20, 30]),
+        ([1, 7, 8], [-100, -100, 8]),
+        ([4, 40, 41, 42, 43, 44, 45], [-100, 40, 41, 42, 43, 44, 45]),
+    ]
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    found = logprobs_of(folder, rows, 0.8)
+    for (ids, labels), total in zip(rows, found, strict=True):
+        with torch.no_grad():
+            logprobs_LV = (model(torch.tensor([ids])).logits[0] / 0.8).log_softmax(-1)
+        own = [logprobs_LV[at - 1, ids[at]].item() for at in range(1, len(ids)) if labels[at] >= 0]
+        assert total == pytest.approx(sum(own), rel=1e-5)
