@@ -17,6 +17,10 @@ from constitute.types import Prompt
 NOT_LEARNED = frozenset(
     {
         "microbatch_tokens",
+        "graph_tokens",
+        "share_prompts",
+        "held_out_every",
+        "patience",
         "sync_gap_limit",
         "report_to",
         "samples_kept",
@@ -26,6 +30,8 @@ NOT_LEARNED = frozenset(
         "rewards",
     }
 )
+# Settings of algorithms that are not handed over, and the welfare that `serve-reward` computes.
+NOT_LEARNED |= {"pair_labels", "divergence", "welfare", "aversion", "utility"}
 # Values by which a setting does nothing.
 _OFF: tuple[Any, ...] = (None, False, 0, (), [], {}, "", "none", "auto")
 

@@ -22,6 +22,7 @@ from constitute.registry import registered
 from constitute.stages.generate import conversation
 from constitute.store.manifest import CONFIG_FILE, save_config
 from constitute.train.common.from_run import policy_of
+from constitute.train.ppo.algorithms import find_algorithm
 from constitute.train.rewards.sources import used_rewards
 from constitute.types import Prompt
 from constitute.urls import is_url
@@ -143,6 +144,13 @@ def _native(model: str, target: Target) -> str | None:
 
 
 def _check(job: Job) -> None:
+    algorithm = find_algorithm(job.settings)
+    if algorithm.kl == "own":
+        at = f"train.{job.settings.section}.advantage"
+        raise UsageError(
+            f"{at}={job.settings.advantage} is none of the algorithms that other trainers have; train it "
+            f"here, or set {at} to gae, rloo, grpo or reinforce++"
+        )
     if job.prompts < job.prompts_a_batch:
         raise UsageError(
             f"a batch has {job.prompts_a_batch} prompts and there are {job.prompts}; lower "

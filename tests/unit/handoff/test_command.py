@@ -49,3 +49,18 @@ def test_the_command_writes_all_and_says_what_is_lost(tmp_path, monkeypatch, tin
     assert config.train.grpo.rewards[0].source == "judge"
     assert f"--run {tmp_path / 'run'} --config {tmp_path / 'over' / 'config.yaml'}" in start
     assert "3c3be62" in Path("over/HANDOFF.md").read_text()
+
+
+def test_an_algorithm_that_others_lack_is_refused(tmp_path, monkeypatch, tiny_model):
+    """Named `gae` in another trainer's file, it would train something else without a word."""
+    monkeypatch.chdir(tmp_path)
+    Path("prompts.jsonl").write_text("".join(json.dumps({"prompt": f"Why {n}?"}) + "\n" for n in range(6)))
+    Path("run.yaml").write_text(
+        f"model: {tiny_model}\nprompts: prompts.jsonl\nconstitution: assistant\njudge: {tiny_model}\n"
+        "train: {method: grpo, grpo: {rewards: [{source: judge}], batch_size: 8, samples_per_prompt: 4, "
+        "advantage: online_dpo}}\n"
+    )
+    for target in ("openrlhf", "verl", "nemo-rl"):
+        done = CliRunner().invoke(cli, ["handoff", target, "run.yaml", "--out", "over"])
+        assert done.exit_code == 2
+        assert "advantage=online_dpo is none of the algorithms that other trainers have" in done.stderr

@@ -143,7 +143,10 @@ def _by_reward(work: Workload, config: PPOConfig) -> list[Part]:
         parts.append(_frozen(work, "reward model", model.trunk))
     if work.config.engine.rollout_url is None:
         share = int((work.config.engine.gpu_memory or BESIDE_A_TRAINER) * work.machine.memory)
-        parts.append(Part(name="engine (vLLM)", bytes=share, phases=ALWAYS))
+        # On a GPU it sleeps while the learner works (`engine.sleep`).
+        asleep = work.half and work.config.engine.sleep is not False
+        awake = tuple(phase for phase in ALWAYS if not (asleep and phase == "update"))
+        parts.append(Part(name="engine (vLLM)", bytes=share, phases=awake))
         # Weights go over one tensor at a time, and the engine keeps those of a layer until it is whole.
         copied = max(model.largest_layer, model.parameters - model.trunk, model.embedding) * work.frozen
         parts.append(Part(name="copies of weights", bytes=copied, phases=("push",)))

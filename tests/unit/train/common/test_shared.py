@@ -18,7 +18,7 @@ from constitute.train.common.rollout import Before, Passes
 from constitute.train.common.shared import can_share, collate_shared, cut_groups, gain
 from constitute.train.ppo.algorithms import ALGORITHMS
 from constitute.train.ppo.experience import ScoredBatch, experience
-from constitute.train.ppo.run import _measured
+from constitute.train.ppo.forward import _measured
 from constitute.train.ppo.update import update
 
 SAMPLES = 4

@@ -193,6 +193,11 @@ def test_parts_by_hand(folder):
     assert not any("critic" in name for name in found)
     held = {part.name: part.phases for part in plan.parts}
     assert held["policy's gradients"] == ("update",) and held["copies of weights"] == ("push",)
+    # The engine sleeps while the learner works, unless it is told not to.
+    assert held["engine (vLLM)"] == ("rollouts", "score", "push")
+    awake = config.model_copy(update={"engine": config.engine.model_copy(update={"sleep": False})})
+    (plan_awake,) = plan_training(awake, ["ppo"], str(folder), Gpu(GIB), prompt=PROMPT)
+    assert plan_awake.phases["update"] - plan.phases["update"] == int(0.3 * GIB)
     for phase, total in plan.phases.items():
         assert total == sum(part.bytes for part in plan.parts if phase in part.phases)
 
