@@ -6,7 +6,7 @@ All decouple weight decay (arXiv 1711.05101), which the trainers here leave at 0
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -111,4 +111,5 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """The optimizer `name` over weights or groups of them, without weight decay; raises `UsageError`."""
     kind, settings = optimizer_class(name, sharded=sharded)
-    return kind(groups, lr=lr, eps=eps, **settings)
+    made: torch.optim.Optimizer = cast(Any, kind)(groups, lr=lr, eps=eps, **settings)
+    return made

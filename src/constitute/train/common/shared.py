@@ -174,7 +174,7 @@ def collate_shared(
         torch.tensor(predict, dtype=torch.long, device=device),
         torch.tensor(target, dtype=torch.long, device=device),
         torch.tensor(last, dtype=torch.long, device=device),
-        shared,
+        shared=shared,
     )
 
 

@@ -215,5 +215,5 @@ def labelled(
         torch.tensor([place for place, _ in places], dtype=torch.long, device=device),
         torch.tensor([label for _, label in places], dtype=torch.long, device=device),
         torch.tensor([row * width + len(ids) - 1 for row, (ids, _) in enumerate(rows)], device=device),
-        attention,
+        attention_BL=attention,
     )

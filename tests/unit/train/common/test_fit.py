@@ -19,6 +19,7 @@ def settings(**changes):
     defaults = {
         "epochs": 2.0, "learning_rate": 0.05, "schedule": "cosine", "warmup": 0.1, "batch_size": 8,
         "microbatch_tokens": 40, "gradient_checkpointing": False, "checkpoint_every": 3,
+        "keep_checkpoints": 1,
     }  # fmt: skip
     return SimpleNamespace(**defaults | changes)
 
