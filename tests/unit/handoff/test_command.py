@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from constitute.cli.main import cli
 from constitute.config import load_config
+from constitute.errors import UsageError
 
 
 def test_the_command_writes_all_and_says_what_is_lost(tmp_path, monkeypatch, tiny_model):
@@ -62,5 +63,5 @@ def test_an_algorithm_that_others_lack_is_refused(tmp_path, monkeypatch, tiny_mo
     )
     for target in ("openrlhf", "verl", "nemo-rl"):
         done = CliRunner().invoke(cli, ["handoff", target, "run.yaml", "--out", "over"])
-        assert done.exit_code == 2
-        assert "advantage=online_dpo is none of the algorithms that other trainers have" in done.stderr
+        assert isinstance(done.exception, UsageError)
+        assert "advantage=online_dpo is none of the algorithms that other trainers have" in str(done.exception)
