@@ -11,6 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import torch
+from accelerate.state import AcceleratorState
 from e2e.train.sharded_child import END, PAIRS, PPO, CausalRollouts, ones, prepare
 from train_models import tiny_causal
 
@@ -72,7 +73,7 @@ def run(folder: Path, case: str, out: Path) -> dict[str, list[str]]:
         train_reward(pairs, start, out, RewardConfig(**PAIRS, lora_rank=rank), seed=0, progress=Silent())
         return held(seen[0][0])
     if kind == "dpo":
-        watched(dpo, "_actor", seen)
+        watched(dpo, "open_actor", seen)
         train_dpo(pairs, start, out, DPOConfig(**PAIRS, lora_rank=rank), seed=0, progress=Silent())
         return held(seen[0].model)
     if kind == "sft":
@@ -143,6 +144,8 @@ def main(folder: Path, name: str, cases: list[str]) -> None:
         prepare(folder)
     precision.half = lambda: name == "bfloat16"
     for case in cases:
+        # accelerate keeps the first precision of a process for good.
+        AcceleratorState._reset_state(reset_partial_state=True)
         out = folder / name / case
         if case in ("sharded", "planned") and name == "float32":
             continue

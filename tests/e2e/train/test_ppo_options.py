@@ -117,7 +117,7 @@ def test_engine_logprobs_learn_as_the_trainers_do(tmp_path):
 
 
 def test_an_engine_without_logprobs_is_refused(tmp_path):
-    with pytest.raises(EngineError, match=r"0 log-probabilities .* set train\.ppo\.old_logprobs=trainer"):
+    with pytest.raises(EngineError, match=r"0 log-probabilities .* set old_logprobs=trainer"):
         learn(tmp_path, old_logprobs="engine")
 
 
