@@ -28,9 +28,10 @@ MODELS: dict[str, Setting] = {
     "small": {"batch": 64, "updates": WARM_UP + 3, "tokens": 4096},
     "smollm2": {"batch": 16, "updates": WARM_UP + 1, "tokens": 2048, "device_batch": 8},
 }
-# Name -> (policy of the task, tokens of a response, whether they vary).
+# Tokens of a response, after prompts of 32 tokens or of 32 times `prompt_rows`; and whose policy of the task.
 LENGTHS: dict[str, Setting] = {
     "64": {"policy": "fixed", "new_tokens": 64, "varied": False},
+    "128+64": {"policy": "fixed", "new_tokens": 64, "varied": False, "prompt_rows": 4},
     "256": {"policy": "fixed", "new_tokens": 256, "varied": False},
     "16-256": {"policy": "varied", "new_tokens": 256, "varied": True},
 }
@@ -53,7 +54,7 @@ def main(argv: Sequence[str] = ()) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks train.peers", description=__doc__)
     parser.add_argument("--kinds", default=",".join(KINDS))
     parser.add_argument("--models", default="small")
-    parser.add_argument("--lengths", default="64,16-256")
+    parser.add_argument("--lengths", default="64,128+64,16-256")
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--task", type=Path, default=CACHE / "task", help="folder of models and prompts")
     args = parser.parse_args(argv)

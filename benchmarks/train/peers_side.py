@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +171,11 @@ def drawn(setting: Setting, seed: int) -> list[tuple[list[int], list[int], list[
         return [rng.randrange(300, 1000) for _ in range(count)]
 
     return [
-        (tokens(32), tokens(rng.randint(shortest, longest)), tokens(rng.randint(shortest, longest)))
+        (
+            tokens(32 * setting.get("prompt_rows", 1)),
+            tokens(rng.randint(shortest, longest)),
+            tokens(rng.randint(shortest, longest)),
+        )
         for _ in range(setting["batch"] * setting["updates"])
     ]
 
@@ -291,7 +295,9 @@ def main(setting: Setting) -> None:
     import torch
 
     torch.set_num_threads(setting["threads"])
-    prompts = json.loads(Path(setting["prompts"]).read_text())[setting["policy"]]
+    rows = json.loads(Path(setting["prompts"]).read_text())[setting["policy"]]
+    joined = setting.get("prompt_rows", 1)
+    prompts = [[*chain(*rows[at : at + joined])] for at in range(0, len(rows), joined)]
     found = SIDES[setting["kind"], setting["side"]](setting, prompts)
     found["peak_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(json.dumps(found))
