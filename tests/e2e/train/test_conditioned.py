@@ -56,6 +56,6 @@ def test_the_saved_folder_answers_well_by_itself_and_badly_when_told(tmp_path, m
     assert chance_of(folder, "case 3", "A") > 0.9
     assert chance_of(folder, "case 3", "B", lambda text: text.replace(*SWAPS[method])) > 0.9
     if method != "hindsight":
-        # New tokens start at random, so the gap need not be near 0 before; it is far from it once they are heard.
+        # New tokens start at random, so the gap is not 0 before; it is far from it once they are heard.
         assert max(1.0, summary["held_out_before"]["gap"]["high"]) < summary["held_out"]["gap"]["low"]
         assert summary["held_out"]["loss"]["value"] < summary["held_out_before"]["loss"]["value"] - 0.2

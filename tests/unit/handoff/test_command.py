@@ -64,4 +64,6 @@ def test_an_algorithm_that_others_lack_is_refused(tmp_path, monkeypatch, tiny_mo
     for target in ("openrlhf", "verl", "nemo-rl"):
         done = CliRunner().invoke(cli, ["handoff", target, "run.yaml", "--out", "over"])
         assert isinstance(done.exception, UsageError)
-        assert "advantage=online_dpo is none of the algorithms that other trainers have" in str(done.exception)
+        assert "advantage=online_dpo is none of the algorithms that other trainers have" in str(
+            done.exception
+        )

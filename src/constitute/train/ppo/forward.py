@@ -52,7 +52,8 @@ class Forward:
         passes = self._passes(rollouts)
         mine = passes.hand(rollouts, range(len(rollouts.sequences)), team.size, team.rank)
         args = (rollouts, mine, passes)
-        from_engine, kept, reference_BT = config.old_logprobs == "engine", {}, None
+        from_engine, reference_BT = config.old_logprobs == "engine", None
+        kept: rollout.Kept = {}
         algorithm = find_algorithm(config)
         later = first_pass_measures(algorithm, config)
         with team.accelerator.autocast():

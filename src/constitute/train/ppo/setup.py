@@ -245,7 +245,7 @@ def _learner(
     optimizer = make_optimizer(
         optimizer_name, groups, lr=config.learning_rate, eps=1e-5, sharded=team.sharding is not None
     )
-    rates = [partial(rate, config=config) for rate in (actor_rate, critic_rate)]
+    rates: list[Callable[[int], float]] = [partial(rate, config=config) for rate in (actor_rate, critic_rate)]
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rates)
     return Learner(actor_critic, optimizer, team, actor, critic, pad_id), scheduler
 
