@@ -23,6 +23,7 @@ from constitute.progress import Progress, Silent
 from constitute.stages.generate import conversation
 from constitute.threads import use_threads
 from constitute.train.answers import Rewards, open_answers
+from constitute.train.common import sharding
 from constitute.train.common.artefact import (
     check_recipe,
     finished,
@@ -38,6 +39,7 @@ from constitute.train.common.from_run import (
     rendered_prompts,
     sampling_engine,
 )
+from constitute.train.common.precision import saved_dtype
 from constitute.train.common.team import gather_team
 from constitute.train.imitation.control import reward_tokens
 from constitute.train.imitation.pool import KIND, Learner, Sample, digest, samples_of
@@ -108,7 +110,11 @@ def with_tokens(policy: str, out: Path, config: RunConfig, progress: Progress) -
     """Save the model `policy` with its reward tokens to `out`, once; returns the folder."""
     settings = config.train.quark
     made_by = recipe(
-        KIND, settings.model_copy(update={"rounds": 1}), config.seed, model=model_identity(policy)
+        KIND,
+        settings.model_copy(update={"rounds": 1}),
+        config.seed,
+        model=model_identity(policy),
+        **config.train.footprint.inputs,
     )
     if finished(out, made_by) is None:
         bare = config.train.conditioned.model_copy(update={"lora_rank": 0})
@@ -116,7 +122,8 @@ def with_tokens(policy: str, out: Path, config: RunConfig, progress: Progress) -
             actor, tokenizer = start_actor(
                 policy, reward_tokens(settings.quantiles), bare, config.seed, gather_team()
             )
-            save = saving(actor.model, tokenizer, str(tokenizer.get_chat_template()), [])
+            network = sharding.whole_model(actor.model, saved_dtype(config.train.save_dtype, policy))
+            save = saving(network, tokenizer, str(tokenizer.get_chat_template()), [])
             publish(out, save, made_by=made_by, summary={}, base=policy)
     return str(out)
 
@@ -157,6 +164,7 @@ def iterate(asked: Asked, start: str, out: Path, config: RunConfig, sampler: Sam
         **input_hashes(asked.ids, start, sampler.parts, None),
         best_of_n=digest(config.train.best_of_n.model_dump_json()),
         conditioned=digest(config.train.conditioned.model_dump_json()),
+        **config.train.footprint.inputs,
     )
     record = out / _RECORD
     if record.is_file():
