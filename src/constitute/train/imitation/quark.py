@@ -49,6 +49,7 @@ from constitute.train.ppo.setup import input_hashes
 from constitute.train.rewards.parts import RewardFunction, RewardPart
 from constitute.train.rewards.sources import GivenRewards, open_rewards
 from constitute.train.rewards.trust import check_rewards
+from constitute.train.rewards.welfare import Welfare
 from constitute.types import Completion, Prompt
 
 _RECORD = "rounds.json"
@@ -88,7 +89,8 @@ def run_quark(
         texts = tuple(by_text(part, config, opening_them, progress) for part in parts)
         used = opening_them.enter_context(sampling_engine(config, start, engine, progress))
         kept, ids = rendered_prompts(asked, "", used, progress)
-        sampler = Sampler(used, start, texts, config.train.best_of_n, progress)
+        welfare = Welfare.of(config.train.ppo)
+        sampler = Sampler(used, start, texts, config.train.best_of_n, progress, welfare)
         fits = with_room(Asked(kept, ids), used.context_length, config.train.best_of_n.max_new_tokens)
         summary = iterate(fits, start, folder, config, sampler)
     if out is None:
@@ -162,6 +164,7 @@ def iterate(asked: Asked, start: str, out: Path, config: RunConfig, sampler: Sam
         settings,
         seed,
         **input_hashes(asked.ids, start, sampler.parts, None),
+        **sampler.inputs,
         best_of_n=digest(config.train.best_of_n.model_dump_json()),
         conditioned=digest(config.train.conditioned.model_dump_json()),
         **config.train.footprint.inputs,
