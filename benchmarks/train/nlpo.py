@@ -1,4 +1,4 @@
-"""What NLPO's mask (arXiv 2210.01241, section 4) does to the optimum of a task that can be enumerated.
+"""What NLPO's mask (arXiv 2210.01241) does to the optimum of a task that can be enumerated.
 
 The task of tests/e2e/train/test_gibbs.py: up to three tokens of 0, 1 and END, rewarded by the number of ones,
 with a KL penalty of beta to the uniform reference. NLPO lets a policy sample only what is in the top p of an

@@ -40,11 +40,11 @@ class ConditionedConfig(Record):
     """`conditional`: share of the answers learned without a token (the authors' configurations: 0.01)."""
     mask: float = Field(default=0.15, ge=0, lt=1)
     """`hindsight`: share of the tokens before that a later token cannot attend to, against copying (arXiv
-    2302.02676, section 2)."""
+    2302.02676)."""
     contrast: float = Field(default=1.0, ge=0)
-    """`hir`: weight of the loss that picks the request which an answer fulfils (arXiv 2302.05206, eq. 5)."""
+    """`hir`: weight of the loss that picks the request which an answer fulfils (arXiv 2302.05206)."""
     smoothing: float = Field(default=0.2, ge=0, lt=1)
-    """`hir`: label smoothing of that choice (arXiv 2302.05206, appendix)."""
+    """`hir`: label smoothing of that choice (arXiv 2302.05206)."""
     entropy: float = Field(default=0.001, ge=0)
     """`hir`: weight of the entropy, which keeps answers diverse (the authors' code: 0.001)."""
     epochs: float = Field(default=2.0, gt=0)
@@ -78,10 +78,10 @@ class QuarkConfig(Record):
     """
 
     rounds: int = Field(default=4, ge=1)
-    """Rounds of sampling and learning. Ours: the paper goes through 16 and more of fewer updates."""
+    """Rounds of sampling and learning. Ours: the paper goes through more of fewer updates."""
     quantiles: int = Field(default=5, ge=2, le=100)
-    """Tokens, of which each names an equal share of the pool by reward (arXiv 2205.13636, section 3: 5)."""
+    """Tokens, of which each names an equal share of the pool by reward (arXiv 2205.13636: 5)."""
     kl_coef: float = Field(default=0.05, ge=0)
-    """Weight of the exact KL of each token from the model at the start (arXiv 2205.13636, section 3)."""
+    """Weight of the exact KL of each token from the model at the start (arXiv 2205.13636)."""
     held_out: float = Field(default=0.2, gt=0, lt=1)
     """Share of the prompts that are never learned from: each round's reward is measured on them."""

@@ -98,16 +98,16 @@ class RewardConfig(Record):
     combine: Literal["mean", "pessimistic", "min", "lower_bound"] = "mean"
     """How several heads make one score: `mean`; `pessimistic`: mean - penalty * standard deviation;
     `min`: the lowest, the worst case (arXiv 2310.02743, section 3). `lower_bound`, for one head: its score -
-    penalty * the standard error that the training pairs leave it (arXiv 2301.11270, section 3.3)."""
+    penalty * the standard error that the training pairs leave it (arXiv 2301.11270)."""
     penalty: float = Field(default=0.5, ge=0)
     """Weight of the deviation under `pessimistic`, and of the error under `lower_bound`. Ours: arXiv
     2310.02743 tunes it per task; 2 errors hold for 95 % of answers, as far as the errors are right."""
     ranking: Literal["pairs", "kwise"] = "pairs"
     """`kwise` puts the pairs of a prompt that agree on one order together, and learns the order by its
-    Plackett-Luce likelihood (arXiv 2301.11270, section 4); `pairs` learns each alone (arXiv 2203.02155)."""
+    Plackett-Luce likelihood (arXiv 2301.11270); `pairs` learns each alone (arXiv 2203.02155)."""
     pretrain_data: str | None = None
-    """Pairs to learn from first, such as public ones: preference model pre-training (arXiv 2112.00861,
-    section 4). Files as for `--data`; the model so far is kept in OUT/pretrained."""
+    """Pairs to learn from first, such as public ones: preference model pre-training (arXiv 2112.00861).
+    Files as for `--data`; the model so far is kept in OUT/pretrained."""
     pretrain_epochs: float = Field(default=1.0, gt=0)
     """One pass, as arXiv 2112.00861."""
     pretrain_learning_rate: float = Field(default=1e-5, gt=0)
@@ -159,7 +159,7 @@ class DPOConfig(Record):
     gap: float = Field(default=0.0, ge=0)
     """What `simpo` wants between the answers at least (arXiv 2405.14734, section 4: 0.5 to 1.6)."""
     kto_desirable: float = Field(default=1.0, gt=0)
-    """What a desirable answer counts for in `kto`, lambda_D (arXiv 2402.01306, equation 8)."""
+    """What a desirable answer counts for in `kto`, lambda_D (arXiv 2402.01306)."""
     kto_undesirable: float = Field(default=1.0, gt=0)
     """What an undesirable answer counts for in `kto`, lambda_U. Weight times number of both kinds should be
     about alike."""

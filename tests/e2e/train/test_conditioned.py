@@ -47,11 +47,13 @@ def test_the_saved_folder_answers_well_by_itself_and_badly_when_told(tmp_path, m
     # A chain says both answers of a prompt, and tells the first from the request alone.
     words += ["--method", method, "--set", f"train.conditioned.epochs={40 if method == 'hindsight' else 10}"]
     words += ["--set", "train.conditioned.learning_rate=5e-3", "--set", "train.conditioned.batch_size=16"]
+    words += ["--set", "train.save_dtype=bfloat16"]
     done = CliRunner().invoke(conditioned, words, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     summary = json.loads(done.stdout.splitlines()[-1])
     assert summary["method"] == method and summary["sequences_too_long"] == 0
     folder = tmp_path / "run" / "conditioned"
+    assert json.loads((folder / "config.json").read_text())["dtype"] == "bfloat16"
     assert chance_of(model, "case 3", "A") == pytest.approx(0.5, abs=0.15)
     assert chance_of(folder, "case 3", "A") > 0.9
     assert chance_of(folder, "case 3", "B", lambda text: text.replace(*SWAPS[method])) > 0.9

@@ -49,5 +49,6 @@ def test_rounds_reach_what_best_of_four_says_and_end_where_nothing_rises(tmp_pat
     # The same command answers at once; other settings are refused.
     again = CliRunner().invoke(expert_iteration, words, catch_exceptions=False)
     assert json.loads(again.stdout.splitlines()[-1]) == summary
-    other = CliRunner().invoke(expert_iteration, [*words, "--set", "train.sft.epochs=1"])
-    assert other.exit_code != 0 and "sft" in str(other.exception)
+    for changed, said in (("train.sft.epochs=1", "sft"), ("train.ppo.utility=sigmoid", "welfare")):
+        other = CliRunner().invoke(expert_iteration, [*words, "--set", changed])
+        assert other.exit_code != 0 and said in str(other.exception)

@@ -28,6 +28,7 @@ def test_the_best_token_is_learned_and_written_by_the_saved_template(tmp_path, m
     words += ["--set", "train.quark.quantiles=2", "--set", "train.best_of_n.n=4"]
     words += ["--set", "train.best_of_n.max_new_tokens=4", "--set", "train.conditioned.epochs=10"]
     words += ["--set", "train.conditioned.learning_rate=5e-3", "--set", "train.conditioned.batch_size=16"]
+    words += ["--set", "train.save_dtype=bfloat16"]
     done = CliRunner().invoke(quark, words, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     summary = json.loads(done.stdout.splitlines()[-1])
@@ -37,6 +38,7 @@ def test_the_best_token_is_learned_and_written_by_the_saved_template(tmp_path, m
     assert third["reward"]["value"] > 0.85 and third["pool"] > second["pool"] > 120
     folder = tmp_path / summary["policy"]
     assert folder == tmp_path / "run" / "quark" / "round-2" / "policy"
+    assert json.loads((folder / "config.json").read_text())["dtype"] == "bfloat16"
     tokenizer = AutoTokenizer.from_pretrained(folder)
     text = tokenizer.apply_chat_template(
         [{"role": "user", "content": "case 3"}], tokenize=False, add_generation_prompt=True

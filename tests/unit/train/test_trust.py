@@ -17,6 +17,7 @@ from constitute.stats import share_of
 from constitute.store import Store
 from constitute.train.common.trust import check_labels
 from constitute.train.dpo import run_dpo
+from constitute.train.imitation.conditioned import run_conditioned
 from constitute.train.reward.train import run_reward
 from constitute.train.reward.verdict import reward_verdict
 from constitute.train.rewards.parts import RewardPart
@@ -95,7 +96,7 @@ def test_only_sets_that_depend_on_labels_are_refused(blind):
     assert labels_verdict(blind / "export" / "preferences.jsonl") != ""
 
 
-@pytest.mark.parametrize("train", [run_reward, run_dpo])
+@pytest.mark.parametrize("train", [run_reward, run_dpo, run_conditioned])
 @pytest.mark.parametrize("own", [True, False])
 def test_trainers_refuse_before_a_model_is_opened(blind, train, own):
     """From the run itself, and from a copy of its export folder."""

@@ -24,7 +24,7 @@ from constitute.cli.train import shared
     help="What scores the answers: a reward model's folder, module:function, an http(s):// URL, or 'judge'. "
     "The rows' own scores or labels if absent.",
 )
-@options.compose(options.constitution, shared.judge)
+@options.compose(options.constitution, shared.judge, shared.force)
 def conditioned(
     run_dir: Path,
     config_file: Path | None,
@@ -38,6 +38,7 @@ def conditioned(
     reward: str | None,
     constitution_file: str | None,
     judge: str | None,
+    force: bool,
 ) -> None:
     """Learn good and bad answers, each under what says which it is; the result asks for good ones.
 
@@ -60,7 +61,7 @@ def conditioned(
         with progress.waiting(shared.STARTING):
             from constitute.train.imitation.conditioned import run_conditioned
         summary = run_conditioned(
-            config, data=data or None, model=model, reward=reward, out=out, progress=progress
+            config, data=data or None, model=model, reward=reward, out=out, progress=progress, force=force
         )
     folder = out or config.run / "conditioned"
     shared.print_summary(summary, as_json, shared.following("evals run", config, model=folder))

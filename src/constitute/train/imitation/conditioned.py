@@ -24,6 +24,7 @@ from constitute.data.sets import exported_file
 from constitute.engines.render import Renderer, RenderSettings, TokenRow
 from constitute.engines.tokenizer import turn_ends
 from constitute.errors import DataError
+from constitute.packaged import model_path
 from constitute.progress import Progress, Silent
 from constitute.stats import mean_of
 from constitute.templates import template_hash
@@ -44,12 +45,16 @@ from constitute.train.common.fit import Job, drop_checkpoints
 from constitute.train.common.from_run import keep_settings, on_its_day, policy_of
 from constitute.train.common.memory import memory_advice
 from constitute.train.common.models import Actor
+from constitute.train.common.precision import saved_dtype
 from constitute.train.common.team import gather_team
+from constitute.train.common.trust import check_labels
 from constitute.train.imitation.held_out import RowLoss, held_out, token_mean, token_mean_of
 from constitute.train.imitation.judged import Judged, check_scores, limit_of, read_judged, rescored
 from constitute.train.imitation.learn import Example, labelled, learn
 from constitute.train.imitation.lessons import METHODS, Classroom, classroom
 from constitute.train.imitation.start import check_whole, saving, start_actor
+from constitute.train.rewards.parts import RewardPart
+from constitute.train.rewards.trust import check_rewards
 from constitute.types import Prompt
 
 _KNOBS = "train.conditioned.microbatch_tokens or train.conditioned.max_length, or set gradient_checkpointing"
@@ -64,20 +69,26 @@ def run_conditioned(
     reward: str | None = None,
     out: Path | None = None,
     progress: Progress | None = None,
+    force: bool = False,
 ) -> dict[str, Any]:
     """Train `model` (RUN/sft, else `config.model`) on `data` (RUN/export/preferences.*) by `method`.
 
     `reward` is a source of `rewards.sources` that scores the answers in place of what the rows say. Saves the
     model, whose chat template asks for good answers, to `out` (RUN/conditioned) and returns the summary.
+    Raises `GateFailed` for labels, or a reward model, that say nothing, unless `force`.
     """
     start = policy_of(config, model)
     use_threads(start, config.engine.threads, training=True)
     progress, data = progress or Silent(), data or exported_file(config.run, "preferences")
+    if reward is None:
+        check_labels(data, progress, force=force)
+    else:
+        check_rewards([RewardPart(reward, model_path(reward))], progress, force=force)
     folder = out or config.run / "conditioned"
     config = on_its_day(config, folder)
     inputs = {"data": data_hash(data), "model": model_identity(start), **reading_inputs(config.read)}
     inputs |= rendering_inputs(RenderSettings.of(config.engine))
-    inputs |= {name: template_hash(name) for name in _TEMPLATES}
+    inputs |= {name: template_hash(name) for name in _TEMPLATES} | config.train.footprint.inputs
     if reward is not None:
         inputs["reward"] = f"{reward} {model_identity(reward)}"
     made_by = recipe("conditioned", config.train.conditioned, config.seed, **inputs)
@@ -87,7 +98,7 @@ def run_conditioned(
     answers, unscored = read_judged(data, config.read, progress.note), 0
     if reward is not None:
         answers, unscored = _scored(answers, reward, config, progress)
-    job = Job("conditioned", folder, made_by, config.seed, progress)
+    job = Job("conditioned", folder, made_by, config.seed, progress, config.train.optimizer)
     summary = train_conditioned(answers, start, config, job, source_names(data))
     if out is None:
         keep_settings(config, "conditioned")
@@ -144,7 +155,8 @@ def train_conditioned(
         "seconds": round(time.perf_counter() - begun, 3),
     }
     with team.phase("save"):
-        tuned = sharding.whole_model(actor.model) if team.saves else None
+        dtype = saved_dtype(config.train.save_dtype, model)
+        tuned = sharding.whole_model(actor.model, dtype) if team.saves else None
     if team.main:
         save = saving(tuned, tokenizer, method.good_mode(ready.template), losses)
         publish(job.out, save, made_by=job.made_by, summary=summary, base=model)

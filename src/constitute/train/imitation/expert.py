@@ -36,6 +36,7 @@ from constitute.train.imitation.rounds import Asked, Measured, Sampler, change, 
 from constitute.train.ppo.setup import input_hashes
 from constitute.train.rewards.sources import GivenRewards, open_rewards
 from constitute.train.rewards.trust import check_rewards
+from constitute.train.rewards.welfare import Welfare
 from constitute.train.sft import train_sft
 from constitute.types import Prompt
 
@@ -74,7 +75,8 @@ def run_expert_iteration(
         check_rewards(parts, progress, force=force)
         used = opened.enter_context(sampling_engine(config, policy, engine, progress))
         kept, ids = rendered_prompts(asked, "", used, progress)
-        sampler = Sampler(used, policy, parts, config.train.best_of_n, progress)
+        welfare = Welfare.of(config.train.ppo)
+        sampler = Sampler(used, policy, parts, config.train.best_of_n, progress, welfare)
         summary = iterate(Asked(kept, ids), policy, folder, config, sampler)
     if out is None:
         keep_settings(config, "expert_iteration")
@@ -113,6 +115,7 @@ def iterate(asked: Asked, policy: str, out: Path, config: RunConfig, sampler: Sa
         settings,
         seed,
         **input_hashes(asked.ids, policy, sampler.parts, None),
+        **sampler.inputs,
         best_of_n=_digest(config.train.best_of_n.model_dump_json()),
         sft=_digest(config.train.sft.model_dump_json()),
     )

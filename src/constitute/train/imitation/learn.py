@@ -151,7 +151,7 @@ def logits_of(actor: Actor, states_ND: Tensor) -> Tensor:
 def exact_kl(reference_NV: Tensor, logprobs_NV: Tensor) -> Tensor:
     """KL(reference || policy) of each token (N,), in nats, summed over the vocabulary.
 
-    arXiv 2205.13636, equation 2; the authors' code takes the other direction.
+    arXiv 2205.13636; the authors' code takes the other direction.
     """
     return (reference_NV.exp() * (reference_NV - logprobs_NV)).sum(dim=-1)
 
@@ -165,7 +165,7 @@ def contrast_loss(means_BK: Tensor, smoothing: float) -> Tensor:
     """Cross-entropy (B,) of telling the condition of an answer by its probability under each.
 
     Column 0 is the condition that the answer was learned under; `means_BK` are log-probabilities per token
-    (arXiv 2302.05206, equation 5, in the per-token form of the authors' code). `smoothing` is shared by the
+    (arXiv 2302.05206, in the per-token form of the authors' code). `smoothing` is shared by the
     others.
     """
     choice_BK = means_BK.log_softmax(dim=1)

@@ -21,6 +21,7 @@ from constitute.train.common.artefact import finished, loss_figures, model_ident
 from constitute.train.common.fit import Job, drop_checkpoints
 from constitute.train.common.memory import memory_advice
 from constitute.train.common.models import Actor
+from constitute.train.common.precision import saved_dtype
 from constitute.train.common.team import gather_team
 from constitute.train.imitation.control import opening, reward_tokens
 from constitute.train.imitation.learn import Example, Terms, learn
@@ -123,7 +124,13 @@ class Learner:
             )
         learned = digest(repr([example.row[0] for example in kept]))
         made_by = recipe(
-            KIND, settings, seed, policy=model_identity(policy), pool=learned, kl=str(quark.kl_coef)
+            KIND,
+            settings,
+            seed,
+            policy=model_identity(policy),
+            pool=learned,
+            kl=str(quark.kl_coef),
+            **self.config.train.footprint.inputs,
         )
         done = finished(out, made_by)
         if done is not None:
@@ -136,11 +143,12 @@ class Learner:
             reference = self._reference(team.load_device) if quark.kl_coef else None
         terms = Terms(kl=quark.kl_coef, reference=reference, vocabulary=min(self.tokens))
         # The settings that its messages name are those of conditioned training.
-        job = Job("conditioned", out, made_by, seed, self.progress)
+        job = Job("conditioned", out, made_by, seed, self.progress, self.config.train.optimizer)
         with memory_advice(_KNOBS):
             losses = learn(actor, kept, terms, settings, job, pad_id=tokenizer.pad_token_id or 0)
         summary = {**loss_figures(losses), "too_long": len(examples) - len(kept)}
-        save = saving(sharding.whole_model(actor.model), tokenizer, self.best_template, losses)
+        network = sharding.whole_model(actor.model, saved_dtype(self.config.train.save_dtype, self.start))
+        save = saving(network, tokenizer, self.best_template, losses)
         publish(out, save, made_by=made_by, summary=summary, base=policy)
         drop_checkpoints(out)
         return str(out), summary

@@ -23,6 +23,7 @@ from constitute.progress import Progress, Silent
 from constitute.stages.generate import conversation
 from constitute.threads import use_threads
 from constitute.train.answers import Rewards, open_answers
+from constitute.train.common import sharding
 from constitute.train.common.artefact import (
     check_recipe,
     finished,
@@ -38,6 +39,7 @@ from constitute.train.common.from_run import (
     rendered_prompts,
     sampling_engine,
 )
+from constitute.train.common.precision import saved_dtype
 from constitute.train.common.team import gather_team
 from constitute.train.imitation.control import reward_tokens
 from constitute.train.imitation.pool import KIND, Learner, Sample, digest, samples_of
@@ -47,6 +49,7 @@ from constitute.train.ppo.setup import input_hashes
 from constitute.train.rewards.parts import RewardFunction, RewardPart
 from constitute.train.rewards.sources import GivenRewards, open_rewards
 from constitute.train.rewards.trust import check_rewards
+from constitute.train.rewards.welfare import Welfare
 from constitute.types import Completion, Prompt
 
 _RECORD = "rounds.json"
@@ -86,7 +89,8 @@ def run_quark(
         texts = tuple(by_text(part, config, opening_them, progress) for part in parts)
         used = opening_them.enter_context(sampling_engine(config, start, engine, progress))
         kept, ids = rendered_prompts(asked, "", used, progress)
-        sampler = Sampler(used, start, texts, config.train.best_of_n, progress)
+        welfare = Welfare.of(config.train.ppo)
+        sampler = Sampler(used, start, texts, config.train.best_of_n, progress, welfare)
         fits = with_room(Asked(kept, ids), used.context_length, config.train.best_of_n.max_new_tokens)
         summary = iterate(fits, start, folder, config, sampler)
     if out is None:
@@ -108,7 +112,11 @@ def with_tokens(policy: str, out: Path, config: RunConfig, progress: Progress) -
     """Save the model `policy` with its reward tokens to `out`, once; returns the folder."""
     settings = config.train.quark
     made_by = recipe(
-        KIND, settings.model_copy(update={"rounds": 1}), config.seed, model=model_identity(policy)
+        KIND,
+        settings.model_copy(update={"rounds": 1}),
+        config.seed,
+        model=model_identity(policy),
+        **config.train.footprint.inputs,
     )
     if finished(out, made_by) is None:
         bare = config.train.conditioned.model_copy(update={"lora_rank": 0})
@@ -116,7 +124,8 @@ def with_tokens(policy: str, out: Path, config: RunConfig, progress: Progress) -
             actor, tokenizer = start_actor(
                 policy, reward_tokens(settings.quantiles), bare, config.seed, gather_team()
             )
-            save = saving(actor.model, tokenizer, str(tokenizer.get_chat_template()), [])
+            network = sharding.whole_model(actor.model, saved_dtype(config.train.save_dtype, policy))
+            save = saving(network, tokenizer, str(tokenizer.get_chat_template()), [])
             publish(out, save, made_by=made_by, summary={}, base=policy)
     return str(out)
 
@@ -155,8 +164,10 @@ def iterate(asked: Asked, start: str, out: Path, config: RunConfig, sampler: Sam
         settings,
         seed,
         **input_hashes(asked.ids, start, sampler.parts, None),
+        **sampler.inputs,
         best_of_n=digest(config.train.best_of_n.model_dump_json()),
         conditioned=digest(config.train.conditioned.model_dump_json()),
+        **config.train.footprint.inputs,
     )
     record = out / _RECORD
     if record.is_file():

@@ -21,7 +21,10 @@ from constitute.train.best_of_n.choice import SAMPLES, SampledCompletion, read_s
 from constitute.train.best_of_n.run import RECORD, sample_best
 from constitute.train.imitation.held_out import held_out
 from constitute.train.rewards.parts import RewardPart
+from constitute.train.rewards.welfare import Welfare
 from constitute.types import Prompt
+
+_SUM = Welfare()
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,12 @@ class Sampler:
     parts: tuple[RewardPart, ...]
     config: BestOfNConfig
     progress: Progress
+    welfare: Welfare = _SUM
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """What a recipe says of how several rewards become one; nothing for their sum."""
+        return {"welfare": self.welfare.identity} if self.welfare.identity else {}
 
     def sample(self, policy: str, asked: Asked, out: Path, seed: int) -> dict[str, Any]:
         """Sample and score into `out`, or take what is there; returns best-of-n's summary.
@@ -80,6 +89,7 @@ class Sampler:
             engine=self.engine,
             seed=seed,
             progress=self.progress,
+            welfare=self.welfare,
         )
 
 

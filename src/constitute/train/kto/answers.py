@@ -13,7 +13,7 @@ from constitute.errors import DataError
 from constitute.progress import Progress
 from constitute.train.reward.pairs import held_out_prompts, prompt_key, target
 
-# Weight times number of desirable answers over that of undesirable ones (arXiv 2402.01306, section 4.2).
+# Weight times number of desirable answers over that of undesirable ones (arXiv 2402.01306).
 _BALANCE = (1.0, 1.5)
 
 

@@ -61,7 +61,7 @@ def kto(log_ratio_B: Tensor, desirable_B: Tensor, point: Tensor, config: DPOConf
     """lambda (1 - value) of each answer (B,), the value sigmoid(beta (log-ratio - point)) or of the negative.
 
     `desirable_B` is P(desirable), which weighs both readings; `point` is the reference point z_0 in nats
-    (arXiv 2402.01306, equations 7 and 8).
+    (arXiv 2402.01306).
     """
     gain_B = config.beta * (log_ratio_B - point)
     wanted_B = config.kto_desirable * torch.sigmoid(-gain_B)
@@ -163,7 +163,7 @@ def kto_losses(
     """What measures the reference point of a whole batch, and what gives rows' summed, weighted loss.
 
     The point is max(0, mean log-ratio of the batch's mismatched answers), without a gradient (arXiv
-    2402.01306, section 4.1); of several processes each measures its share of the batch.
+    2402.01306); of several processes each measures its share of the batch.
     """
     team, batching = gather_team(), Batching(pad_id, config.microbatch_tokens)
     device = actor.model.device

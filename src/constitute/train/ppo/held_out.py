@@ -126,7 +126,7 @@ def paired(before: Sequence[float], after: Sequence[float]) -> tuple[float, floa
 class Standing:
     """Where a run stands by one part: its reference, and how many measurements in a row lie below it.
 
-    `best` is the last measurement that was higher than the one before it by more than chance: the highest of
+    `best` is the last measurement that was higher than the best before it by more than chance: the highest of
     many would be high by chance, and every later one would seem a fall. `fall` is the last measurement minus
     the best, with the half-width of its interval.
     """

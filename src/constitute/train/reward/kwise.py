@@ -1,8 +1,8 @@
 """Pairs of one prompt put together into rankings, and the likelihood of a ranking of K answers.
 
 The Plackett-Luce model: the best of K answers is chosen with probability softmax(score), then the best of
-the rest (arXiv 2301.11270, section 4). Its likelihood uses the data better than the pairs that a ranking
-splits into (theorem 4.3 there), and an answer is read once for all its pairs. Of two answers it is the
+the rest (arXiv 2301.11270). Its likelihood uses the data better than the pairs that a ranking
+splits into (shown there), and an answer is read once for all its pairs. Of two answers it is the
 loss of pairs, soft labels included.
 """
 
@@ -44,7 +44,7 @@ class Ranking:
 def plackett_luce_loss(scores: Tensor) -> Tensor:
     """-log P of the order given, best first: the sum over places of logsumexp(those left) - score.
 
-    Takes (..., K) and gives (...). arXiv 2301.11270, section 4, with all K answers ranked.
+    Takes (..., K) and gives (...). arXiv 2301.11270, with all K answers ranked.
     """
     left = scores.flip(-1).logcumsumexp(-1).flip(-1)
     return (left - scores)[..., :-1].sum(-1)

@@ -213,7 +213,7 @@ def _pretrained(
     rendering: RenderSettings | None,
     reading: ReadConfig,
 ) -> tuple[str, dict[str, Any]]:
-    """The reward model trained first on `pretrain_data` (arXiv 2112.00861, section 4), and its figures.
+    """The reward model trained first on `pretrain_data` (arXiv 2112.00861), and its figures.
 
     What held-out pairs say of it stops nothing: it is a start.
     """

@@ -2,7 +2,7 @@
 
 The reward is linear in the last hidden state phi of an answer, so what pairs say of it is their information
 matrix, and a reward that was chosen because it is high is safer at its lower confidence bound: reward -
-penalty * ||phi - nu|| in the norm of that matrix's inverse (arXiv 2301.11270, section 3.3, algorithm 1).
+penalty * ||phi - nu|| in the norm of that matrix's inverse (arXiv 2301.11270).
 Deviates from the paper in three: pairs count by p (1 - p), as in the Fisher information, so that the norm
 is a standard error; the ridge is the precision of the head's initial weights, which is what is believed where
 no pair says anything; and the bound is taken answer by answer, not of a policy's mean. Features are those of

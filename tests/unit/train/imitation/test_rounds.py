@@ -2,9 +2,21 @@
 
 import pytest
 
+from constitute.config.train import BestOfNConfig
 from constitute.errors import UsageError
+from constitute.progress import Silent
 from constitute.train.best_of_n.choice import SAMPLES, SampledCompletion
-from constitute.train.imitation.rounds import Asked, Measured, change, measure, rose, split_prompts
+from constitute.train.imitation import rounds
+from constitute.train.imitation.rounds import (
+    Asked,
+    Measured,
+    Sampler,
+    change,
+    measure,
+    rose,
+    split_prompts,
+)
+from constitute.train.rewards.welfare import Welfare
 from constitute.types import Message, Prompt
 
 
@@ -44,6 +56,16 @@ def test_the_reward_of_a_policy_is_the_mean_over_all_its_samples(tmp_path):
     assert found.rewards == [2.0, 5.5] and found.figures["cut_off"] == 0.25
     assert found.figures["reward"]["value"] == 3.75 and found.figures["gold"]["value"] == 37.5
     assert found.figures["reward"]["n"] == 2
+
+
+def test_several_rewards_become_one_as_the_settings_say(tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(rounds, "sample_best", lambda *_, welfare, **__: given.append(welfare) or {})
+    for welfare in (Welfare(), Welfare("nash", utility="sigmoid")):
+        sampler = Sampler(None, "policy", (), BestOfNConfig(), Silent(), welfare)
+        sampler.sample("policy", asked(["a"]), tmp_path, 0)
+        assert given[-1] is welfare
+        assert sampler.inputs == ({"welfare": "nash:sigmoid"} if welfare.name == "nash" else {})
 
 
 def test_a_rise_is_one_that_signs_do_not_explain():

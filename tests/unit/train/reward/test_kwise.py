@@ -138,7 +138,7 @@ def fitted(loss, width):
 
 
 def test_the_whole_order_says_more_than_its_pairs():
-    """Theorem 4.3 of arXiv 2301.11270: the error of the ranking's likelihood is the smaller one."""
+    """As arXiv 2301.11270 shows: the error of the ranking's likelihood is the smaller one."""
     truth = torch.tensor([2.0, -1.0, 1.5], dtype=torch.float64)
     errors = {"order": 0.0, "pairs": 0.0}
     first, second = torch.triu_indices(5, 5, 1)

@@ -64,7 +64,7 @@ def test_errors_cover_the_truth_as_often_as_they_say():
 
 
 def test_a_choice_by_the_lower_bound_beats_that_of_the_most_likely_reward():
-    """As in arXiv 2301.11270, theorem 3.9: arms seen once look best by chance, and are chosen by the MLE.
+    """As in arXiv 2301.11270: arms seen once look best by chance, and are chosen by the MLE.
 
     Arms 0 and 1 are compared with the base (an arm of features 0) 60 times each, 20 others once each; arm 0
     is worth 1, arm 1 0.5, the others -1. The paper's radius grows with the root of d + ln(1 / delta), 5 here,
