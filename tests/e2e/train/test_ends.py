@@ -105,7 +105,7 @@ def test_every_trainer_ends_an_answer_where_rollouts_end(kind, start, data, tmp_
     class Seen(Exception):
         pass
 
-    def rows(network, tokenizer, rows, config, job):
+    def rows(network, tokenizer, rows, config, job, *rest):
         seen.extend(list(ids) for ids, _ in rows)
         raise Seen
 
