@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from math import prod
 from pathlib import Path
@@ -62,3 +64,23 @@ def _cores() -> int:
     import torch
 
     return torch.get_num_threads()
+
+
+def thread_count() -> int:
+    """How many threads torch computes with now."""
+    import torch
+
+    return torch.get_num_threads()
+
+
+@contextmanager
+def threads_set_to(count: int) -> Iterator[None]:
+    """Inside, torch computes with `count` threads."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

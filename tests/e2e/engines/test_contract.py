@@ -15,6 +15,7 @@ from constitute.engines.choosing import choose_by_ids
 from constitute.engines.render import Renderer
 from constitute.engines.tokenizer import load_tokenizer
 from constitute.errors import PromptTooLong, RowError
+from constitute.threads import threads_set_to
 from constitute.types import Message, Request, SamplingParams
 
 torch = pytest.importorskip("torch")
@@ -307,6 +308,20 @@ def test_the_same_weights_again_and_again_change_no_digit(rollout, model_folder)
     for _ in range(20):
         rollout.update_weights(_yield_and_spoil(model))
     assert rollout.score_ids(PROMPTS, completions) == first
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_weights_may_be_pushed_with_another_number_of_threads(rollout, model_folder, threads):
+    """A trainer takes every core, and packed weights have a layout for each number of threads."""
+    completions = [[20, 21, 22, 23, 24], [25, 26], [27]]
+    rollout.update_weights(_yield_and_spoil(_reference(model_folder)))
+    first = rollout.score_ids(PROMPTS, completions)
+    with threads_set_to(threads):
+        rollout.update_weights(_yield_and_spoil(_reference(model_folder)))
+        inside = rollout.score_ids(PROMPTS, completions)
+    after = rollout.score_ids(PROMPTS, completions)
+    for found, expected in zip([*inside, *after], [*first, *first], strict=True):
+        assert found == pytest.approx(expected, **LOGPROB)
 
 
 async def test_weights_are_refused_while_requests_are_in_flight(rollout):

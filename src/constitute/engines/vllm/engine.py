@@ -33,6 +33,7 @@ from constitute.engines.vllm.start import ENVIRONMENT, start
 from constitute.engines.weight_files import copies, folder_for, save_weights
 from constitute.errors import EngineError
 from constitute.packaged import model_path
+from constitute.threads import thread_count, threads_set_to
 from constitute.types import Choice, Completion, Request, SamplingParams, Score
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class VLLMEngine:
         self._folder = config.sync_folder
         self._llm, stays_awake = start(self._path, config)
         self._sleeper = Sleeper(self._llm, stays_awake)
+        self._threads = thread_count()
         self._loop = StepLoop(self._llm.llm_engine)
         self._limit = int(self._llm.llm_engine.model_config.max_model_len)
         self._identity = local_identity("vllm", model, self._path, config.revision, self._renderer)
@@ -186,7 +188,10 @@ class VLLMEngine:
     def _load(self, named: Iterable[tuple[str, Any]]) -> None:
         """Have every worker load the tensors: one by one here, from a folder in other processes."""
         if self._llm.llm_engine.vllm_config.parallel_config.world_size == 1:
-            self._llm.collective_rpc("sync_weights", args=(named,))
+            # On a CPU the layout of packed weights follows from the number of threads, and a kernel that was
+            # made with another number reads them in the wrong order, without an error (seen on an AMD EPYC).
+            with threads_set_to(self._threads):
+                self._llm.collective_rpc("sync_weights", args=(named,))
             return
         held = {name: tensor.to("cpu").contiguous() for name, tensor in named}
         with folder_for(sum(tensor.nbytes for tensor in held.values()), self._folder) as folder:
