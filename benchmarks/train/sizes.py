@@ -75,7 +75,7 @@ def planned(folder: Path, what: str, gpu: Gpu, count: int) -> Plan:
     # Sharded weights take plain AdamW alone.
     train = {method: own} | ({"optimizer": optimizer[0]} if optimizer and count == 1 else {})
     config = RunConfig.model_validate({"model": str(folder), "train": train})
-    (plan,) = plan_training(config, [method], str(folder), gpu, count=count, sharded=count > 1)
+    (plan,) = plan_training(config, [method], str(folder), gpu, count=count, sharded=count > 1, mend=False)
     return plan
 
 

@@ -60,10 +60,12 @@ def plan_training(
     sharded: bool = False,
     prompt: int = 256,
     half: bool = True,
+    mend: bool = True,
 ) -> list[Plan]:
     """A plan for each of `methods` on `count` GPUs, with prompts of `prompt` tokens. Loads no weights.
 
-    With `sharded` the weights are split over the GPUs (FSDP2), else each holds them all.
+    With `sharded` the weights are split over the GPUs (FSDP2), else each holds them all. With `mend` settings
+    that fit are looked for where these do not.
 
     Raises `UsageError` for a method that is not known and for a model that cannot be built.
     """
@@ -75,7 +77,7 @@ def plan_training(
     plans = []
     for method in methods:
         plan = _plan(method, work).model_copy(update={"seconds": seconds_of(method, work, gpu)})
-        if not plan.fits:
+        if mend and not plan.fits:
             plan = plan.model_copy(update={"changes": tuple(_mends(method, work))})
         plans.append(plan)
     return plans
