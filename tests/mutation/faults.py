@@ -66,7 +66,7 @@ FAULTS = [
     ),
     Fault(
         "each process whitens by its own rows",
-        "train/ppo/run.py",
+        "train/ppo/forward.py",
         "(team.sum(tensor) for tensor in found)",
         "found",
         "tests/e2e/train/test_parallel.py::test_two_processes_learn_what_one_does[7]",
@@ -150,7 +150,7 @@ FAULTS = [
     ),
     Fault(
         "leave-one-out includes the sample itself",
-        "train/ppo/algorithms.py",
+        "train/ppo/baselines.py",
         "others_PK = (groups_PK.sum(dim=1, keepdim=True) - groups_PK) / (samples - 1)",
         "others_PK = groups_PK.mean(dim=1, keepdim=True)",
         "tests/unit/train/ppo/test_algorithms.py::test_leave_one_out_by_hand",
