@@ -45,6 +45,7 @@ def engine_on(llm):
     engine._loop = SimpleNamespace(pending=0)
     engine._identity = ModelIdentity(engine="vllm", name="m", fingerprint="old")
     engine._llm, engine._sleeper = llm, Sleeper(llm, "it cannot")
+    engine._threads = 1
     engine._folder = None
     return engine
 

@@ -77,6 +77,7 @@ def engine_on(llm, stays_awake=""):
     engine._llm, engine._sleeper, engine._loop = llm, Sleeper(llm, stays_awake), StepLoop(llm.llm_engine)
     engine._identity = ModelIdentity(engine="vllm", name="m", fingerprint="old")
     engine._limit, engine._stops, engine._folder = 64, (), None
+    engine._threads = 1
     return engine
 
 
