@@ -41,7 +41,7 @@ demo-real: install
 	$(BIN)/constitute demo --real
 
 test: lint
-	$(BIN)/python -m pytest -m "not long and not real"
+	$(BIN)/python -m pytest -m "not long and not real" -n 2 --dist loadgroup
 
 test-long: install
 	$(BIN)/python -m pytest -m "long and not real"

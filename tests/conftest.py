@@ -28,6 +28,16 @@ os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 SMALL = EngineConfig(kv_cache_gib=0.25)
+# Fixtures that load vLLM: half a minute and a GiB each.
+LOADING = {"vllm_engine", "vllm_server_url"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep a file's tests in one process, and all files that load vLLM in the same one: it is loaded once."""
+    loading = {item.path for item in items if LOADING & set(getattr(item, "fixturenames", ()))}
+    for item in items:
+        group = "vllm" if item.path in loading else item.path.relative_to(ROOT).as_posix()
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")

@@ -185,6 +185,7 @@ def newest(checkpoints):
     return max(checkpoints.glob("iteration-*"))
 
 
+@pytest.mark.long
 def test_a_checkpoint_counts_when_all_parts_are_there_and_so_many_stay(tmp_path):
     """Each process writes its parts; a kill before the last rename leaves the checkpoint before."""
     done = launch(tmp_path, "fsdp2.yaml", "kept?")

@@ -39,7 +39,7 @@ def one(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("kind", ["ddp", "fsdp2"])
+@pytest.mark.parametrize("kind", [pytest.param("ddp", marks=pytest.mark.long), "fsdp2"])
 def test_two_machines_learn_what_one_process_does(tmp_path, one, kind):
     prepare(tmp_path)
     port = free_port()
