@@ -69,9 +69,10 @@ def handoff(
     with open_progress(as_json) as progress:
         with progress.waiting("reading the run"):
             from constitute.handoff.base import Cluster
-            from constitute.handoff.run import Wanted, hand_over
+            from constitute.handoff.run import Wanted, check, hand_over
         named = method or ("grpo" if _first(config.train.method) == "grpo" else "ppo")
         wanted = Wanted(target, named, Cluster(nodes, gpus), reward_url, model)
+        check(wanted, config)
         prompts = shared.given_prompts(config, skip_bad, progress)
         found = hand_over(wanted, config, prompts, out, progress)
         for sentence in found.lost:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from constitute.config import RunConfig
+    from constitute.loop import Loop
     from constitute.pipeline.budget import Limits
 
 TRAINERS = ("sft", "reward", "ppo", "grpo", "dpo", "best-of-n")
@@ -75,9 +76,7 @@ def run(
       constitute run run.yaml --shard 2/4 --run shards/2
       constitute run run.yaml --on ray --until data --set runner.ray.actors=2
     """
-    from constitute.cli.text import say
     from constitute.config import load_config
-    from constitute.errors import GateFailed
     from constitute.loop import open_loop, run_loop, steps_of
     from constitute.progress import open_progress
 
@@ -100,9 +99,17 @@ def run(
         ) as loop,
     ):
         found = run_loop(loop, until)
-    _print(found, loop.seconds, config, as_json)
+    return _ended(loop, found, as_json)
+
+
+def _ended(loop: Loop, found: dict[str, Any], as_json: bool) -> int:
+    """Print how the run ended and return its exit code. Raises `GateFailed` for the gates it did not meet."""
+    from constitute.cli.text import say
+    from constitute.errors import GateFailed
+
+    _print(found, loop.seconds, loop.config, as_json)
     if not as_json:
-        for sentence in remedies(config.run, tuple(found["data"])):
+        for sentence in remedies(loop.config.run, tuple(found["data"])):
             say(sentence)
     if loop.gates:
         raise GateFailed("; ".join(loop.gates))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,11 @@ class Cluster:
         return self.nodes * self.gpus
 
 
+def settings_of(config: RunConfig, method: str) -> PPOConfig:
+    """The settings of the method."""
+    return config.train.grpo if method == "grpo" else config.train.ppo
+
+
 @dataclass(frozen=True)
 class Job:
     """A training to hand over, with everything that a launch file says.
@@ -72,7 +78,11 @@ class Job:
     @property
     def settings(self) -> PPOConfig:
         """The settings of the method."""
-        return self.config.train.grpo if self.method == "grpo" else self.config.train.ppo
+        return settings_of(self.config, self.method)
+
+    def word(self, name: str) -> str:
+        """The path of a file in the folder, as a shell takes it."""
+        return shlex.quote(str(self.folder / name))
 
     @property
     def prompts_a_batch(self) -> int:

@@ -17,6 +17,9 @@ from constitute.handoff.base import Job, Mapped, Target
 from constitute.handoff.verl import write_reward
 from constitute.types import Prompt
 
+# Beside config.yaml, which `serve-reward` reads.
+CONFIGURATION = "nemo-rl.yaml"
+
 
 def settings(job: Job) -> list[Mapped]:
     """The keys of a job, as paths."""
@@ -208,16 +211,15 @@ def configuration(job: Job, mapped: Sequence[Mapped]) -> dict[str, Any]:
 
 
 def write(job: Job, prompts: Sequence[Prompt], mapped: Sequence[Mapped]) -> list[Path]:
-    """Write prompts.jsonl, config.yaml, the environment with the reward function, and launch.py."""
+    """Write prompts.jsonl, nemo-rl.yaml, the environment with the reward function, and launch.py."""
     from ruamel.yaml import YAML
 
     data = job.folder / "prompts.jsonl"
     with atomic(data) as stream:
         write_jsonl(stream, map(_row, prompts), "prompts")
-    yaml, text = YAML(typ="safe", pure=True), StringIO()
-    yaml.default_flow_style = False
-    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
-    yaml.dump(configuration(job, mapped), text)
+    text = StringIO()
+    # The round trip keeps the order of the keys.
+    YAML(typ="rt", pure=True).dump(configuration(job, mapped), text)
     ours = files("constitute.handoff").joinpath("files")
     copied = [
         write_text(job.folder / name, ours.joinpath(name).read_text(encoding="utf-8"))
@@ -226,7 +228,7 @@ def write(job: Job, prompts: Sequence[Prompt], mapped: Sequence[Mapped]) -> list
     script = write_text(job.folder / "script.txt", f"examples/run_{_section(job)}.py\n")
     return [
         data,
-        write_text(job.folder / "config.yaml", text.getvalue()),
+        write_text(job.folder / CONFIGURATION, text.getvalue()),
         *copied,
         script,
         *write_reward(job),
@@ -240,9 +242,9 @@ def _row(prompt: Prompt) -> dict[str, Any]:
 def how(job: Job) -> list[str]:
     """What to do with the files."""
     return [
-        f"Start the reward: `sh {job.folder / 'serve-reward.sh'}`.",
+        f"Start the reward: `sh {job.word('serve-reward.sh')}`.",
         "In a checkout of NeMo-RL, in its container or with its uv environment, on a Ray cluster of its own:",
-        f"`uv run python {job.folder / 'launch.py'}`",
+        f"`uv run python {job.word('launch.py')}`",
     ]
 
 

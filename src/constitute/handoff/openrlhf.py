@@ -196,10 +196,8 @@ def _row(prompt: Prompt) -> dict[str, Any]:
 
 def how(job: Job) -> list[str]:
     """What to do with the files."""
-    head = (
-        [] if job.reward_model is not None else [f"Start the reward: `sh {job.folder / 'serve-reward.sh'}`."]
-    )
-    submit = f"ray job submit --address=http://127.0.0.1:8265 -- sh {job.folder / 'launch.sh'}"
+    head = [] if job.reward_model is not None else [f"Start the reward: `sh {job.word('serve-reward.sh')}`."]
+    submit = f"ray job submit --address=http://127.0.0.1:8265 -- sh {job.word('launch.sh')}"
     return [
         *head,
         "Start Ray: `ray start --head`, and `ray start --address HEAD:6379` on each other node.",

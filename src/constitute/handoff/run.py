@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from constitute.config import RunConfig
+from constitute.config.ppo import PPOConfig
 from constitute.data.export import export_run
 from constitute.engines.render import Renderer, RenderSettings
 from constitute.engines.tokenizer import load_tokenizer, turn_ends
 from constitute.errors import DataError, UsageError
 from constitute.files import read_json, write_text
 from constitute.handoff import TARGETS
-from constitute.handoff.base import Cluster, Job, Mapped, Target, lost
+from constitute.handoff.base import Cluster, Job, Mapped, Target, lost, settings_of
 from constitute.packaged import model_path
 from constitute.progress import Progress
 from constitute.registry import registered
@@ -54,6 +55,29 @@ class Wanted:
     policy: str | None = None
 
 
+def check(wanted: Wanted, config: RunConfig) -> Target:
+    """The trainer to hand over to. Raises `UsageError` for what no prompt need be read to refuse."""
+    target: Target = registered(TARGETS, wanted.target, "trainer to hand over to")
+    if not is_url(wanted.reward_url):
+        raise UsageError(
+            f"--reward-url {wanted.reward_url!r} is no URL; give one like http://HEAD:5000/get_reward"
+        )
+    settings = settings_of(config, wanted.method)
+    if find_algorithm(settings).kl == "own":
+        at = f"train.{settings.section}.advantage"
+        raise UsageError(
+            f"{at}={settings.advantage} is none of the algorithms that other trainers have; train it "
+            f"here, or set {at} to gae, rloo, grpo or reinforce++"
+        )
+    parallel = config.engine.tensor_parallel
+    if wanted.cluster.total % parallel:
+        raise UsageError(
+            f"engine.tensor_parallel={parallel} does not divide {wanted.cluster.total} GPUs; set it to a "
+            "divisor"
+        )
+    return target
+
+
 def hand_over(
     wanted: Wanted, config: RunConfig, prompts: Sequence[Prompt], out: Path, progress: Progress
 ) -> HandedOver:
@@ -61,17 +85,13 @@ def hand_over(
 
     A prompt that leaves no room for a whole response in `engine.context_length` is left out and counted.
     Raises `UsageError` for an unknown trainer, a model that is not at hand or batches that cannot be cut, and
-    `DataError` where no prompt is left.
+    `DataError` where no prompt is left; nothing is written then.
     """
-    target = registered(TARGETS, wanted.target, "trainer to hand over to")
-    if not is_url(wanted.reward_url):
-        raise UsageError(
-            f"--reward-url {wanted.reward_url!r} is no URL; give one like http://HEAD:5000/get_reward"
-        )
+    target = check(wanted, config)
     start = _whole(policy_of(config, wanted.policy))
-    out.mkdir(parents=True, exist_ok=True)
-    kept, longest = _prompts(config, prompts, start)
-    model = _only_reward_model(config, wanted.method)
+    settings = settings_of(config, wanted.method)
+    model = _only_reward_model(config, settings)
+    kept, longest = _prompts(config, settings, prompts, start)
     job = Job(
         config=config,
         method=wanted.method,
@@ -84,8 +104,13 @@ def hand_over(
         cluster=wanted.cluster,
         folder=out.absolute(),
     )
-    _check(job)
+    if job.prompts < job.prompts_a_batch:
+        raise UsageError(
+            f"a batch has {job.prompts_a_batch} prompts and there are {job.prompts}; lower "
+            f"train.{settings.section}.batch_size, or give more prompts"
+        )
     mapped = target.settings(job)
+    out.mkdir(parents=True, exist_ok=True)
     files = [*target.write(job, kept, mapped), *_sets(config, target, out, progress), *_serve(job, config)]
     missing = list(lost(target, job, mapped))
     files.append(write_text(out / NOTES, _notes(target, job, mapped, missing)))
@@ -97,7 +122,9 @@ def _whole(path: str) -> str:
     return str(Path(path).absolute()) if Path(path).is_dir() else path
 
 
-def _prompts(config: RunConfig, prompts: Sequence[Prompt], policy: str) -> tuple[list[Prompt], int]:
+def _prompts(
+    config: RunConfig, settings: PPOConfig, prompts: Sequence[Prompt], policy: str
+) -> tuple[list[Prompt], int]:
     """The prompts with the system turn that the run asks under, and the tokens of the longest."""
     tokenizer = load_tokenizer(policy)
     renderer = Renderer(tokenizer, policy, turn_ends(policy, tokenizer), RenderSettings.of(config.engine))
@@ -110,26 +137,27 @@ def _prompts(config: RunConfig, prompts: Sequence[Prompt], policy: str) -> tuple
             tokens = len(renderer.prompt_ids(whole.messages))
         except DataError:
             continue
-        if limit is None or tokens + config.train.ppo.max_new_tokens <= limit:
+        if limit is None or tokens + settings.max_new_tokens <= limit:
             kept.append(whole)
             longest = max(longest, tokens)
     if not kept:
         raise DataError(
-            "there is no prompt to hand over; name a file with --prompts or `prompts:` in run.yaml"
+            f"none of {len(prompts)} prompts can be handed over: the chat template refuses them, or they "
+            f"leave no room for {settings.max_new_tokens} tokens more; give others with --prompts, or lower "
+            f"train.{settings.section}.max_new_tokens"
         )
     return kept, longest
 
 
-def _only_reward_model(config: RunConfig, method: str) -> str | None:
+def _only_reward_model(config: RunConfig, settings: PPOConfig) -> str | None:
     """The reward model that is the whole reward, where there is one: RUN/reward, or the one source."""
-    section = config.train.grpo if method == "grpo" else config.train.ppo
-    sources = used_rewards(section.rewards)
+    sources = used_rewards(settings.rewards)
     if not sources:
         own = config.run / "reward"
         if not (own / "config.json").is_file():
             raise UsageError(
-                f"no reward model in {own}; run `constitute train reward` first, or set "
-                f"train.{section.section}.rewards"
+                f"no reward model in {own}; run `constitute train reward --run "
+                f"{shlex.quote(str(config.run))}` first, or set train.{settings.section}.rewards"
             )
         return str(own)
     if len(sources) == 1 and sources[0].weight == 1.0 and Path(model_path(sources[0].source)).is_dir():
@@ -141,26 +169,6 @@ def _native(model: str, target: Target) -> str | None:
     """The reward model, where the target scores as we do: it reads the mean and deviation of one head."""
     heads = read_json(Path(model_path(model)) / "config.json").get("score_means")
     return _whole(model_path(model)) if target.export_format == "openrlhf" and not heads else None
-
-
-def _check(job: Job) -> None:
-    algorithm = find_algorithm(job.settings)
-    if algorithm.kl == "own":
-        at = f"train.{job.settings.section}.advantage"
-        raise UsageError(
-            f"{at}={job.settings.advantage} is none of the algorithms that other trainers have; train it "
-            f"here, or set {at} to gae, rloo, grpo or reinforce++"
-        )
-    if job.prompts < job.prompts_a_batch:
-        raise UsageError(
-            f"a batch has {job.prompts_a_batch} prompts and there are {job.prompts}; lower "
-            f"train.{job.settings.section}.batch_size, or give more prompts"
-        )
-    parallel = job.config.engine.tensor_parallel
-    if job.cluster.total % parallel:
-        raise UsageError(
-            f"engine.tensor_parallel={parallel} does not divide {job.cluster.total} GPUs; set it to a divisor"
-        )
 
 
 def _sets(config: RunConfig, target: Target, out: Path, progress: Progress) -> list[Path]:
@@ -177,7 +185,9 @@ def _serve(job: Job, config: RunConfig) -> list[Path]:
     """A file that starts the reward server, where one is asked, and the configuration that it reads."""
     if job.reward_model is not None:
         return []
-    save_config(job.folder, config)
+    # The server rewards by the first method that it finds there.
+    train = config.train.model_copy(update={"method": (job.method,)})
+    save_config(job.folder, config.model_copy(update={"train": train}))
     # The file says that its run is the folder it stands in.
     words = ["constitute", "serve-reward", "--run", str(config.run.absolute())]
     words += ["--config", str(job.folder / CONFIG_FILE), "--model", job.policy]

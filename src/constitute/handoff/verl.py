@@ -210,11 +210,11 @@ def _row(prompt: Prompt) -> dict[str, Any]:
 def how(job: Job) -> list[str]:
     """What to do with the files."""
     return [
-        f"Start the reward: `sh {job.folder / 'serve-reward.sh'}`.",
+        f"Start the reward: `sh {job.word('serve-reward.sh')}`.",
         "Start Ray: `ray start --head`, and `ray start --address HEAD:6379` on each other node.",
-        f"`sh {job.folder / 'launch.sh'}`",
+        f"`sh {job.word('launch.sh')}`",
         "Put the weights together afterwards: `python3 -m verl.model_merger merge --backend fsdp --local_dir "
-        f"{job.folder / 'checkpoints'}/global_step_{job.settings.iterations}/actor --target_dir policy`.",
+        f"{job.word(f'checkpoints/global_step_{job.settings.iterations}/actor')} --target_dir policy`.",
     ]
 
 

@@ -7,6 +7,7 @@ stages follow each sample by themselves, and a pair stage takes the pairs that `
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
@@ -20,7 +21,7 @@ from constitute.pipeline.budget import Budget
 from constitute.pipeline.drive import input_hash, run_jobs
 from constitute.pipeline.plan import Plan, answering
 from constitute.pipeline.shards import PLACES, distinct, noted
-from constitute.pipeline.stage_run import Counts, StageRun, Work
+from constitute.pipeline.stage_run import Counts, StageRun, Work, stays
 from constitute.progress import Progress, Silent
 from constitute.stages.base import Sample
 from constitute.stages.generate import slot
@@ -69,7 +70,7 @@ async def run_chain(
             mend=step.mend,
             budget=budget,
         )
-        rows = expected_rows(name, plan, total, store)
+        rows = expected_rows(name, plan, total, store, retry=retry)
         progress.start(name, rows, runs[name].done_before(rows))
     with other_run(plan, store, own_model(plan, runs, store), progress) as find:
         source, workers = _source(_Chain(plan, runs, store, find))
@@ -119,26 +120,61 @@ def _label_width(plan: Plan, in_flight: int) -> int:
     return max(1, in_flight // (2 * votes))
 
 
-def expected_rows(name: str, plan: Plan, total: int | None, store: Store) -> int | None:
-    """Rows of a stage where no row fails on the way; None where that is not known beforehand."""
+def expected_rows(
+    name: str, plan: Plan, total: int | None, store: Store, *, retry: bool = False
+) -> int | None:
+    """Rows of a stage where no further row fails on the way; None where that is not known beforehand."""
     config, spec = plan.config, plan.steps[name].spec
     if total is not None:
         total = min(total, config.limit or total)
         n = plan.samples
         if spec.reads != "pair":
-            return total * n
+            return total * n - _never(name, plan, total, store, retry)
+        if plan.pairs is not None:
+            return total
         each = (len(source.groups(n)) * source.each(config) for source in plan.sources)
-        return total * (1 if plan.pairs is not None else sum(each))
+        return total * sum(each) - _never(name, plan, total, store, retry)
     if config.limit is not None:
         return None
     if config.shard is not None and noted(store, str(plan.before)) is None:
         return None
     ready = store.counts(str(plan.before))["ok"]
     if spec.reads != "pair":
-        return ready
+        return ready - _never(name, plan, total, store, retry)
     # Only where every row makes its pairs by itself are they known without looking at the rows.
     lone = all(source.groups is alone and not source.against for source in plan.sources)
-    return ready * sum(source.each(config) for source in plan.sources) if lone else None
+    if not lone:
+        return None
+    found = ready * sum(source.each(config) for source in plan.sources)
+    return found - _never(name, plan, total, store, retry)
+
+
+def _never(name: str, plan: Plan, total: int | None, store: Store, retry: bool) -> int:
+    """Rows of a stage that no longer come: what they are made of ended in a stage before, and stays so."""
+    early: dict[int, set[int]] = defaultdict(set)
+    late: dict[int, set[int]] = defaultdict(set)
+    revised = False
+    for stage, step in plan.steps.items():
+        if stage == name:
+            break
+        revised = revised or step.spec.revises
+        for status in ("abstain", "failed"):
+            for row in store.outcomes(stage, status):
+                place, at = divmod(row.position, PLACES)
+                within = total is None or plan.config.shard is not None or place < total
+                if within and at < plan.samples and stays(row, stage, step.mend, retry):
+                    late[place].add(at)
+                    if not revised:
+                        early[place].add(at)
+    if plan.steps[name].spec.reads != "pair":
+        return sum(map(len, late.values()))
+    return sum(
+        source.each(plan.config)
+        for source in plan.sources
+        for gone in (early if source.stands == "before" else late).values()
+        for group in source.groups(plan.samples)
+        if len(gone.intersection(group)) > (max(0, len(group) - 2) if source.partial else 0)
+    )
 
 
 def _groups(store: Store, stage: str, shard: Shard | None) -> Iterator[list[tuple[int, Response]]]:

@@ -159,7 +159,7 @@ async def _run(
         save_config(config.run, config)
         shards.note(store, config, list(plan.steps), part, plan.before)
         for stage in plan.steps:
-            begin(store, stage, expected_rows(stage, plan, total, store))
+            begin(store, stage, expected_rows(stage, plan, total, store, retry=retry))
         try:
             counts = await run_chain(
                 plan,

@@ -100,6 +100,14 @@ def derive_seed(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
 
 
+def stays(before: Outcome, stage: str, mend: Mend | None, retry: bool) -> bool:
+    """Whether a row that ended is left as it is; `retry` tries failed ones again, unless a mend must help."""
+    if mend is not None and mend.helps(before):
+        return False
+    again = retry and before.status == "failed"
+    return not again or (mend is not None and bool(blames(stage, before.reason or "")))
+
+
 @dataclass
 class StageRun:
     """One stage at work: its engine and store, the questions on their way, and how its rows ended so far.
@@ -149,7 +157,7 @@ class StageRun:
             before, stored = found
             self._same_input(row, stored, input_hash)
             mend = self.mend if self.mend is not None and self.mend.helps(before) else None
-            if mend is None and not self._again(before):
+            if stays(before, self.stage, self.mend, self.retry):
                 self.ended["resumed"] += 1
                 self.ended[before.status] += 1
                 return before
@@ -168,11 +176,8 @@ class StageRun:
         """Rows that ended and stay as they are, of the `total` that are gone through where it is known."""
         done = sum(self.store.counts(self.stage).values())
         if self.retry or self.mend is not None:
-            for row in (
-                *self.store.outcomes(self.stage, "abstain"),
-                *self.store.outcomes(self.stage, "failed"),
-            ):
-                done -= self._again(row) or (self.mend is not None and self.mend.helps(row))
+            ended = (*self.store.outcomes(self.stage, "abstain"), *self.store.outcomes(self.stage, "failed"))
+            done -= sum(not stays(row, self.stage, self.mend, self.retry) for row in ended)
         return done if total is None else min(done, total)
 
     def settle(self) -> None:
@@ -180,12 +185,6 @@ class StageRun:
         held, self.held = self.held, []
         for outcome, input_hash, mend in held:
             self._settle(outcome, input_hash, mend)
-
-    def _again(self, before: Outcome) -> bool:
-        """Whether a row that ended is asked again as it was; one that a mend cannot help is left."""
-        if not self.retry or before.status != "failed":
-            return False
-        return self.mend is None or not blames(self.stage, before.reason or "")
 
     def _settle(self, outcome: Outcome, input_hash: str, mend: Mend | None) -> None:
         # Noted first: where the process dies between the two, the row has not ended well and is noted again.

@@ -117,6 +117,8 @@ def describe(state: StageState, ended: bool = False, now: float | None = None) -
     parts = [f"{state.done} {unit}" if state.total is None else f"{state.done} of {counted(state)}"]
     if state.share:
         parts.append(f"{100 * state.share:.0f} % of the next")
+    if ended and unit == "rows" and state.total is not None and state.done < state.total:
+        parts.append(f"{state.total - state.done} did not come this far")
     parts += [
         f"{state.statuses[status]} {status}" for status in ("abstain", "failed") if state.statuses[status]
     ]

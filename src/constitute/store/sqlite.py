@@ -7,6 +7,7 @@ moments, never the file's consistency.
 from __future__ import annotations
 
 import json
+import shlex
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -91,7 +92,10 @@ class Store:
         if (file := file_in_the_way(folder)) is not None:
             raise UsageError(f"{file} is a file; give a folder")
         if not path.is_file() and (readonly or not create):
-            raise UsageError(f"no run in {folder} (no {FILE_NAME}); `constitute generate --run` makes one")
+            raise UsageError(
+                f"no run in {folder} (no {FILE_NAME}); `constitute generate --run "
+                f"{shlex.quote(str(folder))}` makes one"
+            )
         with storage(path):
             folder.mkdir(parents=True, exist_ok=True)
         if not readonly:

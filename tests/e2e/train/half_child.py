@@ -15,6 +15,7 @@ from accelerate.state import AcceleratorState
 from e2e.train.sharded_child import END, PAIRS, PPO, CausalRollouts, ones, prepare
 from train_models import tiny_causal
 
+from constitute.config import RunConfig
 from constitute.config.train import DPOConfig, PPOConfig, RewardConfig, SFTConfig
 from constitute.progress import Silent
 from constitute.train import dpo
@@ -22,6 +23,7 @@ from constitute.train.common import lora, precision, sharding
 from constitute.train.common.batching import collate
 from constitute.train.common.models import Actor
 from constitute.train.dpo import train_dpo
+from constitute.train.imitation import conditioned
 from constitute.train.ppo import run as ppo
 from constitute.train.reward import train as reward
 from constitute.train.reward.train import train_reward
@@ -81,6 +83,12 @@ def run(folder: Path, case: str, out: Path) -> dict[str, list[str]]:
             folder / "chats.jsonl", start, out, SFTConfig(**SFT, lora_rank=rank), seed=0, progress=Silent()
         )
         return {}
+    if kind == "conditioned":
+        watched(conditioned, "start_actor", seen)
+        settings = PAIRS | {"lora_rank": rank, "held_out": 0.4}
+        config = RunConfig(run=out / "run", train={"conditioned": settings})
+        conditioned.run_conditioned(config, data=pairs, model=start, out=out, force=True)
+        return held(seen[0][0].model)
     watched(ppo, "set_up", seen)
     train_policy(folder, out, {"lora_rank": rank, "learning_rate": 3e-3})
     return held(seen[0].learner.model)

@@ -22,7 +22,7 @@ def test_rounds_reach_what_best_of_four_says_and_end_where_nothing_rises(tmp_pat
     prompts = prompts_file(tmp_path / "prompts.jsonl", 64)
     words = ["--prompts", str(prompts), "--reward", "coin_rewards:heads", "--json", "--model", str(model)]
     words += ["--run", "run", *ENGINE, "--rounds", "4", "--set", "train.expert_iteration.held_out=0.5"]
-    words += ["--set", "train.best_of_n.n=4", "--set", "train.best_of_n.max_new_tokens=4"]
+    words += ["-n", "4", "--set", "train.best_of_n.max_new_tokens=4"]
     words += [
         "--set",
         "train.sft.epochs=10",

@@ -12,7 +12,9 @@ import torch
 from safetensors.torch import load_file
 
 CHILD = Path(__file__).with_name("half_child.py")
-TRAINED = ("reward_full", "reward_lora", "dpo_full", "dpo_lora", "ppo_full", "ppo_lora", "sft_lora")
+ADAPTED = ("reward_lora", "dpo_lora", "conditioned_lora", "ppo_lora")
+FULL = ("reward_full", "dpo_full", "ppo_full")
+TRAINED = (*ADAPTED, *FULL, "sft_lora")
 # Of a figure in nats or in units of a score, what eight bits of a number leave after some steps.
 NEAR = {"rel": 0.03, "abs": 0.01}
 
@@ -68,7 +70,7 @@ def test_steps_are_those_of_float32_within_rounding(folder, case):
         assert torch.allclose(tensor, weights_half[name], rtol=0.02, atol=0.02), name
 
 
-@pytest.mark.parametrize("case", ["reward_lora", "dpo_lora", "ppo_lora"])
+@pytest.mark.parametrize("case", ADAPTED)
 def test_a_base_under_adapters_is_held_in_half(folder, case):
     held = json.loads((folder / "bfloat16" / case / "held.json").read_text())
     assert held == {"learns": ["float32"], "frozen": ["bfloat16"]}
@@ -76,7 +78,7 @@ def test_a_base_under_adapters_is_held_in_half(folder, case):
     assert exact == {"learns": ["float32"], "frozen": ["float32"]}
 
 
-@pytest.mark.parametrize("case", ["reward_full", "dpo_full", "ppo_full"])
+@pytest.mark.parametrize("case", FULL)
 def test_what_learns_stays_in_float32(folder, case):
     assert json.loads((folder / "bfloat16" / case / "held.json").read_text())["learns"] == ["float32"]
 

@@ -25,7 +25,7 @@ def test_the_best_token_is_learned_and_written_by_the_saved_template(tmp_path, m
     prompts = prompts_file(tmp_path / "prompts.jsonl", 64)
     words = ["--prompts", str(prompts), "--reward", "quark_rewards:heads", "--json", "--model", str(model)]
     words += ["--run", "run", *ENGINE, "--rounds", "2", "--set", "train.quark.held_out=0.5"]
-    words += ["--set", "train.quark.quantiles=2", "--set", "train.best_of_n.n=4"]
+    words += ["--set", "train.quark.quantiles=2", "-n", "4"]
     words += ["--set", "train.best_of_n.max_new_tokens=4", "--set", "train.conditioned.epochs=10"]
     words += ["--set", "train.conditioned.learning_rate=5e-3", "--set", "train.conditioned.batch_size=16"]
     words += ["--set", "train.save_dtype=bfloat16"]

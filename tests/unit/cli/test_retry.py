@@ -150,3 +150,26 @@ def test_pairs_of_low_mass_are_taken_without_a_question(run) -> None:  # type: i
     assert counted(out) == [20, 20, 0, 0, 0, 0, 40]
     stage = json.loads(Path("run/manifest.json").read_text())["stages"]["label"]
     assert stage["mended"] == [{"settings": {"min_mass": 0.891}, "status": "ok", "rows": 20}]
+
+
+@pytest.mark.parametrize("pairs", ["samples", "revision", "best_worst"])
+def test_rows_that_no_longer_come_are_not_counted_until_they_are_repaired(run, pairs) -> None:  # type: ignore[no-untyped-def]
+    Path("run.yaml").write_text(
+        "model: m\nprompts: p.jsonl\nconstitution: c.yaml\nengine: {kind: fake}\n"
+        "generate: {n: 3, max_tokens: 14}\nrevise: {rounds: 1, max_tokens: 400}\n"
+        f"label: {{pairs: {pairs}}}\n"
+    )
+    words = "run run.yaml --until data --run run"
+    first = run(words)[2]
+    ended = {stage: len(rows(stage)) for stage in ("generate", "revise", "label")}
+    assert ended["revise"] < ended["generate"] == 60
+    lost = 60 - ended["revise"]
+    assert f"revise: {ended['revise']} of 60 rows, {lost} did not come this far, " in first
+    again = run(words)[2]
+    for stage, count in ended.items():
+        assert f"{stage}: {count} rows, {count} done before\n" in again
+        assert f"{stage}: {count} of {count} rows, in " in again
+    # A row that is asked again may go further.
+    run(printed(first))
+    left = sum(status != "ok" for status, *_ in rows("generate").values())
+    assert left < lost and f"revise: {60 - left} rows, {ended['revise']} done before" in run(words)[2]

@@ -8,10 +8,12 @@ import pytest
 pytest.importorskip("torch")
 
 from click.testing import CliRunner
+from ruamel.yaml import YAML
 
 from constitute.cli.main import cli
 from constitute.config import load_config
-from constitute.errors import UsageError
+from constitute.errors import DataError, UsageError
+from constitute.train.rewards.served import served_rewards
 
 
 def test_the_command_writes_all_and_says_what_is_lost(tmp_path, monkeypatch, tiny_model):
@@ -67,3 +69,53 @@ def test_an_algorithm_that_others_lack_is_refused(tmp_path, monkeypatch, tiny_mo
         assert "advantage=online_dpo is none of the algorithms that other trainers have" in str(
             done.exception
         )
+
+
+def refused(*words):
+    done = CliRunner().invoke(cli, ["handoff", *words, "run.yaml", "--out", "over"])
+    assert isinstance(done.exception, UsageError | DataError), done.output
+    assert not Path("over").exists()
+    return str(done.exception)
+
+
+def test_what_is_refused_leaves_no_folder_and_names_are_checked_before_prompts_are_read(
+    tmp_path, monkeypatch, tiny_model
+):
+    monkeypatch.chdir(tmp_path)
+    sizes = "batch_size: 8, samples_per_prompt: 4"
+    settings = "train: {method: grpo, grpo: {" + sizes + ", advantage: %s, max_new_tokens: %d}}"
+    start = f"model: {tiny_model}\nprompts: prompts.jsonl\nrun: my run\nengine: {{context_length: 100}}\n"
+    Path("run.yaml").write_text(start + settings % ("online_dpo", 8))
+    # There is no prompts.jsonl yet.
+    assert "no such trainer to hand over to: 'opnrlhf'; did you mean 'openrlhf'?" in refused("opnrlhf")
+    assert "online_dpo is none of the algorithms" in refused("verl")
+    Path("prompts.jsonl").write_text("".join(json.dumps({"prompt": f"Why {n}?"}) + "\n" for n in range(6)))
+    Path("run.yaml").write_text(start + settings % ("grpo", 8))
+    told = refused("verl")
+    assert "run `constitute train reward --run 'my run'` first, or set train.grpo.rewards" in told
+    # The room is that of the method's own responses.
+    Path("run.yaml").write_text(
+        start + settings.replace("grpo: {", "grpo: {rewards: [{source: judge}], ") % ("grpo", 99)
+    )
+    assert "none of 6 prompts can be handed over" in (told := refused("verl"))
+    assert "lower train.grpo.max_new_tokens" in told
+    Path("prompts.jsonl").write_text(json.dumps({"prompt": "Why?"}) + "\n")
+    Path("run.yaml").write_text(Path("run.yaml").read_text().replace("99", "8"))
+    assert "a batch has 2 prompts and there are 1" in refused("verl")
+
+
+def test_nemo_rl_and_the_reward_server_each_get_their_own_configuration(tmp_path, monkeypatch, tiny_model):
+    monkeypatch.chdir(tmp_path)
+    Path("prompts.jsonl").write_text("".join(json.dumps({"prompt": f"Why {n}?"}) + "\n" for n in range(6)))
+    Path("run.yaml").write_text(
+        f"model: {tiny_model}\nprompts: prompts.jsonl\nconstitution: assistant\njudge: {tiny_model}\n"
+        "train: {method: ppo, grpo: {rewards: [{source: judge}], batch_size: 8, samples_per_prompt: 4}}\n"
+    )
+    words = ["handoff", "nemo-rl", "run.yaml", "--out", "handed over", "--method", "grpo"]
+    done = CliRunner().invoke(cli, words, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    theirs = YAML(typ="safe").load(Path("handed over/nemo-rl.yaml"))
+    assert theirs["defaults"] == "examples/configs/grpo_math_1B.yaml" and theirs["data"]["validation"] is None
+    # Rewards are those of the method that is handed over, whatever the run trains first.
+    assert served_rewards(load_config(Path("handed over/config.yaml")))[0].source == "judge"
+    assert f"`sh '{tmp_path}/handed over/serve-reward.sh'`" in Path("handed over/HANDOFF.md").read_text()

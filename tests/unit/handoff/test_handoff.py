@@ -248,7 +248,7 @@ def test_nemo_rl_files(tmp_path):
     one = job(tmp_path)
     names = {path.name for path in nemo_rl.write(one, PROMPTS, nemo_rl.settings(one))}
     assert names == {
-        "prompts.jsonl", "config.yaml", "constitute_environment.py", "constitute_reward.py", "launch.py",
+        "prompts.jsonl", "nemo-rl.yaml", "constitute_environment.py", "constitute_reward.py", "launch.py",
         "reward.json", "script.txt",
     }  # fmt: skip
     assert (tmp_path / "script.txt").read_text() == "examples/run_ppo.py\n"

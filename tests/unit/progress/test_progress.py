@@ -32,6 +32,13 @@ def test_plain_lines_say_start_and_end() -> None:
     assert last.startswith("generate: 3 of 3 rows, 1 failed, ") and "tokens/s" in last
 
 
+def test_the_end_says_how_many_rows_never_came() -> None:
+    state = StageState("revise", 5, 0)
+    state.ended(1.0)
+    assert "1 of 5 rows, 4 did not come this far, " in describe(state, ended=True, now=2.0)
+    assert "did not come" not in describe(state, now=2.0)
+
+
 def test_plain_lines_come_every_so_often_and_not_a_row() -> None:
     out = io.StringIO()
     progress = Plain(out)
@@ -102,7 +109,9 @@ def test_a_slow_start_leaves_the_window() -> None:
     # Of the marks 60 s back or more the last is at 120 s, with 21 rows of 81.
     assert (state.rate(180.0), state.eta_s(180.0)) == pytest.approx((1.0, 219.0))
     assert state.mean_rate(180.0) == pytest.approx(0.45)
-    assert describe(state, ended=True, now=180.0) == "81 of 300 rows, 0.45 rows/s, in 180 s"
+    assert describe(state, ended=True, now=180.0) == (
+        "81 of 300 rows, 219 did not come this far, 0.45 rows/s, in 180 s"
+    )
     # What is before the window is forgotten, and a second keeps one mark.
     assert len(ended(state, *[180.5] * 1000).marks) == 61
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from constitute.cli import options
 from constitute.errors import ExitCode
 from constitute.evals.asking import CONDITIONS
+
+if TYPE_CHECKING:
+    from constitute.config import RunConfig
 
 
 @options.command()
@@ -68,32 +72,20 @@ def run(
       constitute evals run --checkpoints run/ppo
     """
     from constitute.cli.evals.text import print_results
-    from constitute.errors import UsageError
-    from constitute.evals.checkpoints import run_policies, step_policies
-    from constitute.evals.run import policy_name
+    from constitute.evals.checkpoints import run_policies
     from constitute.evals.sets import find_spec
     from constitute.evals.text.records import Readers
     from constitute.evals.text.run import score_sets
     from constitute.progress import open_progress
-    from constitute.train.overopt.read import policies_by_step
-
-    if set_spec and not files:
-        raise UsageError(f"--set-spec {set_spec} says how files are read, and none is given; name them")
-    if checkpoints and model:
-        raise UsageError("--checkpoints and --model were given together; give one of them")
-    spec = find_spec(set_spec) if set_spec else None
 
     readers = Readers(judge=judge, auditor=auditor, same_judge=same_judge, scorer=scorer)
-    if checkpoints and readers != Readers():
-        raise UsageError(
-            "policies of --checkpoints are scored by labels alone; give each to --model to have it judged"
-        )
+    _refuse(set_spec, files, checkpoints, model, judged=readers != Readers())
+    spec = find_spec(set_spec) if set_spec else None
     given = {"seed": seed, "model": model, "evals.condition": condition}
     config = options.configured(run_dir, config_file, sets, given)
     with open_progress(as_json) as progress:
         if checkpoints is not None:
-            kept = policies_by_step(checkpoints)
-            policies = step_policies(policy or policy_name(str(checkpoints), config.run), kept)
+            policies = _kept(checkpoints, policy, config)
             results = run_policies(config, policies, files, limit=limit, progress=progress, spec=spec)
         else:
             results = score_sets(
@@ -101,6 +93,36 @@ def run(
             )
     print_results(results, config, as_json)
     return ExitCode.ROWS_FAILED if any(result.failed for result in results) else ExitCode.OK
+
+
+def _refuse(
+    set_spec: str | None,
+    files: tuple[Path, ...],
+    checkpoints: Path | None,
+    model: str | None,
+    *,
+    judged: bool,
+) -> None:
+    """Raise `UsageError` for options that cannot be given together."""
+    from constitute.errors import UsageError
+
+    if set_spec and not files:
+        raise UsageError(f"--set-spec {set_spec} says how files are read, and none is given; name them")
+    if checkpoints and model:
+        raise UsageError("--checkpoints and --model were given together; give one of them")
+    if checkpoints and judged:
+        raise UsageError(
+            "policies of --checkpoints are scored by labels alone; give each to --model to have it judged"
+        )
+
+
+def _kept(checkpoints: Path, policy: str | None, config: RunConfig) -> dict[str, Path]:
+    """The policies kept in the folder, by their names in the results."""
+    from constitute.evals.checkpoints import step_policies
+    from constitute.evals.run import policy_name
+    from constitute.train.overopt.read import policies_by_step
+
+    return step_policies(policy or policy_name(str(checkpoints), config.run), policies_by_step(checkpoints))
 
 
 @options.command("list")

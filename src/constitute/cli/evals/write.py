@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from constitute.cli import options
 from constitute.errors import ExitCode
 from constitute.evals.families import FAMILIES
+
+if TYPE_CHECKING:
+    from constitute.config import RunConfig
+    from constitute.evals.write import WrittenSet
 
 
 @options.command()
@@ -111,40 +116,49 @@ def write(
       constitute evals write --model smollm2 --family winogender --behavior plumber -n 10
       constitute evals write --model smollm2 --constitution mine.yaml --principle all --per-principle
     """
-    from constitute.cli.evals.gate import print_gated
     from constitute.cli.evals.text import print_written
-    from constitute.errors import UsageError
-    from constitute.evals.gating.run import gate_sets, require_kept
-    from constitute.evals.gating.sets import Asking
     from constitute.evals.write import write_sets
     from constitute.progress import open_progress
 
-    given = {
-        "seed": seed,
-        "model": model,
-        "constitution": constitution_file,
-        "evals.n": wanted,
-        "evals.families": list(families) or None,
-        "evals.examples": list(map(str, examples)) or None,
-        "evals.occupations": str(occupations) if occupations else None,
-        "evals.per_principle": per_principle,
-        "evals.controls": list(controls) or None,
-    }
+    asked = {"n": wanted, "families": families, "per_principle": per_principle, "controls": controls}
+    files = {"examples": [*map(str, examples)], "occupations": occupations and str(occupations)}
+    given: dict[str, Any] = {"seed": seed, "model": model, "constitution": constitution_file}
+    given |= {f"evals.{name}": value or None for name, value in (*asked.items(), *files.items())}
     config = options.configured(run_dir, config_file, sets, given)
+    _refuse_its_own(config, judges)
+    with open_progress(as_json) as progress:
+        written = write_sets(config, behaviors, principles, progress=progress)
+    print_written(written, config, as_json)
+    if judges:
+        _gate(written, config, judges, as_json)
+    return _code(written)
+
+
+def _refuse_its_own(config: RunConfig, judges: tuple[str, ...]) -> None:
+    from constitute.errors import UsageError
+
     if config.model in judges:
         raise UsageError(
             f"{config.model} would judge its own items; name another model with --judge, or gate the sets "
             "afterwards with `constitute evals gate --same-judge`"
         )
+
+
+def _gate(written: list[WrittenSet], config: RunConfig, judges: tuple[str, ...], as_json: bool) -> None:
+    """Gate the sets as `evals gate` does. Raises `GateFailed` where a set keeps too little."""
+    from constitute.cli.evals.gate import print_gated
+    from constitute.evals.gating.run import gate_sets, require_kept
+    from constitute.evals.gating.sets import Asking
+    from constitute.progress import open_progress
+
+    names = [Path(one.name) for one in written]
     with open_progress(as_json) as progress:
-        written = write_sets(config, behaviors, principles, progress=progress)
-    print_written(written, config, as_json)
-    if judges:
-        names = [Path(one.name) for one in written]
-        with open_progress(as_json) as progress:
-            gated = gate_sets(config, names, judges, Asking(), progress=progress)
-        print_gated(gated, as_json)
-        require_kept(gated)
+        gated = gate_sets(config, names, judges, Asking(), progress=progress)
+    print_gated(gated, as_json)
+    require_kept(gated)
+
+
+def _code(written: list[WrittenSet]) -> ExitCode:
     if any(one.too_few for one in written):
         return ExitCode.GATE_FAILED
     return ExitCode.ROWS_FAILED if any(one.counts["failed"] for one in written) else ExitCode.OK

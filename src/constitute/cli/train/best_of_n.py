@@ -2,44 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from constitute.cli import options
 from constitute.cli.train import shared
 
-samples = click.option(
-    "-n",
-    "samples",
-    type=click.IntRange(1, 1024),
-    help="Completions per prompt; train.best_of_n.n if absent.",
-)
-
 
 @options.command("best-of-n")
-@options.compose(options.common, options.prompts, options.limit, options.skip_bad, samples, shared.out)
-@click.option("--model", help="Model to sample; the run's fine-tuned one if absent.")
-@options.compose(shared.reward, options.constitution, shared.judge, shared.force)
+@shared.from_prompts
+@shared.samples
 @click.option("--sft", is_flag=True, help="Then fine-tune the model on the best, into OUT/sft.")
-def best_of_n(
-    run_dir: Path,
-    config_file: Path | None,
-    sets: tuple[str, ...],
-    seed: int | None,
-    as_json: bool,
-    prompts_file: str | None,
-    limit: int | None,
-    skip_bad: bool,
-    samples: int | None,
-    out: Path | None,
-    model: str | None,
-    rewards: tuple[str, ...],
-    constitution_file: str | None,
-    judge: str | None,
-    force: bool,
-    sft: bool,
-) -> None:
+def best_of_n(given: shared.Given, samples: int | None, sft: bool) -> None:
     """Sample n completions per prompt and keep the one with the greatest reward.
 
     OUT/samples.jsonl holds every completion with its scores, OUT/best.jsonl rows for `train sft`. The
@@ -53,24 +26,21 @@ def best_of_n(
     """
     from constitute.progress import open_progress
 
-    wanted = {"prompts": prompts_file, "limit": limit, "seed": seed}
-    wanted |= {"constitution": constitution_file, "judge": judge}
-    config = options.configured(run_dir, config_file, sets, wanted)
-    with open_progress(as_json) as progress:
+    config = given.configured({"train.best_of_n.n": samples})
+    with open_progress(given.as_json) as progress:
         with progress.waiting(shared.STARTING):
             from constitute.train.best_of_n.run import run_best_of_n
         summary = run_best_of_n(
             config,
-            shared.given_prompts(config, skip_bad, progress),
-            model=model,
-            reward=rewards or None,
-            n=samples,
-            out=out,
+            given.prompts(config, progress),
+            model=given.model,
+            reward=given.rewards or None,
+            out=given.out,
             sft=sft,
             progress=progress,
-            force=force,
+            force=given.force,
         )
-    folder = out or config.run / "best-of-n"
+    folder = given.out or config.run / "best-of-n"
     after = shared.following("evals run", config, model=folder / "sft")
     before = shared.following("train sft", config, data=folder / "best.jsonl", out=folder / "sft")
-    shared.print_summary(summary, as_json, after if sft else before)
+    shared.print_summary(summary, given.as_json, after if sft else before)

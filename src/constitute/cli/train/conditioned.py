@@ -11,8 +11,8 @@ from constitute.cli.train import shared
 
 
 @options.command()
-@options.compose(options.common, shared.data, shared.out)
-@click.option("--model", help="Model to start from; the run's fine-tuned one if absent.")
+@shared.from_rows
+@shared.data
 @click.option(
     "--method",
     type=click.Choice(["conditional", "hindsight", "hir"]),
@@ -24,22 +24,7 @@ from constitute.cli.train import shared
     help="What scores the answers: a reward model's folder, module:function, an http(s):// URL, or 'judge'. "
     "The rows' own scores or labels if absent.",
 )
-@options.compose(options.constitution, shared.judge, shared.force)
-def conditioned(
-    run_dir: Path,
-    config_file: Path | None,
-    sets: tuple[str, ...],
-    seed: int | None,
-    as_json: bool,
-    data: tuple[Path, ...],
-    out: Path | None,
-    model: str | None,
-    method: str | None,
-    reward: str | None,
-    constitution_file: str | None,
-    judge: str | None,
-    force: bool,
-) -> None:
+def conditioned(given: shared.Given, data: tuple[Path, ...], method: str | None, reward: str | None) -> None:
     """Learn good and bad answers, each under what says which it is; the result asks for good ones.
 
     Rows are pairs (`chosen`, `rejected`, `chosen_prob`) or conversations with a `score`. `conditional` puts a
@@ -54,14 +39,18 @@ def conditioned(
     """
     from constitute.progress import open_progress
 
-    wanted = {"seed": seed, "constitution": constitution_file, "judge": judge}
-    chosen = () if method is None else (f"train.conditioned.method={method}",)
-    config = options.configured(run_dir, config_file, (*sets, *chosen), wanted)
-    with open_progress(as_json) as progress:
+    config = given.configured({"train.conditioned.method": method})
+    with open_progress(given.as_json) as progress:
         with progress.waiting(shared.STARTING):
             from constitute.train.imitation.conditioned import run_conditioned
         summary = run_conditioned(
-            config, data=data or None, model=model, reward=reward, out=out, progress=progress, force=force
+            config,
+            data=data or None,
+            model=given.model,
+            reward=reward,
+            out=given.out,
+            progress=progress,
+            force=given.force,
         )
-    folder = out or config.run / "conditioned"
-    shared.print_summary(summary, as_json, shared.following("evals run", config, model=folder))
+    folder = given.out or config.run / "conditioned"
+    shared.print_summary(summary, given.as_json, shared.following("evals run", config, model=folder))

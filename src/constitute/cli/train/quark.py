@@ -4,34 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import click
-
 from constitute.cli import options
 from constitute.cli.train import shared
-from constitute.cli.train.expert import rounds_option
 
 
 @options.command()
-@options.compose(options.common, options.prompts, options.limit, options.skip_bad, shared.out, rounds_option)
-@click.option("--model", help="Model to start from; the run's fine-tuned one if absent.")
-@options.compose(shared.reward, options.constitution, shared.judge, shared.force)
-def quark(
-    run_dir: Path,
-    config_file: Path | None,
-    sets: tuple[str, ...],
-    seed: int | None,
-    as_json: bool,
-    prompts_file: str | None,
-    limit: int | None,
-    skip_bad: bool,
-    out: Path | None,
-    rounds: int | None,
-    model: str | None,
-    rewards: tuple[str, ...],
-    constitution_file: str | None,
-    judge: str | None,
-    force: bool,
-) -> None:
+@shared.from_prompts
+@shared.samples
+@shared.rounds
+def quark(given: shared.Given, samples: int | None, rounds: int | None) -> None:
     """Sample, sort all samples into quantiles by reward, learn each under its token, and go on from there.
 
     Responses are sampled under the token of the best quantile, which the saved chat template writes too. A KL
@@ -45,21 +26,18 @@ def quark(
     """
     from constitute.progress import open_progress
 
-    wanted = {"prompts": prompts_file, "limit": limit, "seed": seed}
-    wanted |= {"constitution": constitution_file, "judge": judge}
-    config = options.configured(run_dir, config_file, shared.with_rounds(sets, "quark", rounds), wanted)
-    with open_progress(as_json) as progress:
+    config = given.configured({"train.best_of_n.n": samples, "train.quark.rounds": rounds})
+    with open_progress(given.as_json) as progress:
         with progress.waiting(shared.STARTING):
             from constitute.train.imitation.quark import run_quark
         summary = run_quark(
             config,
-            shared.given_prompts(config, skip_bad, progress),
-            model=model,
-            reward=rewards or None,
-            out=out,
+            given.prompts(config, progress),
+            model=given.model,
+            reward=given.rewards or None,
+            out=given.out,
             progress=progress,
-            force=force,
+            force=given.force,
         )
-    shared.print_summary(
-        summary, as_json, shared.following("evals run", config, model=Path(summary["policy"]))
-    )
+    following = shared.following("evals run", config, model=Path(summary["policy"]))
+    shared.print_summary(summary, given.as_json, following)

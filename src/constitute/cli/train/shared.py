@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from constitute.cli import options
 
 if TYPE_CHECKING:
     from constitute.config import RunConfig
@@ -40,6 +44,69 @@ force = click.option(
     "--force", is_flag=True, help="Train even where labels or the reward model are known to say nothing."
 )
 judge = click.option("--judge", help="Model that rates for the reward 'judge'; the run's model if absent.")
+model = click.option("--model", help="Model to start from; the run's fine-tuned one if absent.")
+samples = click.option(
+    "-n",
+    "samples",
+    type=click.IntRange(1, 1024),
+    help="Completions per prompt; train.best_of_n.n if absent.",
+)
+rounds = click.option(
+    "--rounds", type=click.IntRange(1), help="Rounds at most; the method's own setting if absent."
+)
+
+
+@dataclass(frozen=True)
+class Given:
+    """The values of the options that trainers share; one that a trainer does not have keeps its default."""
+
+    run_dir: Path
+    config_file: Path | None
+    sets: tuple[str, ...]
+    seed: int | None
+    as_json: bool
+    out: Path | None
+    model: str | None
+    constitution_file: str | None
+    judge: str | None
+    force: bool
+    prompts_file: str | None = None
+    limit: int | None = None
+    skip_bad: bool = False
+    rewards: tuple[str, ...] = ()
+
+    def configured(self, wanted: Mapping[str, Any]) -> RunConfig:
+        """The configuration with the options in it, those in `wanted` too."""
+        asked = {"prompts": self.prompts_file, "limit": self.limit, "seed": self.seed}
+        judged = {"constitution": self.constitution_file, "judge": self.judge}
+        return options.configured(self.run_dir, self.config_file, self.sets, {**asked, **judged, **wanted})
+
+    def prompts(self, config: RunConfig, progress: Progress) -> list[Prompt]:
+        """As `given_prompts`."""
+        return given_prompts(config, self.skip_bad, progress)
+
+
+def _together(*decorators: options.Decorator) -> options.Decorator:
+    """Options that are given to the command together as `given`."""
+
+    def apply(function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def command(**values: Any) -> Any:
+            shared = [field.name for field in fields(Given) if field.name in values]
+            return function(given=Given(**{name: values.pop(name) for name in shared}), **values)
+
+        return options.compose(*decorators)(command)
+
+    return apply
+
+
+# Of a trainer that learns from rows, and of one that samples prompts for a reward.
+from_rows = _together(options.common, out, model, options.constitution, judge, force)
+from_prompts = _together(
+    options.common,
+    *(options.prompts, options.limit, options.skip_bad, out, model, reward),
+    *(options.constitution, judge, force),
+)
 
 
 def given_prompts(config: RunConfig, skip_bad: bool, progress: Progress) -> list[Prompt]:
@@ -54,11 +121,6 @@ def given_prompts(config: RunConfig, skip_bad: bool, progress: Progress) -> list
     for sentence in notes_on(config.prompts, bad):
         progress.note(sentence)
     return prompts
-
-
-def with_rounds(sets: tuple[str, ...], section: str, rounds: int | None) -> tuple[str, ...]:
-    """The settings given, and `--rounds` as one of them."""
-    return sets if rounds is None else (*sets, f"train.{section}.rounds={rounds}")
 
 
 def following(command: str, config: RunConfig, **named: Path | None) -> str:

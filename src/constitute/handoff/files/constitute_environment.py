@@ -15,7 +15,7 @@ TOGETHER = 64
 
 
 @ray.remote
-class ConstituteEnvironment(EnvironmentInterface):  # type: ignore[misc]
+class ConstituteEnvironment(EnvironmentInterface):
     """Rewards each response once, by `constitute serve-reward`, and ends the episode."""
 
     def __init__(self, config: Any) -> None:

@@ -57,7 +57,7 @@ def run(
     limits = limits or Limits()
     limits.check()
     prompts = list(prompts)
-    config, part, plan = _checked(config, prompts, progress)
+    config, part, plan, expected = _checked(config, prompts, progress)
     rows = prompts[: config.limit] if part is None else part.rows
     places = range(len(rows)) if part is None else part.places
     if not rows:
@@ -73,7 +73,7 @@ def run(
         writer = _on_this_machine(ray, Writer).remote(config, len(rows), part)
         with _stopping(ray, writer, config) as whole:
             before = _told(ray, writer.open.remote(limits))
-            with _shown(ray, writer, plan, len(rows), before, progress):
+            with _shown(ray, writer, expected, before, progress):
                 counts = _drive(ray, config, limits, writer, jobs)
             whole.append(True)
     return {stage: Counts(stage=stage, **counts[stage]) for stage in plan.steps}
@@ -81,8 +81,8 @@ def run(
 
 def _checked(
     config: RunConfig, prompts: Sequence[Prompt], progress: Progress
-) -> tuple[RunConfig, Part | None, Plan]:
-    """The configuration with its day, this run's shard, and the plan, checked against the run directory."""
+) -> tuple[RunConfig, Part | None, Plan, dict[str, int | None]]:
+    """The configuration with its day, this run's shard, the plan and the rows of its stages, checked."""
     for _ in distinct(prompts):
         pass
     constitution = load_constitution(config.constitution, config.tags) if config.constitution else None
@@ -90,7 +90,9 @@ def _checked(
         part = sharded(config, config.chain, store, prompts)
         plan = plan_chain(config, constitution, config.chain, store, prompts=prompts)
         check_claims(plan, store)
-    return dated(config), part, plan
+        total = len(prompts if part is None else part.rows)
+        expected = {stage: expected_rows(stage, plan, total, store) for stage in plan.steps}
+    return dated(config), part, plan, expected
 
 
 @contextmanager
@@ -195,13 +197,17 @@ def _stopping(ray: Any, writer: Any, config: RunConfig) -> Iterator[list[bool]]:
 
 @contextmanager
 def _shown(
-    ray: Any, writer: Any, plan: Plan, total: int, before: Mapping[str, int], progress: Progress
+    ray: Any,
+    writer: Any,
+    expected: Mapping[str, int | None],
+    before: Mapping[str, int],
+    progress: Progress,
 ) -> Iterator[None]:
     """Show what the workers tell, while the block runs and up to the last word."""
     from ray.exceptions import RayActorError
 
-    for stage in plan.steps:
-        progress.start(stage, _rows(stage, plan, total), before[stage])
+    for stage in expected:
+        progress.start(stage, expected[stage], before[stage])
     over = threading.Event()
 
     def show() -> None:
@@ -227,13 +233,8 @@ def _shown(
     finally:
         over.set()
         thread.join()
-    for stage in plan.steps:
+    for stage in expected:
         progress.finish(stage)
-
-
-def _rows(stage: str, plan: Plan, total: int) -> int | None:
-    # The number of prompts is known, and no row of the store is counted for it.
-    return expected_rows(stage, plan, total, None)  # type: ignore[arg-type]
 
 
 def _drive(

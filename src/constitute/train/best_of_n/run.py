@@ -118,14 +118,19 @@ def run_best_of_n(
     if out is None:
         keep_settings(config, "best_of_n")
     summary = summary | {"prompts_refused": len(prompts) - len(kept)}
-    if not sft:
-        return summary
+    return summary | {"sft": _tuned(summary, policy, folder, config, progress)} if sft else summary
+
+
+def _tuned(
+    summary: dict[str, Any], policy: str, folder: Path, config: RunConfig, progress: Progress
+) -> dict[str, Any]:
+    """Fine-tune the model on the best into `folder`/sft. Raises `DataError` where there is none."""
     if summary["prompts_failed"] == summary["prompts"]:
         raise DataError(
             f"{folder / BEST} is empty: no completion of any prompt ended within "
-            f"{settings.max_new_tokens} tokens; raise train.best_of_n.max_new_tokens"
+            f"{config.train.best_of_n.max_new_tokens} tokens; raise train.best_of_n.max_new_tokens"
         )
-    tuned = train_sft(
+    return train_sft(
         folder / BEST,
         policy,
         folder / "sft",
@@ -136,7 +141,6 @@ def run_best_of_n(
         rendering=RenderSettings.of(config.engine),
         footprint=config.train.footprint,
     )
-    return summary | {"sft": tuned}
 
 
 def sample_best(

@@ -45,7 +45,7 @@ from constitute.train.common.fit import Job, drop_checkpoints
 from constitute.train.common.from_run import keep_settings, on_its_day, policy_of
 from constitute.train.common.memory import memory_advice
 from constitute.train.common.models import Actor
-from constitute.train.common.precision import saved_dtype
+from constitute.train.common.precision import autocast, saved_dtype
 from constitute.train.common.team import gather_team
 from constitute.train.common.trust import check_labels
 from constitute.train.imitation.held_out import RowLoss, held_out, token_mean, token_mean_of
@@ -128,7 +128,7 @@ def train_conditioned(
         check_whole(team, "train.conditioned.entropy")
     begun = time.perf_counter()
     with progress.waiting(f"loading {model}"):
-        actor, tokenizer = start_actor(model, method.tokens, settings, job.seed, team)
+        actor, tokenizer = start_actor(model, method.tokens, settings.lora_rank, job.seed, team)
     with progress.waiting(f"tokenising {len(answers)} answers"):
         ready = _prepared(answers, _classroom(tokenizer, model, config, job.seed))
     if not ready.examples:
@@ -237,7 +237,9 @@ def losses_under(actor: Actor, rows: Sequence[TokenRow], budget: int, pad_id: in
     found: list[RowLoss] = [(0.0, 0)] * len(rows)
     groups = sharding.in_step(actor, micro_batches([len(ids) for ids, _ in rows], budget))
     for group in groups:
-        logprobs_N, _ = actor(labelled([rows[row] for row in group], pad_id, actor.model.device), 1.0)
+        batch = labelled([rows[row] for row in group], pad_id, actor.model.device)
+        with autocast(actor.model.device):
+            logprobs_N, _ = actor(batch, 1.0)
         counts = [sum(label != -100 for label in rows[row][1]) for row in group]
         for row, part, count in zip(group, logprobs_N.split(counts), counts, strict=True):
             found[row] = (-part.double().sum().item(), count)

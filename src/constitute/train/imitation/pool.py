@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from constitute.config import RunConfig
 from constitute.engines.render import Renderer, RenderSettings
 from constitute.engines.tokenizer import load_tokenizer, turn_ends
@@ -20,7 +18,6 @@ from constitute.train.common import sharding
 from constitute.train.common.artefact import finished, loss_figures, model_identity, publish, recipe
 from constitute.train.common.fit import Job, drop_checkpoints
 from constitute.train.common.memory import memory_advice
-from constitute.train.common.models import Actor
 from constitute.train.common.precision import saved_dtype
 from constitute.train.common.team import gather_team
 from constitute.train.imitation.control import opening, reward_tokens
@@ -139,8 +136,10 @@ class Learner:
         if quark.kl_coef:
             check_whole(team, "train.quark.kl_coef")
         with self.progress.waiting(f"loading {policy}"):
-            actor, tokenizer = start_actor(policy, (), settings, seed, team)
-            reference = self._reference(team.load_device) if quark.kl_coef else None
+            actor, tokenizer = start_actor(policy, (), settings.lora_rank, seed, team)
+            reference = None
+            if quark.kl_coef:
+                reference, _ = start_actor(self.start, (), 0, seed, team, trained=False)
         terms = Terms(kl=quark.kl_coef, reference=reference, vocabulary=min(self.tokens))
         # The settings that its messages name are those of conditioned training.
         job = Job("conditioned", out, made_by, seed, self.progress, self.config.train.optimizer)
@@ -152,9 +151,3 @@ class Learner:
         publish(out, save, made_by=made_by, summary=summary, base=policy)
         drop_checkpoints(out)
         return str(out), summary
-
-    def _reference(self, device: torch.device) -> Actor:
-        bare = self.config.train.conditioned.model_copy(update={"lora_rank": 0})
-        actor, _ = start_actor(self.start, (), bare, self.config.seed, gather_team())
-        actor.model.requires_grad_(False).to(device)
-        return actor

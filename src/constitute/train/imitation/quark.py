@@ -119,11 +119,9 @@ def with_tokens(policy: str, out: Path, config: RunConfig, progress: Progress) -
         **config.train.footprint.inputs,
     )
     if finished(out, made_by) is None:
-        bare = config.train.conditioned.model_copy(update={"lora_rank": 0})
         with progress.waiting(f"adding {settings.quantiles} reward tokens to {policy}"):
-            actor, tokenizer = start_actor(
-                policy, reward_tokens(settings.quantiles), bare, config.seed, gather_team()
-            )
+            tokens = reward_tokens(settings.quantiles)
+            actor, tokenizer = start_actor(policy, tokens, 0, config.seed, gather_team())
             network = sharding.whole_model(actor.model, saved_dtype(config.train.save_dtype, policy))
             save = saving(network, tokenizer, str(tokenizer.get_chat_template()), [])
             publish(out, save, made_by=made_by, summary={}, base=policy)

@@ -16,6 +16,7 @@ from constitute.engines.tokenizer import load_tokenizer, turn_ends
 from constitute.errors import DataError, UsageError
 from constitute.pipeline.session import dated
 from constitute.progress import Progress
+from constitute.train.common import _compat
 from constitute.train.common.batching import Batching
 from constitute.train.common.from_run import policy_of
 from constitute.train.reward.model import RewardModel, open_reward_model
@@ -51,6 +52,7 @@ def open_served(
     the marks of its chat template, and may be None where clients send messages. Raises `UsageError` for a
     source that cannot be opened and `GateFailed` as `check_rewards` does.
     """
+    _compat.quiet()
     config = dated(config)
     reader = None if policy is None else _Reader.of(policy, config)
     method = _method(config)

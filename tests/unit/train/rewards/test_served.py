@@ -215,3 +215,12 @@ def test_limits_and_a_service_behind_that_is_down(monkeypatch):
     assert asyncio.run(served(["judge"], down, big))[0] == 413
     with pytest.raises(UsageError, match="--allow-remote"):
         RewardServing(host="0.0.0.0").check()
+
+
+def test_loading_draws_no_bars(reward_model, capsys):
+    from transformers.utils import logging
+
+    logging.enable_progress_bar()
+    with open_served(RunConfig(), str(reward_model[0]), None, Silent(), force=True):
+        assert "Loading" not in capsys.readouterr().err
+    assert not logging.is_progress_bar_enabled()
