@@ -108,8 +108,10 @@ def kept_policies(folder: Path, iterations: int) -> dict[int, Path]:
             ]
             if number.isdigit() and (path / "config.json").is_file():
                 found[int(number)] = path
-    if (folder / "training.json").is_file():
-        found[iterations] = folder
+    record = folder / "training.json"
+    if record.is_file():
+        # Where a training may stop, its folder holds the best policy, and the last one is in its checkpoint.
+        found[(read_json(record).get("summary") or {}).get("saved_iteration", iterations)] = folder
     return found
 
 
