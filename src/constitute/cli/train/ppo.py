@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any, Literal
 
@@ -100,4 +101,5 @@ def _train(
             force=force,
         )
     folder = out or config.run / method
-    shared.print_summary(summary, as_json, shared.following("evals run", config, model=folder))
+    scored = shared.following("evals run", config, model=folder)
+    shared.print_summary(summary, as_json, scored or f"constitute train doctor {shlex.quote(str(folder))}")

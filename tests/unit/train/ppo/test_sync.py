@@ -106,8 +106,8 @@ def test_what_a_wide_gap_advises_is_there():
         check_push(wide, limits_of("float32"), "grpo")
     assert str(here.value).endswith(
         "the engine likely kept old weights or serves another model: run the same command again, which goes "
-        "on from the last checkpoint; if it fails again, set engine.kind=transformers, or, for an engine that "
-        "computes less exactly than its dtype (TF32), train.grpo.sync_gap_limit to a larger mean"
+        "on from the last checkpoint; if it fails again, set engine.kind=transformers, or, for an engine "
+        "that computes less exactly than its dtype (TF32), train.grpo.sync_gap_limit to a larger mean"
     )
     with pytest.raises(EngineError) as there:
         check_push(wide, limits_of("float32"), server=True)
