@@ -50,6 +50,11 @@ def stderr(values: Sequence[float]) -> float:
     return math.sqrt(math.fsum((value - centre) ** 2 for value in values) / (n - 1) / n)
 
 
+def first_best(values: Sequence[float]) -> int:
+    """The place of the greatest value, of equal ones the first; raises `ValueError` for no values."""
+    return max(range(len(values)), key=values.__getitem__)
+
+
 def quantile(ordered: Sequence[float], q: float) -> float:
     """Quantile of sorted values with linear interpolation (Hyndman and Fan's type 7)."""
     if not ordered:

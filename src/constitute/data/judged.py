@@ -7,16 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from constitute.config.data import ReadConfig
-from constitute.data.pairs import MEND, PairsOfPrompts, answers, number_in, preference_of
+from constitute.data.pairs import ANSWERS, MEND, PairsOfPrompts, answers, number_in, preference_of
 from constitute.data.prompts import READ, keys_of
 from constitute.data.records import notes_on, read_records
 from constitute.data.rows import Source, Sources, Unusable, read_rows, source_list, source_names
 from constitute.files import Row
 from constitute.strict_yaml import shorten
 from constitute.types import Message
-
-# The names that an answer may have in a row.
-ANSWERS = ("completion", "response", "answer")
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from constitute.data.prompts import (
     keys_of,
     transcript,
 )
-from constitute.data.readers.base import Unwanted
+from constitute.data.readers.base import JUDGED_ALONE, Unwanted
 from constitute.data.records import Records, notes_on, read_records
 from constitute.data.rows import Sources, Unusable, source_names
 from constitute.files import BadLine, Row
@@ -29,6 +29,8 @@ from constitute.strict_yaml import shorten
 from constitute.types import Comparison, Message, Prompt
 
 MEND = "mend or remove the line, or count such lines with --set read.skip_bad=true"
+# The names of the one answer in a row that is judged alone.
+ANSWERS = ("completion", "response", "answer")
 SIDES = (("a", "b"), ("chosen", "rejected"))
 
 
@@ -215,7 +217,13 @@ def _sides(value: dict[str, Any]) -> tuple[str, str]:
     for first, second in SIDES:
         if value.get(first) is not None and value.get(second) is not None:
             return first, second
-    raise Unusable(f"two answers are needed, a and b or chosen and rejected; found {keys_of(value)}")
+    alone = any(value.get(name) is not None for name in ANSWERS) and any(
+        value.get(name) is not None for name in ("label", "score")
+    )
+    raise Unusable(
+        f"two answers are needed, a and b or chosen and rejected; found {keys_of(value)}"
+        + (f"; {JUDGED_ALONE}" if alone else "")
+    )
 
 
 _SAID = {"a": 1.0, "b": 0.0, "tie": 0.5}

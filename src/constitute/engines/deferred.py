@@ -114,6 +114,11 @@ class DeferredRollout(DeferredEngine):
         engine.update_weights(named_tensors, fingerprint=fingerprint)
         self._identity = engine.identity
 
+    def opened(self) -> DeferredRollout:
+        """The same, with its model loaded: from here on it says its context."""
+        self._rollout()
+        return self
+
     def sleep(self) -> bool:
         """As the engine's own, once it is open; until then nothing holds memory and nothing has to wake."""
         from constitute.engines.swap import rest

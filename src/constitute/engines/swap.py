@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from constitute.progress import Progress, Silent
 
 if TYPE_CHECKING:
     from constitute.config import EngineConfig
+    from constitute.types import Request
 
 
 def rollout_engine(engine: Engine) -> RolloutEngine:
@@ -81,12 +82,27 @@ def rest(engine: object) -> bool:
 
 def sampler_when_asked(policy: str, config: EngineConfig, progress: Progress | None = None) -> Engine:
     """`open_sampler`, but a model that is opened here loads its weights when it is first asked."""
+    if config.rollout_url is not None:
+        return open_sampler(policy, config, progress)
     kind = resolve_kind(policy, config.kind)
-    if config.rollout_url is not None or kind not in DEFERRED:
+    if kind not in DEFERRED:
         return open_sampler(policy, config, progress)
     from constitute.engines.deferred import DeferredRollout
+    from constitute.engines.locate import require
 
+    require(model_path(policy))
     return DeferredRollout(kind, policy, config, partial(open_sampler, policy, config, progress))
+
+
+def server_prompts(policy: str, config: EngineConfig) -> Callable[[Request], tuple[int, ...]]:
+    """What renders prompts as the server at `engine.rollout_url` would, without asking it."""
+    from constitute.engines.render import Renderer, RenderSettings
+    from constitute.engines.tokenizer import load_tokenizer, turn_ends
+
+    name = config.tokenizer or policy
+    path = model_path(name)
+    tokenizer = load_tokenizer(path)
+    return Renderer(tokenizer, name, turn_ends(path, tokenizer), RenderSettings.of(config)).ids
 
 
 def load_folder(engine: Engine, model: str) -> None:

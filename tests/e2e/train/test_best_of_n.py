@@ -90,6 +90,8 @@ def test_dpo_command(tmp_path, model_folder):
     data = tmp_path / "preferences.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     words = ["--run", str(tmp_path / "run"), "--model", str(model_folder), "--data", str(data)]
+    (tmp_path / "run" / "evals").mkdir(parents=True)
+    (tmp_path / "run" / "evals" / "kind.jsonl").touch()
     done = CliRunner().invoke(dpo, words, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     assert "held_out accuracy" in done.stdout and "log_ratio_chosen" in done.stdout

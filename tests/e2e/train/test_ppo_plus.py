@@ -13,6 +13,7 @@ from constitute.config.train import PPOConfig
 from constitute.errors import UsageError
 from constitute.progress import Silent
 from constitute.train.doctor.diagnose import diagnose
+from constitute.train.overopt.read import kept_policies
 from constitute.train.ppo.held_out import Evaluation, standing
 from constitute.train.ppo.run import train_ppo
 from constitute.train.rewards.parts import RewardPart
@@ -151,7 +152,10 @@ def test_a_run_stops_when_the_gold_falls_and_gives_the_best_policy(tmp_path):
     # The best checkpoint is that of the highest gold, though the reward rose all the way.
     best = max(found[1:], key=lambda one: sum(one.parts["gold"]))
     assert summary["best_policy"] == f"checkpoints/iteration-{best.iteration:06d}/policy"
-    assert summary["saved_policy"] == "best"
+    assert (summary["saved_policy"], summary["saved_iteration"]) == ("best", best.iteration)
+    # Where policies are told by their iterations, the folder is not taken for the last one.
+    kept = kept_policies(tmp_path / "out", len(lines))
+    assert kept[best.iteration] == tmp_path / "out" and kept[len(lines)] != tmp_path / "out"
     kept, given = weights(tmp_path / "out" / summary["best_policy"]), weights(tmp_path / "out")
     assert all(torch.equal(kept[name], given[name]) for name in kept)
     assert (

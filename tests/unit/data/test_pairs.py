@@ -263,3 +263,23 @@ def test_all_of_hh_rlhf_is_training_data():
     labelled = read_preferences(HH, notes.append)
     assert [(p.prompt, p.chosen) for p in labelled] == [(p.prompt.messages, p.a) for p in pairs]
     assert "1156 of 1156 pairs have no chosen_prob" in notes[0]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "Q", "completion": "A", "label": True},
+        {"prompt": "Q", "completion": "A", "label": 0.7},
+        {"prompt": "Q", "response": "A", "score": 0.5},
+        {"prompt": "Q", "answer": "A", "label": False},
+    ],
+)
+def test_answers_judged_alone_are_refused_with_what_learns_them(tmp_path, row):
+    path = tmp_path / "x.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    with pytest.raises(DataError, match=r"are for KTO, `train dpo --set train\.dpo\.loss=kto`"):
+        read_preferences(path, print)
+    path.write_text(json.dumps({"prompt": "Q", "completion": "A"}) + "\n")
+    with pytest.raises(DataError) as told:
+        read_preferences(path, print)
+    assert "KTO" not in str(told.value)

@@ -87,7 +87,11 @@ def shown(*arguments):
     return CliRunner().invoke(command, arguments, catch_exceptions=False)
 
 
-def test_a_summary_is_a_table_with_intervals_and_names_the_next_command():
+def test_a_summary_is_a_table_with_intervals_and_names_the_next_command(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my run" / "export").mkdir(parents=True)
+    (tmp_path / "my run" / "export" / "preferences.jsonl").touch()
+    (tmp_path / "run.yaml").touch()
     done = shown("--run", "my run", "--config", "run.yaml", "--data", "a", "--data", "b")
     assert [line.split(None, 1) for line in done.stdout.splitlines()] == [
         ["figure", "value"],

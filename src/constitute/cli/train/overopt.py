@@ -24,7 +24,7 @@ _folder = click.Path(path_type=Path, file_okay=False)
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
     callback=options.in_a_folder,
-    help="HTML to write; RUN/overopt.html if absent.",
+    help="HTML to write; if absent overopt.html in RUN, or beside the first folder named without --run.",
 )
 @options.compose(options.as_json, options.debug)
 def overopt(
@@ -50,6 +50,11 @@ def overopt(
     from constitute.report.overopt import page_of, write_overopt
     from constitute.train.overopt.run import measure_overopt
 
+    named = [*ppo, *([best_of_n] if best_of_n else [])]
+    source = click.get_current_context().get_parameter_source("run_dir")
+    if named and source is click.core.ParameterSource.DEFAULT:
+        # A folder that a training wrote lies in its run.
+        run_dir = (named[0] if named[0].name not in ("", "..") else named[0].resolve()).parent
     found = measure_overopt(run_dir, ppo=ppo, best_of_n=best_of_n, gold=gold, proxy=proxy)
     page = page_of(found, run_dir.resolve().name)
     path = write_overopt(page, out or run_dir / "overopt.html")

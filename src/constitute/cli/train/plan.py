@@ -93,6 +93,8 @@ def _print(plans: Sequence[Plan]) -> None:
         click.echo(f"{one.method}: {size}, GiB on each of {one.gpus} GPUs of {_size(one.memory)}")
         click.echo(table(("part", *names), rows))
         click.echo(_verdict(one))
+        if one.note:
+            click.echo(one.note)
         click.echo()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Literal
 
@@ -79,4 +80,6 @@ def _train(
             force=given.force,
         )
     folder = given.out or config.run / method
-    shared.print_summary(summary, given.as_json, shared.following("evals run", config, model=folder))
+    scored = shared.following("evals run", config, model=folder)
+    named = scored or f"constitute train doctor {shlex.quote(str(folder))}"
+    shared.print_summary(summary, given.as_json, named)

@@ -124,14 +124,60 @@ def given_prompts(config: RunConfig, skip_bad: bool, progress: Progress) -> list
 
 
 def following(command: str, config: RunConfig, **named: Path | None) -> str:
-    """The next command on the same run, with the same --config; `named` are further options with a value."""
-    given = {"run": config.run, "config": click.get_current_context().params["config_file"], **named}
+    """The next command, on the same run where there is one, with the same --config; else what it needs first.
+
+    `named` are further options with a value. Empty where nothing would work as it is printed.
+    """
+    params = click.get_current_context().params
+    run = config.run if config.run.is_dir() else None
+    on: dict[str, object] = {"run": run, "config": params["config_file"]}
+    told = options.settled(run, params["config_file"], (), {})
+    if command == "evals run" and not _has_sets(told):
+        writes = told.constitution is not None and told.model is not None
+        return f"{_line('evals write', on)} --principle all" if writes else ""
+    if command == "train reward" and not _has_pairs(told):
+        return following("evals run", config, model=named.get("model") or config.run / "sft")
+    if command in ("train ppo", "train sft") and not _has_model(told, tuned=command == "train ppo"):
+        if params.get("model") is None:
+            return ""
+        on["model"] = params["model"]
+    if command == "train ppo" and told.prompts is None:
+        return ""
+    return _line(command, on | named)
+
+
+def _line(command: str, given: Mapping[str, object]) -> str:
     words = [f"--{name} {shlex.quote(str(value))}" for name, value in given.items() if value is not None]
     return " ".join(["constitute", command, *words])
 
 
+def _has_sets(config: RunConfig) -> bool:
+    from constitute.evals.items import evals_dir
+
+    return any(evals_dir(config.run).glob("*.jsonl"))
+
+
+def _has_pairs(config: RunConfig) -> bool:
+    from constitute.data.sets import exported_file
+    from constitute.errors import UsageError
+
+    try:
+        exported_file(config.run, "preferences")
+    except UsageError:
+        return False
+    return True
+
+
+def _has_model(config: RunConfig, *, tuned: bool) -> bool:
+    """Whether weights to train are named, or lie in the run where a `tuned` model is taken from there."""
+    from constitute.urls import is_url
+
+    named = config.model is not None and not is_url(config.model)
+    return named or (tuned and (config.run / "sft" / "training.json").is_file())
+
+
 def print_summary(summary: Mapping[str, Any], as_json: bool, next_command: str) -> None:
-    """The summary as a table on stdout, or as one JSON event, and the next command on stderr."""
+    """The summary as a table on stdout, or as one JSON event, and the next command, if any, on stderr."""
     from constitute.cli.text import table
     from constitute.progress import first_process
 
@@ -141,7 +187,8 @@ def print_summary(summary: Mapping[str, Any], as_json: bool, next_command: str) 
         click.echo(json.dumps({"event": "result", **summary}))
         return
     click.echo(table(("figure", "value"), list(_cells(summary))))
-    click.echo(f"next: {next_command}", err=True)
+    if next_command:
+        click.echo(f"next: {next_command}", err=True)
 
 
 def _cells(summary: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:

@@ -16,6 +16,9 @@ Use = Literal["prompts", "pairs", "preferences", "conversations"]
 USES: tuple[Use, ...] = get_args(Use)
 
 
+JUDGED_ALONE = "answers that are judged one by one are for KTO, `train dpo --set train.dpo.loss=kto`"
+
+
 class Unusable(ValueError):
     """A row that holds no usable record; the message is the reason."""
 
@@ -151,7 +154,8 @@ def used_as(item: Item, use: Use, config: ReadConfig) -> Iterator[Value | str]:
     elif item.unfit and len(item.answers) > 1:
         yield item.unfit
     elif len(item.answers) < 2:
-        yield "there are not two answers to compare"
+        alone = use == "preferences" and bool(item.answers) and item.answers[0].score is not None
+        yield "there are not two answers to compare" + (f"; {JUDGED_ALONE}" if alone else "")
     elif use == "pairs":
         yield from _rows(item, _twos(item, config, decided=False), _compared)
     else:

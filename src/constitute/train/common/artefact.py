@@ -31,6 +31,7 @@ _FREE = frozenset(
         "report_to",
         "samples_kept",
         "save_rollouts",
+        "sync_gap_limit",
     }
 )
 
@@ -80,8 +81,12 @@ def finished(out: Path, made_by: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def check_recipe(out: Path, stored: dict[str, Any], made_by: dict[str, Any]) -> None:
-    """Raise `RunMismatch`, with old and new value of all that differs, unless both recipes are the same."""
-    changed = differences(stored, made_by)
+    """Raise `RunMismatch`, with old and new value of all that differs, unless both recipes are the same.
+
+    A folder of an older version may hold settings that a recipe leaves out now.
+    """
+    bound = {name: value for name, value in stored.get("config", {}).items() if name not in _FREE}
+    changed = differences({**stored, "config": bound}, made_by)
     if changed:
         raise RunMismatch(
             f"{out} was made with other settings: {changed}; give the same settings, or another "

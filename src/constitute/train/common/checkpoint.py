@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from constitute.files import atomic_folder, read_json, sync_folder, write_json
+from constitute.stats import first_best
 from constitute.train.common import sharding, shards
 from constitute.train.common.artefact import check_recipe
 
@@ -146,16 +147,21 @@ def _prune(folder: Path, keep: int) -> None:
 
 
 def best_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint of the greatest objective; None where none has one."""
+    """The checkpoint of the greatest objective, of equal ones the first; None where none has one."""
     settle()
     return _best(folder)
+
+
+def iteration_of(checkpoint: Path) -> int:
+    """The number of iterations after which a checkpoint was saved."""
+    return int(checkpoint.name.removeprefix(_PREFIX))
 
 
 def _best(folder: Path) -> Path | None:
     scored = [
         (state["objective"], path) for path in _folders(folder) if "objective" in (state := _state(path))
     ]
-    return max(scored)[1] if scored else None
+    return scored[first_best([objective for objective, _ in scored])][1] if scored else None
 
 
 def _state(path: Path) -> dict[str, Any]:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from constitute import clock
 from constitute.blocking import block
-from constitute.config import RunConfig, load_config
+from constitute.config import EngineConfig, RunConfig, load_config
 from constitute.config.train import Footprint
 from constitute.engines import named_model
 from constitute.engines.base import Engine, RolloutEngine
-from constitute.engines.swap import open_sampler, rollout_engine
+from constitute.engines.swap import open_sampler, rollout_engine, sampler_when_asked, server_prompts
 from constitute.errors import RowError, UsageError
 from constitute.files import read_json, write_json
 from constitute.packaged import model_path
@@ -27,6 +27,7 @@ from constitute.urls import is_url
 
 # What a training folder keeps of rendering beside its recipe.
 _RENDERING = "rendering.json"
+PromptIds = Callable[[Request], tuple[int, ...]]
 
 
 def trainable_model(config: RunConfig) -> str:
@@ -92,13 +93,17 @@ def keep_settings(config: RunConfig, section: str) -> None:
 
 @contextmanager
 def sampling_engine(
-    config: RunConfig, policy: str, given: Engine | None, progress: Progress
+    config: RunConfig,
+    policy: str,
+    given: Engine | None,
+    progress: Progress,
+    opening: Callable[[str, EngineConfig, Progress], Engine] = open_sampler,
 ) -> Iterator[RolloutEngine]:
     """Yield `given` and leave it open; without it, open what samples for `policy` and close it afterwards.
 
     Raises `UsageError` for an engine that takes no token ids and no new weights.
     """
-    engine = given or open_sampler(policy, config.engine, progress)
+    engine = given or opening(policy, config.engine, progress)
     try:
         yield rollout_engine(engine)
     finally:
@@ -106,23 +111,62 @@ def sampling_engine(
             block(engine.close())
 
 
-def rendered_prompts(
-    prompts: Sequence[Prompt], system: str, engine: Engine, progress: Progress
-) -> tuple[list[Prompt], list[list[int]]]:
-    """Token ids of each prompt as the data stages render it; a note names each prompt that is left out."""
-    kept: list[Prompt] = []
-    ids: list[list[int]] = []
-    for prompt in prompts:
-        try:
-            found = engine.prompt_ids(Request(messages=conversation(prompt, system)))
-        except RowError as problem:
-            progress.note(f"prompt {prompt.id} is left out: {problem}")
-            continue
+@contextmanager
+def unopened_engine(
+    config: RunConfig, policy: str, given: Engine | None, progress: Progress
+) -> Iterator[tuple[PromptIds, Callable[[], RolloutEngine]]]:
+    """Yield what renders prompts, which takes a tokenizer alone, and what opens the engine that samples.
+
+    Raises as `sampling_engine` does, some of it only when the engine is opened.
+    """
+    from constitute.engines.deferred import DeferredRollout
+
+    if given is None and config.engine.rollout_url is not None:
+        with ExitStack() as closing:
+            server = sampling_engine(config, policy, None, progress)
+            yield server_prompts(policy, config.engine), lambda: closing.enter_context(server)
+        return
+    with sampling_engine(config, policy, given, progress, sampler_when_asked) as engine:
+        if isinstance(engine, DeferredRollout):
+            yield ids_by(engine), engine.opened
+        else:
+            yield ids_by(engine), lambda: engine
+
+
+def ids_by(engine: Engine) -> PromptIds:
+    """What renders prompts as `engine` does; it raises `UsageError` where the engine says no token ids."""
+
+    def ids(request: Request) -> tuple[int, ...]:
+        found = engine.prompt_ids(request)
         if found is None:
             raise UsageError(
                 f"the engine of {engine.identity.name} does not say the prompts' token ids; set "
                 "engine.tokenizer to the folder of the model it serves"
             )
+        return found
+
+    return ids
+
+
+def rendered_prompts(
+    prompts: Sequence[Prompt], system: str, engine: Engine, progress: Progress
+) -> tuple[list[Prompt], list[list[int]]]:
+    """Token ids of each prompt as the data stages render it; a note names each prompt that is left out."""
+    return prompts_by(ids_by(engine), prompts, system, progress)
+
+
+def prompts_by(
+    ids_of: PromptIds, prompts: Sequence[Prompt], system: str, progress: Progress
+) -> tuple[list[Prompt], list[list[int]]]:
+    """As `rendered_prompts`, by what `ids_by` gives."""
+    kept: list[Prompt] = []
+    ids: list[list[int]] = []
+    for prompt in prompts:
+        try:
+            found = ids_of(Request(messages=conversation(prompt, system)))
+        except RowError as problem:
+            progress.note(f"prompt {prompt.id} is left out: {problem}")
+            continue
         kept.append(prompt)
         ids.append(list(found))
     return kept, ids

@@ -15,6 +15,8 @@ from constitute.train.reward.pairs import held_out_prompts, prompt_key, target
 
 # Weight times number of desirable answers over that of undesirable ones (arXiv 2402.01306).
 _BALANCE = (1.0, 1.5)
+# Fewer answers of a kind leave the interval of their mean in doubt.
+FEWEST = 20
 
 
 @dataclass(frozen=True)
@@ -37,13 +39,40 @@ class AnswerSplit:
     weightless: int
     undecided: int
 
+    @property
+    def kinds_held_out(self) -> tuple[int, int]:
+        """How many of the answers held out are desirable, and how many undesirable."""
+        probs = [answer.row.desirable_prob for answer in self.held_out]
+        return sum(prob > 0.5 for prob in probs), sum(prob < 0.5 for prob in probs)
+
+    @property
+    def doubt(self) -> str:
+        """Why figures on the answers held out say little, for people; empty where they do not."""
+        good, bad = self.kinds_held_out
+        more = "give more answers, or raise train.dpo.held_out"
+        if not self.held_out or min(good, bad) >= FEWEST:
+            return ""
+        if min(good, bad):
+            return (
+                f"the held-out figures are of {good} desirable and {bad} undesirable answers, and below "
+                f"{FEWEST} of a kind they may be chance; {more}"
+            )
+        missing = " or ".join(name for name, n in (("desirable", good), ("undesirable", bad)) if not n)
+        return (
+            f"no {missing} answer is among the {len(self.held_out)} held out, so the held-out figures do not "
+            f"show whether the policy tells the two kinds apart; {more}"
+        )
+
     def counts(self) -> dict[str, int]:
         """The numbers of answers, as the summary names them."""
         desirable = sum(answer.row.desirable_prob > 0.5 for answer in self.train)
+        good, bad = self.kinds_held_out
         return {
             "answers": len(self.train),
             "answers_desirable": desirable,
             "answers_held_out": len(self.held_out),
+            "answers_held_out_desirable": good,
+            "answers_held_out_undesirable": bad,
             "answers_too_long": self.too_long,
             "answers_weightless": self.weightless,
             "answers_undecided": self.undecided,

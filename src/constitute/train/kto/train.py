@@ -104,8 +104,10 @@ def train_kto(
     with progress.waiting(f"tokenising {len(answers)} answers"):
         split = split_answers(answers, renderer, config, seed)
     check_both_kinds(split, config, progress)
+    if split.doubt:
+        progress.note(split.doubt)
     batching = Batching(tokenizer.pad_token_id or 0, config.microbatch_tokens)
-    with memory_advice(KNOBS), team.phase("train kto"):
+    with memory_advice(KNOBS), team.phase("train dpo"):
         known, known_held = (logprobs_of(actor, part, batching) for part in (split.train, split.held_out))
         referred = time.perf_counter()
         job = Job("dpo", out, made_by, seed, progress, footprint.optimizer)
@@ -117,6 +119,7 @@ def train_kto(
         **split.counts(),
         **loss_figures(losses),
         "held_out": to_jsonable_python(held_out_figures(after, known_held, rows, seed)),
+        **({"held_out_doubt": split.doubt} if split.doubt else {}),
         "seconds": round(time.perf_counter() - start, 3),
         "seconds_reference": round(referred - start, 3),
         "seconds_training": round(trained - referred, 3),

@@ -64,6 +64,11 @@ def _about(folder: Path) -> dict[str, Any]:
     return found
 
 
+def section_of(folder: Path) -> str:
+    """The section of `train` whose settings made a folder, which is also the name of the command."""
+    return str(_about(folder).get("section", "ppo"))
+
+
 def observations(folder: Path, lines: Sequence[Line], gold: str | None) -> list[Observation]:
     """One a line of metrics, taken before its update. Errors that are missing come from the scatter."""
     field = f"{PROXY}/{gold}"
@@ -75,7 +80,7 @@ def observations(folder: Path, lines: Sequence[Line], gold: str | None) -> list[
             raise DataError(
                 f"{folder / 'metrics.jsonl'}:{number}: the KL is from a reference that was renewed after "
                 f"iteration {line['kl_from']}, not from the start; give a run without "
-                "train.ppo.reference_refresh"
+                f"train.{section_of(folder)}.reference_refresh"
             )
         try:
             observed.append(
@@ -90,10 +95,11 @@ def observations(folder: Path, lines: Sequence[Line], gold: str | None) -> list[
                 )
             )
         except (KeyError, TypeError, ValueError):
-            where = folder / "metrics.jsonl"
+            where, section = folder / "metrics.jsonl", section_of(folder)
             raise DataError(
                 f"{where}:{number}: needs numbers for iteration, kl, {PROXY} and n; give the folder of a "
-                "`constitute train ppo` that measured the KL (train.ppo.kl_coef above 0, such as 1e-9)"
+                f"`constitute train {section}` that measured the KL (train.{section}.kl_coef above 0, such "
+                "as 1e-9)"
             ) from None
     return observed
 
@@ -108,8 +114,10 @@ def kept_policies(folder: Path, iterations: int) -> dict[int, Path]:
             ]
             if number.isdigit() and (path / "config.json").is_file():
                 found[int(number)] = path
-    if (folder / "training.json").is_file():
-        found[iterations] = folder
+    record = folder / "training.json"
+    if record.is_file():
+        # Where a training may stop, its folder holds the best policy, and the last one is in its checkpoint.
+        found[(read_json(record).get("summary") or {}).get("saved_iteration", iterations)] = folder
     return found
 
 
@@ -118,13 +126,13 @@ def policies_by_step(folder: Path) -> dict[int, Path]:
     if not (folder / "metrics.jsonl").is_file():
         raise UsageError(
             f"{folder} holds no training with checkpoints (no metrics.jsonl); give the folder that "
-            "`constitute train ppo` wrote"
+            "`constitute train ppo` or `train grpo` wrote"
         )
     kept = kept_policies(folder, len(rows_of(folder / "metrics.jsonl")))
     if not kept:
         raise UsageError(
             f"{folder} keeps no policy that can be loaded (none has a config.json); train again with "
-            "--set train.ppo.keep_policies=true"
+            f"--set train.{section_of(folder)}.keep_policies=true"
         )
     return kept
 

@@ -27,6 +27,7 @@ from constitute.train.overopt.read import (
     observations,
     rows_of,
     scores_of,
+    section_of,
 )
 from constitute.types import Record
 
@@ -192,18 +193,19 @@ def _shipped(series: Series, advice: Advice, gold: str, compared: int) -> str:
     best = advice.best
     reason = f"{gold} {_said(best)}, the highest lower bound of {compared} points"
     if best.at == 0:
-        return f"ship none of these checkpoints: the policy PPO started from has {reason}"
+        return f"ship none of these checkpoints: the policy that it started from has {reason}"
     kept = dict(series.policies)
+    keep = f"train again with --set train.{section_of(Path(series.name))}.keep_policies=true"
     if best.at in kept:
         return f"ship iteration {best.at} of {series.name} ({kept[best.at]}): {reason}"
     said = f"iteration {best.at} of {series.name} is best: {reason}; its policy was not kept"
     others = [point for point in series.points if point.at in kept and point.gold is not None]
     if not others:
-        return f"{said}: train again with --set train.ppo.keep_policies=true"
+        return f"{said}: {keep}"
     other = max(others, key=_bound)
     return (
         f"{said}; of those that were, ship iteration {other.at} ({kept[other.at]}): {gold} {_said(other)}, "
-        "or train again with --set train.ppo.keep_policies=true"
+        f"or {keep}"
     )
 
 

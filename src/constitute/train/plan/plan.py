@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations
@@ -26,7 +27,7 @@ class Plan(Record):
 
     `changes` are settings that make it fit, fewest first; empty where it fits or where none of those tried
     does. `seconds` are an estimate, of an iteration of PPO or GRPO or of a million tokens of another trainer;
-    None for a GPU whose speed is not known.
+    None for a GPU whose speed is not known. `note` is what the settings lack on so many GPUs.
     """
 
     method: str
@@ -38,6 +39,7 @@ class Plan(Record):
     phases: dict[str, int]
     changes: tuple[tuple[str, ...], ...] = ()
     seconds: float | None = None
+    note: str = ""
 
     @property
     def most(self) -> int:
@@ -98,6 +100,20 @@ def _plan(method: str, work: Workload) -> Plan:
         memory=work.machine.memory,
         parts=tuple(parts),
         phases=held,
+        note=_lacking(method, work),
+    )
+
+
+def _lacking(method: str, work: Workload) -> str:
+    """What the rollouts need where several processes train; empty where the settings have it."""
+    engine, count = work.config.engine, work.machine.count
+    if method not in ("ppo", "grpo") or count == 1 or engine.rollout_url or engine.kind == "transformers":
+        return ""
+    return (
+        f"{count} GPUs are {count} training processes, and vLLM cannot run inside one of them: start "
+        f"`constitute serve {shlex.quote(work.model.name)} --rollouts` on another GPU and set "
+        "engine.rollout_url to its URL, with which the engine takes no memory here, or set "
+        "engine.kind=transformers"
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from constitute.config.ppo import PPOConfig
 from constitute.errors import UsageError
-from constitute.stats import mean, stderr
+from constitute.stats import first_best, mean, stderr
 from constitute.types import Prompt, Record
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def summary_of(evaluations: Sequence[Evaluation], config: PPOConfig) -> dict[str
         return {}
     first, last = evaluations[0], evaluations[-1]
     part = config.stop_on or TOTAL
-    best = max(evaluations, key=lambda one: mean(one.values(part)))
+    best = evaluations[first_best([mean(one.values(part)) for one in evaluations])]
     names = [TOTAL, *(last.parts if len(last.parts) > 1 else ())]
     rows = {
         name: {

@@ -13,6 +13,7 @@ from constitute.config.ppo import PPOConfig
 from constitute.files import atomic_folder
 from constitute.train.common import losses
 from constitute.train.common.artefact import publish, write_card
+from constitute.train.common.checkpoint import iteration_of
 from constitute.train.common.team import Team
 from constitute.train.ppo.copies import (
     AVERAGE,
@@ -128,6 +129,7 @@ class Keeper:
         save: Callable[[Path], Any] = partial(history.save_policy, last)
         if self.config.stop_on and best is not None:
             summary["saved_policy"] = "best"
+            summary["saved_iteration"] = iteration_of(best.parent)
             save = partial(shutil.copytree, best, dirs_exist_ok=True)
         publish(out, save, made_by=history.made_by, summary=summary, base=base)
         return summary

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -33,6 +33,13 @@ class Rollouter(Protocol):
     ) -> list[list[float]]: ...
 
     def update_weights(self, named_tensors: Any, *, fingerprint: str | None = None) -> None: ...
+
+
+@dataclass(frozen=True)
+class Unopened:
+    """An engine that takes long to open; `open` does it, and whoever gave it closes it."""
+
+    open: Callable[[], Rollouter]
 
 
 @dataclass(frozen=True)

@@ -6,56 +6,36 @@ batch, in placing the score on the last generated token, and in clipping the gra
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from constitute.config.ppo import PPOConfig
 from constitute.config.train import FOOTPRINT, Footprint
 from constitute.engines.render import RenderSettings
 from constitute.errors import UsageError
 from constitute.progress import Progress, Silent
-from constitute.stats import mean
-from constitute.train.common import rollout
-from constitute.train.common.agreement import push_in
 from constitute.train.common.artefact import finished, recipe
-from constitute.train.common.batching import Batching
+from constitute.train.common.checkpoint import last_checkpoint
 from constitute.train.common.memory import memory_advice
-from constitute.train.common.team import Team, gather_team
+from constitute.train.common.team import gather_team
 from constitute.train.common.trackers import check_trackers
-from constitute.train.ppo.ahead import Ahead, weight_figures
 from constitute.train.ppo.checks import check_held_out, check_renewable, check_settings
-from constitute.train.ppo.experience import experience
-from constitute.train.ppo.forward import Forward
-from constitute.train.ppo.held_out import Rendered, due, evaluation_of, figures_of
-from constitute.train.ppo.history import History, Line, iteration_figures, run_summary
+from constitute.train.ppo.held_out import Rendered, Split
+from constitute.train.ppo.history import History, Line, run_summary
+from constitute.train.ppo.iterate import Run
 from constitute.train.ppo.keep import Keeper
 from constitute.train.ppo.measure import HeldOut, held_out_hash, set_aside
-from constitute.train.ppo.mixing import check_mix, source_figures
-from constitute.train.ppo.probe import Probe, Rollouter, Scores
-from constitute.train.ppo.ptx import Labelled, add_ptx, read_ptx
-from constitute.train.ppo.replay import save_prompts, save_rollouts
-from constitute.train.ppo.sampling import Sampler, flat_groups, seed_of, with_groups, with_values
-from constitute.train.ppo.setup import Models, fitting, input_hashes, set_up
+from constitute.train.ppo.mixing import check_mix
+from constitute.train.ppo.probe import Rollouter, Unopened
+from constitute.train.ppo.ptx import read_ptx
+from constitute.train.ppo.replay import save_prompts
+from constitute.train.ppo.setup import fitting, input_hashes, set_up
 from constitute.train.ppo.state import RunState
-from constitute.train.ppo.sync import Sync
-from constitute.train.ppo.update import Learner, update
 from constitute.train.ppo.watch import open_watch, shown
-from constitute.train.rewards.parts import (
-    Reward,
-    RewardPart,
-    Scorer,
-    as_parts,
-    values_of,
-)
-from constitute.train.rewards.scores import final_scores, length_cost
-from constitute.train.rewards.welfare import Welfare, check_welfare, total_rewards
+from constitute.train.rewards.parts import Reward, RewardPart, as_parts
+from constitute.train.rewards.welfare import Welfare, check_welfare
 from constitute.types import Prompt
 
 
@@ -67,7 +47,7 @@ def train_ppo(
     out: Path,
     config: PPOConfig,
     *,
-    engine: Rollouter | None,
+    engine: Rollouter | Unopened | None,
     seed: int,
     progress: Progress,
     reference: str | None = None,
@@ -78,33 +58,36 @@ def train_ppo(
     """Train `policy` against `reward` (a reward model's folder, a function, or parts) and save it to `out`.
 
     `prompt_ids` are the prompts as the engine renders them; `engine` samples and takes the new weights (of
-    several processes, the first alone has one); `reference` (the policy itself unless given) anchors the
-    KL; `held_out` are prompts to measure on, and their token ids, where the settings name no share. Started
-    again, the run goes on from its last checkpoint. Returns the summary of figures. Raises `UsageError`,
-    `DataError`, `EngineError`, `RunMismatch` for another recipe in `out`, and `GateFailed` for a loss that is
-    not finite.
+    several processes, the first alone has one), and is opened once nothing else can refuse the run, where it
+    is not open yet; `reference` (the policy itself unless given) anchors the KL; `held_out` are prompts to
+    measure on, and their token ids, where the settings name no share. Started again, the run goes on from its
+    last checkpoint. Returns the summary of figures. Raises `UsageError`, `DataError`, `EngineError`,
+    `RunMismatch` for another recipe in `out`, and `GateFailed` for a loss that is not finite.
     """
     check_settings(config, reference)
     team = gather_team()
     if team.main and engine is None:
         raise UsageError("the first process has no engine to sample with; give train_ppo an engine")
     with team.phase("start"):
-        prompts, prompt_ids, held_out, limit = team.share(
-            (prompts, prompt_ids, held_out, getattr(engine, "context_length", None))
-        )
+        prompts, prompt_ids, held_out = team.share((prompts, prompt_ids, held_out))
     parts = as_parts(reward)
     check_welfare(Welfare.of(config, config.section), parts)
+    check_trackers(config.report_to, config.section)
     inputs = input_hashes(prompt_ids, policy, parts, reference) | held_out_hash(held_out)
     inputs |= footprint.inputs
     made_by = recipe(config.section, config, seed, **inputs)
     done = finished(out, made_by)
     if done is not None:
         return done
-    fits = fitting(prompts, prompt_ids, limit, config)
-    (kept, kept_ids), held = set_aside(fits, held_out, config, seed, limit)
-    check_held_out(held, [part.name for part in parts], engine, config)
-    check_mix(kept, config)
-    check_trackers(config.report_to, config.section)
+    last_checkpoint(out / "checkpoints", made_by)
+    given = _Given((prompts, prompt_ids), held_out, parts, config, seed)
+    # An engine takes long to open, and its context can only leave fewer prompts.
+    given.divided(engine, None)
+    if isinstance(engine, Unopened):
+        engine = engine.open()
+    with team.phase("start"):
+        limit = team.share(getattr(engine, "context_length", None))
+    (kept, kept_ids), held = given.divided(engine, limit)
     what = "loading the policy, its reference, the critic and the reward model"
     with progress.waiting(what), memory_advice(_knobs(config)):
         models = set_up(policy, parts, reference, config, team, seed, footprint)
@@ -112,23 +95,24 @@ def train_ppo(
     ptx = read_ptx(config, models.tokenizer, models.eos, limit, rendering)
     history, state = History(out, made_by, models, config), RunState(config.kl_coef)
     keeper = Keeper(models, history, HeldOut(out, config, held), config, state)
-    run = _Run(models, parts, engine, kept, kept_ids, config, seed, keeper, ptx)
+    run = Run(models, parts, engine, kept, kept_ids, config, seed, keeper, ptx)
     lines = run.resume()
     history.note_disk(progress if team.main else Silent())
     if config.save_rollouts and team.main:
         save_prompts(out, kept, kept_ids)
     findings = _train(run, lines, progress if team.main else Silent())
-    summary = run_summary(lines) | {"prompts": len(kept), "prompts_too_long": len(prompts) - len(fits[0])}
+    fits = len(kept) + (len(held[0]) if held_out is None else 0)
+    summary = run_summary(lines) | {"prompts": len(kept), "prompts_too_long": len(prompts) - fits}
     summary |= {"critic_from": models.critic_from, "processes": team.size, **run.held.summary}
     if held_out is not None:
         summary["held_out_too_long"] = len(held_out[0]) - len(held[0])
     return run.keeper.publish(summary | {"findings": findings}, policy)
 
 
-def _train(run: _Run, lines: list[Line], progress: Progress) -> dict[str, str]:
+def _train(run: Run, lines: list[Line], progress: Progress) -> dict[str, str]:
     """The iterations after those in `lines`, to which theirs are added; returns the doctor's findings."""
     config, history, main = run.config, run.history, run.team.main
-    progress.start("train ppo", config.iterations, len(lines))
+    progress.start(f"train {config.section}", config.iterations, len(lines))
     watched = [part.name for part in run.parts if not part.weight]
     with open_watch(
         history.out, config, history.made_by, done=len(lines), progress=progress, watched=watched, main=main
@@ -144,13 +128,13 @@ def _train(run: _Run, lines: list[Line], progress: Progress) -> dict[str, str]:
             if main:
                 history.record(line)
                 watch.iteration(line, rollouts, total, values)
-            progress.advance("train ppo", "ok", **shown(line))
+            progress.advance(f"train {config.section}", "ok", **shown(line))
             ends = len(lines) == config.iterations or run.held.stops
             if len(lines) % config.checkpoint_every == 0 or ends:
                 run.checkpoint(lines)
     if "stopped" in run.held.summary:
         progress.note(run.held.summary["stopped"])
-    progress.finish("train ppo")
+    progress.finish(f"train {config.section}")
     return {finding.kind: finding.sentence for finding in watch.findings}
 
 
@@ -163,241 +147,23 @@ def _knobs(config: PPOConfig) -> str:
     )
 
 
-@dataclass
-class _Run:
-    """One PPO run: its models, its rewards, its engine and what it keeps."""
+@dataclass(frozen=True)
+class _Given:
+    """What a run is given to learn from and to measure on."""
 
-    models: Models
+    train: Rendered
+    held_out: Rendered | None
     parts: Sequence[RewardPart]
-    engine: Rollouter | None
-    prompts: list[Prompt]
-    prompt_ids: list[list[int]]
     config: PPOConfig
     seed: int
-    keeper: Keeper
-    ptx: list[Labelled]
-    seconds: dict[str, float] = field(default_factory=dict)
 
-    @property
-    def team(self) -> Team:
-        """The processes that train together."""
-        return self.models.learner.team
+    def divided(self, engine: Rollouter | Unopened | None, limit: int | None) -> tuple[Split, Split]:
+        """The prompts to train on and those held out, in a context of `limit` tokens.
 
-    @property
-    def history(self) -> History:
-        """The files of the run."""
-        return self.keeper.history
-
-    @property
-    def held(self) -> HeldOut:
-        """The held-out prompts and what was measured on them."""
-        return self.keeper.held
-
-    def iterate(self, iteration: int) -> tuple[Line, rollout.Rollouts, list[float], dict[str, list[float]]]:
-        """One batch: sample, score, learn, push; returns its metrics, rollouts, rewards and their parts."""
-        self.seconds = {}
-        config, scheduler = self.config, self.models.scheduler
-        rollouts, values, replaced = self._batch(iteration)
-        if config.save_rollouts and self.team.main:
-            save_rollouts(self.history.out, iteration + 1, self.sampler.settings(iteration), rollouts, values)
-        total = self._total(values, rollouts)
-        self.keeper.scored(total)
-        state = self.keeper.state
-        lengths = [len(one.token_ids) for one in rollouts.completions]
-        scores = final_scores(total, rollouts.ended, config, lengths, state.moments)
-        with self._timed("sync"):
-            before = self.sync.before(rollouts)
-        self._sample_ahead(iteration + 1)
-        with self._timed("forward"):
-            batch, passed = self.forward.measured(rollouts, scores, state.kl_coef)
-        learned = experience(batch)
-        with self._timed("update"):
-            learner, extra = self._learns(iteration)
-            stats = update(
-                learner, learned, config, seed_of(self.seed, "minibatches", iteration), passed, extra
-            )
-        line = iteration_figures(iteration, learned, total, values, stats)
-        line |= source_figures(rollouts.prompts, total, config)
-        if config.length_penalty:
-            line["length_penalty"] = mean([length_cost(length, config) for length in lengths])
-        if config.samples_per_prompt > 1:
-            flat = len(flat_groups(scores, config.samples_per_prompt))
-            groups = config.batch_size // config.samples_per_prompt
-            line |= {"flat_groups": flat / groups, "groups_replaced": replaced}
-        # torchao keeps a rate as a tensor.
-        rates = map(float, scheduler.get_last_lr())
-        line |= zip(("learning_rate", "critic_learning_rate"), rates, strict=True)
-        self.keeper.adapt(line["kl"], len(total), iteration)
-        scheduler.step()
-        if config.off_by:
-            with self._timed("generate"):
-                self.ahead.finish()
-        line |= weight_figures(learned)
-        line |= self._push(before, iteration + 1)
-        with self._timed("keep"):
-            line |= self.keeper.follow(iteration + 1)
-        spent = sum(self.seconds.values())
-        line["tokens_per_second"] = rollouts.mask_BT.sum().item() / spent
-        return line | {"seconds": {**self.seconds, **self._beside(), "total": spent}}, rollouts, total, values
-
-    def _beside(self) -> dict[str, float]:
-        """Seconds that the other phases did not wait for."""
-        overlapped = self.config.off_by and self.ahead.overlaps
-        return {"ahead": self.ahead.seconds} if overlapped else {}
-
-    def _batch(self, iteration: int) -> tuple[rollout.Rollouts, dict[str, list[float]], int]:
-        """Rollouts, their rewards, and how many groups were replaced because all their scores were alike."""
-        config, samples, replaced = self.config, self.config.samples_per_prompt, 0
-        rollouts = self._sample(iteration, config.batch_size // samples)
-        values = self._reward(rollouts)
-        for attempt in range(1, config.resample_rounds + 1):
-            scores = final_scores(self._total(values, rollouts), rollouts.ended, config)
-            flat = flat_groups(scores, samples)
-            if not flat:
-                break
-            fresh = self._sample(iteration, len(flat), attempt)
-            where = (self.models.eos, self.team.device)
-            rollouts = with_groups(rollouts, fresh, flat, samples, *where)
-            values = with_values(values, self._reward(fresh), flat, samples)
-            replaced += len(flat)
-        return rollouts, values, replaced
-
-    def _sample(self, iteration: int, groups: int, attempt: int = 0) -> rollout.Rollouts:
-        with self._timed("generate"):
-            if self.config.off_by:
-                return self.ahead.take(iteration)
-            return self.sampler.sample(iteration, groups, attempt)
-
-    def _sample_ahead(self, number: int) -> None:
-        """Begin the next batch where it may be one update old, then leave the machine to the learner."""
-        if self.config.off_by and number < self.config.iterations:
-            with self._timed("generate"):
-                self.ahead.begin(number)
-        if not (self.config.off_by and self.ahead.overlaps):
-            with self._timed("sync"):
-                self.sync.rest()
-
-    @cached_property
-    def ahead(self) -> Ahead:
-        """The batch that is sampled before its turn."""
-        groups = self.config.batch_size // self.config.samples_per_prompt
-        return Ahead(self.sampler, self.history.out, groups)
-
-    @cached_property
-    def sampler(self) -> Sampler:
-        """What draws prompts and has them answered."""
-        models = self.models
-        return Sampler(
-            self.engine, self.prompts, self.prompt_ids, models.eos, self.team, self.config, self.seed
-        )
-
-    def _reward(self, rollouts: rollout.Rollouts) -> dict[str, list[float]]:
-        """Every part's rewards; all processes run a sharded model, and the first alone asks the others."""
-        batching = Batching(self.models.learner.pad_id, self.config.microbatch_tokens)
-        with self._timed("reward"):
-            found = {
-                name: values_of(source, name, rollouts, batching)
-                for name, source in self.models.rewards.items()
-                if self.team.main or (self.team.saves and isinstance(source, Scorer))
-            }
-            shared: dict[str, list[float]] = self.team.share(found)
-        return shared
-
-    def _learns(self, iteration: int) -> tuple[Learner, Callable[[int], None] | None]:
-        """What learns in an iteration, and what is done to the gradients before each of its steps."""
-        learner = self.models.learner
-        if iteration < self.config.value_warmup:
-            # No gradient is not a gradient of 0: the policy's moments must begin with its own first step.
-            return replace(learner, actor_parameters=[]), partial(_forget, learner.actor_parameters)
-        return learner, partial(self._add_ptx, iteration) if self.ptx else None
-
-    def measure(self, iteration: int) -> Line:
-        """Answer the held-out prompts by the policy as it is, and score the answers; returns the figures."""
-        prompts, ids = self.held.prompts
-        settings = self.sampler.settings(0).model_copy(
-            # The same draws each time: policies that are alike then answer alike.
-            update={"seed": seed_of(self.seed, "held out", 0)}
-        )
-        completions = self.team.share(
-            None if self.engine is None else self.engine.generate_ids(ids, settings, logprobs=False)
-        )
-        rollouts = rollout.gather(prompts, ids, completions, self.models.eos, self.team.device)
-        values = self._reward(rollouts)
-        one = evaluation_of(iteration, rollouts, self._total(values, rollouts), values)
-        self.held.add(one, self.team)
-        return figures_of(one)
-
-    def with_held_out(self, line: Line) -> Line:
-        """The metrics of an iteration with those of the held-out prompts, where they are due after it."""
-        if not self.held.prompts[0] or not due(line["iteration"], self.config):
-            return line
-        start = time.perf_counter()
-        figures = self.measure(line["iteration"])
-        spent = time.perf_counter() - start
-        seconds = line["seconds"]
-        seconds = {**seconds, "held_out": spent, "total": seconds["total"] + spent}
-        return {**line, **figures, "seconds": seconds}
-
-    def _total(self, values: dict[str, list[float]], rollouts: rollout.Rollouts) -> list[float]:
-        """One reward a response."""
-        welfare = Welfare.of(self.config, self.config.section)
-        return total_rewards(self.parts, values, welfare, rollouts.prompts)
-
-    @cached_property
-    def forward(self) -> Forward:
-        """What passes a batch through the models before it is learned from."""
-        return Forward(self.models, self.config)
-
-    def _add_ptx(self, iteration: int, step: int) -> None:
-        add_ptx(self.models.learner, self.ptx, self.config, seed_of(self.seed, f"ptx:{step}", iteration))
-
-    def resume(self) -> list[Line]:
-        """Load the last checkpoint and give the engine its weights; returns the metrics up to it."""
-        with self._timed("sync"):
-            before = self.sync.at_start(self.prompt_ids, self.sampler.settings(0))
-            self.sync.rest()
-        lines = self.keeper.resume()
-        self.sync.pushes = [push for push in map(push_in, lines) if push is not None]
-        if self.config.off_by and 0 < len(lines) < self.config.iterations:
-            with self.team.phase("start"):
-                self.ahead.load(len(lines))
-        self._push(before, len(lines))
-        return lines
-
-    def checkpoint(self, lines: Sequence[Line]) -> None:
-        """Save the state, and the batch that is sampled ahead."""
-        with self.team.phase("checkpoint"):
-            if self.config.off_by:
-                self.ahead.save(len(lines))
-            self.keeper.checkpoint(lines)
-            if self.config.off_by:
-                self.ahead.forget_all_but(len(lines))
-            self.team.share(None)
-
-    @cached_property
-    def sync(self) -> Sync:
-        """What pushes the weights and checks that they arrive."""
-        learner, config = self.models.learner, self.config
-        budget = config.microbatch_tokens
-        return Sync(
-            self.engine, learner.model.actor, self.team, learner.pad_id, budget, config.sync_gap_limit
-        )
-
-    def _push(self, before: tuple[Probe, Scores | None] | None, version: int) -> dict[str, Any]:
-        with self._timed("sync"):
-            return self.sync.push(before, f"{self.history.identity}-{version}")
-
-    @contextmanager
-    def _timed(self, phase: str) -> Iterator[None]:
-        start = time.perf_counter()
-        with self.team.phase(phase):
-            yield
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start
-
-
-def _forget(parameters: Sequence[torch.nn.Parameter], _: int) -> None:
-    """Drop the gradients of `parameters`, so that no step is taken on them."""
-    for weight in parameters:
-        weight.grad = None
+        Raises `UsageError` or `DataError` for prompts that the settings cannot be served with.
+        """
+        fits = fitting(*self.train, limit, self.config)
+        kept, held = set_aside(fits, self.held_out, self.config, self.seed, limit)
+        check_held_out(held, [part.name for part in self.parts], engine, self.config)
+        check_mix(kept[0], self.config)
+        return kept, held

@@ -23,8 +23,8 @@ from constitute.train.common.from_run import (
     keep_settings,
     on_its_day,
     policy_of,
-    rendered_prompts,
-    sampling_engine,
+    prompts_by,
+    unopened_engine,
 )
 from constitute.train.rewards.sources import GivenRewards, open_rewards, used_rewards
 from constitute.train.rewards.trust import check_rewards
@@ -32,7 +32,7 @@ from constitute.types import Prompt
 
 if TYPE_CHECKING:
     from constitute.train.ppo.held_out import Rendered
-    from constitute.train.ppo.sync import Rollouter
+    from constitute.train.ppo.probe import Rollouter, Unopened
 
 
 def run_ppo(
@@ -97,7 +97,7 @@ def run_ppo(
 class _Given:
     """What the rollouts come from, and the rendered prompts; nothing in a process that does not sample."""
 
-    engine: Rollouter | None = None
+    engine: Rollouter | Unopened | None = None
     train: Rendered = ((), ())
     held_out: Rendered | None = None
 
@@ -129,10 +129,12 @@ def _rollouts(
         return
     if engine is None and process_count() > 1:
         _check_engine_beside_others(policy, config)
+    from constitute.train.ppo.probe import Unopened
+
     train, held_out = _mixed(config, settings, prompts), _held_out(config, settings)
-    with sampling_engine(config, policy, engine, progress) as used:
-        render = partial(rendered_prompts, system=config.generate.system, engine=used, progress=progress)
-        yield _Given(used, render(train), None if held_out is None else render(held_out))
+    with unopened_engine(config, policy, engine, progress) as (ids_of, opening):
+        render = partial(prompts_by, ids_of, system=config.generate.system, progress=progress)
+        yield _Given(Unopened(opening), render(train), None if held_out is None else render(held_out))
 
 
 def _mixed(config: RunConfig, settings: PPOConfig, prompts: Sequence[Prompt]) -> Sequence[Prompt]:

@@ -43,8 +43,6 @@ from constitute.types import SamplingParams
 
 log = logging.getLogger(__name__)
 
-_REMEDY = "start it on the policy's folder and continue from the last checkpoint"
-
 
 @dataclass
 class Sync:
@@ -60,6 +58,7 @@ class Sync:
     pad_id: int
     token_budget: int
     limit: float | None
+    section: str = "ppo"
     pushes: list[Push] = field(default_factory=list)
 
     @cached_property
@@ -119,7 +118,7 @@ class Sync:
         after, figures = self._measure(probe), NO_PUSH
         if after is not None:
             self.pushes.append(pushed(scores, after, dtype_of(self.engine), self.limits))
-            check_push(self.pushes, self.limits)
+            check_push(self.pushes, self.limits, self.section, server=getattr(self.engine, "overlaps", False))
             figures = self.pushes[-1].figures()
         shared: dict[str, Any] = self.team.share(figures)
         return shared
@@ -169,31 +168,40 @@ def pushed(before: Scores | None, after: Scores, dtype: str, limits: GapLimits) 
     return Push(push.gap, push.tokens, dtype, *change_of(trainer, engine))
 
 
-def check_push(pushes: Sequence[Push], limits: GapLimits) -> None:
-    """Warn or raise `EngineError` where the last of `pushes` shows that the engine holds other weights."""
+def check_push(
+    pushes: Sequence[Push], limits: GapLimits, section: str = "ppo", *, server: bool = False
+) -> None:
+    """Warn or raise `EngineError` where the last of `pushes` shows that the engine holds other weights.
+
+    `section` of `train` holds the limit; a `server` is started by a person, another engine by the trainer.
+    """
     last = pushes[-1]
+    other = "engine.kind=transformers" + (" without engine.rollout_url" if server else "")
     if last.moved == 0 and last.unexplained is not None:
         own = Gap(last.unexplained, last.unexplained, last.unexplained)
         if not own.mean <= limits.gap.mean:
             raise EngineError(
                 f"pushing the weights that the engine already holds changed its log-probabilities by "
                 f"{last.unexplained:.3g} nats per token (limit {limits.gap.mean:.3g}), so it does not take "
-                "weights of this architecture as they are; set engine.kind=transformers, or train another "
-                "architecture"
+                f"weights of this architecture as they are; set {other}, or train another architecture"
             )
+    again = "run the same command again, which goes on from the last checkpoint"
+    if server:
+        again = f"start the server anew (`constitute serve POLICY --rollouts`) and {again}"
+    remedy = f"{again}; if it fails again, set {other}"
     failed = beyond(last.gap, limits)
     if failed:
         raise EngineError(
             f"after the weights were pushed, engine and trainer differ in nats per token by {failed}; the "
-            "engine likely kept old weights (a packed or tied output layer, a prefix cache) or serves "
-            f"another model; {_REMEDY}, or set train.ppo.sync_gap_limit where its arithmetic is that coarse"
+            f"engine likely kept old weights or serves another model: {remedy}, or, for an engine that "
+            f"computes less exactly than its dtype (TF32), train.{section}.sync_gap_limit to a larger mean"
         )
     kept = not_followed(pushes, limits.noise)
     if kept is not None:
         raise EngineError(
             f"over the last {kept[0]} pushes of weights the engine's log-probabilities changed by "
             f"{kept[1]:.2f} ± {kept[2]:.2g} of what the trainer's did (1 is expected, below 0.5 is old "
-            f"weights); {_REMEDY}"
+            f"weights); {remedy}"
         )
     wide = beyond(last.gap, limits, WARNS)
     if wide:

@@ -196,7 +196,8 @@ def examine(out: Path) -> tuple[list[TrainingFinding], list[Noted], int, int]:
     """
     if not (out / ABOUT).is_file():
         raise UsageError(
-            f"no {ABOUT} in {out}; give the folder that `constitute train ppo` writes, such as run/ppo"
+            f"no {ABOUT} in {out}; give the folder that `constitute train ppo` or `train grpo` writes, such "
+            "as run/ppo"
         )
     about, lines = _stored_about(out), read_log(out / METRICS)
     samples, noted = _read(out / SAMPLES, SampledResponse), _read(out / FINDINGS, Noted)

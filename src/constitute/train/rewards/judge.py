@@ -18,7 +18,7 @@ from pathlib import PurePath
 from constitute.config import LabelConfig, RunConfig
 from constitute.constitution.identity import constitution_hash
 from constitute.constitution.read import load_constitution
-from constitute.engines import open_engine
+from constitute.engines import open_when_asked
 from constitute.engines.base import Engine
 from constitute.errors import Abstain, DataError, RowError, UsageError
 from constitute.packaged import model_path
@@ -108,7 +108,7 @@ def open_judge(config: RunConfig, *, asks: bool = True, judges: Mapping[str, Eng
     settings = config.engine.model_copy(update={"kind": kind})
     engine = (judges or {}).get(name)
     if engine is None and (asks or is_url(name)):
-        engine = open_engine(name, settings)
+        engine = open_when_asked(name, settings)
     # A server's URL does not say what is behind it; the server does.
     model = (
         engine.identity.model_dump_json()

@@ -1,12 +1,14 @@
 """KTO by hand: the loss, its reference point, whose answers measure it, and what is refused."""
 
+import json
 import math
 import random
+from dataclasses import replace
 
 import pytest
 import torch
 from tolerance import FORMULA, GRADIENT, tensors
-from train_models import tiny_causal
+from train_models import tiny_causal, word_tokenizer
 from unit.train.test_dpo import alone
 
 from constitute.config.train import DPOConfig
@@ -16,7 +18,14 @@ from constitute.progress import Silent
 from constitute.train.common.batching import Batching
 from constitute.train.common.models import Actor
 from constitute.train.kto.answers import AnswerSplit, TokenAnswer, check_both_kinds, other_answers
-from constitute.train.kto.train import AnswerLogprobs, held_out_figures, kto, kto_losses, logprobs_of
+from constitute.train.kto.train import (
+    AnswerLogprobs,
+    held_out_figures,
+    kto,
+    kto_losses,
+    logprobs_of,
+    train_kto,
+)
 from constitute.types import Message
 
 
@@ -132,6 +141,37 @@ def test_a_kind_that_outweighs_the_other_is_said():
     ]
     check_both_kinds(split_of(1.0, 0.0, 0.0, 0.0), DPOConfig(loss="kto", kto_desirable=3.0), notes)
     assert len(notes.said) == 1
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "says"),
+    [
+        (20, 20, ""),
+        (0, 0, ""),
+        (19, 40, "are of 19 desirable and 40 undesirable answers, and below 20 of a kind they may be chance"),
+        (3, 0, "no undesirable answer is among the 3 held out, so the held-out figures do not show whether"),
+        (0, 50, "no desirable answer is among the 50 held out"),
+    ],
+)
+def test_few_held_out_answers_or_one_kind_are_said_with_their_number(good, bad, says):
+    held = split_of(*[1.0] * good, *[0.0] * bad).train
+    split = replace(split_of(1.0, 0.0), held_out=held)
+    assert says in split.doubt and bool(says) == bool(split.doubt)
+    counts = split.counts()
+    assert (counts["answers_held_out_desirable"], counts["answers_held_out_undesirable"]) == (good, bad)
+
+
+def test_the_summary_says_so_too(tmp_path):
+    folder, data = tmp_path / "start", tmp_path / "answers.jsonl"
+    tiny_causal(vocab=9, width=16, positions=64).save_pretrained(folder)
+    template = "{% for m in messages %}{{ m['content'] + ' </s> ' }}{% endfor %}"
+    words = [f"w{k}" for k in range(6)] + ["</s>", "<pad>", "new"]
+    word_tokenizer(words, eos="</s>", pad="<pad>", template=template).save_pretrained(folder)
+    rows = [{"prompt": f"w{k % 4}", "response": f"w{k % 3}", "label": k % 2 == 0} for k in range(8)]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    notes, config = Notes(), DPOConfig(loss="kto", held_out=0.25, batch_size=4, max_length=32)
+    summary = train_kto(data, str(folder), tmp_path / "out", config, seed=0, progress=notes)
+    assert summary["answers_held_out"] == 2 and summary["held_out_doubt"] in notes.said
 
 
 def test_held_out_figures_by_hand():

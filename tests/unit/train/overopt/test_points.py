@@ -7,7 +7,9 @@ import re
 from itertools import combinations, permutations
 
 import pytest
+from click.testing import CliRunner
 
+from constitute.cli.train.overopt import overopt
 from constitute.errors import DataError, UsageError
 from constitute.report.overopt import page_of, render_overopt
 from constitute.train.best_of_n.choice import best_of_n_kl, sizes
@@ -22,6 +24,7 @@ from constitute.train.overopt.points import (
     normal,
     pooled,
 )
+from constitute.train.overopt.read import policies_by_step
 from constitute.train.overopt.run import measure_overopt
 
 PAIRS = [(0.3, 5.0), (-1.0, 2.0), (0.9, -4.0), (0.3, 1.0), (2.0, 0.5), (-1.0, 7.0), (0.3, 3.0)]
@@ -245,6 +248,52 @@ def test_report_names_what_was_kept(tmp_path):
     sentence = measure_overopt(tmp_path).sentences[0]
     assert sentence.startswith(f"iteration 4 of {tmp_path / 'ppo'} is best")
     assert "ship iteration 6" in sentence and "keep_policies=true" in sentence
+
+
+def test_a_folder_of_grpo_is_told_the_settings_of_grpo(tmp_path):
+    run = write_run(tmp_path / "grpo", RISE_AND_FALL, kept=(6, 10))
+    (run / "watch.json").write_text(json.dumps({"watched": ["judge"], "section": "grpo"}))
+    sentence = measure_overopt(tmp_path, ppo=[run]).sentences[0]
+    assert sentence.endswith("train again with --set train.grpo.keep_policies=true")
+    with pytest.raises(UsageError, match=r"--set train\.grpo\.keep_policies=true"):
+        policies_by_step(write_grpo(tmp_path / "none"))
+    for line, said in (
+        ('{"iteration": 1, "kl": null, "reward": 0.5, "n": 8}', r"train grpo` that .*\(train\.grpo\.kl_coef"),
+        ('{"iteration": 1, "kl_from": 4}', r"a run without train\.grpo\.reference_refresh"),
+    ):
+        (run / "metrics.jsonl").write_text(line + "\n")
+        with pytest.raises(DataError, match=said):
+            measure_overopt(tmp_path, ppo=[run])
+
+
+def write_grpo(folder):
+    write_run(folder, RISE_AND_FALL)
+    (folder / "watch.json").write_text(json.dumps({"watched": ["judge"], "section": "grpo"}))
+    return folder
+
+
+@pytest.mark.parametrize("named", ["--ppo", "--best-of-n"])
+def test_the_page_stands_beside_the_folder_that_was_named(tmp_path, monkeypatch, named):
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path / "mine" / "ppo", RISE_AND_FALL, kept=(6, 10))
+    samples = [
+        {"prompt_id": str(p), "sample": s, "score": s, "scores": {"judge": s}}
+        for p in range(4)
+        for s in range(4)
+    ]
+    for run in ("mine", "run"):
+        (tmp_path / run / "best-of-n").mkdir(parents=True)
+        rows = samples if run == "mine" else samples[:1]
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (tmp_path / run / "best-of-n" / "samples.jsonl").write_text(text)
+    folder = {"--ppo": "mine/ppo", "--best-of-n": "mine/best-of-n"}[named]
+    done = CliRunner().invoke(overopt, [named, folder, "--gold", "judge"], catch_exceptions=False)
+    assert done.exit_code == 0 and done.stderr.endswith("report: mine/overopt.html\n")
+    # Nothing is read from a run that nobody named, nor written there.
+    assert (tmp_path / "mine" / "overopt.html").is_file()
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["best-of-n"]
+    done = CliRunner().invoke(overopt, ["--run", "run", named, folder, "--gold", "judge"])
+    assert done.stderr.endswith("report: run/overopt.html\n")
 
 
 def test_report_may_ship_nothing(tmp_path):

@@ -5,12 +5,14 @@ import weakref
 
 import pytest
 import torch
+from click.testing import CliRunner
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 from train_models import tiny_causal
 from unit.train.common.test_models import lone_team, rollouts_of
 
+from constitute.cli.train.plan import plan as plan_command
 from constitute.config import RunConfig
 from constitute.errors import UsageError
 from constitute.train.common import lora
@@ -212,6 +214,25 @@ def test_shards_split_what_each_gpu_holds(folder):
     assert split["policy's Adam"] * 4 == whole["policy's Adam"]
     # Two layers are whole at a time, in bfloat16: the one in use and the one fetched ahead.
     assert split["policy's weights"] == whole["policy's weights"] // 4 + 2 * 2 * layer
+
+
+def test_several_gpus_need_a_rollout_server_and_the_plan_says_so(folder):
+    words = ["--model", str(folder), "--gpu", "24", "--method", "sft,ppo,grpo"]
+
+    def said(*more):
+        done = CliRunner().invoke(
+            plan_command, [*words, *more], standalone_mode=False, catch_exceptions=False
+        )
+        return done.stdout.count(f"start `constitute serve {folder} --rollouts` on another GPU")
+
+    # SFT samples nothing.
+    assert said("--gpus", "4") == said("--gpus", "4", "--sharded") == 2
+    assert said() == 0
+    for setting in ("engine.rollout_url=http://127.0.0.1:8001", "engine.kind=transformers"):
+        assert said("--gpus", "4", "--set", setting) == 0
+    found = CliRunner().invoke(plan_command, [*words, "--gpus", "4", "--json"], standalone_mode=False).stdout
+    notes = [json.loads(line)["note"] for line in found.splitlines()]
+    assert notes[0] == "" and notes[1].startswith("4 GPUs are 4 training processes, and vLLM cannot run")
 
 
 def test_moments_elsewhere_are_named_where_they_make_it_fit(folder):

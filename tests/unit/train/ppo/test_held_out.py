@@ -1,11 +1,13 @@
 """Held-out prompts: which they are, what is said of them, and when a fall is more than chance."""
 
+import json
 import math
 
 import pytest
 
 from constitute.config.ppo import PPOConfig
 from constitute.errors import UsageError
+from constitute.train.common.checkpoint import best_checkpoint, iteration_of
 from constitute.train.ppo.checks import check_held_out
 from constitute.train.ppo.held_out import (
     Evaluation,
@@ -17,6 +19,7 @@ from constitute.train.ppo.held_out import (
     stopped,
     summary_of,
 )
+from constitute.train.ppo.measure import HeldOut
 from constitute.train.ppo.watch import held_out_text
 from constitute.types import Message, Prompt
 
@@ -125,6 +128,19 @@ def test_summary_and_sentences_by_hand():
         "stopped after iteration 3 of 20: on the held-out prompts gold is 1 (± 0.031) lower than after "
         "iteration 0; the last measurement was lower beyond chance"
     )
+
+
+def test_of_equal_means_the_earliest_is_the_best_in_the_figures_and_on_disk(tmp_path):
+    values = {0: [0.0, 1.0], 2: [1.0, 2.0], 4: [2.0, 1.0], 6: [0.0, 2.0]}
+    rows = [measured(iteration, gold) for iteration, gold in values.items()]
+    config = PPOConfig(held_out=0.5, stop_on="gold", checkpoint_every=2)
+    for place, row in enumerate(rows[1:], 2):
+        held = HeldOut(tmp_path, config, found=rows[:place])
+        folder = tmp_path / f"iteration-{row.iteration:06d}"
+        folder.mkdir()
+        (folder / "state.json").write_text(json.dumps({"objective": held.objective}))
+    best = best_checkpoint(tmp_path)
+    assert iteration_of(best) == summary_of(rows, config)["best_iteration"] == 2
 
 
 def test_what_cannot_be_stopped_on_is_refused():

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+import re
 
+import click
 import pytest
 import torch
 from tolerance import FORMULA, LOGPROB
 from train_models import CausalRollouts, tiny_causal, word_tokenizer
 
-from constitute.config.ppo import PPOConfig
+from constitute.cli.main import cli
+from constitute.config import load_config
+from constitute.config.ppo import GRPOConfig, PPOConfig
 from constitute.engines.base import check_length
 from constitute.errors import EngineError
 from constitute.progress import Silent
@@ -94,6 +98,27 @@ def test_a_push_is_kept_in_the_metrics_as_it_was():
 def test_the_message_names_the_figure_that_failed(gap, says):
     with pytest.raises(EngineError, match=f"nats per token by {says}"):
         check_push([Push(gap, 10, "float32")], limits_of("float32"))
+
+
+def test_what_a_wide_gap_advises_is_there():
+    wide = [Push(Gap(1.0, 1.0, 1.0), 10, "float32")]
+    with pytest.raises(EngineError) as here:
+        check_push(wide, limits_of("float32"), "grpo")
+    assert str(here.value).endswith(
+        "the engine likely kept old weights or serves another model: run the same command again, which goes "
+        "on from the last checkpoint; if it fails again, set engine.kind=transformers, or, for an engine "
+        "that computes less exactly than its dtype (TF32), train.grpo.sync_gap_limit to a larger mean"
+    )
+    with pytest.raises(EngineError) as there:
+        check_push(wide, limits_of("float32"), server=True)
+    said = str(there.value)
+    assert "engine.kind=transformers without engine.rollout_url, or" in said and "train.ppo.sync_gap" in said
+    # Each command and setting that is named exists.
+    command = re.search(r"`constitute (serve) (\w+) (--rollouts)`", said)
+    assert command
+    serve = cli.get_command(click.Context(cli), command[1])
+    assert serve.make_context(command[1], [command[2], command[3]]).params["rollouts"]
+    load_config(None, ["engine.kind=transformers", "train.grpo.sync_gap_limit=2"], {})
 
 
 def test_limits_follow_the_dtype_and_the_setting(caplog):
@@ -238,7 +263,7 @@ def length(prompts, completions):
     return [float(len(completion.token_ids)) for completion in completions]
 
 
-def ppo(folder, engine_class, *, prompt=(1,), **settings):
+def ppo(folder, engine_class, *, prompt=(1,), kind=PPOConfig, **settings):
     start = folder / "start"
     tiny_causal(vocab=8, width=16, layers=2, positions=64).save_pretrained(start)
     word_tokenizer([f"w{k}" for k in range(6)] + ["</s>", "<pad>"], eos="</s>", pad="<pad>").save_pretrained(
@@ -247,7 +272,7 @@ def ppo(folder, engine_class, *, prompt=(1,), **settings):
     prompts = [Prompt(id="p", messages=(Message(role="user", content="go"),))]
     defaults = {"iterations": 1, "batch_size": 8, "max_new_tokens": 8}
     return train_ppo(
-        prompts, [list(prompt)], str(start), length, folder / "out", PPOConfig(**defaults | settings),
+        prompts, [list(prompt)], str(start), length, folder / "out", kind(**defaults | settings),
         engine=engine_class(start, {6, 2}), seed=0, progress=Silent(),
     )  # fmt: skip
 
@@ -271,6 +296,22 @@ def test_old_weights_in_the_engine_stop_a_run_at_the_default_rates(tmp_path, whi
     with pytest.raises(EngineError, match=r"likely kept old weights|is old weights"):
         ppo(tmp_path, Forgetful, iterations=10)
     assert len((tmp_path / "out" / "metrics.jsonl").read_text().splitlines()) < 6
+
+
+def test_a_wide_gap_names_the_setting_of_the_command_that_ran(tmp_path):
+    class Other(CausalRollouts):
+        overlaps = True
+
+        def update_weights(self, named_tensors, *, fingerprint=None):
+            super().update_weights((name, 3 * one) for name, one in named_tensors)
+
+        def score_ids(self, prompts, completions):
+            return [[-9.0 for _ in completion] for completion in completions]
+
+    with pytest.raises(
+        EngineError, match=r"`constitute serve POLICY --rollouts`.* train\.grpo\.sync_gap_limit"
+    ):
+        ppo(tmp_path, Other, kind=GRPOConfig)
 
 
 class Strict(CausalRollouts):
