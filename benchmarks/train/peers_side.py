@@ -253,7 +253,7 @@ def _sft(setting: Setting, *, group: bool) -> dict[str, Any]:
 
     from constitute.config.train import SFTConfig
     from constitute.train.common import _compat
-    from constitute.train.sft import trainer_arguments
+    from constitute.train.imitation.trainer import trainer_arguments
 
     rows = [(prompt, answer) for prompt, answer, _ in drawn(setting, 0)]
     columns = {

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from constitute.constitution.edit import File, Place, check_known, loaded, read_mine, replace_file
+from constitute.constitution.edit import check_known, read_mine, replace_file
 from constitute.constitution.read import parse_constitution
+from constitute.constitution.round_trip import File, Place, loaded
 from constitute.constitution.write import example_lines
 from constitute.errors import DataError
 from constitute.types import Constitution, Example

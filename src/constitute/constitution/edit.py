@@ -9,14 +9,11 @@ returned: it holds exactly the change asked for and every comment, or it is refu
 from __future__ import annotations
 
 import os
-import re
 import stat
-from collections import Counter
 from collections.abc import Sequence
 from difflib import get_close_matches
-from io import StringIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from constitute.constitution.priority import DEFAULT_LEVELS, level_names
 from constitute.constitution.read import (
@@ -27,6 +24,7 @@ from constitute.constitution.read import (
     parse_whole,
     read_constitution,
 )
+from constitute.constitution.round_trip import BOM, BY_HAND, File, Place, loaded
 from constitute.constitution.splice import spliced
 from constitute.constitution.write import entry, free_id, number
 from constitute.errors import DataError, UsageError
@@ -35,8 +33,6 @@ from constitute.strict_yaml import CONTROL, MAX_BYTES, Node, fail, read_bytes, r
 from constitute.types import Constitution, Principle
 
 KEYS = ("text", *FORMS, "opposite", "weight", "priority")
-_BOM = "\ufeff"
-_BY_HAND = "this file is laid out in a way that cannot be edited safely; edit it by hand"
 
 
 def set_value(data: bytes, principle_id: str, key: str, value: str, name: str | Path = "the file") -> bytes:
@@ -85,8 +81,8 @@ def _mended_priority(data: bytes, root: Node, principle_id: str, value: str, nam
     wanted = root.plain()
     wanted["principles"][at]["priority"] = value
     text = data.decode()
-    mark = _BOM if text.startswith(_BOM) else ""
-    for edited in spliced(text.removeprefix(_BOM), ("principles", at), "priority", value, ()):
+    mark = BOM if text.startswith(BOM) else ""
+    for edited in spliced(text.removeprefix(BOM), ("principles", at), "priority", value, ()):
         made = (mark + edited).encode()
         _, node, left = read_constitution(made)
         if node is not None and node.plain() == wanted and len(left) < len(problems):
@@ -106,13 +102,13 @@ def _put(
 ) -> bytes:
     """The first way to put in the value that reads back as `wanted`; `DataError` where there is none."""
     text = data.decode()
-    mark = _BOM if text.startswith(_BOM) else ""
-    text = text.removeprefix(_BOM)
+    mark = BOM if text.startswith(BOM) else ""
+    text = text.removeprefix(BOM)
     for edited in spliced(text, path, key, value, after):
         made = (mark + edited).encode()
         if read_constitution(made)[0] == wanted:
             return made
-    raise DataError(_BY_HAND)
+    raise DataError(BY_HAND)
 
 
 def append(data: bytes, principles: Sequence[Principle]) -> tuple[bytes, int, int]:
@@ -284,115 +280,6 @@ def _changed(principle: Principle, written: set[str], key: str, value: str) -> P
 
 def _words(principle: Principle) -> tuple[str, ...]:
     return (principle.text, principle.critique, principle.revise, principle.compare)
-
-
-class File:
-    """A file as ruamel's round trip reads it; `root` may be changed."""
-
-    def __init__(self, data: bytes) -> None:
-        text = data.decode()
-        self._mark = _BOM if text.startswith(_BOM) else ""
-        lines = Counter(re.findall(r"\r\n|\r|\n", text))
-        self._end = lines.most_common(1)[0][0] if lines else "\n"
-        self._text = text.removeprefix(_BOM).replace("\r\n", "\n").replace("\r", "\n")
-        self.root = _yaml().load(self._text)
-
-    def bytes(self, wanted: Constitution) -> bytes:
-        """The changed file; `DataError` where it is not `wanted`, or lacks a comment."""
-        listed, yaml, out = self.root["principles"], _yaml(), StringIO()
-        if not listed.fa.flow_style():
-            # Where the dash of a principle stands, and where its keys do.
-            dash, keys = listed.lc.col, listed.lc.data[0][1]
-            yaml.indent(mapping=2, sequence=max(keys, dash + 2), offset=dash)
-        yaml.explicit_start = bool(re.search(r"^---", self._text, re.MULTILINE))
-        yaml.dump(self.root, out)
-        text = out.getvalue()
-        if not self._text.endswith("\n"):
-            text = text.rstrip("\n")
-        kept = all(text.count(c) >= n for c, n in Counter(_hashes(self._text)).items())
-        data = (self._mark + text.replace("\n", self._end)).encode()
-        if not kept or read_constitution(data)[0] != wanted:
-            raise DataError(_BY_HAND)
-        return data
-
-
-def _yaml() -> Any:
-    from ruamel.yaml import YAML
-
-    yaml = YAML(typ="rt", pure=True)
-    yaml.preserve_quotes = True
-    yaml.width = 2**30
-    return yaml
-
-
-def _hashes(text: str) -> list[str]:
-    """From each line of a file, what may be a comment: the first # after white space, and what follows."""
-    return [found[1].rstrip() for found in re.finditer(r"(?:^|(?<=\s))(#.*)", text, re.MULTILINE)]
-
-
-def loaded(text: str) -> Any:
-    """The value of the only key of a YAML mapping, as the round trip holds it."""
-    return next(iter(_yaml().load(text + "\n").values()))
-
-
-class Place(NamedTuple):
-    """A value in a mapping or a list of the round trip, which hold the comments after each value."""
-
-    container: Any
-    key: Any
-
-    @classmethod
-    def last(cls, container: Any) -> Place:
-        """The last value of a list or mapping, as deep as it goes: there stand the comments below it."""
-        key = len(container) - 1 if isinstance(container, list) else next(reversed(container))
-        value: Any = container[key]
-        deeper = bool(value) and not isinstance(value, str | float | int) and not value.fa.flow_style()
-        return cls.last(value) if deeper else cls(container, key)
-
-    def tail(self) -> tuple[str, str]:
-        """The comment on the value's own line, and the lines below it up to the next key."""
-        slots = self.container.ca.items.get(self.key)
-        token = slots[self._slot] if slots else None
-        text: str = token.value if token else ""
-        if self._is_block:
-            # The first line below a block is held without its indentation.
-            indent = token.start_mark.column if token and text.startswith("#") else 0
-            return (getattr(self.value, "comment", None) or "").strip(), " " * indent + text
-        beside, _, below = text.partition("\n")
-        return beside, below
-
-    def set_tail(self, beside: str, below: str) -> None:
-        """Put comments after the value in place of those that are there."""
-        from ruamel.yaml.error import CommentMark
-        from ruamel.yaml.tokens import CommentToken
-
-        header = None
-        if self._is_block:
-            # The first line of a block has its comment beside | or >, and ends with the block's own line end.
-            header = f" {beside}" if beside else None
-            self.value.comment = header
-            text = below
-        else:
-            text = f"{beside}\n{below}" if beside or below else ""
-        self.container.ca.items.pop(self.key, None)
-        if text or header:
-            slots: list[Any] = [None, None, None, [header] if header else None]
-            slots[self._slot] = CommentToken(text, CommentMark(0), None) if text else None
-            self.container.ca.items[self.key] = slots
-
-    @property
-    def _slot(self) -> int:
-        return 0 if isinstance(self.container, list) else 2
-
-    @property
-    def value(self) -> Any:
-        return self.container[self.key]
-
-    @property
-    def _is_block(self) -> bool:
-        from ruamel.yaml.scalarstring import FoldedScalarString, LiteralScalarString
-
-        return isinstance(self.value, (FoldedScalarString, LiteralScalarString))
 
 
 def _with_blank_line(place: Place, below: str) -> str:

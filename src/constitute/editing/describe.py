@@ -14,8 +14,9 @@ from constitute.engines import named_model, use_engine
 from constitute.engines.base import Engine
 from constitute.errors import RowError
 from constitute.pipeline.drive import run_jobs
+from constitute.pipeline.sampler import Sampler
 from constitute.pipeline.session import dated, open_store
-from constitute.pipeline.stage_run import Sampler, StageRun
+from constitute.pipeline.stage_run import StageRun
 from constitute.progress import Progress, Silent
 from constitute.store import Store
 from constitute.strict_yaml import shorten

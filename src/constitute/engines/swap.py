@@ -132,5 +132,6 @@ def _tensors(folder: Path) -> Iterator[tuple[str, Any]]:
 
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118 - a safetensors handle is no mapping
+            names: list[str] = file.keys()
+            for name in names:
                 yield name, file.get_tensor(name)

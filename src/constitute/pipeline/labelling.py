@@ -12,7 +12,8 @@ from constitute.config import LabelConfig
 from constitute.engines.base import Engine
 from constitute.errors import Abstain, RowError, UsageError
 from constitute.pipeline.drive import run_jobs
-from constitute.pipeline.stage_run import Sampler, StageRun
+from constitute.pipeline.sampler import Sampler
+from constitute.pipeline.stage_run import StageRun
 from constitute.stages import stage_spec
 from constitute.stages.labels.stage import label
 from constitute.types import Comparison, Constitution, LabelledPair, Outcome, Status

@@ -1,17 +1,15 @@
-"""Charts as SVG for a page that runs nothing: Altair describes, vl-convert draws, the page colours them.
+"""Charts for a page that runs nothing, as Altair describes them; `report.svg` draws them.
 
-Colours are the page's own variables, so that a chart is right in the dark too. Altair and vl-convert are
-imported where something is drawn.
+Altair is imported where something is drawn.
 """
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
-from xml.etree import ElementTree
 
+from constitute.report.svg import INK, ROOM, svg_of
 from constitute.text import harmless
 from constitute.types import Record
 
@@ -25,23 +23,6 @@ BINS = 20
 # A smoothed value is the mean of this share of the line, around its place.
 _SMOOTHED_OVER = 0.1
 _COLOURS = ["var(--accent)", "var(--second)", "var(--third)", "var(--fourth)"]
-_INK, _SOFT, _LINE = "var(--ink)", "var(--soft)", "var(--line)"
-# What may stand in a chart: everything else that the drawing holds is for scripts, or would be blocked.
-_TAGS = frozenset({"svg", "g", "path", "line", "text"})
-_PLACES = ("viewBox", "width", "x", "y", "x2", "y2", "d", "transform")
-_LOOKS = ("fill", "stroke", "stroke-width", "opacity", "text-anchor", "font-size", "font-weight")
-_ATTRIBUTES = frozenset({*_PLACES, *_LOOKS})
-_AXIS: dict[str, Any] = {
-    **{"domain": False, "ticks": False, "gridColor": _LINE, "labelColor": _SOFT, "titleColor": _SOFT},
-    **{"labelFontSize": 11, "titleFontSize": 11, "titleFontWeight": "normal", "labelPadding": 6},
-}
-# Room for a page's font that is wider than the one the drawing was measured with.
-_ROOM = {"left": 10, "right": 8, "top": 5, "bottom": 4}
-_CONFIG: dict[str, Any] = {
-    "padding": _ROOM,
-    **{"background": None, "view": {"stroke": None}, "aria": False, "axis": _AXIS},
-    "legend": {"labelColor": _INK, "labelFontSize": 12, "labelLimit": 420, "title": None},
-}
 
 
 class Mark(Record):
@@ -96,7 +77,7 @@ def curve(points: Sequence[tuple[float, float]], x_name: str, smooth: bool = Fal
     if smooth:
         faint = alt.Chart(_rows()).mark_line(color=_COLOURS[0], strokeWidth=1, opacity=0.3)
         drawn = alt.layer(faint.encode(x=x, y=alt.Y("y:Q", title=None, scale=scale, axis=_axis(4))), drawn)
-    return _drawn(drawn.properties(width=270, height=110), rows)
+    return svg_of(drawn.properties(width=270, height=110), rows)
 
 
 def histogram(counts: Sequence[int]) -> Markup:
@@ -117,7 +98,7 @@ def histogram(counts: Sequence[int]) -> Markup:
         y=alt.Y("count:Q", title="pairs", axis=_axis(3, max(counts))),
         description="title:N",
     )
-    return _drawn(drawn.properties(width=300, height=120), rows)
+    return svg_of(drawn.properties(width=300, height=120), rows)
 
 
 def plot(traces: Sequence[Trace], x_title: str) -> Markup:
@@ -158,7 +139,7 @@ def plot(traces: Sequence[Trace], x_title: str) -> Markup:
         base.mark_line(strokeWidth=2).encode(y="fit:Q").transform_filter("isValid(datum.fit)"),
     ]
     layers[:2] = [layer.transform_filter("isValid(datum.y)") for layer in layers[:2]]
-    return _drawn(alt.layer(*layers).properties(width=360, height=220), [*rows, *fitted])
+    return svg_of(alt.layer(*layers).properties(width=360, height=220), [*rows, *fitted])
 
 
 def steps(traces: Sequence[Trace], names: Sequence[str]) -> Markup:
@@ -187,7 +168,7 @@ def steps(traces: Sequence[Trace], names: Sequence[str]) -> Markup:
     shown = [harmless(trace.name) for trace in traces]
     legend = alt.Legend(orient="right", symbolType="circle", symbolOpacity=1)
     colours = alt.Scale(domain=shown, range=[_COLOURS[at % len(_COLOURS)] for at in range(len(shown))])
-    below = alt.Axis(title=None, grid=False, labelAngle=0, labelFontSize=12, labelColor=_INK)
+    below = alt.Axis(title=None, grid=False, labelAngle=0, labelFontSize=12, labelColor=INK)
     x = alt.X("policy:N", sort=policies, axis=below, scale=alt.Scale(type="point", padding=0.3))
     y, up = alt.Scale(domain=[0, 100]), _axis(5)
     base = alt.Chart(_rows()).encode(x=x, color=alt.Color("name:N", scale=colours, legend=legend))
@@ -196,7 +177,7 @@ def steps(traces: Sequence[Trace], names: Sequence[str]) -> Markup:
         base.mark_rule(strokeWidth=1.5).encode(y=alt.Y("low:Q", axis=up, scale=y), y2="high:Q"),
         base.mark_point(filled=True, size=45, opacity=1, aria=True).encode(y="y:Q", description="title:N"),
     )
-    return _drawn(drawn.properties(width=110 * len(names), height=200), rows)
+    return svg_of(drawn.properties(width=110 * len(names), height=200), rows)
 
 
 def dots(marks: Sequence[Mark], x_title: str) -> Markup:
@@ -213,7 +194,7 @@ def dots(marks: Sequence[Mark], x_title: str) -> Markup:
         for mark in marks
     ]
     names = list(dict.fromkeys(mark.label for mark in marks))
-    axis = alt.Axis(title=None, labelLimit=150, labelFontSize=12, labelColor=_INK, labelPadding=8)
+    axis = alt.Axis(title=None, labelLimit=150, labelFontSize=12, labelColor=INK, labelPadding=8)
     y = alt.Y("label:N", sort=names, axis=axis, scale=alt.Scale(paddingInner=0.3))
     base, scale = alt.Chart(_rows()).encode(y=y), alt.Scale(zero=False)
     drawn = alt.layer(
@@ -224,8 +205,8 @@ def dots(marks: Sequence[Mark], x_title: str) -> Markup:
             x=alt.X("y:Q", title=x_title, axis=_axis(5), scale=scale), description="title:N"
         ),
     )
-    room = {**_ROOM, "left": 24}
-    return _drawn(drawn.properties(width=300, height=26 * len(names), padding=room), rows)
+    room = {**ROOM, "left": 24}
+    return svg_of(drawn.properties(width=300, height=26 * len(names), padding=room), rows)
 
 
 def heatmap(cells: Sequence[Cell], width: int = 820, height: int = 24) -> Markup:
@@ -235,7 +216,7 @@ def heatmap(cells: Sequence[Cell], width: int = 820, height: int = 24) -> Markup
     names, columns = list(dict.fromkeys(cell.row for cell in cells)), max(cell.end for cell in cells)
     rows = [cell.model_dump() for cell in cells]
     kinds = alt.Scale(domain=["a", "b", "none"], range=["var(--for-a)", "var(--for-b)", "var(--missing)"])
-    axis = alt.Axis(title=None, labelLimit=200, labelFontSize=12, labelColor=_INK, labelPadding=8)
+    axis = alt.Axis(title=None, labelLimit=200, labelFontSize=12, labelColor=INK, labelPadding=8)
     drawn = (
         alt.Chart(_rows())
         .mark_rect(aria=True)
@@ -249,8 +230,8 @@ def heatmap(cells: Sequence[Cell], width: int = 820, height: int = 24) -> Markup
         )
     )
     # Long names are the wider, the wider the page's font.
-    room = {**_ROOM, "left": 24}
-    return _drawn(drawn.properties(width=width, height=height * len(names), padding=room), rows)
+    room = {**ROOM, "left": 24}
+    return svg_of(drawn.properties(width=width, height=height * len(names), padding=room), rows)
 
 
 def bin_counts(values: Iterable[float], bins: int = BINS) -> tuple[int, ...]:
@@ -291,42 +272,3 @@ def _rows() -> Any:
     import altair as alt
 
     return alt.NamedData(name="rows")
-
-
-def _drawn(chart: ChartType, rows: Sequence[Mapping[str, Any]]) -> Markup:
-    """The chart of `rows` as SVG to stand in a page. Texts among the rows are shown, never markup."""
-    import vl_convert
-    from markupsafe import Markup
-
-    clean = [{k: harmless(v) if isinstance(v, str) else v for k, v in row.items()} for row in rows]
-    spec = {**chart.to_dict(), "config": _CONFIG, "datasets": {"rows": clean}}
-    return Markup(_tidy(vl_convert.vegalite_to_svg(json.dumps(spec))))
-
-
-def _tidy(svg: str) -> str:
-    """The drawing with what a page shows alone; the description of a mark becomes its `<title>`."""
-    root = ElementTree.fromstring(svg)
-    _tidy_element(root)
-    root.set("class", "chart")
-    root.set("role", "img")
-    return ElementTree.tostring(root, encoding="unicode")
-
-
-def _tidy_element(element: ElementTree.Element) -> None:
-    element.tag = element.tag.partition("}")[2] or element.tag
-    said = element.get("aria-label")
-    for name in [name for name in element.attrib if name not in _ATTRIBUTES]:
-        del element.attrib[name]
-    for child in list(element):
-        _tidy_element(child)
-        empty = child.tag in ("g", "path") and not len(child) and not child.get("d", "").strip("M0,hvZ")
-        if child.tag not in _TAGS or empty:
-            element.remove(child)
-    if said:
-        element.insert(0, _title(said))
-
-
-def _title(text: str) -> ElementTree.Element:
-    title = ElementTree.Element("title")
-    title.text = text
-    return title

@@ -21,11 +21,11 @@ from constitute.packaged import model_path
 from constitute.pipeline.session import dated
 from constitute.progress import Progress
 from constitute.train.common import _compat
+from constitute.train.common.actor import sequence_logprobs
 from constitute.train.common.artefact import model_identity
 from constitute.train.common.batching import Batching
 from constitute.train.common.models import Actor, check_actor, load_model
 from constitute.train.common.precision import held_dtype
-from constitute.train.dpo import sequence_logprobs
 from constitute.train.reward.model import RewardModel, raw_scores
 from constitute.train.rewards.judge import judge_ratings, open_judge
 from constitute.train.rewards.parts import RewardFunction

@@ -31,7 +31,8 @@ from constitute.progress import Progress, Silent
 from constitute.registry import registered
 from constitute.stats import Estimate, mean_of
 from constitute.threads import use_threads
-from constitute.train.common import lora, sharding
+from constitute.train.common import sharding
+from constitute.train.common.actor import add_adapters, open_actor, sequence_logprobs
 from constitute.train.common.artefact import (
     finished,
     loss_figures,
@@ -41,18 +42,18 @@ from constitute.train.common.artefact import (
     rendering_inputs,
     save_into,
 )
-from constitute.train.common.batching import Batching, collate, micro_batches
+from constitute.train.common.batching import Batching
 from constitute.train.common.data import data_hash, reading_inputs
 from constitute.train.common.fit import Job, drop_checkpoints, fit
 from constitute.train.common.from_run import keep_settings, on_its_day, policy_of
 from constitute.train.common.memory import memory_advice
 from constitute.train.common.metrics import preference_metrics
-from constitute.train.common.models import Actor, check_actor, load_model
-from constitute.train.common.precision import autocast, held_dtype, saved_dtype
-from constitute.train.common.team import Team, gather_team
+from constitute.train.common.models import Actor
+from constitute.train.common.precision import autocast, saved_dtype
+from constitute.train.common.team import gather_team
 from constitute.train.common.trust import check_labels
-from constitute.train.preference_losses import UNPAIRED, Answers, preference_loss, soft
-from constitute.train.reward.pairs import TokenPair, consecutive, nothing_left, split_pairs, target
+from constitute.train.preference_losses import UNPAIRED, Answers, check_loss, preference_loss, soft
+from constitute.train.reward.pairs import Split, TokenPair, consecutive, nothing_left, split_pairs, target
 
 KNOBS = (
     "train.dpo.microbatch_tokens or train.dpo.max_length, or set train.dpo.gradient_checkpointing=true or "
@@ -123,7 +124,7 @@ def train_dpo(
     over the first and the last tenth of the steps, and the figures of `implicit_rewards` on held-out
     prompts. Raises `UsageError`, `DataError`, `RunMismatch`, `GateFailed`.
     """
-    loss = preference_loss(config)
+    check_loss(config)
     pairs = read_preferences(data, progress.note, reading)
     inputs = {"data": data_hash(data), "model": model_identity(model), **rendering_inputs(rendering)}
     inputs |= reading_inputs(reading) | footprint.inputs
@@ -145,22 +146,15 @@ def train_dpo(
         raise DataError(nothing_left("dpo", len(pairs), split, config))
     # Lengths say what is padding, so any valid id does where a model has no pad token.
     batching = Batching(tokenizer.pad_token_id or 0, config.microbatch_tokens)
-    with memory_advice(KNOBS), team.phase("train dpo"):
-        known = answer_logprobs(actor, split.train, batching) if loss.needs_reference else None
-        known_held = answer_logprobs(actor, split.held_out, batching)
-        referred = time.perf_counter()
-        job = Job("dpo", out, made_by, seed, progress, footprint.optimizer)
-        losses = fit_dpo(actor, known, split.train, config, job, pad_id=batching.pad_id)
-        trained = time.perf_counter()
-        after = answer_logprobs(actor, split.held_out, batching)
-    probs = [pair.row.chosen_prob for pair in split.held_out]
+    job = Job("dpo", out, made_by, seed, progress, footprint.optimizer)
+    losses, held_out, (began, ended) = _learn(actor, split, config, job, batching)
     summary = {
         **split.counts(),
         **loss_figures(losses),
-        "held_out": to_jsonable_python(implicit_rewards(after, known_held, probs, config.beta, seed)),
+        "held_out": to_jsonable_python(held_out),
         "seconds": round(time.perf_counter() - start, 3),
-        "seconds_reference": round(referred - start, 3),
-        "seconds_training": round(trained - referred, 3),
+        "seconds_reference": round(began - start, 3),
+        "seconds_training": round(ended - began, 3),
     }
     with team.phase("save"):
         dtype = saved_dtype(footprint.save_dtype, model)
@@ -169,6 +163,22 @@ def train_dpo(
         publish(out, save_into(tuned, tokenizer, losses), made_by=made_by, summary=summary, base=model)
         drop_checkpoints(out)
     return summary
+
+
+def _learn(
+    actor: Actor, split: Split, config: DPOConfig, job: Job, batching: Batching
+) -> tuple[list[float], dict[str, Estimate], tuple[float, float]]:
+    """Train the actor; the loss of each step, the held-out figures, and when the steps began and ended."""
+    with memory_advice(KNOBS), gather_team().phase("train dpo"):
+        needed = preference_loss(config).needs_reference
+        known = answer_logprobs(actor, split.train, batching) if needed else None
+        known_held = answer_logprobs(actor, split.held_out, batching)
+        began = time.perf_counter()
+        losses = fit_dpo(actor, known, split.train, config, job, pad_id=batching.pad_id)
+        ended = time.perf_counter()
+        after = answer_logprobs(actor, split.held_out, batching)
+    probs = [pair.row.chosen_prob for pair in split.held_out]
+    return losses, implicit_rewards(after, known_held, probs, config.beta, job.seed), (began, ended)
 
 
 def fit_dpo(
@@ -195,14 +205,6 @@ def fit_dpo(
         weights=[pair.row.weight for pair in pairs],
         cut=consecutive,
     )
-
-
-def add_adapters(actor: Actor, config: DPOConfig, seed: int) -> None:
-    """Put in the adapters that `config.lora_rank` asks for, unless the actor has them already."""
-    network: Any = actor.model
-    if config.lora_rank and not lora.layers(network):
-        torch.manual_seed(seed)
-        lora.add_adapter(network, lora.POLICY, config.lora_rank)
 
 
 def dpo_losses(
@@ -272,44 +274,3 @@ def _pair_logprobs(actor: Actor, pairs: Sequence[TokenPair], batching: Batching)
     starts = [pair.prompt_length for pair in pairs] * 2
     chosen_B, rejected_B = sequence_logprobs(actor, sequences, starts, batching).chunk(2)
     return PairLogprobs(chosen_B, rejected_B)
-
-
-def sequence_logprobs(
-    actor: Actor, sequences: Sequence[Sequence[int]], starts: Sequence[int], batching: Batching
-) -> Tensor:
-    """Summed log-probability (N,) of each sequence's tokens from its start on, at temperature 1, in nats."""
-    device = actor.model.device
-    groups = micro_batches([len(sequence) for sequence in sequences], batching.token_budget)
-    groups = sharding.in_step(actor, groups)
-    # No sequences are a sum of none: what a process has that was dealt no rows.
-    parts = [torch.zeros(0, device=device)]
-    for group in groups:
-        batch = collate(
-            [sequences[row] for row in group], [starts[row] for row in group], batching.pad_id, device
-        )
-        logprobs_N, _ = actor(batch, 1.0)
-        own = torch.tensor(
-            [len(sequences[row]) - starts[row] for row in group], dtype=torch.long, device=device
-        )
-        row_N = torch.arange(len(group), device=device).repeat_interleave(own)
-        parts.append(torch.zeros(len(group), device=device).index_add(0, row_N, logprobs_N))
-    places = torch.tensor([place for group in groups for place in group], dtype=torch.long, device=device)
-    return torch.cat(parts)[places.argsort()]
-
-
-def open_actor(model: str, config: DPOConfig, seed: int, team: Team) -> Actor:
-    """The policy to train, on its device, sharded where the team is."""
-    from transformers import AutoModelForCausalLM, set_seed
-
-    set_seed(seed)
-    network = load_model(AutoModelForCausalLM, model, dtype=held_dtype(trained=not config.lora_rank))
-    network.to(team.load_device)
-    actor = Actor(network)
-    check_actor(actor, model)
-    if team.sharding is not None:
-        if config.lora_rank:
-            # Before the weights are split. Adapters start without effect, so the reference is the same.
-            torch.manual_seed(seed)
-            lora.add_adapter(network, lora.POLICY, config.lora_rank)
-        sharding.shard_actor(team.sharding, actor)
-    return actor

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,11 +16,10 @@ from constitute.data.rows import Sources, source_names
 from constitute.data.sets import exported_file
 from constitute.engines.render import Renderer, RenderSettings
 from constitute.engines.tokenizer import check_trainable, load_tokenizer, turn_ends
-from constitute.errors import DataError, UsageError
 from constitute.files import write_text
-from constitute.progress import Progress, Silent, first_process, process_count
+from constitute.progress import Progress, Silent, first_process
 from constitute.threads import use_threads
-from constitute.train.common import _compat, lora, sharding
+from constitute.train.common import _compat, sharding
 from constitute.train.common.artefact import (
     finished,
     loss_figures,
@@ -31,22 +29,14 @@ from constitute.train.common.artefact import (
     rendering_inputs,
     save_into,
 )
-from constitute.train.common.data import Conversation, TokenRow, data_hash, read_conversations, reading_inputs
+from constitute.train.common.data import Conversation, data_hash, read_conversations, reading_inputs
 from constitute.train.common.fit import Job, drop_checkpoints
 from constitute.train.common.from_run import keep_settings, on_its_day, trainable_model
-from constitute.train.common.memory import memory_advice
-from constitute.train.common.models import load_model
-from constitute.train.common.optimizers import optimizer_class
-from constitute.train.common.precision import half, held_dtype, saved_dtype
-from constitute.train.common.team import sharded_launch
+from constitute.train.common.precision import saved_dtype
 from constitute.train.common.trust import check_labels
-from constitute.train.imitation.callback import HELD_OUT, callback, last_whole
-from constitute.train.imitation.held_out import Evaluation, split_conversations
-from constitute.train.imitation.packing import check_packs, packing_arguments
-
-# What PEFT calls the one adapter that TRL puts in.
-_ADAPTER = "default"
-_KNOBS = "train.sft.device_batch_size or train.sft.max_length, or set train.sft.gradient_checkpointing=true"
+from constitute.train.imitation.held_out import HELD_OUT, Evaluation
+from constitute.train.imitation.rows import mixed_in, split_rows
+from constitute.train.imitation.trainer import ADAPTER, train_rows
 
 
 def run_sft(
@@ -105,14 +95,11 @@ def train_sft(
     """
     with progress.waiting(f"reading {source_names(data)}"):
         conversations = read_conversations(data, config.loss, reading, progress.note)
-    mixed = (
-        []
-        if config.mix_data is None
-        else (read_conversations(config.mix_data, config.loss, reading, progress.note))
-    )
     inputs = {"data": data_hash(data), "model": model_identity(model), **rendering_inputs(rendering)}
     inputs |= reading_inputs(reading) | footprint.inputs
+    mixed: list[Conversation] = []
     if config.mix_data is not None:
+        mixed = read_conversations(config.mix_data, config.loss, reading, progress.note)
         inputs["mix"] = data_hash(config.mix_data)
     made_by = recipe(kind, config, seed, **inputs)
     done = finished(out, made_by)
@@ -125,35 +112,15 @@ def train_sft(
         check_trainable(tokenizer, model)
         renderer = Renderer(tokenizer, model, turn_ends(model, tokenizer), rendering)
     with progress.waiting(f"tokenising {len(conversations)} conversations"):
-        learned, kept_out = split_conversations(conversations, config.held_out, seed)
-        own, too_long = _fitting(learned, None, renderer, config.max_length)
-        held_out, held_out_too_long = _fitting(kept_out, None, renderer, config.max_length)
-    if not own:
-        raise DataError(
-            f"all {too_long} rows of {source_names(data)} are longer than {config.max_length} "
-            "tokens; raise train.sft.max_length"
-        )
-    order = random.Random(f"{seed}:mix").sample(mixed, len(mixed))
-    wanted = round(len(own) * config.mix_ratio / (1 - config.mix_ratio)) if mixed else 0
-    added, added_too_long = _fitting(order, wanted, renderer, config.max_length)
-    if len(added) < wanted:
-        progress.note(f"{config.mix_data} has {len(added)} rows to mix in and {wanted} were wanted")
+        split = split_rows(conversations, renderer, config, seed, source_names(data))
     job = Job("sft", out, made_by, seed, progress, footprint.optimizer)
-    tokens = sum(len(ids) for ids, _ in [*own, *added])
-    with progress.waiting(f"loading {model} to train it on {len(own) + len(added)} rows, {tokens} tokens"):
-        network = _network(model, seed, config.lora_rank)
-    evaluation = Evaluation(held_out, config.eval_every, tokenizer.pad_token_id or 0)
-    tuned, losses = _train(network, tokenizer, [*own, *added], config, job, evaluation)
+    split = mixed_in(split, mixed, renderer, config, job)
+    evaluation = Evaluation(split.held_out, config.eval_every, tokenizer.pad_token_id or 0)
+    tuned, losses = train_rows(model, tokenizer, split, config, job, evaluation)
     # Sharded weights are gathered from all processes.
-    tuned = sharding.whole_model(tuned, saved_dtype(footprint.save_dtype, model), _ADAPTER)
+    tuned = sharding.whole_model(tuned, saved_dtype(footprint.save_dtype, model), ADAPTER)
     summary = {
-        "rows": len(own) + len(added),
-        "rows_held_out": len(held_out),
-        "rows_held_out_too_long": held_out_too_long,
-        "rows_too_long": too_long,
-        "rows_mixed": len(added),
-        "rows_mixed_too_long": added_too_long,
-        "tokens": tokens,
+        **split.counts(),
         **loss_figures(losses),
         **evaluation.figures(seed),
         "seconds": round(time.perf_counter() - start, 3),
@@ -183,131 +150,3 @@ def _saving(
         write_text(folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
 
     return both
-
-
-def _fitting(
-    conversations: Sequence[Conversation], wanted: int | None, renderer: Renderer, limit: int
-) -> tuple[list[TokenRow], int]:
-    """The first `wanted` rows of at most `limit` tokens (all for None), and how many were longer."""
-    rows: list[TokenRow] = []
-    too_long = 0
-    for row in (row for one in conversations for row in one.rows(renderer)):
-        if len(rows) == wanted:
-            break
-        if len(row[0]) <= limit:
-            rows.append(row)
-        else:
-            too_long += 1
-    return rows, too_long
-
-
-def _network(model: str, seed: int, lora_rank: int) -> Any:
-    from transformers import AutoModelForCausalLM, set_seed
-
-    set_seed(seed)
-    return load_model(AutoModelForCausalLM, model, dtype=held_dtype(trained=not lora_rank))
-
-
-def _train(
-    network: Any,
-    tokenizer: Any,
-    rows: Sequence[TokenRow],
-    config: SFTConfig,
-    job: Job,
-    held_out: Evaluation,
-) -> tuple[Any, list[float]]:
-    """The model after training, adapters in it, and the loss of each step."""
-    from datasets import Dataset
-    from transformers import PrinterCallback
-
-    folder = job.out / "checkpoints"
-    checkpoint, losses = last_whole(folder, job)
-    trainer_class, config_class = _compat.sft_trainer()
-    optimizer, settings = optimizer_class(job.optimizer, sharded=sharded_launch())
-    if config.packing != "none":
-        check_packs(network, type(network).__name__)
-    columns = {"input_ids": [ids for ids, _ in rows], "labels": [labels for _, labels in rows]}
-    with memory_advice(_KNOBS):
-        with job.progress.waiting("setting up the trainer"):
-            trainer = trainer_class(
-                model=network,
-                args=config_class(**trainer_arguments(config, folder, job.seed)),
-                train_dataset=Dataset.from_dict(columns),
-                processing_class=tokenizer,
-                peft_config=_lora(config.lora_rank) if config.lora_rank else None,
-                optimizer_cls_and_kwargs=(optimizer, {"lr": config.learning_rate, **settings}),
-                callbacks=[callback(job, losses, len(rows), held_out)],
-            )
-        # It prints each line of the log to stdout, which belongs to our data.
-        trainer.remove_callback(PrinterCallback)
-        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    return _adapted(trainer.model) if config.lora_rank else trainer.model, losses
-
-
-def _adapted(model: Any) -> Any:
-    """The model inside PEFT's with its adapters, which `whole_model` merges; those on experts PEFT merges."""
-    inner = model.get_base_model()
-    return model.merge_and_unload() if lora.on_experts(inner) else inner
-
-
-def _lora(rank: int) -> Any:
-    """Adapters on every linear layer, scaled by 2 (alpha = 2 r)."""
-    from peft import LoraConfig
-
-    return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
-
-
-def trainer_arguments(config: SFTConfig, checkpoints: Path, seed: int) -> dict[str, Any]:
-    """Arguments of TRL's `SFTConfig`. The trainer saves checkpoints alone, and reports nothing.
-
-    Rows come with their labels and none is too long, so the trainer cuts nothing. Raises `UsageError`.
-    """
-    import torch
-
-    on_gpu = torch.cuda.is_available()
-    # Without a launcher the trainer spreads each pass over all GPUs of its one process.
-    devices = process_count() if process_count() > 1 else max(1, torch.cuda.device_count())
-    rows, passes = rows_and_passes(config.batch_size, config.device_batch_size, devices)
-    return {
-        "output_dir": str(checkpoints),
-        "num_train_epochs": config.epochs,
-        "per_device_train_batch_size": rows,
-        "gradient_accumulation_steps": passes,
-        "train_sampling_strategy": "group_by_length",
-        **packing_arguments(config),
-        "learning_rate": config.learning_rate,
-        "lr_scheduler_type": config.schedule,
-        # Below 1 it is a share of the steps.
-        "warmup_steps": config.warmup,
-        "weight_decay": 0.0,
-        "max_grad_norm": 1.0,
-        "gradient_checkpointing": config.gradient_checkpointing,
-        "bf16": half(),
-        "use_cpu": not on_gpu,
-        "dataloader_pin_memory": on_gpu,
-        "logging_steps": 1,
-        "logging_nan_inf_filter": False,
-        "disable_tqdm": True,
-        "report_to": "none",
-        "save_strategy": "steps",
-        "save_steps": config.checkpoint_every,
-        # The one before stays until the newest is whole.
-        "save_total_limit": config.keep_checkpoints + 1,
-        "seed": seed,
-        "data_seed": seed,
-    }
-
-
-def rows_and_passes(batch_size: int, device_batch_size: int, devices: int) -> tuple[int, int]:
-    """Rows per pass and passes per update of each device; all devices together take `batch_size` rows.
-
-    Rows per pass are at most `device_batch_size`. Raises `UsageError` where the devices cannot share equally.
-    """
-    own, rest = divmod(batch_size, devices)
-    if rest:
-        raise UsageError(
-            f"train.sft.batch_size is {batch_size}, which {devices} devices cannot share equally; set it to "
-            f"a multiple of {devices}"
-        )
-    rows = max(size for size in range(1, min(own, device_batch_size) + 1) if own % size == 0)
-    return rows, own // rows

@@ -71,7 +71,7 @@ def run(folder: Path, case: str, out: Path) -> dict[str, list[str]]:
     kind, _, how = case.partition("_")
     rank = 2 if how == "lora" else 0
     if kind == "reward":
-        watched(reward, "_network", seen)
+        watched(reward, "open_network", seen)
         train_reward(pairs, start, out, RewardConfig(**PAIRS, lora_rank=rank), seed=0, progress=Silent())
         return held(seen[0][0])
     if kind == "dpo":

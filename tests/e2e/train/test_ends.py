@@ -105,8 +105,8 @@ def test_every_trainer_ends_an_answer_where_rollouts_end(kind, start, data, tmp_
     class Seen(Exception):
         pass
 
-    def rows(network, tokenizer, rows, config, job, *rest):
-        seen.extend(list(ids) for ids, _ in rows)
+    def rows(model, tokenizer, rows, config, job, *rest):
+        seen.extend(list(ids) for ids, _ in rows.train)
         raise Seen
 
     def pairs(found, renderer, config, seed):
@@ -115,7 +115,7 @@ def test_every_trainer_ends_an_answer_where_rollouts_end(kind, start, data, tmp_
         raise Seen
 
     split_pairs = reward.split_pairs
-    monkeypatch.setattr(sft, "_train", rows)
+    monkeypatch.setattr(sft, "train_rows", rows)
     monkeypatch.setattr(dpo, "split_pairs", pairs)
     monkeypatch.setattr(reward, "split_pairs", pairs)
     with pytest.raises(Seen):

@@ -21,7 +21,7 @@ from constitute.engines.fake import FakeEngine
 from constitute.engines.render import Renderer
 from constitute.engines.tokenizer import eos_ids
 from constitute.errors import DataError, UsageError
-from constitute.pipeline.stage_run import Question
+from constitute.pipeline.question import Question
 from constitute.types import Message, Request, SamplingParams
 
 pytest.importorskip("transformers")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from constitute.engines.base import ModelIdentity
-from constitute.pipeline.stage_run import Question, derive_seed
+from constitute.pipeline.question import Question, derive_seed
 from constitute.types import SamplingParams
 
 BASE = Question(

@@ -18,7 +18,8 @@ from constitute.editing.attribute.run import attribute_run
 from constitute.editing.diff.run import diff_constitutions
 from constitute.errors import DataError, RunMismatch, UsageError
 from constitute.pipeline import run_stages
-from constitute.pipeline.stage_run import Sampler, StageRun
+from constitute.pipeline.sampler import Sampler
+from constitute.pipeline.stage_run import StageRun
 from constitute.progress import Silent
 from constitute.stages.few_shot import better_first, file_shots, label_shots
 from constitute.stages.labels.choice import choice, comparison_turn

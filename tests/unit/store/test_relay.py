@@ -10,7 +10,8 @@ import pytest
 from scripted import ScriptedEngine
 
 from constitute.errors import StorageError
-from constitute.pipeline.stage_run import Sampler, StageRun
+from constitute.pipeline.sampler import Sampler
+from constitute.pipeline.stage_run import StageRun
 from constitute.progress import Silent
 from constitute.store import Store
 from constitute.store.relay import RelayStore, ended_rows

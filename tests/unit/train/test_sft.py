@@ -15,8 +15,8 @@ from constitute.progress.show import Plain
 from constitute.train.common.artefact import check_recipe, recipe
 from constitute.train.common.fit import Job
 from constitute.train.common.from_run import keep_settings
-from constitute.train.imitation.callback import callback
-from constitute.train.sft import rows_and_passes
+from constitute.train.imitation.callback import Callback
+from constitute.train.imitation.trainer import rows_and_passes
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_a_summary_is_a_table_with_intervals_and_names_the_next_command(tmp_path
 def test_the_trainer_says_that_a_step_is_under_way_and_which_part_of_it_is_done(tmp_path):
     out = io.StringIO()
     progress = Plain(out)
-    told = callback(Job("sft", tmp_path, {}, 0, progress), [], 96)
+    told = Callback(Job("sft", tmp_path, {}, 0, progress), [], 96)
     arguments = SimpleNamespace(gradient_accumulation_steps=4)
     state = SimpleNamespace(max_steps=3, global_step=0, epoch=0.0)
     told.on_train_begin(arguments, state, None)

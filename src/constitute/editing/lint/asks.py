@@ -12,7 +12,8 @@ from constitute.editing.preview.plan import choose_probes
 from constitute.engines.base import Engine
 from constitute.errors import Abstain, RowError, UsageError
 from constitute.pipeline.drive import run_jobs
-from constitute.pipeline.stage_run import Sampler, StageRun
+from constitute.pipeline.sampler import Sampler
+from constitute.pipeline.stage_run import StageRun
 from constitute.progress import Progress
 from constitute.stages.generate import generate, response_id
 from constitute.stages.labels import label_method

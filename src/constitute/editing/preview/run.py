@@ -31,7 +31,8 @@ from constitute.editing.preview.plan import (
 from constitute.engines.base import Engine
 from constitute.errors import Abstain, RowError
 from constitute.pipeline.drive import run_jobs
-from constitute.pipeline.stage_run import Sampler, StageRun
+from constitute.pipeline.sampler import Sampler
+from constitute.pipeline.stage_run import StageRun
 from constitute.progress import Silent
 from constitute.stages.base import stage_settings
 from constitute.stages.few_shot import shows_own

@@ -16,8 +16,9 @@ from constitute.engines import use_engine
 from constitute.errors import RowError, UsageError
 from constitute.files import Row
 from constitute.pipeline.drive import run_jobs
+from constitute.pipeline.sampler import Sampler
 from constitute.pipeline.session import dated
-from constitute.pipeline.stage_run import Sampler, StageRun
+from constitute.pipeline.stage_run import StageRun
 from constitute.progress import Progress, Silent
 from constitute.stages.generate import generate, slot
 from constitute.store import FILE_NAME, Store

@@ -13,7 +13,8 @@ from constitute.engines.base import Engine
 from constitute.errors import Abstain, RowError, UsageError
 from constitute.pipeline.drive import run_jobs
 from constitute.pipeline.labelling import check_judge
-from constitute.pipeline.stage_run import Sampler, StageRun
+from constitute.pipeline.sampler import Sampler
+from constitute.pipeline.stage_run import StageRun
 from constitute.progress import Progress
 from constitute.stages import stage_spec
 from constitute.stages.labels.adaptive import asking_all

@@ -19,7 +19,8 @@ from constitute.editing.recover.cases import Case
 from constitute.editing.recover.figures import Alone, alone
 from constitute.errors import RowError
 from constitute.pipeline.drive import run_jobs
-from constitute.pipeline.stage_run import Sampler, StageRun
+from constitute.pipeline.sampler import Sampler
+from constitute.pipeline.stage_run import StageRun
 from constitute.strict_yaml import shorten
 from constitute.templates import render
 from constitute.types import Message, Principle, Record, Request, SamplingParams

@@ -226,7 +226,7 @@ def _source(pairs: Any) -> Any:
     """vLLM's `WeightSource` of tensors that are at hand."""
     from vllm.distributed.weight_transfer.base import ParamMeta, WeightSource
 
-    class Held(WeightSource):  # type: ignore[misc, unused-ignore]
+    class Held(WeightSource):
         def metadata(self) -> list[Any]:
             return [ParamMeta(name, tensor.dtype, tuple(tensor.shape)) for name, tensor in pairs]
 

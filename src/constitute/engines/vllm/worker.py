@@ -88,6 +88,7 @@ def _counted(paths: list[Path], count: list[int]) -> Iterator[tuple[str, Any]]:
 
     for path in paths:
         with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118 - a safetensors handle is no mapping
+            names: list[str] = file.keys()
+            for name in names:
                 count[0] += 1
                 yield name, file.get_tensor(name).clone()

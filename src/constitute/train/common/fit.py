@@ -92,47 +92,34 @@ def fit(
     """
     team = gather_team()
     stage, progress = job.stage, job.progress if team.main else Silent()
-    shares = [1.0] * len(lengths) if weights is None else list(weights)
-    if len(shares) != len(lengths) or not all(math.isfinite(share) and share > 0 for share in shares):
-        raise ValueError("each example needs a positive, finite weight; leave out those of weight 0")
+    shares = _shares(weights, len(lengths))
     batches = batches_of(len(lengths), config.batch_size, config.epochs, f"{job.seed}:{stage}")
     # The optimizer's weights are the parts, whatever a pass before left whole.
     sharding.reshard(model)
     optimizer, scheduler = _optimizer(model, config, job.optimizer, len(batches))
-    folder = job.out / "checkpoints"
+    folder, keep = job.out / "checkpoints", config.keep_checkpoints
     losses = _resume(last_checkpoint(folder, job.made_by), model, optimizer, scheduler)
     device = next(model.parameters()).device
     progress.start(f"train {stage}", len(batches), len(losses))
-    note_single_step(replace(job, progress=progress), len(batches), len(lengths))
-    checkpoints = (len(batches) - 1) // config.checkpoint_every
-    need = most_bytes(checkpoint_bytes(model), model_bytes(model), checkpoints, kept=config.keep_checkpoints)
-    note_disk(progress, stage, job.out, need)
+    _note_size(replace(job, progress=progress), model, config, len(batches), len(lengths))
     with _training(model, config.gradient_checkpointing), team.phase(f"train {stage}"):
-        for step in range(len(losses), len(batches)):
-            rows = batches[step]
+        for step, rows in list(enumerate(batches, start=1))[len(losses) :]:
             total = math.fsum(shares[row] for row in rows)
-            loss = 0.0
             if before is not None:
                 with torch.no_grad(), precision.autocast(device):
                     before(rows)
             pieces = _pieces(team, rows, lengths, config.microbatch_tokens, cut)
-            costs = [sum(lengths[row] for row in piece_rows) for piece_rows in pieces]
-            for place, piece_rows in enumerate(pieces):
-                progress.part(f"train {stage}", sum(costs[:place]) / max(1, sum(costs)))
-                with precision.autocast(device):
-                    piece = loss_sum(piece_rows) / total
-                piece.backward()  # type: ignore[no-untyped-call]
-                loss += piece.item()
+            loss = 0.0
+            for piece in _told(pieces, lengths, progress, f"train {stage}"):
+                loss += _backward(loss_sum, piece, total, device)
             loss = _together(team, model, loss)
-            _step(model, optimizer, loss, step + 1, stage)
+            _step(model, optimizer, loss, step, stage)
             scheduler.step()
             losses.append(loss)
             progress.advance(f"train {stage}", loss=loss)
-            if team.saves and (step + 1) % config.checkpoint_every == 0 and step + 1 < len(batches):
+            if team.saves and step % config.checkpoint_every == 0 and step < len(batches):
                 state = {"made_by": job.made_by, "losses": losses}
-                save_checkpoint(
-                    folder, step + 1, model, optimizer, scheduler, state, keep=config.keep_checkpoints
-                )
+                save_checkpoint(folder, step, model, optimizer, scheduler, state, keep=keep)
     settle()
     progress.finish(f"train {stage}")
     return losses
@@ -152,6 +139,21 @@ def drop_checkpoints(out: Path) -> None:
     shutil.rmtree(out / "checkpoints", ignore_errors=True)
 
 
+def _shares(weights: Sequence[float] | None, n: int) -> list[float]:
+    shares = [1.0] * n if weights is None else list(weights)
+    if len(shares) != n or not all(math.isfinite(share) and share > 0 for share in shares):
+        raise ValueError("each example needs a positive, finite weight; leave out those of weight 0")
+    return shares
+
+
+def _note_size(job: Job, model: nn.Module, config: FitConfig, steps: int, examples: int) -> None:
+    """Say where a training is too short to change the model, or leaves more than the disk holds."""
+    note_single_step(job, steps, examples)
+    checkpoints = (steps - 1) // config.checkpoint_every
+    need = most_bytes(checkpoint_bytes(model), model_bytes(model), checkpoints, kept=config.keep_checkpoints)
+    note_disk(job.progress, job.stage, job.out, need)
+
+
 def _pieces(
     team: Team, rows: Sequence[int], lengths: Sequence[int], token_budget: int, cut: Cut
 ) -> list[list[int]]:
@@ -159,6 +161,26 @@ def _pieces(
     mine = [rows[place] for place in deal([lengths[row] for row in rows], team.size)[team.rank]]
     pieces = team.in_step(cut([lengths[row] for row in mine], token_budget))
     return [[mine[place] for place in places] for places in pieces]
+
+
+def _told(
+    pieces: Sequence[Sequence[int]], lengths: Sequence[int], progress: Progress, stage: str
+) -> Iterator[Sequence[int]]:
+    """The pieces of a batch; before each, `progress` is told which part of the batch's tokens is done."""
+    costs = [sum(lengths[row] for row in piece) for piece in pieces]
+    for place, piece in enumerate(pieces):
+        progress.part(stage, sum(costs[:place]) / max(1, sum(costs)))
+        yield piece
+
+
+def _backward(
+    loss_sum: Callable[[Sequence[int]], Tensor], rows: Sequence[int], total: float, device: torch.device
+) -> float:
+    """Add the gradient of these rows' part of a step's loss; returns the part."""
+    with precision.autocast(device):
+        loss = loss_sum(rows) / total
+    loss.backward()
+    return float(loss.item())
 
 
 def _together(team: Team, model: nn.Module, loss: float) -> float:

@@ -48,11 +48,12 @@ def load_model(auto: Any, name: str, *, new: Sequence[str] = (), **options: Any)
 
 def disable_dropout(model: nn.Module) -> None:
     """Set every dropout to zero, those that attention takes as a number included."""
+    module: Any
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
         elif isinstance(getattr(module, "attention_dropout", None), float):
-            setattr(module, "attention_dropout", 0.0)  # noqa: B010
+            module.attention_dropout = 0.0
 
 
 def hidden_states(trunk: nn.Module, batch: TokenBatch) -> Tensor:

@@ -21,6 +21,8 @@ from constitute.types import Message
 # Padded tokens of one pass. Whole logits are built here, 2.5 GB of them at 150,000 entries in float32.
 _TOKENS = 4096
 _NO_LOSS = -100
+# Under this name the loss stands in the trainer's log, which its checkpoints hold.
+HELD_OUT = "held_out_loss"
 
 # Loss of one row: nats summed over the tokens that bear loss, and their number.
 RowLoss = tuple[float, int]

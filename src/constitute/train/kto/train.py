@@ -27,6 +27,7 @@ from constitute.engines.tokenizer import check_trainable, load_tokenizer, turn_e
 from constitute.progress import Progress
 from constitute.stats import Estimate, mean_of, share_of
 from constitute.train.common import sharding
+from constitute.train.common.actor import add_adapters, open_actor, sequence_logprobs
 from constitute.train.common.artefact import (
     finished,
     loss_figures,
@@ -43,7 +44,7 @@ from constitute.train.common.memory import memory_advice
 from constitute.train.common.models import Actor
 from constitute.train.common.precision import autocast, saved_dtype
 from constitute.train.common.team import deal, gather_team
-from constitute.train.dpo import KNOBS, add_adapters, open_actor, sequence_logprobs
+from constitute.train.dpo import KNOBS
 from constitute.train.kto.answers import TokenAnswer, check_both_kinds, split_answers
 from constitute.train.preference_losses import check_loss
 from constitute.train.reward.pairs import target

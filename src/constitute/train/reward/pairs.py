@@ -10,8 +10,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from constitute.config.train import RewardConfig
 from constitute.data.pairs import PreferencePair
 from constitute.engines.render import Renderer
+from constitute.errors import DataError
 from constitute.types import Message
 
 _CLAMP = (0.4, 0.6)
@@ -121,6 +123,16 @@ def margin(pair: PreferencePair) -> float:
     """The row's margin as an amount of r_chosen - r_rejected: negative where rejected is the likelier."""
     size = pair.margin or 0.0
     return size if pair.chosen_prob >= 0.5 else -size
+
+
+def check_margins(pairs: Sequence[TokenPair], config: RewardConfig) -> None:
+    """Raise `DataError` where `train.reward.margin` is on and a row has none."""
+    without = sum(pair.row.margin is None for pair in pairs)
+    if config.margin and without:
+        raise DataError(
+            f"{without} of {len(pairs)} rows have no `margin`; give each row one or set "
+            "train.reward.margin=false"
+        )
 
 
 def bootstrap_counts(n: int, heads: int, seed: int) -> list[list[int]]:

@@ -22,7 +22,7 @@ from constitute.engines import open_when_asked
 from constitute.engines.base import Engine
 from constitute.errors import Abstain, DataError, RowError, UsageError
 from constitute.packaged import model_path
-from constitute.pipeline.stage_run import derive_seed
+from constitute.pipeline.question import derive_seed
 from constitute.stages.base import Sample
 from constitute.stages.labels.adaptive import voters
 from constitute.stages.labels.rating import RATINGS, expected_rating, score_turn

@@ -19,7 +19,8 @@ from tiny_models import chatml_tokenizer
 from constitute.config import EngineConfig
 from constitute.engines.openai.engine import OpenAIEngine
 from constitute.errors import EngineError, RowError
-from constitute.pipeline.stage_run import Sampler, StageRun
+from constitute.pipeline.sampler import Sampler
+from constitute.pipeline.stage_run import StageRun
 from constitute.progress import Silent
 from constitute.store import Store
 from constitute.types import Message, Request, SamplingParams

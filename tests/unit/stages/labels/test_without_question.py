@@ -20,7 +20,8 @@ from constitute.engines import open_engine
 from constitute.engines.base import Engine
 from constitute.errors import RowError, UsageError
 from constitute.pipeline import run_stages
-from constitute.pipeline.stage_run import Sampler, StageRun
+from constitute.pipeline.sampler import Sampler
+from constitute.pipeline.stage_run import StageRun
 from constitute.progress import Silent
 from constitute.stages.labels.likelihood import likelihood
 from constitute.stages.labels.reasoned import reasoned

@@ -10,8 +10,14 @@ from constitute.config.train import RewardConfig
 from constitute.data.pairs import PreferencePair
 from constitute.engines.render import Renderer
 from constitute.errors import DataError
-from constitute.train.reward.pairs import TokenPair, bootstrap_counts, consecutive, split_pairs, target
-from constitute.train.reward.train import check_margins
+from constitute.train.reward.pairs import (
+    TokenPair,
+    bootstrap_counts,
+    check_margins,
+    consecutive,
+    split_pairs,
+    target,
+)
 from constitute.types import Message
 
 
