@@ -8,7 +8,7 @@ from constitute.config.ppo import PPOConfig
 from constitute.errors import UsageError
 from constitute.train.ppo.algorithms import find_algorithm
 from constitute.train.ppo.held_out import FEWEST, TOTAL, Rendered
-from constitute.train.ppo.probe import Rollouter
+from constitute.train.ppo.probe import Rollouter, Unopened
 from constitute.train.ppo.setup import Models
 
 
@@ -43,7 +43,9 @@ def check_renewable(models: Models, config: PPOConfig) -> None:
         )
 
 
-def check_held_out(held: Rendered, parts: Sequence[str], engine: Rollouter | None, config: PPOConfig) -> None:
+def check_held_out(
+    held: Rendered, parts: Sequence[str], engine: Rollouter | Unopened | None, config: PPOConfig
+) -> None:
     """Raise `UsageError` for what cannot be measured or stopped on."""
     _check_stop(config, parts, len(held[0]))
     if held[0] and getattr(engine, "replays", False):
