@@ -74,6 +74,13 @@ def thread_count() -> int:
 
 
 @contextmanager
+def threads_kept() -> Iterator[None]:
+    """Afterwards torch computes with as many threads as before: an engine opened inside sets its own."""
+    with threads_set_to(thread_count()):
+        yield
+
+
+@contextmanager
 def threads_set_to(count: int) -> Iterator[None]:
     """Inside, torch computes with `count` threads."""
     import torch

@@ -16,6 +16,7 @@ from constitute.config.train import FOOTPRINT, Footprint
 from constitute.engines.render import RenderSettings
 from constitute.errors import UsageError
 from constitute.progress import Progress, Silent
+from constitute.threads import threads_kept
 from constitute.train.common.artefact import finished, recipe
 from constitute.train.common.checkpoint import last_checkpoint
 from constitute.train.common.memory import memory_advice
@@ -84,7 +85,8 @@ def train_ppo(
     # An engine takes long to open, and its context can only leave fewer prompts.
     given.divided(engine, None)
     if isinstance(engine, Unopened):
-        engine = engine.open()
+        with threads_kept():
+            engine = engine.open()
     with team.phase("start"):
         limit = team.share(getattr(engine, "context_length", None))
     (kept, kept_ids), held = given.divided(engine, limit)

@@ -96,6 +96,26 @@ def test_what_cannot_work_is_refused_before_the_engine_is_opened(
         train(tmp_path / "out", tiny_model)
 
 
+def test_opening_the_engine_leaves_the_trainer_its_threads(tiny_model, tmp_path, monkeypatch):
+    """A small model is sampled with one thread and trained with all."""
+    import torch
+
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr("constitute.threads._cores", lambda: 2)
+    before, seen = torch.get_num_threads(), []
+
+    def watched(_, completions):
+        seen.append(torch.get_num_threads())
+        return [float(len(one.token_ids)) for one in completions]
+
+    monkeypatch.setitem(globals(), "length", watched)
+    try:
+        train(tmp_path / "out", tiny_model)
+    finally:
+        torch.set_num_threads(before)
+    assert set(seen) == {2}
+
+
 def test_a_limit_of_the_sync_gap_may_be_set_on_the_way(tiny_model, tmp_path):
     """The error of a wide gap says to set it and go on."""
     summary = train(tmp_path / "out", tiny_model)
