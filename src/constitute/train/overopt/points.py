@@ -16,7 +16,7 @@ from constitute.train.best_of_n.choice import best_of_n_kl, rank_weights
 from constitute.types import Record
 
 RESAMPLES = 1000
-# Nats a response: nearer than this, no more than 1 response in 45 can differ (Pinsker's inequality).
+# Nats a response: nearer than this, about 1 response in 45 can differ at most (Pinsker's inequality).
 KL_STILL = 0.001
 # Prompts a point: as many as held-out prompts are asked for, which are the same at each point.
 FEWEST = 20
