@@ -35,6 +35,8 @@ ENTROPY_GONE, ENTROPY_GREW = 0.25, 2.0
 LENGTH_GREW, LENGTH_SHRANK = 2.0, 0.5
 # Share of responses with an end below which nothing else can be learned, and of scores that are the penalty.
 NO_END, PENALISED = 0.05, 0.5
+# Share of responses with an end that a batch without any has to rule out, at 95 %: 4 responses do.
+FEW_END = 0.5
 # Completions read from each end of a run: enough to tell 20 % from 10 %, few enough for every iteration.
 MOST_READ = 400
 
@@ -141,7 +143,32 @@ def length_moved(run: Evidence) -> list[TrainingFinding]:
 
 
 def never_ends(run: Evidence) -> list[TrainingFinding]:
-    """Hardly any response ends, or most scores are the penalty for that."""
+    """Hardly any response ends, most scores are the penalty for that, or a whole batch was cut off."""
+    remedy = (
+        "raise train.ppo.max_new_tokens, or fine-tune the policy on answers that end (`constitute train sft`)"
+    )
+    return _seldom_ends(run, remedy) or _batch_cut_off(run, remedy)
+
+
+def _batch_cut_off(run: Evidence, remedy: str) -> list[TrainingFinding]:
+    """Every response of a recent iteration was cut off; seen from the first iteration on."""
+    cut = [
+        line
+        for line in run.lines[-RECENT:]
+        if line.get("eos_rate") == 0 and wilson(0, line.get("n") or 0)[1] < FEW_END
+    ]
+    if not cut:
+        return []
+    where = "iteration" if len(cut) == 1 else "iterations"
+    numbers = ", ".join(str(line["iteration"]) for line in cut)
+    text = (
+        f"every response of {where} {numbers} ({sum(line['n'] for line in cut)} in all) was cut off at "
+        f"{run.config.max_new_tokens} tokens (eos_rate 0)"
+    )
+    return [finding("never_ends", "warning", text, remedy)]
+
+
+def _seldom_ends(run: Evidence, remedy: str) -> list[TrainingFinding]:
     rates, sizes = run.last("eos_rate", RECENT), run.last("n", RECENT)
     if not rates or not sizes:
         return []
@@ -150,9 +177,6 @@ def never_ends(run: Evidence) -> list[TrainingFinding]:
     high = wilson(ended, n)[1]
     counted = f"{n - ended} of {n} responses of the last {RECENT} iterations were cut off at "
     counted += f"{run.config.max_new_tokens} tokens"
-    remedy = (
-        "raise train.ppo.max_new_tokens, or fine-tune the policy on answers that end (`constitute train sft`)"
-    )
     if high < NO_END:
         return [finding("never_ends", "warning", f"{counted}: hardly any ends by itself", remedy)]
     if run.config.missing_eos_penalty is not None and 1 - high > PENALISED:

@@ -16,6 +16,10 @@ from constitute.train.best_of_n.choice import best_of_n_kl, rank_weights
 from constitute.types import Record
 
 RESAMPLES = 1000
+# Nats a response: nearer than this, about 1 response in 45 can differ at most (Pinsker's inequality).
+KL_STILL = 0.001
+# Prompts a point: as many as held-out prompts are asked for, which are the same at each point.
+FEWEST = 20
 _Z = NormalDist().inv_cdf(0.975)
 
 
@@ -179,6 +183,36 @@ def advise(points: Sequence[Point]) -> Advice | None:
     sure = NormalDist().inv_cdf(1 - 0.025 / len(known))
     fell = _rise(best_gold, last_gold) < -sure and _rise(best.proxy, last.proxy) > sure
     return Advice(best=best, compared=len(known), falls=(best, last) if fell else None)
+
+
+def doubts(points: Sequence[Point], per_prompt: int, gold: str) -> list[tuple[str, str]]:
+    """Reasons why these points of PPO do not say which policy is best, each with the setting to raise.
+
+    `per_prompt` responses share a prompt. A gold differs from the first point's at two-sided 5 % divided by
+    the number of points it is compared with (Bonferroni).
+    """
+    known = [(point, point.gold) for point in points if point.gold is not None]
+    if not known:
+        return []
+    (first, first_gold), later = known[0], known[1:]
+    found = []
+    if not later:
+        found.append(("it has only one point", "iterations"))
+    elif all(abs(point.kl - first.kl) < KL_STILL for point, _ in later):
+        kls = [point.kl for point, _ in known]
+        span = f"the KL is {min(kls):.3f} to {max(kls):.3f} at its {len(known)} points"
+        found.append((f"the policy has not moved, {span}", "learning_rate"))
+    fewest = min(one.n for _, one in known)
+    prompts = fewest // per_prompt
+    if prompts < FEWEST:
+        count = f"{fewest} answers to {prompts} prompts" if per_prompt > 1 else f"{fewest} answers"
+        few = f"a point has as few as {count}, and below {FEWEST} prompts a difference may be chance"
+        found.append((few, "batch_size"))
+    sure = NormalDist().inv_cdf(1 - 0.025 / max(len(later), 1))
+    if later and not any(abs(_rise(first_gold, one)) > sure for _, one in later):
+        alike = f"at no point does {gold} differ from the first one's, {first_gold.text()}, beyond chance"
+        found.append((alike, "iterations"))
+    return found
 
 
 def _rise(before: Measure, after: Measure) -> float:

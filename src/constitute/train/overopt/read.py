@@ -69,6 +69,11 @@ def section_of(folder: Path) -> str:
     return str(_about(folder).get("section", "ppo"))
 
 
+def samples_per_prompt(folder: Path) -> int:
+    """How many responses of a batch answer the same prompt; 1 where the settings are not known."""
+    return int(_about(folder).get("config", {}).get("samples_per_prompt", 1))
+
+
 def observations(folder: Path, lines: Sequence[Line], gold: str | None) -> list[Observation]:
     """One a line of metrics, taken before its update. Errors that are missing come from the scatter."""
     field = f"{PROXY}/{gold}"

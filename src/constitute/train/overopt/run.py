@@ -16,6 +16,7 @@ from constitute.train.overopt.points import (
     Point,
     advise,
     best_of_n_points,
+    doubts,
     pooled,
 )
 from constitute.train.overopt.read import (
@@ -26,6 +27,7 @@ from constitute.train.overopt.read import (
     marks_of,
     observations,
     rows_of,
+    samples_per_prompt,
     scores_of,
     section_of,
 )
@@ -35,7 +37,8 @@ from constitute.types import Record
 class Series(Record):
     """One method's points; `no_fit` says why no curve was fitted, `notes` what was left out.
 
-    `policies` pairs numbers of iterations with the folder of the policy kept at each.
+    `policies` pairs numbers of iterations with the folder of the policy kept at each. `doubt` says why the
+    points do not tell what is best; there is no advice then.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Series(Record):
     fit: Fit | None = None
     no_fit: str = ""
     advice: Advice | None = None
+    doubt: str = ""
     policies: tuple[tuple[int, str], ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -106,6 +110,7 @@ def _ppo_series(folder: Path, lines: Sequence[Line], gold: str | None, seed: int
         [one.gold_stderr for one in known],
         random.Random(f"{seed}:{folder.name}"),
     )
+    doubt = "" if gold is None else _doubt(folder, points, gold)
     notes = (
         [] if len(known) in (0, len(observed)) else [f"{len(observed) - len(known)} iterations lack the gold"]
     )
@@ -115,10 +120,20 @@ def _ppo_series(folder: Path, lines: Sequence[Line], gold: str | None, seed: int
         points=tuple(points),
         fit=fit if isinstance(fit, Fit) else None,
         no_fit=fit if isinstance(fit, str) else "",
-        advice=advise(points),
+        advice=None if doubt else advise(points),
+        doubt=doubt,
         policies=tuple((at, str(path)) for at, path in policies.items()),
         notes=tuple(notes),
     )
+
+
+def _doubt(folder: Path, points: Sequence[Point], gold: str) -> str:
+    found = doubts(points, samples_per_prompt(folder), gold)
+    if not found:
+        return ""
+    reasons = "; ".join(reason for reason, _ in found)
+    settings = dict.fromkeys(f"train.{section_of(folder)}.{name}" for _, name in found)
+    return f"cannot tell which policy of {folder} to ship: {reasons}; raise {', '.join(settings)}"
 
 
 def _best_of_n_series(
@@ -162,7 +177,7 @@ def _best_of_n_series(
 
 
 def _sentences(found: Sequence[Series], gold: str | None) -> Iterator[str]:
-    """What to ship, then where the gold falls, then what best-of-n comes to."""
+    """What to ship or which runs do not say, then where the gold falls, then what best-of-n comes to."""
     if gold is None:
         yield (
             "no gold reward was measured or named, and no checkpoint can be recommended by the proxy alone: "
@@ -174,6 +189,7 @@ def _sentences(found: Sequence[Series], gold: str | None) -> Iterator[str]:
     if runs:
         series, advice = max(runs, key=lambda pair: _bound(pair[1].best))
         yield _shipped(series, advice, gold, sum(advice.compared for _, advice in runs))
+    yield from (one.doubt for one in found if one.doubt)
     for one in found:
         if one.advice is not None and one.advice.falls is not None:
             yield _fallen(one, *one.advice.falls, gold)

@@ -26,6 +26,7 @@ from constitute.train.common.checkpoint import (
 )
 from constitute.train.common.disk import checkpoint_bytes, model_bytes, most_bytes, note_disk
 from constitute.train.ppo.experience import Experience
+from constitute.train.ppo.held_out import FEWEST
 from constitute.train.ppo.setup import Models
 from constitute.train.ppo.state import RunState
 from constitute.train.ppo.update import UpdateStats
@@ -70,7 +71,8 @@ class History:
         copies = number if self.config.keep_policies else 0
         # The best may be older than the newest ones.
         kept = self.config.keep_checkpoints + 1
-        note_disk(progress, "ppo", self.out, most_bytes(each, policy, number, kept=kept, policies=copies))
+        most = most_bytes(each, policy, number, kept=kept, policies=copies)
+        note_disk(progress, self.config.section, self.out, most)
 
     def record(self, line: Line) -> None:
         """Append one line to the metrics; on disk before the checkpoint that counts on it."""
@@ -206,12 +208,19 @@ def _by_part(parts: Mapping[str, Sequence[float]]) -> dict[str, float]:
     return means | {f"reward_stderr/{name}": stderr(values) for name, values in parts.items()}
 
 
-def run_summary(lines: Sequence[Line]) -> dict[str, Any]:
+def run_summary(lines: Sequence[Line], config: PPOConfig) -> dict[str, Any]:
     """Reward of the first and of the last iterations with intervals, final KL, length and seconds by phase.
 
-    The last tenth of the iterations (at least one) is averaged: a single batch is noisy.
+    The last tenth of the iterations (at least one) is averaged: a single batch is noisy. `reward_parts` has
+    each of several parts, those that are measured only too; `reward_doubt` says why the two may not compare.
     """
     tail = lines[-max(1, len(lines) // 10) :]
+    names = [name.partition("/")[2] for name in lines[0] if name.startswith("reward_stderr/")]
+    parts = {
+        name: {"before": _interval(lines[:1], f"/{name}"), "after": _interval(tail, f"/{name}")}
+        for name in names
+    }
+    doubt = _doubt(lines, tail, config)
     gaps = [push.gap for push in map(push_in, lines) if push is not None]
     seconds: dict[str, float] = {}
     for line in lines:
@@ -221,6 +230,8 @@ def run_summary(lines: Sequence[Line]) -> dict[str, Any]:
         "iterations": len(lines),
         "reward_before": _interval(lines[:1]),
         "reward_after": _interval(tail),
+        **({"reward_doubt": doubt} if doubt else {}),
+        **({"reward_parts": parts} if parts else {}),
         **{name: _mean(tail, name) for name in ("kl", "entropy", "length", "eos_rate")},
         "kl_coef": lines[-1]["kl_coef"],
         "largest_sync_gap": max((gap.mean for gap in gaps), default=None),
@@ -230,14 +241,37 @@ def run_summary(lines: Sequence[Line]) -> dict[str, Any]:
     }
 
 
+def _doubt(lines: Sequence[Line], tail: Sequence[Line], config: PPOConfig) -> str:
+    """Why the rewards before and after say little, for people; empty where they do not."""
+    at, each = f"train.{config.section}", config.samples_per_prompt
+    if len(lines) == 1:
+        return (
+            "reward_before and reward_after are of the same batch, before its update; to see the reward "
+            f"change raise {at}.iterations"
+        )
+    sizes = [sum(line["n"] for line in part) for part in (lines[:1], tail)]
+    if min(sizes) // each >= FEWEST:
+        return ""
+    first, last = (f"{n} answers" + (f" to {n // each} prompts" if each > 1 else "") for n in sizes)
+    more = (
+        "go by held_out, which is of the same prompts at both ends"
+        if config.held_out
+        else f"raise {at}.batch_size, or set {at}.held_out to measure the same prompts at both ends"
+    )
+    return (
+        f"reward_before is of {first} and reward_after of {last}, which may be other prompts, and below "
+        f"{FEWEST} prompts their difference may be chance; {more}"
+    )
+
+
 def _mean(lines: Sequence[Line], name: str) -> float | None:
     values = [line[name] for line in lines]
     return None if None in values else mean(values)
 
 
-def _interval(lines: Sequence[Line]) -> dict[str, float]:
+def _interval(lines: Sequence[Line], part: str = "") -> dict[str, float]:
     """Mean reward over iterations with a 95 % interval from their standard errors (normal)."""
     n = sum(line["n"] for line in lines)
-    value = sum(line["reward"] * line["n"] for line in lines) / n
-    spread = math.sqrt(sum((line["reward_stderr"] * line["n"]) ** 2 for line in lines)) / n
+    value = sum(line[f"reward{part}"] * line["n"] for line in lines) / n
+    spread = math.sqrt(sum((line[f"reward_stderr{part}"] * line["n"]) ** 2 for line in lines)) / n
     return {"value": value, "n": n, "low": value - 1.96 * spread, "high": value + 1.96 * spread}

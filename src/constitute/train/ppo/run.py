@@ -22,6 +22,7 @@ from constitute.train.common.checkpoint import last_checkpoint
 from constitute.train.common.memory import memory_advice
 from constitute.train.common.team import gather_team
 from constitute.train.common.trackers import check_trackers
+from constitute.train.ppo.algorithms import find_algorithm
 from constitute.train.ppo.checks import check_held_out, check_renewable, check_settings
 from constitute.train.ppo.held_out import Rendered, Split
 from constitute.train.ppo.history import History, Line, run_summary
@@ -90,8 +91,7 @@ def train_ppo(
     with team.phase("start"):
         limit = team.share(getattr(engine, "context_length", None))
     (kept, kept_ids), held = given.divided(engine, limit)
-    what = "loading the policy, its reference, the critic and the reward model"
-    with progress.waiting(what), memory_advice(_knobs(config)):
+    with progress.waiting(f"loading {_loaded(parts, config)}"), memory_advice(_knobs(config)):
         models = set_up(policy, parts, reference, config, team, seed, footprint)
     check_renewable(models, config)
     ptx = read_ptx(config, models.tokenizer, models.eos, limit, rendering)
@@ -104,7 +104,7 @@ def train_ppo(
         save_prompts(out, kept, kept_ids)
     findings = _train(run, lines, progress if team.main else Silent())
     fits = len(kept) + (len(held[0]) if held_out is None else 0)
-    summary = run_summary(lines) | {"prompts": len(kept), "prompts_too_long": len(prompts) - fits}
+    summary = run_summary(lines, config) | {"prompts": len(kept), "prompts_too_long": len(prompts) - fits}
     summary |= {"critic_from": models.critic_from, "processes": team.size, **run.held.summary}
     if held_out is not None:
         summary["held_out_too_long"] = len(held_out[0]) - len(held[0])
@@ -138,6 +138,15 @@ def _train(run: Run, lines: list[Line], progress: Progress) -> dict[str, str]:
         progress.note(run.held.summary["stopped"])
     progress.finish(f"train {config.section}")
     return {finding.kind: finding.sentence for finding in watch.findings}
+
+
+def _loaded(parts: Sequence[RewardPart], config: PPOConfig) -> str:
+    """The models that a run has, for people."""
+    models = ["the policy"]
+    models += ["its reference"] if config.kl_coef else []
+    models += ["the critic"] if find_algorithm(config).needs_critic else []
+    models += ["the reward model"] if any(isinstance(part.source, str) for part in parts) else []
+    return " and ".join(filter(None, (", ".join(models[:-1]), models[-1])))
 
 
 def _knobs(config: PPOConfig) -> str:

@@ -175,6 +175,19 @@ def test_a_run_that_goes_wrong_is_told_so(case: str) -> None:
         check_settings(found[0].remedy)
 
 
+def test_a_batch_that_was_cut_off_is_told_from_the_first_iteration_on() -> None:
+    lines = [{"iteration": i, "n": 8, "eos_rate": rate} for i, rate in ((1, 0.125), (2, 0.0))]
+    (found,) = diagnose(lines, config=PPOConfig(max_new_tokens=48), section="grpo")
+    assert (found.kind, found.severity) == ("never_ends", "warning")
+    assert found.sentence == "every response of iteration 2 (8 in all) was cut off at 48 tokens (eos_rate 0)"
+    assert found.remedy.startswith("raise train.grpo.max_new_tokens, or fine-tune")
+    twice = diagnose([*lines, {**lines[1], "iteration": 3}], config=PPOConfig())
+    assert "of iterations 2, 3 (16 in all)" in twice[0].sentence
+    # Of responses that end half the time all 3 are cut off in 1 of 8 batches; after 5 more it is over.
+    assert kinds([{"iteration": 1, "n": 3, "eos_rate": 0.0}]) == []
+    assert kinds([*lines, *({**lines[0], "iteration": i, "eos_rate": 0.9} for i in range(3, 8))]) == []
+
+
 def check_settings(remedy: str) -> None:
     named = re.findall(r"(train\.ppo|engine)\.(\w+)", remedy)
     known = {"train.ppo": PPOConfig.model_fields, "engine": type(RunConfig().engine).model_fields}

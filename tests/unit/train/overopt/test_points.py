@@ -21,6 +21,7 @@ from constitute.train.overopt.points import (
     advise,
     best_of_n_points,
     best_of_n_rewards,
+    doubts,
     normal,
     pooled,
 )
@@ -204,6 +205,26 @@ def test_advice_takes_the_lower_bound_and_sees_the_fall():
     assert advise([point(0, 0.0, None)]) is None
 
 
+def test_doubts_by_hand():
+    """Golds of error 0.01 differ from the first, of three points, at 2.24 * 0.0141 = 0.0317 and more."""
+
+    def reasons(*golds, n=100, per_prompt=1, kl=1.0):
+        points = [
+            Point(at=k, kl=k * kl, proxy=normal(k, 0.01, n), gold=normal(gold, 0.01, n))
+            for k, gold in enumerate(golds)
+        ]
+        return [setting for _, setting in doubts(points, per_prompt, "judge")]
+
+    assert reasons(1.0, 1.0, 1.033) == reasons(1.0, 0.967, 1.0) == []
+    assert reasons(1.0, 1.03, 0.97) == ["iterations"]
+    assert reasons(1.0) == ["iterations"]
+    assert reasons(1.0, 1.2, 0.8, kl=0.0004) == ["learning_rate"]
+    assert reasons(1.0, 1.2, 0.8, kl=0.0006) == []
+    assert reasons(1.0, 1.2, n=20) == [] and reasons(1.0, 1.2, n=19) == ["batch_size"]
+    assert reasons(1.0, 1.2, per_prompt=5) == [] and reasons(1.0, 1.2, per_prompt=6) == ["batch_size"]
+    assert doubts([point(0, 0.0, None), point(10, 1.0, None)], 1, "judge") == []
+
+
 def write_run(folder, golds, kept=(), watched=("judge",), name="judge"):
     folder.mkdir(parents=True)
     lines = []
@@ -294,6 +315,34 @@ def test_the_page_stands_beside_the_folder_that_was_named(tmp_path, monkeypatch,
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["best-of-n"]
     done = CliRunner().invoke(overopt, ["--run", "run", named, folder, "--gold", "judge"])
     assert done.stderr.endswith("report: run/overopt.html\n")
+
+
+def test_noise_recommends_nothing(tmp_path):
+    """Two batches of 8 answers to 2 prompts, of a policy that stood still."""
+    folder = tmp_path / "grpo1"
+    folder.mkdir()
+    lines = [
+        {"iteration": place, "kl": 0.0, "reward": 0.1 * place, "reward_stderr": 0.3, "n": 8,
+         "reward/brevity": gold, "reward_stderr/brevity": 2.0}
+        for place, gold in ((1, -3.0), (2, -0.64))
+    ]  # fmt: skip
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    about = {"watched": ["brevity"], "section": "grpo"}
+    about["config"] = {"checkpoint_every": 1, "samples_per_prompt": 4}
+    (folder / "watch.json").write_text(json.dumps(about))
+    found = measure_overopt(tmp_path, ppo=[folder])
+    assert found.sentences == (
+        f"cannot tell which policy of {folder} to ship: the policy has not moved, the KL is 0.000 to 0.000 "
+        "at its 2 points; a point has as few as 8 answers to 2 prompts, and below 20 prompts a difference "
+        "may be chance; at no point does brevity differ from the first one's, -3.000 (-6.920 to 0.920, "
+        "n = 8), beyond chance; raise train.grpo.learning_rate, train.grpo.batch_size, train.grpo.iterations",
+    )
+    assert found.series[0].advice is None
+    # Of two runs the one that says something is shipped from, and the other is named.
+    sure = write_run(tmp_path / "ppo", RISE_AND_FALL, kept=(2, 4), watched=("brevity",), name="brevity")
+    said = measure_overopt(tmp_path, ppo=[folder, sure]).sentences
+    assert said[0].startswith(f"ship iteration 4 of {sure}") and "bound of 6 points" in said[0]
+    assert said[1].startswith(f"cannot tell which policy of {folder}")
 
 
 def test_report_may_ship_nothing(tmp_path):

@@ -10,16 +10,18 @@ from tolerance import FORMULA, LOGPROB, decimals
 from train_models import CausalRollouts, tiny_causal, word_tokenizer
 
 from constitute.config import RunConfig
-from constitute.config.ppo import PPOConfig
+from constitute.config.ppo import GRPOConfig, PPOConfig
 from constitute.errors import UsageError
 from constitute.progress import Silent
 from constitute.train.common.rollout import Rollouts
 from constitute.train.ppo import setup
 from constitute.train.ppo.algorithms import ALGORITHMS, find_algorithm, minus_others
 from constitute.train.ppo.experience import Algorithm, Experience, ScoredBatch, experience
+from constitute.train.ppo.history import run_summary
 from constitute.train.ppo.run import train_ppo
 from constitute.train.ppo.start import run_ppo
 from constitute.train.ppo.update import _piece_loss, loss_weights
+from constitute.train.rewards.parts import RewardPart
 
 
 def batch_of(algorithm, scores, mask, config, kl=0.0, kl_coef=0.0, values=0.0):
@@ -155,7 +157,19 @@ def ones(prompts, completions):
     return [float(completion.token_ids.count(1)) for completion in completions]
 
 
-def learn(folder, reference=None, **changes):
+class Said(Silent):
+    def __init__(self):
+        self.texts = []
+
+    def note(self, text):
+        self.texts.append(text)
+
+    def waiting(self, text):
+        self.texts.append(text)
+        return super().waiting(text)
+
+
+def learn(folder, reference=None, kind=PPOConfig, reward=ones, progress=None, **changes):
     """Run PPO on the enumerable task; returns its metrics and summary."""
     model = tiny_causal(vocab=3, width=32, eos=END)
     torch.nn.init.zeros_(model.lm_head.weight)
@@ -167,11 +181,49 @@ def learn(folder, reference=None, **changes):
         "critic_learning_rate": 1e-2, "kl_coef": 0.05, "missing_eos_penalty": None, "checkpoint_every": 5,
     }  # fmt: skip
     summary = train_ppo(
-        [PROMPT], [[END]], str(start), ones, folder / "out", PPOConfig(**settings | changes),
-        engine=CausalRollouts(start, {END}), seed=0, progress=Silent(), reference=reference,
+        [PROMPT], [[END]], str(start), reward, folder / "out", kind(**settings | changes),
+        engine=CausalRollouts(start, {END}), seed=0, progress=progress or Silent(), reference=reference,
     )  # fmt: skip
     lines = (folder / "out" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines], summary
+
+
+def test_grpo_names_its_own_models_its_command_and_what_its_batches_say(tmp_path, monkeypatch):
+    monkeypatch.setattr("constitute.train.common.disk._WORTH_SAYING", 0)
+    parts = (RewardPart("ones", ones), RewardPart("brevity", lambda p, c: [-x for x in ones(p, c)], 0.0))
+    small = {"iterations": 2, "batch_size": 8, "samples_per_prompt": 4}
+    said = Said()
+    lines, summary = learn(tmp_path / "grpo", kind=GRPOConfig, reward=parts, progress=said, **small)
+    assert "loading the policy and its reference" in said.texts
+    assert any(text.startswith("training grpo writes up to ") for text in said.texts)
+    (first, last), found = lines, summary["reward_parts"]["brevity"]
+    assert [found[when]["value"] for when in ("before", "after")] == [
+        -first["reward"], pytest.approx(-last["reward"])
+    ]  # fmt: skip
+    width = 1.96 * last["reward_stderr/brevity"]
+    assert found["after"]["high"] - found["after"]["value"] == pytest.approx(width)
+    assert summary["reward_doubt"] == (
+        "reward_before is of 8 answers to 2 prompts and reward_after of 8 answers to 2 prompts, which may be "
+        "other prompts, and below 20 prompts their difference may be chance; raise train.grpo.batch_size, or "
+        "set train.grpo.held_out to measure the same prompts at both ends"
+    )
+    said = Said()
+    _, summary = learn(tmp_path / "ppo", progress=said, kl_coef=0.0, iterations=1)
+    assert "loading the policy and the critic" in said.texts and "reward_parts" not in summary
+    assert summary["reward_doubt"].startswith("reward_before and reward_after are of the same batch")
+
+
+def test_enough_answers_leave_no_doubt():
+    def doubt(n, **settings):
+        figures = {"iteration": 1, "n": n, "reward": 0.0, "reward_stderr": 1.0, "kl_coef": 0.0, "seconds": {}}
+        figures |= dict.fromkeys(("kl", "entropy", "length", "eos_rate"))
+        return run_summary([figures] * 2, PPOConfig(**settings)).get("reward_doubt", "")
+
+    assert doubt(20) == "" and "of 19 answers and reward_after of 19 answers" in doubt(19)
+    assert doubt(80, samples_per_prompt=4) == "" and "76 answers to 19 prompts" in doubt(
+        76, samples_per_prompt=4
+    )
+    assert doubt(19, held_out=0.5).endswith("go by held_out, which is of the same prompts at both ends")
 
 
 def test_a_further_algorithm_is_a_module_and_an_entry(tmp_path, monkeypatch):
