@@ -35,6 +35,11 @@ NOT_LEARNED = frozenset(
 NOT_LEARNED |= {"pair_labels", "divergence", "welfare", "aversion", "utility"}
 # Values by which a setting does nothing.
 _OFF: tuple[Any, ...] = (None, False, 0, (), [], {}, "", "none", "auto")
+# What each of them does where it has no such setting.
+_AS_THEY_DO = {"epochs": 1, "gamma": 1.0, "ratio": "token", "old_logprobs": "trainer"}
+_OF_A_CRITIC = frozenset(
+    {"critic", "critic_learning_rate", "value_clip", "value_coef", "value_warmup", "lam"}
+)
 
 
 @dataclass(frozen=True)
@@ -144,12 +149,30 @@ class Target:
     how: Callable[[Job], list[str]]
 
 
+def unheeded(job: Job) -> set[str]:
+    """Settings that change nothing under the others, whatever their values."""
+    cfg = job.settings
+    found: set[str] = set()
+    for names, heeded in (
+        (_OF_A_CRITIC, cfg.advantage == "gae"),
+        ({"gamma"}, cfg.advantage in ("gae", "reinforce++")),
+        ({"group_std"}, cfg.advantage == "grpo"),
+        ({"kl_in", "kl_target", "kl_horizon"}, cfg.kl_coef > 0),
+        ({"kl_horizon"}, cfg.kl_target is not None),
+        ({"kl_estimate"}, cfg.kl_coef > 0 and job.kl_in_loss),
+        ({"target_kl"}, cfg.epochs * cfg.minibatches > 1),
+        ({"ptx_data"}, cfg.ptx_coef > 0),
+    ):
+        found |= set() if heeded else set(names)
+    return found
+
+
 def lost(target: Target, job: Job, mapped: Sequence[Mapped]) -> Iterator[str]:
     """A sentence for each setting that would change what is learned and that the target does not have."""
-    taken = {name for each in mapped for name in each.ours} | NOT_LEARNED
+    taken = {name for each in mapped for name in each.ours} | NOT_LEARNED | unheeded(job)
     for name, value in _flat(job.settings.model_dump()):
         known = name.partition(".")[0] in taken or name in taken
-        if known or any(value is off or value == off for off in _OFF):
+        if known or any(value is off or value == off for off in _OFF) or _AS_THEY_DO.get(name) == value:
             continue
         why = target.lacks.get(name, f"{target.title} has no such setting")
         yield f"train.{job.settings.section}.{name}={value}: {why}."

@@ -73,15 +73,7 @@ def _group(job: Job) -> list[Mapped]:
     ]
     if plus:
         found.append(Mapped("grpo.adv_estimator.minus_baseline", cfg.advantage == "reinforce++baseline"))
-    if job.kl_in_loss:
-        found.append(Mapped("loss_fn.reference_policy_kl_penalty", cfg.kl_coef, ("kl_in",)))
-    # They belong to the critic and to GAE.
-    return [
-        *found,
-        Mapped(
-            "grpo.val_at_end", False, ("lam", "critic", "critic_learning_rate", "value_clip", "value_coef")
-        ),
-    ]
+    return [*found, Mapped("grpo.val_at_end", False)]
 
 
 def _loss(job: Job) -> list[Mapped]:
@@ -101,10 +93,12 @@ def _loss(job: Job) -> list[Mapped]:
             ("loss_mean",) if cfg.loss_mean != "limit" else (),
         ),
     ]
-    penalty = Mapped(
-        "loss_fn.reference_policy_kl_penalty", cfg.kl_coef if kept else 0.0, ("kl_coef",) if kept else ()
+    # Of PPO `use_kl_in_reward` says the place.
+    ours = ("kl_coef", "kl_in") if _section(job) == "grpo" else ("kl_coef",)
+    found.insert(
+        0,
+        Mapped("loss_fn.reference_policy_kl_penalty", cfg.kl_coef if kept else 0.0, ours if kept else ()),
     )
-    found = [penalty, *found]
     if cfg.importance_cap is not None:
         found += [
             Mapped("loss_fn.use_importance_sampling_correction", True, ("importance_cap",)),

@@ -17,14 +17,14 @@ from constitute.errors import DataError, UsageError
 from constitute.files import read_json, write_text
 from constitute.handoff import TARGETS
 from constitute.handoff.base import Cluster, Job, Mapped, Target, lost, settings_of
-from constitute.packaged import model_path
+from constitute.packaged import anchored, model_path
 from constitute.progress import Progress
 from constitute.registry import registered
 from constitute.stages.generate import conversation
 from constitute.store.manifest import CONFIG_FILE, save_config
 from constitute.train.common.from_run import policy_of
 from constitute.train.ppo.algorithms import find_algorithm
-from constitute.train.rewards.sources import used_rewards
+from constitute.train.rewards.sources import KINDS, kind_of, used_rewards
 from constitute.types import Prompt
 from constitute.urls import is_url
 
@@ -118,8 +118,8 @@ def hand_over(
 
 
 def _whole(path: str) -> str:
-    """An absolute path of a folder, and a Hub name as it is."""
-    return str(Path(path).absolute()) if Path(path).is_dir() else path
+    """The absolute path of a file or folder that is there, and any other name as it is."""
+    return str(Path(path).absolute()) if Path(path).exists() else path
 
 
 def _prompts(
@@ -185,9 +185,7 @@ def _serve(job: Job, config: RunConfig) -> list[Path]:
     """A file that starts the reward server, where one is asked, and the configuration that it reads."""
     if job.reward_model is not None:
         return []
-    # The server rewards by the first method that it finds there.
-    train = config.train.model_copy(update={"method": (job.method,)})
-    save_config(job.folder, config.model_copy(update={"train": train}))
+    save_config(job.folder, _anywhere(config, job))
     # The file says that its run is the folder it stands in.
     words = ["constitute", "serve-reward", "--run", str(config.run.absolute())]
     words += ["--config", str(job.folder / CONFIG_FILE), "--model", job.policy]
@@ -196,7 +194,43 @@ def _serve(job: Job, config: RunConfig) -> list[Path]:
     words += ["--port", port] if port.isdigit() else []
     if host not in ("127.0.0.1", "localhost"):
         words += ["--host", "0.0.0.0", "--allow-remote"]
-    return [write_text(job.folder / "serve-reward.sh", f"#!/bin/sh\nexec {shlex.join(words)}\n")]
+    # A function's module lies in the directory that it is called in, and so may the files that it reads.
+    calls = any(kind_of(each.source) is KINDS["function"] for each in job.settings.rewards)
+    start = f"cd {shlex.quote(str(Path.cwd()))} || exit\n" if calls else ""
+    return [write_text(job.folder / "serve-reward.sh", f"#!/bin/sh\n{start}exec {shlex.join(words)}\n")]
+
+
+def _anywhere(config: RunConfig, job: Job) -> RunConfig:
+    """The configuration with what the method names in full, so that it means the same in any directory."""
+    own = job.settings
+    named = {
+        "rewards": tuple(each.model_copy(update={"source": _source(each.source)}) for each in own.rewards),
+        "mix": tuple(each.model_copy(update={"file": _whole(each.file)}) for each in own.mix),
+        "held_out": _whole(own.held_out) if isinstance(own.held_out, str) else own.held_out,
+        "ptx_data": own.ptx_data and _whole(own.ptx_data),
+    }
+    # The server rewards by the first method that it finds there.
+    train = {"method": (job.method,), own.section: own.model_copy(update=named)}
+    engine = config.engine
+    return config.model_copy(
+        update={
+            "model": config.model and _whole(config.model),
+            "judge": config.judge and _whole(config.judge),
+            "engine": engine.model_copy(update={"tokenizer": engine.tokenizer and _whole(engine.tokenizer)}),
+            "train": config.train.model_copy(update=train),
+        }
+    )
+
+
+def _source(source: str) -> str:
+    """A source of the reward with its model's folder or its judge's constitution in full."""
+    kind = kind_of(source)
+    if kind is KINDS["model"]:
+        return _whole(source)
+    head, _, constitution = source.partition(":")
+    if kind is KINDS["judge"] and constitution:
+        return f"{head}:{anchored(constitution, 'constitutions', '.yaml')}"
+    return source
 
 
 def _notes(target: Target, job: Job, mapped: Sequence[Mapped], missing: Sequence[str]) -> str:

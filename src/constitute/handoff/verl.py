@@ -100,11 +100,7 @@ def _policy(job: Job) -> list[Mapped]:
 def _critic(job: Job) -> list[Mapped]:
     cfg = job.settings
     if cfg.advantage != "gae":
-        return [
-            Mapped(
-                "critic.enable", False, ("critic", "critic_learning_rate", "value_clip", "value_coef", "lam")
-            )
-        ]
+        return [Mapped("critic.enable", False, ("advantage",))]
     return [
         Mapped("critic.enable", True, ("critic",) if cfg.critic == "separate" else ()),
         Mapped("critic.model.path", job.critic),

@@ -1,6 +1,9 @@
 """`constitute handoff`: what it writes from one run.yaml, and what it says."""
 
 import json
+import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ from ruamel.yaml import YAML
 from constitute.cli.main import cli
 from constitute.config import load_config
 from constitute.errors import DataError, UsageError
+from constitute.packaged import find
 from constitute.train.rewards.served import served_rewards
 
 
@@ -71,6 +75,10 @@ def test_an_algorithm_that_others_lack_is_refused(tmp_path, monkeypatch, tiny_mo
         )
 
 
+def packaged_text(name):
+    return find(name, "constitutions", ".yaml").read_text()
+
+
 def refused(*words):
     done = CliRunner().invoke(cli, ["handoff", *words, "run.yaml", "--out", "over"])
     assert isinstance(done.exception, UsageError | DataError), done.output
@@ -119,3 +127,39 @@ def test_nemo_rl_and_the_reward_server_each_get_their_own_configuration(tmp_path
     # Rewards are those of the method that is handed over, whatever the run trains first.
     assert served_rewards(load_config(Path("handed over/config.yaml")))[0].source == "judge"
     assert f"`sh '{tmp_path}/handed over/serve-reward.sh'`" in Path("handed over/HANDOFF.md").read_text()
+
+
+def test_the_reward_server_starts_from_any_directory(tmp_path, monkeypatch, tiny_model):
+    """What run.yaml names relative to the working directory means the same from another one."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("rm", "judging"):
+        shutil.copytree(tiny_model, name)
+    Path("mine.py").write_text("def short(prompts, completions):\n    return [1.0 for _ in completions]\n")
+    Path("prompts.jsonl").write_text("".join(json.dumps({"prompt": f"Why {n}?"}) + "\n" for n in range(6)))
+    Path("house.yaml").write_text(packaged_text("assistant"))
+    sources = ["rm", "mine:short", "judge:house.yaml", "judge:assistant", "https://reward.test/x"]
+    rewards = ", ".join(f"{{source: '{each}'}}" for each in sources)
+    Path("run.yaml").write_text(
+        f"model: {tiny_model}\nprompts: prompts.jsonl\nconstitution: house.yaml\njudge: judging\n"
+        f"train: {{method: ppo, ppo: {{rewards: [{rewards}], batch_size: 4}}}}\n"
+    )
+    done = CliRunner().invoke(cli, ["handoff", "verl", "run.yaml", "--out", "over"], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    Path("bin").mkdir()
+    Path("bin/constitute").write_text('#!/bin/sh\npwd\necho "$@"\n')
+    Path("bin/constitute").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.chdir("/")
+    started = subprocess.run(
+        ["sh", str(tmp_path / "over/serve-reward.sh")], capture_output=True, text=True, check=True
+    )
+    # Python finds a function's module in the directory that it is started in.
+    where, words = started.stdout.splitlines()
+    assert where == str(tmp_path) and f"--config {tmp_path}/over/config.yaml" in words
+    config = load_config(tmp_path / "over/config.yaml")
+    assert [each.source for each in config.train.ppo.rewards] == [
+        f"{tmp_path}/rm", "mine:short", f"judge:{tmp_path}/house.yaml", "judge:assistant",
+        "https://reward.test/x",
+    ]  # fmt: skip
+    assert (config.judge, config.constitution) == (f"{tmp_path}/judging", f"{tmp_path}/house.yaml")
+    assert config.prompts == f"{tmp_path}/prompts.jsonl"

@@ -126,6 +126,45 @@ def test_nemo_rl_by_hand(tmp_path):
     assert tree["loss_fn"]["reference_policy_kl_penalty"] == 0.0
 
 
+CRITICS = ("lam", "critic", "critic_learning_rate", "value_clip", "value_coef")
+
+
+def named_lost(target, one):
+    told = lost(TARGETS[target], one, TARGETS[target].settings(one))
+    return {line.partition("=")[0].rpartition(".")[2] for line in told}
+
+
+# NeMo-RL alone has no such penalty for rewards below 0, verl none at all.
+BARE = {"missing_eos_penalty": None}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_what_changes_nothing_is_not_called_lost(target, tmp_path):
+    assert named_lost(target, job(tmp_path, "grpo", **BARE, loss_mean="token")) == set()
+    assert named_lost(target, job(tmp_path, "ppo", **BARE, schedule="constant")) == {"value_coef"}
+    # Two passes, a discount and a target are heeded where the algorithm is one that heeds them.
+    two = job(tmp_path, "grpo", **BARE, epochs=2, target_kl=0.1, gamma=0.9, kl_target=6.0)
+    lacking = {"kl_target", "kl_horizon", "target_kl"}
+    assert named_lost(target, two) == lacking | ({"epochs"} if target == "nemo-rl" else set())
+    whitened = job(tmp_path, "grpo", **BARE, advantage="reinforce++", gamma=0.9, kl_coef=0.0)
+    assert named_lost(target, whitened) == ({"gamma"} if target == "nemo-rl" else set())
+    engine = job(tmp_path, "grpo", **BARE, old_logprobs="engine")
+    assert named_lost(target, engine) == {"old_logprobs"}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_each_key_stands_once(target, tmp_path):
+    for method, settings in SEVERAL:
+        keys = [each.key for each in TARGETS[target].settings(job(tmp_path, method, **settings))]
+        assert len(set(keys)) == len(keys), (method, settings)
+
+
+def test_nemo_rls_settings_come_from_what_they_say(tmp_path):
+    from_ = {each.key: each.ours for each in nemo_rl.settings(job(tmp_path, "grpo"))}
+    assert from_["grpo.val_at_end"] == ()
+    assert from_["loss_fn.reference_policy_kl_penalty"] == ("kl_coef", "kl_in")
+
+
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("section", [PPOConfig, GRPOConfig])
 def test_no_setting_is_dropped_without_a_word(target, section, tmp_path):
@@ -163,9 +202,11 @@ def test_no_setting_is_dropped_without_a_word(target, section, tmp_path):
             for one in (after, before)
         )
         moved = {each.key: each.value for each in mapped} != values(target, before)
-        critics = ("lam", "critic", "critic_learning_rate", "value_clip", "value_coef")
         elsewhere = (
-            (method == "grpo" and name in critics)
+            # A critic's, and what GRPO's one update a batch with an undiscounted reward does not heed.
+            (method == "grpo" and name in (*CRITICS, "gamma", "target_kl"))
+            # PPO has its penalty in the reward, where there is one estimate.
+            or (method == "ppo" and name == "kl_estimate")
             # It stands in reward.json, which the function that asks for rewards reads.
             or (target != "openrlhf" and name == "score_clip")
         )

@@ -32,7 +32,8 @@ _GIB = 1 << 30
     multiple=True,
     callback=options.names,
     metavar="NAME[,NAME]",
-    help="Trainers: sft, reward, dpo, ppo, grpo; those of train.method if absent.",
+    help="Trainers: sft, reward, dpo, ppo, grpo; those of train.method if absent. KTO is dpo with --set "
+    "train.dpo.loss=kto.",
 )
 def plan(
     file: Path | None,
@@ -47,24 +48,30 @@ def plan(
 ) -> int:
     """Say what each trainer of FILE takes of a GPU's memory, and the nearest settings that fit.
 
-    Reads the model's config.json and no weights. Bytes hold for passes in bfloat16; times are estimates from
-    the GPU's data sheet. The exit code is 4 where a trainer does not fit.
+    FILE is run.yaml; or a model's config.json, or its folder, for default settings; --model alone is that,
+    too. Reads the model's config.json and no weights. Bytes hold for passes in bfloat16; times are estimates
+    from the GPU's data sheet. The exit code is 4 where a trainer does not fit.
 
     \b
     Examples:
       constitute train plan run.yaml --gpu h100
+      constitute train plan big/config.json --gpu 24 --method dpo --set train.dpo.loss=kto
       constitute train plan --model Qwen/Qwen3-8B --gpu 80 --gpus 8 --sharded --method sft,grpo
     """
     from constitute.cli.text import said_if_slow
-    from constitute.config import load_config
     from constitute.errors import ExitCode
+    from constitute.train.plan.given import METHODS, check_methods, settings_for
+
+    # What follows them loads torch.
+    check_methods(methods)
+    config = settings_for(file, sets, model)
+
     from constitute.train.common.from_run import trainable_model
     from constitute.train.plan.plan import plan_training
     from constitute.train.plan.speed import gpu_of
 
-    config = load_config(file, sets, {"model": model})
     device, name = gpu_of(gpu), trainable_model(config)
-    wanted = methods or [step for step in _ORDER if step in config.train.steps]
+    wanted = methods or [step for step in METHODS if step in config.train.steps]
     with said_if_slow("building the model without its weights"):
         plans = plan_training(config, wanted, name, device, count=gpus, sharded=sharded, prompt=prompt_tokens)
     if as_json:
@@ -74,9 +81,6 @@ def plan(
     else:
         _print(plans)
     return ExitCode.OK if all(one.fits for one in plans) else ExitCode.GATE_FAILED
-
-
-_ORDER = ("sft", "reward", "dpo", "ppo", "grpo")
 
 
 def _print(plans: Sequence[Plan]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from constitute.config import RunConfig
 from constitute.engines.swap import BESIDE_A_TRAINER
 from constitute.errors import UsageError
-from constitute.registry import nearest
+from constitute.train.plan.given import check_methods
 from constitute.train.plan.parts import GIB, PLANNED, Machine, Part, Workload
 from constitute.train.plan.shapes import open_shape
 from constitute.train.plan.speed import Gpu, seconds_of
@@ -71,9 +71,7 @@ def plan_training(
 
     Raises `UsageError` for a method that is not known and for a model that cannot be built.
     """
-    for method in methods:
-        if method not in PLANNED:
-            raise UsageError(f"no such trainer to plan for: {method!r}; {nearest(method, PLANNED)}")
+    check_methods(methods)
     machine = Machine(gpu.memory, count, sharded)
     work = Workload(config, open_shape(model), machine, prompt, half)
     plans = []

@@ -1,6 +1,8 @@
 """Planned bytes beside bytes that PyTorch counted on the CPU, and what is said of what does not fit."""
 
 import json
+import subprocess
+import sys
 import weakref
 
 import pytest
@@ -17,13 +19,15 @@ from constitute.config import RunConfig
 from constitute.errors import UsageError
 from constitute.train.common import lora
 from constitute.train.common.models import Actor, ActorCritic, zero_value_head
-from constitute.train.plan.parts import GIB
+from constitute.train.plan.given import _A_SETTING, METHODS
+from constitute.train.plan.parts import GIB, PLANNED
 from constitute.train.plan.plan import plan_training
 from constitute.train.plan.shapes import open_shape
 from constitute.train.plan.speed import Gpu, gpu_of
 from constitute.train.ppo.algorithms import ALGORITHMS
 from constitute.train.ppo.experience import ScoredBatch, experience
 from constitute.train.ppo.update import Learner, update
+from constitute.train.preference_losses import LOSSES, UNPAIRED
 
 PROMPT, RESPONSE, ROWS = 24, 40, 16
 SIZE = {"width": 96, "layers": 4, "heads": 4, "positions": 128}
@@ -233,6 +237,42 @@ def test_several_gpus_need_a_rollout_server_and_the_plan_says_so(folder):
     found = CliRunner().invoke(plan_command, [*words, "--gpus", "4", "--json"], standalone_mode=False).stdout
     notes = [json.loads(line)["note"] for line in found.splitlines()]
     assert notes[0] == "" and notes[1].startswith("4 GPUs are 4 training processes, and vLLM cannot run")
+
+
+def test_a_models_configuration_or_folder_is_planned_for_with_default_settings(folder, tmp_path):
+    def told(*words):
+        done = CliRunner().invoke(plan_command, ["--gpu", "24", "--json", "--method", "sft", *words])
+        return str(done.exception) if isinstance(done.exception, UsageError) else json.loads(done.stdout)
+
+    by_name = told("--model", str(folder))
+    assert told(str(folder / "config.json")) == told(str(folder)) == by_name
+    assert "give one of them" in told(str(folder), "--model", "pocket")
+    other = tmp_path / "big.json"
+    other.write_text((folder / "config.json").read_text())
+    assert "is not called config.json; put it under that name" in told(str(other))
+    assert "is a folder without config.json; give run.yaml, or a model's" in told(str(tmp_path))
+    run = tmp_path / "run.json"
+    run.write_text(json.dumps({"model": str(folder)}))
+    assert told(str(run)) == by_name
+
+
+def test_names_are_checked_before_torch_is_loaded():
+    """In a process of its own, as this one has torch."""
+    code = (
+        "import sys\n"
+        "from constitute.cli.main import cli\n"
+        "try: cli(['train', 'plan', '--gpu', '24', '--method', 'kto'], standalone_mode=False)\n"
+        "except Exception as problem: print(problem)\n"
+        "print('torch' in sys.modules)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.splitlines() == [
+        "no such trainer to plan for: 'kto'; it is a setting of another: give --method dpo --set "
+        "train.dpo.loss=kto",
+        "False",
+    ]
+    assert tuple(PLANNED) == METHODS
+    assert set(_A_SETTING) == {*LOSSES, *UNPAIRED, *ALGORITHMS} - {"sigmoid", "gae", "grpo"}
 
 
 def test_moments_elsewhere_are_named_where_they_make_it_fit(folder):
