@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
@@ -189,6 +189,13 @@ def print_summary(summary: Mapping[str, Any], as_json: bool, next_command: str) 
     click.echo(table(("figure", "value"), list(_cells(summary))))
     if next_command:
         click.echo(f"next: {next_command}", err=True)
+
+
+def sampled_code(figures: Sequence[Mapping[str, Any]]) -> int:
+    """The exit code after sampling: that of failed rows where any of the figures count failed prompts."""
+    from constitute.errors import ExitCode
+
+    return ExitCode.ROWS_FAILED if any(one.get("prompts_failed") for one in figures) else ExitCode.OK
 
 
 def _cells(summary: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:

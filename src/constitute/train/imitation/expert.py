@@ -23,7 +23,7 @@ from constitute.files import read_json
 from constitute.progress import Progress, Silent
 from constitute.stages.generate import conversation
 from constitute.threads import use_threads
-from constitute.train.best_of_n.choice import BEST
+from constitute.train.best_of_n.choice import BEST, shortfall
 from constitute.train.common.artefact import check_recipe, recipe, write_record
 from constitute.train.common.from_run import (
     keep_settings,
@@ -164,6 +164,8 @@ def _round(loop: _Loop, state: _State, number: int, learnt: Asked, held: Asked) 
             f"{folder / BEST} is empty: no completion of any prompt ended within "
             f"{config.train.best_of_n.max_new_tokens} tokens; raise train.best_of_n.max_new_tokens"
         )
+    if lacking := shortfall(chosen, config.train.best_of_n.max_new_tokens):
+        sampler.progress.note(f"round {number}: {lacking}")
     tuned = folder / "sft"
     train_sft(
         folder / BEST,
@@ -184,6 +186,7 @@ def _round(loop: _Loop, state: _State, number: int, learnt: Asked, held: Asked) 
         **measured.figures,
         **changed,
         "learned_from": chosen["prompts"] - chosen["prompts_failed"],
+        "prompts_failed": chosen["prompts_failed"],
         "kept": better,
     }
     words = f"round {number}: reward {measured.figures['reward']['value']:.4g}, p = {changed['p']:.2g}"

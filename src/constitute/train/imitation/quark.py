@@ -23,6 +23,7 @@ from constitute.progress import Progress, Silent
 from constitute.stages.generate import conversation
 from constitute.threads import use_threads
 from constitute.train.answers import Rewards, open_answers
+from constitute.train.best_of_n.choice import shortfall
 from constitute.train.common import sharding
 from constitute.train.common.artefact import (
     check_recipe,
@@ -185,7 +186,10 @@ def iterate(asked: Asked, start: str, out: Path, config: RunConfig, sampler: Sam
     for number in range(1, settings.rounds + 1):
         folder = out / f"round-{number}"
         # The model at the start knows no token yet.
-        sampler.sample(policy, learnt if number == 1 else learner.best(learnt), folder, seed + number)
+        asked_now = learnt if number == 1 else learner.best(learnt)
+        sampled = sampler.sample(policy, asked_now, folder, seed + number)
+        if lacking := shortfall(sampled, config.train.best_of_n.max_new_tokens):
+            sampler.progress.note(f"round {number}: {lacking}")
         found, left_out = samples_of(folder, learnt.prompts, n)
         pool += found
         policy, learned = learner.learn(policy, pool, folder / "policy")
@@ -196,6 +200,7 @@ def iterate(asked: Asked, start: str, out: Path, config: RunConfig, sampler: Sam
             **change(measured, now, seed),
             "pool": len(pool),
             "samples_left_out": left_out,
+            "prompts_failed": sampled["prompts_failed"],
             **learned,
         }
         sampler.progress.note(f"round {number}: reward {now.figures['reward']['value']:.4g}")
