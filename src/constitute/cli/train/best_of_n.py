@@ -43,5 +43,5 @@ def best_of_n(given: shared.Given, samples: int | None, sft: bool) -> int:
     folder = given.out or config.run / "best-of-n"
     after = shared.following("evals run", config, model=folder / "sft")
     before = shared.following("train sft", config, data=folder / "best.jsonl", out=folder / "sft")
-    shared.print_summary(summary, given.as_json, after if sft else before)
+    shared.print_summary(summary, given.as_json, after if sft else before, folder)
     return shared.sampled_code([summary])

@@ -40,5 +40,5 @@ def expert_iteration(given: shared.Given, samples: int | None, rounds: int | Non
             force=given.force,
         )
     following = shared.following("evals run", config, model=Path(summary["policy"]))
-    shared.print_summary(summary, given.as_json, following)
+    shared.print_summary(summary, given.as_json, following, given.out or config.run / "expert-iteration")
     return shared.sampled_code(list(summary["rounds"].values()))

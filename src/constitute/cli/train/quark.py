@@ -41,5 +41,5 @@ def quark(given: shared.Given, samples: int | None, rounds: int | None) -> int:
             force=given.force,
         )
     following = shared.following("evals run", config, model=Path(summary["policy"]))
-    shared.print_summary(summary, given.as_json, following)
+    shared.print_summary(summary, given.as_json, following, given.out or config.run / "quark")
     return shared.sampled_code(list(summary["rounds"].values()))

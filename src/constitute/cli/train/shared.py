@@ -176,8 +176,13 @@ def _has_model(config: RunConfig, *, tuned: bool) -> bool:
     return named or (tuned and (config.run / "sft" / "training.json").is_file())
 
 
-def print_summary(summary: Mapping[str, Any], as_json: bool, next_command: str) -> None:
-    """The summary as a table on stdout, or as one JSON event, and the next command, if any, on stderr."""
+def print_summary(
+    summary: Mapping[str, Any], as_json: bool, next_command: str, folder: Path | None = None
+) -> None:
+    """The summary as a table on stdout, or as one JSON event.
+
+    On stderr, beside the table, the `folder` that was written and the next command, if any.
+    """
     from constitute.cli.text import table
     from constitute.progress import first_process
 
@@ -187,6 +192,8 @@ def print_summary(summary: Mapping[str, Any], as_json: bool, next_command: str) 
         click.echo(json.dumps({"event": "result", **summary}))
         return
     click.echo(table(("figure", "value"), list(_cells(summary))))
+    if folder is not None:
+        click.echo(f"saved to {folder}", err=True)
     if next_command:
         click.echo(f"next: {next_command}", err=True)
 

@@ -38,7 +38,7 @@ from constitute.train.best_of_n.choice import (
     shortfall,
 )
 from constitute.train.common import _compat
-from constitute.train.common.artefact import check_recipe, recipe, write_record
+from constitute.train.common.artefact import check_recipe, recipe, tell_finished, write_record
 from constitute.train.common.batching import Batching
 from constitute.train.common.from_run import (
     keep_settings,
@@ -299,6 +299,8 @@ def _opened(out: Path, made_by: dict[str, Any]) -> dict[str, Any] | None:
         stored = read_json(record)
         check_recipe(out, stored["made_by"], made_by)
         done: dict[str, Any] | None = stored["summary"]
+        if done is not None:
+            tell_finished(out, "sampled")
         return done
     if (out / SAMPLES).exists():
         raise RunMismatch(f"{out} holds a {SAMPLES}, and nothing says what made it; give another --out")

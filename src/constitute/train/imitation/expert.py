@@ -24,7 +24,7 @@ from constitute.progress import Progress, Silent
 from constitute.stages.generate import conversation
 from constitute.threads import use_threads
 from constitute.train.best_of_n.choice import BEST, shortfall
-from constitute.train.common.artefact import check_recipe, recipe, write_record
+from constitute.train.common.artefact import check_recipe, recipe, tell_finished, write_record
 from constitute.train.common.from_run import (
     keep_settings,
     on_its_day,
@@ -125,6 +125,7 @@ def iterate(asked: Asked, policy: str, out: Path, config: RunConfig, sampler: Sa
         check_recipe(out, stored["made_by"], made_by)
         if stored["summary"] is not None:
             done: dict[str, Any] = stored["summary"]
+            tell_finished(out, "trained")
             return done
     write_record(record, made_by, None)
     start = time.perf_counter()

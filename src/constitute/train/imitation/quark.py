@@ -31,6 +31,7 @@ from constitute.train.common.artefact import (
     model_identity,
     publish,
     recipe,
+    tell_finished,
     write_record,
 )
 from constitute.train.common.from_run import (
@@ -119,7 +120,7 @@ def with_tokens(policy: str, out: Path, config: RunConfig, progress: Progress) -
         model=model_identity(policy),
         **config.train.footprint.inputs,
     )
-    if finished(out, made_by) is None:
+    if finished(out, made_by, tell=False) is None:
         with progress.waiting(f"adding {settings.quantiles} reward tokens to {policy}"):
             tokens = reward_tokens(settings.quantiles)
             actor, tokenizer = start_actor(policy, tokens, 0, config.seed, gather_team())
@@ -174,6 +175,7 @@ def iterate(asked: Asked, start: str, out: Path, config: RunConfig, sampler: Sam
         check_recipe(out, stored["made_by"], made_by)
         if stored["summary"] is not None:
             done: dict[str, Any] = stored["summary"]
+            tell_finished(out, "trained")
             return done
     write_record(record, made_by, None)
     learner = Learner.of(start, config, sampler.progress)
