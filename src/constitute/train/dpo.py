@@ -46,6 +46,7 @@ from constitute.train.common.batching import Batching
 from constitute.train.common.data import data_hash, reading_inputs
 from constitute.train.common.fit import Job, drop_checkpoints, fit
 from constitute.train.common.from_run import keep_settings, on_its_day, policy_of
+from constitute.train.common.lora import note_rate
 from constitute.train.common.memory import memory_advice
 from constitute.train.common.metrics import preference_metrics
 from constitute.train.common.models import Actor
@@ -88,6 +89,7 @@ def run_dpo(
     progress, data = progress or Silent(), data or exported_file(config.run, "preferences")
     check_labels(data, progress, force=force)
     folder = out or config.run / "dpo"
+    note_rate(config.train.dpo, "dpo", progress)
     loss = config.train.dpo.loss
     train = registered(UNPAIRED, loss, "loss") if loss in UNPAIRED else train_dpo
     summary: dict[str, Any] = train(

@@ -32,6 +32,7 @@ from constitute.train.common.artefact import (
 from constitute.train.common.data import Conversation, data_hash, read_conversations, reading_inputs
 from constitute.train.common.fit import Job, drop_checkpoints
 from constitute.train.common.from_run import keep_settings, on_its_day, trainable_model
+from constitute.train.common.lora import note_rate
 from constitute.train.common.precision import saved_dtype
 from constitute.train.common.trust import check_labels
 from constitute.train.imitation.held_out import HELD_OUT, Evaluation
@@ -56,6 +57,7 @@ def run_sft(
     progress, data = progress or Silent(), data or exported_file(config.run, "sft")
     check_labels(data, progress, force=force)
     folder = out or config.run / "sft"
+    note_rate(config.train.sft, "sft", progress)
     summary = train_sft(
         data,
         model,

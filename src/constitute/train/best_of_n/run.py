@@ -47,6 +47,7 @@ from constitute.train.common.from_run import (
     rendered_prompts,
     sampling_engine,
 )
+from constitute.train.common.lora import note_rate
 from constitute.train.common.precision import held_dtype
 from constitute.train.common.rollout import Rollouts, gather
 from constitute.train.ppo.setup import input_hashes
@@ -100,6 +101,8 @@ def run_best_of_n(
     """
     policy, folder, progress = policy_of(config, model), out or config.run / "best-of-n", progress or Silent()
     use_threads(policy, config.engine.threads)
+    if sft:
+        note_rate(config.train.sft, "sft", progress)
     config = on_its_day(config, folder)
     settings = config.train.best_of_n
     settings = settings if n is None else settings.model_copy(update={"n": n})

@@ -43,6 +43,7 @@ from constitute.train.common.batching import micro_batches
 from constitute.train.common.data import data_hash, reading_inputs
 from constitute.train.common.fit import Job, drop_checkpoints
 from constitute.train.common.from_run import keep_settings, on_its_day, policy_of
+from constitute.train.common.lora import note_rate
 from constitute.train.common.memory import memory_advice
 from constitute.train.common.models import Actor
 from constitute.train.common.precision import autocast, saved_dtype
@@ -85,6 +86,7 @@ def run_conditioned(
     else:
         check_rewards([RewardPart(reward, model_path(reward))], progress, force=force)
     folder = out or config.run / "conditioned"
+    note_rate(config.train.conditioned, "conditioned", progress)
     config = on_its_day(config, folder)
     inputs = {"data": data_hash(data), "model": model_identity(start), **reading_inputs(config.read)}
     inputs |= rendering_inputs(RenderSettings.of(config.engine))

@@ -32,6 +32,7 @@ from constitute.train.common.from_run import (
     rendered_prompts,
     sampling_engine,
 )
+from constitute.train.common.lora import note_rate
 from constitute.train.imitation.rounds import Asked, Measured, Sampler, change, measure, rose, split_prompts
 from constitute.train.ppo.setup import input_hashes
 from constitute.train.rewards.sources import GivenRewards, open_rewards
@@ -64,6 +65,7 @@ def run_expert_iteration(
     """
     policy, folder, progress = policy_of(config, model), out or config.run / _KIND, progress or Silent()
     use_threads(policy, config.engine.threads)
+    note_rate(config.train.sft, "sft", progress)
     config = on_its_day(config, folder)
     asked = [
         prompt.model_copy(update={"messages": conversation(prompt, config.generate.system)})

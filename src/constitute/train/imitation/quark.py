@@ -41,6 +41,7 @@ from constitute.train.common.from_run import (
     rendered_prompts,
     sampling_engine,
 )
+from constitute.train.common.lora import note_rate
 from constitute.train.common.precision import saved_dtype
 from constitute.train.common.team import gather_team
 from constitute.train.imitation.control import reward_tokens
@@ -78,6 +79,7 @@ def run_quark(
     """
     policy, folder, progress = policy_of(config, model), out or config.run / KIND, progress or Silent()
     use_threads(policy, config.engine.threads)
+    note_rate(config.train.conditioned, "conditioned", progress)
     config = on_its_day(config, folder)
     start = with_tokens(policy, folder / "start", config, progress)
     asked = [

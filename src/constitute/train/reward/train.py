@@ -47,6 +47,7 @@ from constitute.train.common.batching import Batching
 from constitute.train.common.data import data_hash, reading_inputs
 from constitute.train.common.fit import Job, drop_checkpoints, fit
 from constitute.train.common.from_run import keep_settings, on_its_day, policy_of
+from constitute.train.common.lora import note_rate
 from constitute.train.common.memory import memory_advice
 from constitute.train.common.precision import autocast, saved_dtype
 from constitute.train.common.team import Team, gather_team
@@ -85,6 +86,7 @@ def run_reward(
     progress, data = progress or Silent(), data or exported_file(config.run, "preferences")
     labels = check_labels(data, progress, force=force)
     folder = out or config.run / "reward"
+    note_rate(config.train.reward, "reward", progress)
     summary = train_reward(
         data,
         start,
