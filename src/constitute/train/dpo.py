@@ -48,7 +48,7 @@ from constitute.train.common.fit import Job, drop_checkpoints, fit
 from constitute.train.common.from_run import keep_settings, on_its_day, policy_of
 from constitute.train.common.lora import note_rate
 from constitute.train.common.memory import memory_advice
-from constitute.train.common.metrics import preference_metrics
+from constitute.train.common.metrics import few_held_out, preference_metrics
 from constitute.train.common.models import Actor
 from constitute.train.common.precision import autocast, saved_dtype
 from constitute.train.common.team import gather_team
@@ -154,6 +154,7 @@ def train_dpo(
         **split.counts(),
         **loss_figures(losses),
         "held_out": to_jsonable_python(held_out),
+        **held_out_doubt(len(split.held_out)),
         "seconds": round(time.perf_counter() - start, 3),
         "seconds_reference": round(began - start, 3),
         "seconds_training": round(ended - began, 3),
@@ -165,6 +166,13 @@ def train_dpo(
         publish(out, save_into(tuned, tokenizer, losses), made_by=made_by, summary=summary, base=model)
         drop_checkpoints(out)
     return summary
+
+
+def held_out_doubt(pairs: int) -> dict[str, str]:
+    """What the summary says of so many pairs held out."""
+    more = "give more pairs, or raise train.dpo.held_out"
+    found = few_held_out(f"{pairs} pair{'' if pairs == 1 else 's'}", pairs, more) if pairs else ""
+    return {"held_out_doubt": found} if found else {}
 
 
 def _learn(

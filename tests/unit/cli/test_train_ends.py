@@ -11,7 +11,7 @@ from constitute.cli.train.expert import expert_iteration
 from constitute.cli.train.group import dpo, reward, sft
 from constitute.cli.train.quark import quark
 from constitute.config import RunConfig
-from constitute.errors import ExitCode
+from constitute.errors import ExitCode, GateFailed
 from constitute.progress import open_progress
 from constitute.train.best_of_n.run import RECORD, _opened
 from constitute.train.common.artefact import finished, recipe, write_record
@@ -86,3 +86,29 @@ def test_a_finished_folder_is_told_from_a_new_training(tmp_path, capsys, record,
         f"{tmp_path} was finished before, with the same settings and inputs, so nothing is {verb} again; its "
         "figures are those of that time\n"
     )
+
+
+def pair_summary(**more):
+    return {"pairs": 9, "held_out": {}, **more}
+
+
+@pytest.mark.parametrize(
+    ("command", "trains", "name"),
+    [(reward, "reward.train.run_reward", "warning"), (dpo, "dpo.run_dpo", "held_out_doubt")],
+)
+def test_what_is_doubtful_is_said_once(prompts, monkeypatch, command, trains, name):
+    found = pair_summary(**{name: "the figures are of 2 pairs"})
+    monkeypatch.setattr(f"constitute.train.{trains}", lambda *_, **__: found)
+    done = ended(command, ())
+    assert done.stderr.count("warning: the figures are of 2 pairs\n") == 1
+    assert done.stdout.split() == ["figure", "value", "pairs", "9"]
+
+
+def test_a_verdict_is_said_once_also_where_force_lets_it_pass(prompts, monkeypatch):
+    found = pair_summary(verdict="it is no better than chance")
+    monkeypatch.setattr("constitute.train.reward.train.run_reward", lambda *_, **__: found)
+    done = ended(reward, ("--force",))
+    assert done.output.count("no better than chance") == 1
+    assert "passed by --force although it is no better than chance\n" in done.stderr
+    with pytest.raises(GateFailed, match="it is no better than chance"):
+        ended(reward, ())

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # Said before torch is imported.
 STARTING = "starting the trainer"
+# Sentences of a summary: a verdict ends the command, or is said where --force lets it pass.
+_VERDICT, _DOUBTS = "verdict", ("warning", "held_out_doubt")
 
 data = click.option(
     "--data",
@@ -181,9 +183,10 @@ def print_summary(
 ) -> None:
     """The summary as a table on stdout, or as one JSON event.
 
-    On stderr, beside the table, the `folder` that was written and the next command, if any.
+    On stderr, beside the table, what is doubtful in it, the `folder` that was written and the next command,
+    if any.
     """
-    from constitute.cli.text import table
+    from constitute.cli.text import say, table
     from constitute.progress import first_process
 
     if not first_process():
@@ -192,6 +195,9 @@ def print_summary(
         click.echo(json.dumps({"event": "result", **summary}))
         return
     click.echo(table(("figure", "value"), list(_cells(summary))))
+    for doubt in _DOUBTS:
+        if doubt in summary:
+            say(f"warning: {summary[doubt]}")
     if folder is not None:
         click.echo(f"saved to {folder}", err=True)
     if next_command:
@@ -210,6 +216,8 @@ def _cells(summary: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
     from constitute.stats import Estimate
 
     for name, value in summary.items():
+        if name in (*_DOUBTS, _VERDICT):
+            continue
         if isinstance(value, list):
             # A table of its own, such as the reliability bins: kept whole in training.json.
             yield f"{prefix}{name}", f"{len(value)} rows, see training.json"

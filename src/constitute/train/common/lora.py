@@ -34,10 +34,10 @@ def note_rate(settings: Rated, section: str, progress: Progress) -> None:
     """Say that adapters are trained at the default rate of full weights, at which they hardly move."""
     if not settings.lora_rank or settings.learning_rate != type(settings)().learning_rate:
         return
+    rate, rank = f"train.{section}.learning_rate", f"train.{section}.lora_rank"
     progress.note(
-        f"train.{section}.learning_rate is {settings.learning_rate:g}, which is for training all weights, "
-        f"and train.{section}.lora_rank={settings.lora_rank} trains adapters; set train.{section}.learning_rate="
-        f"{settings.lora_learning_rate:g}"
+        f"{rate} is {settings.learning_rate:g}, which is for training all weights, and "
+        f"{rank}={settings.lora_rank} trains adapters; set {rate}={settings.lora_learning_rate:g}"
     )
 
 
