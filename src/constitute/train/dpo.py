@@ -45,7 +45,7 @@ from constitute.train.common.artefact import (
 from constitute.train.common.batching import Batching
 from constitute.train.common.data import data_hash, reading_inputs
 from constitute.train.common.fit import Job, drop_checkpoints, fit
-from constitute.train.common.from_run import keep_settings, on_its_day, policy_of
+from constitute.train.common.from_run import keep_settings, on_one_day, policy_of
 from constitute.train.common.lora import note_rate
 from constitute.train.common.memory import memory_advice
 from constitute.train.common.metrics import few_held_out, preference_metrics
@@ -92,17 +92,18 @@ def run_dpo(
     note_rate(config.train.dpo, "dpo", progress)
     loss = config.train.dpo.loss
     train = registered(UNPAIRED, loss, "loss") if loss in UNPAIRED else train_dpo
-    summary: dict[str, Any] = train(
-        data,
-        start,
-        folder,
-        config.train.dpo,
-        seed=config.seed,
-        progress=progress,
-        rendering=RenderSettings.of(on_its_day(config, folder).engine),
-        reading=config.read,
-        footprint=config.train.footprint,
-    )
+    with on_one_day(config, folder) as config:
+        summary: dict[str, Any] = train(
+            data,
+            start,
+            folder,
+            config.train.dpo,
+            seed=config.seed,
+            progress=progress,
+            rendering=RenderSettings.of(config.engine),
+            reading=config.read,
+            footprint=config.train.footprint,
+        )
     if out is None:
         keep_settings(config, "dpo")
     return summary

@@ -42,7 +42,7 @@ from constitute.train.common.artefact import check_recipe, recipe, tell_finished
 from constitute.train.common.batching import Batching
 from constitute.train.common.from_run import (
     keep_settings,
-    on_its_day,
+    on_one_day,
     policy_of,
     rendered_prompts,
     sampling_engine,
@@ -103,7 +103,6 @@ def run_best_of_n(
     use_threads(policy, config.engine.threads)
     if sft:
         note_rate(config.train.sft, "sft", progress)
-    config = on_its_day(config, folder)
     settings = config.train.best_of_n
     settings = settings if n is None else settings.model_copy(update={"n": n})
     asked = [
@@ -111,6 +110,7 @@ def run_best_of_n(
         for prompt in prompts
     ]
     with ExitStack() as opened:
+        config = opened.enter_context(on_one_day(config, folder))
         wanted = config.train.ppo.rewards if reward is None else reward
         parts = opened.enter_context(open_rewards(config, wanted))
         check_rewards(parts, progress, force=force)

@@ -27,7 +27,7 @@ from constitute.train.best_of_n.choice import BEST, shortfall
 from constitute.train.common.artefact import check_recipe, recipe, tell_finished, write_record
 from constitute.train.common.from_run import (
     keep_settings,
-    on_its_day,
+    on_one_day,
     policy_of,
     rendered_prompts,
     sampling_engine,
@@ -66,12 +66,12 @@ def run_expert_iteration(
     policy, folder, progress = policy_of(config, model), out or config.run / _KIND, progress or Silent()
     use_threads(policy, config.engine.threads)
     note_rate(config.train.sft, "sft", progress)
-    config = on_its_day(config, folder)
     asked = [
         prompt.model_copy(update={"messages": conversation(prompt, config.generate.system)})
         for prompt in prompts
     ]
     with ExitStack() as opened:
+        config = opened.enter_context(on_one_day(config, folder))
         wanted = config.train.ppo.rewards if reward is None else reward
         parts = opened.enter_context(open_rewards(config, wanted))
         check_rewards(parts, progress, force=force)

@@ -36,7 +36,7 @@ from constitute.train.common.artefact import (
 )
 from constitute.train.common.from_run import (
     keep_settings,
-    on_its_day,
+    on_one_day,
     policy_of,
     rendered_prompts,
     sampling_engine,
@@ -80,13 +80,13 @@ def run_quark(
     policy, folder, progress = policy_of(config, model), out or config.run / KIND, progress or Silent()
     use_threads(policy, config.engine.threads)
     note_rate(config.train.conditioned, "conditioned", progress)
-    config = on_its_day(config, folder)
     start = with_tokens(policy, folder / "start", config, progress)
     asked = [
         prompt.model_copy(update={"messages": conversation(prompt, config.generate.system)})
         for prompt in prompts
     ]
     with ExitStack() as opening_them:
+        config = opening_them.enter_context(on_one_day(config, folder))
         wanted = config.train.ppo.rewards if reward is None else reward
         parts = opening_them.enter_context(open_rewards(config, wanted))
         check_rewards(parts, progress, force=force)

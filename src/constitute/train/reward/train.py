@@ -46,7 +46,7 @@ from constitute.train.common.artefact import (
 from constitute.train.common.batching import Batching
 from constitute.train.common.data import data_hash, reading_inputs
 from constitute.train.common.fit import Job, drop_checkpoints, fit
-from constitute.train.common.from_run import keep_settings, on_its_day, policy_of
+from constitute.train.common.from_run import keep_settings, on_one_day, policy_of
 from constitute.train.common.lora import note_rate
 from constitute.train.common.memory import memory_advice
 from constitute.train.common.precision import autocast, saved_dtype
@@ -87,18 +87,19 @@ def run_reward(
     labels = check_labels(data, progress, force=force)
     folder = out or config.run / "reward"
     note_rate(config.train.reward, "reward", progress)
-    summary = train_reward(
-        data,
-        start,
-        folder,
-        config.train.reward,
-        seed=config.seed,
-        progress=progress,
-        labels=labels,
-        rendering=RenderSettings.of(on_its_day(config, folder).engine),
-        reading=config.read,
-        footprint=config.train.footprint,
-    )
+    with on_one_day(config, folder) as config:
+        summary = train_reward(
+            data,
+            start,
+            folder,
+            config.train.reward,
+            seed=config.seed,
+            progress=progress,
+            labels=labels,
+            rendering=RenderSettings.of(config.engine),
+            reading=config.read,
+            footprint=config.train.footprint,
+        )
     if out is None:
         keep_settings(config, "reward")
     return summary
