@@ -129,7 +129,10 @@ def _dpo(loop: Loop) -> Figures:
     def train() -> Figures:
         return run_dpo(loop.config, progress=loop.progress, force=loop.force)
 
-    return _unless_refused(loop, train)
+    found = _unless_refused(loop, train)
+    if "held_out_doubt" in found:
+        loop.progress.note(found["held_out_doubt"])
+    return found
 
 
 def _best_of_n(loop: Loop) -> Figures:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -50,7 +50,8 @@ class ConditionedConfig(Record):
     epochs: float = Field(default=2.0, gt=0)
     """As in SFT."""
     learning_rate: float = Field(default=2e-5, gt=0)
-    """As in SFT: for all weights; with LoRA use about 2e-4."""
+    """As in SFT: for all weights; with LoRA use `lora_learning_rate`."""
+    lora_learning_rate: ClassVar[float] = 2e-4
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
     warmup: float = Field(default=0.03, ge=0, lt=1)
     batch_size: int = Field(default=32, ge=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -48,7 +48,8 @@ class SFTConfig(Record):
     epochs: float = Field(default=2.0, gt=0)
     """Alpaca and most open recipes: 2-3 passes over small sets; a third mostly memorises."""
     learning_rate: float = Field(default=2e-5, gt=0)
-    """Full fine-tuning of 1-8B models (Alpaca); with LoRA use about 2e-4."""
+    """Full fine-tuning of 1-8B models (Alpaca); with LoRA use `lora_learning_rate`."""
+    lora_learning_rate: ClassVar[float] = 2e-4
     schedule: Schedule = "cosine"
     warmup: float = Field(default=0.03, ge=0, lt=1)
     """Share of the steps spent warming up (Alpaca)."""
@@ -115,7 +116,8 @@ class RewardConfig(Record):
     epochs: float = Field(default=1.0, gt=0)
     """One pass: reward models overfit in the second (arXiv 2203.02155, appendix C.2)."""
     learning_rate: float = Field(default=1e-5, gt=0)
-    """arXiv 2203.02155, appendix C.2 (9e-6)."""
+    """arXiv 2203.02155, appendix C.2 (9e-6); with LoRA use `lora_learning_rate`."""
+    lora_learning_rate: ClassVar[float] = 1e-4
     schedule: Schedule = "cosine"
     warmup: float = Field(default=0.03, ge=0, lt=1)
     batch_size: int = Field(default=64, ge=1)
@@ -171,7 +173,8 @@ class DPOConfig(Record):
     better (arXiv 2305.18290, equation 7); `clamped`: P kept within [0.4, 0.6] (arXiv 2212.08073, 4.1)."""
     epochs: float = Field(default=1.0, gt=0)
     learning_rate: float = Field(default=5e-7, gt=0)
-    """Full fine-tuning (arXiv 2310.16944); with LoRA use about 1e-5."""
+    """Full fine-tuning (arXiv 2310.16944); with LoRA use `lora_learning_rate`."""
+    lora_learning_rate: ClassVar[float] = 1e-5
     schedule: Schedule = "linear"
     warmup: float = Field(default=0.1, ge=0, lt=1)
     batch_size: int = Field(default=64, ge=1)

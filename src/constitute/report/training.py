@@ -82,12 +82,12 @@ class Trained:
 
 def trained(one: Training) -> Trained:
     """All that the page shows of one trainer."""
-    warning = one.summary.get("warning")
+    doubts = [one.summary.get(name) for name in ("warning", "held_out_doubt")]
     return Trained(
         title=training_title(one.kind, one.name),
         kind=one.kind,
         verdict=one.verdict,
-        noted=(*((warning,) if isinstance(warning, str) else ()), *one.noted),
+        noted=(*(doubt for doubt in doubts if isinstance(doubt, str)), *one.noted),
         counts=tuple(_counts(one.summary)),
         figures=tuple(figures_of(one)),
         curves=tuple(curves_of(one)),

@@ -45,9 +45,10 @@ from constitute.train.common.artefact import (
 from constitute.train.common.batching import Batching
 from constitute.train.common.data import data_hash, reading_inputs
 from constitute.train.common.fit import Job, drop_checkpoints, fit
-from constitute.train.common.from_run import keep_settings, on_its_day, policy_of
+from constitute.train.common.from_run import keep_settings, on_one_day, policy_of
+from constitute.train.common.lora import note_rate
 from constitute.train.common.memory import memory_advice
-from constitute.train.common.metrics import preference_metrics
+from constitute.train.common.metrics import few_held_out, preference_metrics
 from constitute.train.common.models import Actor
 from constitute.train.common.precision import autocast, saved_dtype
 from constitute.train.common.team import gather_team
@@ -88,19 +89,21 @@ def run_dpo(
     progress, data = progress or Silent(), data or exported_file(config.run, "preferences")
     check_labels(data, progress, force=force)
     folder = out or config.run / "dpo"
+    note_rate(config.train.dpo, "dpo", progress)
     loss = config.train.dpo.loss
     train = registered(UNPAIRED, loss, "loss") if loss in UNPAIRED else train_dpo
-    summary: dict[str, Any] = train(
-        data,
-        start,
-        folder,
-        config.train.dpo,
-        seed=config.seed,
-        progress=progress,
-        rendering=RenderSettings.of(on_its_day(config, folder).engine),
-        reading=config.read,
-        footprint=config.train.footprint,
-    )
+    with on_one_day(config, folder) as config:
+        summary: dict[str, Any] = train(
+            data,
+            start,
+            folder,
+            config.train.dpo,
+            seed=config.seed,
+            progress=progress,
+            rendering=RenderSettings.of(config.engine),
+            reading=config.read,
+            footprint=config.train.footprint,
+        )
     if out is None:
         keep_settings(config, "dpo")
     return summary
@@ -152,6 +155,7 @@ def train_dpo(
         **split.counts(),
         **loss_figures(losses),
         "held_out": to_jsonable_python(held_out),
+        **held_out_doubt(len(split.held_out)),
         "seconds": round(time.perf_counter() - start, 3),
         "seconds_reference": round(began - start, 3),
         "seconds_training": round(ended - began, 3),
@@ -163,6 +167,13 @@ def train_dpo(
         publish(out, save_into(tuned, tokenizer, losses), made_by=made_by, summary=summary, base=model)
         drop_checkpoints(out)
     return summary
+
+
+def held_out_doubt(pairs: int) -> dict[str, str]:
+    """What the summary says of so many pairs held out."""
+    more = "give more pairs, or raise train.dpo.held_out"
+    found = few_held_out(f"{pairs} pair{'' if pairs == 1 else 's'}", pairs, more) if pairs else ""
+    return {"held_out_doubt": found} if found else {}
 
 
 def _learn(

@@ -31,7 +31,8 @@ from constitute.train.common.artefact import (
 )
 from constitute.train.common.data import Conversation, data_hash, read_conversations, reading_inputs
 from constitute.train.common.fit import Job, drop_checkpoints
-from constitute.train.common.from_run import keep_settings, on_its_day, trainable_model
+from constitute.train.common.from_run import keep_settings, on_one_day, trainable_model
+from constitute.train.common.lora import note_rate
 from constitute.train.common.precision import saved_dtype
 from constitute.train.common.trust import check_labels
 from constitute.train.imitation.held_out import HELD_OUT, Evaluation
@@ -56,17 +57,19 @@ def run_sft(
     progress, data = progress or Silent(), data or exported_file(config.run, "sft")
     check_labels(data, progress, force=force)
     folder = out or config.run / "sft"
-    summary = train_sft(
-        data,
-        model,
-        folder,
-        config.train.sft,
-        seed=config.seed,
-        progress=progress,
-        rendering=RenderSettings.of(on_its_day(config, folder).engine),
-        reading=config.read,
-        footprint=config.train.footprint,
-    )
+    note_rate(config.train.sft, "sft", progress)
+    with on_one_day(config, folder) as config:
+        summary = train_sft(
+            data,
+            model,
+            folder,
+            config.train.sft,
+            seed=config.seed,
+            progress=progress,
+            rendering=RenderSettings.of(config.engine),
+            reading=config.read,
+            footprint=config.train.footprint,
+        )
     if out is None:
         keep_settings(config, "sft")
     return summary

@@ -12,7 +12,7 @@ from constitute.config.train import DPOConfig
 from constitute.data.pairs import PreferencePair
 from constitute.train.common.batching import Batching
 from constitute.train.common.models import Actor
-from constitute.train.dpo import PairLogprobs, answer_logprobs, dpo_losses, implicit_rewards
+from constitute.train.dpo import PairLogprobs, answer_logprobs, dpo_losses, held_out_doubt, implicit_rewards
 from constitute.train.reward.pairs import TokenPair
 
 
@@ -88,3 +88,17 @@ def test_implicit_rewards_by_hand():
     assert figures["nll"].value == pytest.approx(nll)
     empty = torch.zeros(0)
     assert implicit_rewards(PairLogprobs(empty, empty), PairLogprobs(empty, empty), [], 0.5, seed=0) == {}
+
+
+@pytest.mark.parametrize(
+    ("pairs", "said"),
+    [
+        (0, ""),
+        (1, "are of 1 pair, and below 20"),
+        (2, "are of 2 pairs, and below 20 they may be chance; give more pairs, or raise train.dpo.held_out"),
+        (20, ""),
+    ],
+)
+def test_figures_of_few_held_out_pairs_are_in_doubt(pairs, said):
+    found = held_out_doubt(pairs)
+    assert said in found.get("held_out_doubt", "") and bool(found) == bool(said)

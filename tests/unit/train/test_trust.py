@@ -143,7 +143,7 @@ def test_the_rule_for_reward_models_by_hand(right, n, outcome):
     found = reward_verdict({"accuracy": share_of(right, n).model_dump()} if n else {})
     assert list(found) == ([] if outcome is None else [outcome])
     if n and outcome:
-        assert f"n = {n}" in found[outcome]
+        assert f"n = {n}" in found[outcome] and "`constitute status --run DIR`" in found[outcome]
 
 
 @pytest.mark.parametrize(("n", "most"), [(10, 0.0), (30, 0.04), (60, 0.01), (100, 0.02), (300, 0.001)])

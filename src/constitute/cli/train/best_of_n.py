@@ -12,12 +12,12 @@ from constitute.cli.train import shared
 @shared.from_prompts
 @shared.samples
 @click.option("--sft", is_flag=True, help="Then fine-tune the model on the best, into OUT/sft.")
-def best_of_n(given: shared.Given, samples: int | None, sft: bool) -> None:
+def best_of_n(given: shared.Given, samples: int | None, sft: bool) -> int:
     """Sample n completions per prompt and keep the one with the greatest reward.
 
     OUT/samples.jsonl holds every completion with its scores, OUT/best.jsonl rows for `train sft`. The
     summary gives the reward to expect of the best of 1, 2, 4, ... n, and the KL of each. The same command
-    goes on where it stopped.
+    goes on where it stopped. Ends with exit code 3 where a prompt has no completion that ended by itself.
 
     \b
     Examples:
@@ -43,4 +43,5 @@ def best_of_n(given: shared.Given, samples: int | None, sft: bool) -> None:
     folder = given.out or config.run / "best-of-n"
     after = shared.following("evals run", config, model=folder / "sft")
     before = shared.following("train sft", config, data=folder / "best.jsonl", out=folder / "sft")
-    shared.print_summary(summary, given.as_json, after if sft else before)
+    shared.print_summary(summary, given.as_json, after if sft else before, folder)
+    return shared.sampled_code([summary])

@@ -53,4 +53,5 @@ def conditioned(given: shared.Given, data: tuple[Path, ...], method: str | None,
             force=given.force,
         )
     folder = given.out or config.run / "conditioned"
-    shared.print_summary(summary, given.as_json, shared.following("evals run", config, model=folder))
+    following = shared.following("evals run", config, model=folder)
+    shared.print_summary(summary, given.as_json, following, folder)

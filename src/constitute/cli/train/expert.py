@@ -12,12 +12,12 @@ from constitute.cli.train import shared
 @shared.from_prompts
 @shared.samples
 @shared.rounds
-def expert_iteration(given: shared.Given, samples: int | None, rounds: int | None) -> None:
+def expert_iteration(given: shared.Given, samples: int | None, rounds: int | None) -> int:
     """Sample, keep the best of n, fine-tune on them, and go on from the new model, round after round.
 
     A share of the prompts is never trained on. The rounds end where the reward on these no longer rises by a
     paired test, and the model before is the result; the summary names its folder. The same command goes on
-    where it stopped.
+    where it stopped. Ends with exit code 3 where a round has prompts without a completion to learn from.
 
     \b
     Examples:
@@ -40,4 +40,5 @@ def expert_iteration(given: shared.Given, samples: int | None, rounds: int | Non
             force=given.force,
         )
     following = shared.following("evals run", config, model=Path(summary["policy"]))
-    shared.print_summary(summary, given.as_json, following)
+    shared.print_summary(summary, given.as_json, following, given.out or config.run / "expert-iteration")
+    return shared.sampled_code(list(summary["rounds"].values()))

@@ -58,7 +58,8 @@ def sft(
         with progress.waiting(shared.STARTING):
             from constitute.train.sft import run_sft
         summary = run_sft(config, data=data, out=out, progress=progress, force=force)
-    shared.print_summary(summary, as_json, shared.following("train reward", config, model=out))
+    following = shared.following("train reward", config, model=out)
+    shared.print_summary(summary, as_json, following, out or config.run / "sft")
 
 
 @train.command()
@@ -95,11 +96,12 @@ def reward(
         with progress.waiting(shared.STARTING):
             from constitute.train.reward.train import run_reward
         summary = run_reward(config, data=data, model=model, out=out, progress=progress, force=force)
-    shared.print_summary(summary, as_json, shared.following("train ppo", config, reward=out))
+    following = shared.following("train ppo", config, reward=out)
+    shared.print_summary(summary, as_json, following, out or config.run / "reward")
     if "verdict" in summary and not force:
         raise GateFailed(summary["verdict"])
-    if "warning" in summary:
-        say(summary["warning"])
+    if "verdict" in summary:
+        say(f"passed by --force although {summary['verdict']}")
 
 
 @train.command()
@@ -134,7 +136,7 @@ def dpo(
             from constitute.train.dpo import run_dpo
         summary = run_dpo(config, data=data, model=model, out=out, progress=progress, force=force)
     folder = out or config.run / "dpo"
-    shared.print_summary(summary, as_json, shared.following("evals run", config, model=folder))
+    shared.print_summary(summary, as_json, shared.following("evals run", config, model=folder), folder)
 
 
 for command in (ppo, grpo, best_of_n, expert_iteration, conditioned, quark, plan, overopt, doctor):

@@ -12,12 +12,13 @@ from constitute.cli.train import shared
 @shared.from_prompts
 @shared.samples
 @shared.rounds
-def quark(given: shared.Given, samples: int | None, rounds: int | None) -> None:
+def quark(given: shared.Given, samples: int | None, rounds: int | None) -> int:
     """Sample, sort all samples into quantiles by reward, learn each under its token, and go on from there.
 
     Responses are sampled under the token of the best quantile, which the saved chat template writes too. A KL
     to the model at the start holds the policy near. A share of the prompts is never learned from: the reward
-    of each round is measured on these. The same command goes on where it stopped.
+    of each round is measured on these. The same command goes on where it stopped. Ends with exit code 3 where
+    a round has prompts without a response to learn from.
 
     \b
     Examples:
@@ -40,4 +41,5 @@ def quark(given: shared.Given, samples: int | None, rounds: int | None) -> None:
             force=given.force,
         )
     following = shared.following("evals run", config, model=Path(summary["policy"]))
-    shared.print_summary(summary, given.as_json, following)
+    shared.print_summary(summary, given.as_json, following, given.out or config.run / "quark")
+    return shared.sampled_code(list(summary["rounds"].values()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # Said before torch is imported.
 STARTING = "starting the trainer"
+# Sentences of a summary: a verdict ends the command, or is said where --force lets it pass.
+_VERDICT, _DOUBTS = "verdict", ("warning", "held_out_doubt")
 
 data = click.option(
     "--data",
@@ -176,9 +178,15 @@ def _has_model(config: RunConfig, *, tuned: bool) -> bool:
     return named or (tuned and (config.run / "sft" / "training.json").is_file())
 
 
-def print_summary(summary: Mapping[str, Any], as_json: bool, next_command: str) -> None:
-    """The summary as a table on stdout, or as one JSON event, and the next command, if any, on stderr."""
-    from constitute.cli.text import table
+def print_summary(
+    summary: Mapping[str, Any], as_json: bool, next_command: str, folder: Path | None = None
+) -> None:
+    """The summary as a table on stdout, or as one JSON event.
+
+    On stderr, beside the table, what is doubtful in it, the `folder` that was written and the next command,
+    if any.
+    """
+    from constitute.cli.text import say, table
     from constitute.progress import first_process
 
     if not first_process():
@@ -187,8 +195,20 @@ def print_summary(summary: Mapping[str, Any], as_json: bool, next_command: str) 
         click.echo(json.dumps({"event": "result", **summary}))
         return
     click.echo(table(("figure", "value"), list(_cells(summary))))
+    for doubt in _DOUBTS:
+        if doubt in summary:
+            say(f"warning: {summary[doubt]}")
+    if folder is not None:
+        click.echo(f"saved to {folder}", err=True)
     if next_command:
         click.echo(f"next: {next_command}", err=True)
+
+
+def sampled_code(figures: Sequence[Mapping[str, Any]]) -> int:
+    """The exit code after sampling: that of failed rows where any of the figures count failed prompts."""
+    from constitute.errors import ExitCode
+
+    return ExitCode.ROWS_FAILED if any(one.get("prompts_failed") for one in figures) else ExitCode.OK
 
 
 def _cells(summary: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
@@ -196,6 +216,8 @@ def _cells(summary: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
     from constitute.stats import Estimate
 
     for name, value in summary.items():
+        if name in (*_DOUBTS, _VERDICT):
+            continue
         if isinstance(value, list):
             # A table of its own, such as the reliability bins: kept whole in training.json.
             yield f"{prefix}{name}", f"{len(value)} rows, see training.json"

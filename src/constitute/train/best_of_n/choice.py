@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -18,6 +18,8 @@ from constitute.stats import Estimate, mean_of
 from constitute.types import Prompt, Record
 
 SAMPLES, BEST = "samples.jsonl", "best.jsonl"
+# Of n samples at least so many are no choice: the best of n is the best of half as many, or fewer.
+_MANY_CUT_OFF = 0.5
 
 
 class SampledCompletion(Record):
@@ -138,6 +140,18 @@ def choose(out: Path, prompts: Sequence[Prompt], n: int, seed: int) -> dict[str,
     }
 
 
+def shortfall(summary: Mapping[str, Any], max_new_tokens: int) -> str:
+    """What the summary of `choose` lacks, and the setting to change; empty where that is little."""
+    cut_off, samples = summary["samples_cut_off"], summary["samples"]
+    failed, prompts = summary["prompts_failed"], summary["prompts"]
+    without = f"{failed} of {prompts} prompts have no answer to choose"
+    if cut_off and (failed or cut_off >= _MANY_CUT_OFF * samples):
+        found = f"{cut_off} of {samples} samples were cut off at {max_new_tokens} tokens"
+        found += f", and {without}" if failed else ""
+        return f"{found}; raise train.best_of_n.max_new_tokens"
+    return f"{without}: all their samples are empty; read {SAMPLES}" if failed else ""
+
+
 def _best_row(prompt: Prompt, best: SampledCompletion) -> dict[str, Any]:
     """A row that `train sft` reads, and what it was chosen by."""
     return {
@@ -150,9 +164,12 @@ def _best_row(prompt: Prompt, best: SampledCompletion) -> dict[str, Any]:
 
 
 def _means(chosen: Sequence[SampledCompletion], seed: int) -> dict[str, Estimate]:
-    """Mean length of the completions chosen, in tokens, and each of their scores."""
+    """Mean length of the completions chosen, in tokens, their score, and each of its parts."""
     if not chosen:
         return {}
-    columns = {"tokens": [float(sample.tokens) for sample in chosen]}
+    columns = {
+        "tokens": [float(sample.tokens) for sample in chosen],
+        "score": [sample.score for sample in chosen],
+    }
     columns |= {name: [sample.scores[name] for sample in chosen] for name in chosen[0].scores}
     return {name: mean_of(values, f"{seed}:{name}") for name, values in columns.items()}

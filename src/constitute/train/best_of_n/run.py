@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +26,28 @@ from constitute.errors import DataError, RunMismatch
 from constitute.files import append_log, read_json
 from constitute.progress import Progress, Silent
 from constitute.stages.generate import conversation
+from constitute.stats import mean
 from constitute.threads import use_threads
-from constitute.train.best_of_n.choice import BEST, SAMPLES, SampledCompletion, choose
+from constitute.train.best_of_n.choice import (
+    BEST,
+    SAMPLES,
+    SampledCompletion,
+    argmax,
+    choose,
+    read_samples,
+    shortfall,
+)
 from constitute.train.common import _compat
-from constitute.train.common.artefact import check_recipe, recipe, write_record
+from constitute.train.common.artefact import check_recipe, recipe, tell_finished, write_record
 from constitute.train.common.batching import Batching
 from constitute.train.common.from_run import (
     keep_settings,
-    on_its_day,
+    on_one_day,
     policy_of,
     rendered_prompts,
     sampling_engine,
 )
+from constitute.train.common.lora import note_rate
 from constitute.train.common.precision import held_dtype
 from constitute.train.common.rollout import Rollouts, gather
 from constitute.train.ppo.setup import input_hashes
@@ -90,7 +101,8 @@ def run_best_of_n(
     """
     policy, folder, progress = policy_of(config, model), out or config.run / "best-of-n", progress or Silent()
     use_threads(policy, config.engine.threads)
-    config = on_its_day(config, folder)
+    if sft:
+        note_rate(config.train.sft, "sft", progress)
     settings = config.train.best_of_n
     settings = settings if n is None else settings.model_copy(update={"n": n})
     asked = [
@@ -98,6 +110,7 @@ def run_best_of_n(
         for prompt in prompts
     ]
     with ExitStack() as opened:
+        config = opened.enter_context(on_one_day(config, folder))
         wanted = config.train.ppo.rewards if reward is None else reward
         parts = opened.enter_context(open_rewards(config, wanted))
         check_rewards(parts, progress, force=force)
@@ -115,6 +128,8 @@ def run_best_of_n(
             progress=progress,
             welfare=Welfare.of(config.train.ppo),
         )
+    if lacking := shortfall(summary, settings.max_new_tokens):
+        progress.note(lacking)
     if out is None:
         keep_settings(config, "best_of_n")
     summary = summary | {"prompts_refused": len(prompts) - len(kept)}
@@ -206,6 +221,7 @@ def _sample_all(kept: Sequence[tuple[Prompt, list[int]]], done: int, path: Path,
     batching = Batching(tokenizer.pad_token_id or 0, config.microbatch_tokens)
     step = max(1, config.batch_size // config.n)
     base = int.from_bytes(hashlib.sha256(f"{by.seed}:best-of-n".encode()).digest()[:6], "big")
+    chosen = _chosen_before(path, config.n)
     for start in range(done, len(kept), step):
         rows = [row for row in kept[start : start + step] for _ in range(config.n)]
         prompts, ids = [prompt for prompt, _ in rows], [ids for _, ids in rows]
@@ -220,10 +236,28 @@ def _sample_all(kept: Sequence[tuple[Prompt, list[int]]], done: int, path: Path,
         rollouts = gather(prompts, ids, completions, ends, device)
         values = {name: values_of(scorer, name, rollouts, batching) for name, scorer in scorers.items()}
         total = total_rewards(by.parts, values, by.welfare, prompts)
-        append_log(path, [row.model_dump_json() for row in _lines(rollouts, values, total, config.n)])
+        lines = _lines(rollouts, values, total, config.n)
+        append_log(path, [row.model_dump_json() for row in lines])
         by.progress.tokens(_STAGE, sum(len(completion.token_ids) for completion in completions))
         for place in range(0, len(rows), config.n):
-            by.progress.advance(_STAGE, best=max(total[place : place + config.n]))
+            best = argmax(lines[place : place + config.n])
+            chosen += [] if best is None else [best.score]
+            by.progress.advance(
+                _STAGE,
+                "failed" if best is None else "ok",
+                **({"chosen score": mean(chosen)} if chosen else {}),
+            )
+
+
+def _chosen_before(path: Path, n: int) -> list[float]:
+    """The scores of the completions that are the best of samples drawn earlier."""
+    if not path.is_file():
+        return []
+    stored, found = read_samples(path), []
+    while samples := list(islice(stored, n)):
+        if (best := argmax(samples)) is not None:
+            found.append(best.score)
+    return found
 
 
 def _lines(
@@ -268,6 +302,8 @@ def _opened(out: Path, made_by: dict[str, Any]) -> dict[str, Any] | None:
         stored = read_json(record)
         check_recipe(out, stored["made_by"], made_by)
         done: dict[str, Any] | None = stored["summary"]
+        if done is not None:
+            tell_finished(out, "sampled")
         return done
     if (out / SAMPLES).exists():
         raise RunMismatch(f"{out} holds a {SAMPLES}, and nothing says what made it; give another --out")

@@ -15,6 +15,7 @@ from constitute.engines.identity import model_fingerprint
 from constitute.engines.render import RenderSettings
 from constitute.errors import RunMismatch
 from constitute.files import atomic_folder, read_json, write_json, write_text
+from constitute.progress import heard
 from constitute.stats import mean
 from constitute.store.manifest import differences, versions
 
@@ -66,9 +67,23 @@ def unfinished(folder: Path) -> bool:
     return (folder / "checkpoints").is_dir() and not (folder / _RECORD).is_file()
 
 
-def finished(out: Path, made_by: dict[str, Any]) -> dict[str, Any] | None:
+def tell_finished(out: Path, done: str) -> None:
+    """Say to whoever is watching that `out` holds all that was asked for, so that nothing is done again.
+
+    A command that is typed twice prints the same figures, and would pass for a second training.
+    """
+    progress = heard()
+    if progress is not None:
+        progress.note(
+            f"{out} was finished before, with the same settings and inputs, so nothing is {done} again; its "
+            "figures are those of that time"
+        )
+
+
+def finished(out: Path, made_by: dict[str, Any], *, tell: bool = True) -> dict[str, Any] | None:
     """The summary of the model in `out` if `made_by` made it, None where there is none yet.
 
+    That it is there is said, unless `tell` is false: for a part of a training that is no training itself.
     Raises `RunMismatch` for a model made by other settings or inputs: it is never overwritten.
     """
     record = out / _RECORD
@@ -76,6 +91,8 @@ def finished(out: Path, made_by: dict[str, Any]) -> dict[str, Any] | None:
         return None
     stored = read_json(record)
     check_recipe(out, stored["made_by"], made_by)
+    if tell:
+        tell_finished(out, "trained")
     summary: dict[str, Any] = stored["summary"]
     return summary
 

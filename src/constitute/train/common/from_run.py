@@ -77,6 +77,23 @@ def on_its_day(config: RunConfig, out: Path) -> RunConfig:
     return config.model_copy(update={"engine": config.engine.model_copy(update={"date": day})})
 
 
+@contextmanager
+def on_one_day(config: RunConfig, out: Path) -> Iterator[RunConfig]:
+    """Yield the configuration as `on_its_day` gives it; a start that fails leaves no folder of its own.
+
+    The day is kept from the beginning, for what is written next, such as a checkpoint, depends on it.
+    """
+    had = out.is_dir()
+    try:
+        yield on_its_day(config, out)
+    except BaseException:
+        if first_process() and out.is_dir() and [file.name for file in out.iterdir()] == [_RENDERING]:
+            (out / _RENDERING).unlink()
+            if not had:
+                out.rmdir()
+        raise
+
+
 def keep_settings(config: RunConfig, section: str) -> None:
     """Write `train.<section>` into the run's own configuration, from which later commands on it start.
 

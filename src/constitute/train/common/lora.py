@@ -8,14 +8,37 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from constitute.errors import UsageError
+from constitute.progress import Progress
 
 POLICY, CRITIC = "policy", "critic"
+
+
+class Rated(Protocol):
+    """The settings of a trainer of weights or of adapters, with the learning rate that adapters want."""
+
+    lora_learning_rate: ClassVar[float]
+
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def lora_rank(self) -> int: ...
+
+
+def note_rate(settings: Rated, section: str, progress: Progress) -> None:
+    """Say that adapters are trained at the default rate of full weights, at which they hardly move."""
+    if not settings.lora_rank or settings.learning_rate != type(settings)().learning_rate:
+        return
+    rate, rank = f"train.{section}.learning_rate", f"train.{section}.lora_rank"
+    progress.note(
+        f"{rate} is {settings.learning_rate:g}, which is for training all weights, and "
+        f"{rank}={settings.lora_rank} trains adapters; set {rate}={settings.lora_learning_rate:g}"
+    )
 
 
 def add_adapter(model: Any, name: str, rank: int) -> None:

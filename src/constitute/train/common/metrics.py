@@ -7,6 +7,9 @@ from collections.abc import Sequence
 
 from constitute.stats import Estimate, calibration_error, confidence_bins, mean, mean_of, share_of
 
+# Fewer values leave the interval of their mean in doubt.
+FEWEST = 20
+
 
 def preference_metrics(
     margins: Sequence[float], chosen_probs: Sequence[float], seed: int
@@ -28,6 +31,17 @@ def preference_metrics(
     }
     accuracy = accuracy_of(margins, chosen_probs)
     return {"accuracy": accuracy, **figures} if accuracy.n else figures
+
+
+def few_held_out(found: str, least: int, more: str, *, of: str = "") -> str:
+    """That held-out figures are of too few, for people, and what to do (`more`); empty if `least` is enough.
+
+    `found` says how many there are, `of` what is counted to `least`. A bootstrap of two values is narrow
+    where they are alike, whatever others would be.
+    """
+    if least >= FEWEST:
+        return ""
+    return f"the held-out figures are of {found}, and below {FEWEST}{of} they may be chance; {more}"
 
 
 def accuracy_of(margins: Sequence[float], chosen_probs: Sequence[float]) -> Estimate:

@@ -42,7 +42,8 @@ from constitute.train.common.artefact import (
 from constitute.train.common.batching import micro_batches
 from constitute.train.common.data import data_hash, reading_inputs
 from constitute.train.common.fit import Job, drop_checkpoints
-from constitute.train.common.from_run import keep_settings, on_its_day, policy_of
+from constitute.train.common.from_run import keep_settings, on_one_day, policy_of
+from constitute.train.common.lora import note_rate
 from constitute.train.common.memory import memory_advice
 from constitute.train.common.models import Actor
 from constitute.train.common.precision import autocast, saved_dtype
@@ -85,21 +86,22 @@ def run_conditioned(
     else:
         check_rewards([RewardPart(reward, model_path(reward))], progress, force=force)
     folder = out or config.run / "conditioned"
-    config = on_its_day(config, folder)
-    inputs = {"data": data_hash(data), "model": model_identity(start), **reading_inputs(config.read)}
-    inputs |= rendering_inputs(RenderSettings.of(config.engine))
-    inputs |= {name: template_hash(name) for name in _TEMPLATES} | config.train.footprint.inputs
-    if reward is not None:
-        inputs["reward"] = f"{reward} {model_identity(reward)}"
-    made_by = recipe("conditioned", config.train.conditioned, config.seed, **inputs)
-    done = finished(folder, made_by)
-    if done is not None:
-        return done
-    answers, unscored = read_judged(data, config.read, progress.note), 0
-    if reward is not None:
-        answers, unscored = _scored(answers, reward, config, progress)
-    job = Job("conditioned", folder, made_by, config.seed, progress, config.train.optimizer)
-    summary = train_conditioned(answers, start, config, job, source_names(data))
+    note_rate(config.train.conditioned, "conditioned", progress)
+    with on_one_day(config, folder) as config:
+        inputs = {"data": data_hash(data), "model": model_identity(start), **reading_inputs(config.read)}
+        inputs |= rendering_inputs(RenderSettings.of(config.engine))
+        inputs |= {name: template_hash(name) for name in _TEMPLATES} | config.train.footprint.inputs
+        if reward is not None:
+            inputs["reward"] = f"{reward} {model_identity(reward)}"
+        made_by = recipe("conditioned", config.train.conditioned, config.seed, **inputs)
+        done = finished(folder, made_by)
+        if done is not None:
+            return done
+        answers, unscored = read_judged(data, config.read, progress.note), 0
+        if reward is not None:
+            answers, unscored = _scored(answers, reward, config, progress)
+        job = Job("conditioned", folder, made_by, config.seed, progress, config.train.optimizer)
+        summary = train_conditioned(answers, start, config, job, source_names(data))
     if out is None:
         keep_settings(config, "conditioned")
     return summary | {"answers_unscored": unscored}

@@ -23,15 +23,16 @@ from constitute.files import read_json
 from constitute.progress import Progress, Silent
 from constitute.stages.generate import conversation
 from constitute.threads import use_threads
-from constitute.train.best_of_n.choice import BEST
-from constitute.train.common.artefact import check_recipe, recipe, write_record
+from constitute.train.best_of_n.choice import BEST, shortfall
+from constitute.train.common.artefact import check_recipe, recipe, tell_finished, write_record
 from constitute.train.common.from_run import (
     keep_settings,
-    on_its_day,
+    on_one_day,
     policy_of,
     rendered_prompts,
     sampling_engine,
 )
+from constitute.train.common.lora import note_rate
 from constitute.train.imitation.rounds import Asked, Measured, Sampler, change, measure, rose, split_prompts
 from constitute.train.ppo.setup import input_hashes
 from constitute.train.rewards.sources import GivenRewards, open_rewards
@@ -64,12 +65,13 @@ def run_expert_iteration(
     """
     policy, folder, progress = policy_of(config, model), out or config.run / _KIND, progress or Silent()
     use_threads(policy, config.engine.threads)
-    config = on_its_day(config, folder)
+    note_rate(config.train.sft, "sft", progress)
     asked = [
         prompt.model_copy(update={"messages": conversation(prompt, config.generate.system)})
         for prompt in prompts
     ]
     with ExitStack() as opened:
+        config = opened.enter_context(on_one_day(config, folder))
         wanted = config.train.ppo.rewards if reward is None else reward
         parts = opened.enter_context(open_rewards(config, wanted))
         check_rewards(parts, progress, force=force)
@@ -125,6 +127,7 @@ def iterate(asked: Asked, policy: str, out: Path, config: RunConfig, sampler: Sa
         check_recipe(out, stored["made_by"], made_by)
         if stored["summary"] is not None:
             done: dict[str, Any] = stored["summary"]
+            tell_finished(out, "trained")
             return done
     write_record(record, made_by, None)
     start = time.perf_counter()
@@ -164,6 +167,8 @@ def _round(loop: _Loop, state: _State, number: int, learnt: Asked, held: Asked) 
             f"{folder / BEST} is empty: no completion of any prompt ended within "
             f"{config.train.best_of_n.max_new_tokens} tokens; raise train.best_of_n.max_new_tokens"
         )
+    if lacking := shortfall(chosen, config.train.best_of_n.max_new_tokens):
+        sampler.progress.note(f"round {number}: {lacking}")
     tuned = folder / "sft"
     train_sft(
         folder / BEST,
@@ -184,6 +189,7 @@ def _round(loop: _Loop, state: _State, number: int, learnt: Asked, held: Asked) 
         **measured.figures,
         **changed,
         "learned_from": chosen["prompts"] - chosen["prompts_failed"],
+        "prompts_failed": chosen["prompts_failed"],
         "kept": better,
     }
     words = f"round {number}: reward {measured.figures['reward']['value']:.4g}, p = {changed['p']:.2g}"

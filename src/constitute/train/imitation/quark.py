@@ -23,6 +23,7 @@ from constitute.progress import Progress, Silent
 from constitute.stages.generate import conversation
 from constitute.threads import use_threads
 from constitute.train.answers import Rewards, open_answers
+from constitute.train.best_of_n.choice import shortfall
 from constitute.train.common import sharding
 from constitute.train.common.artefact import (
     check_recipe,
@@ -30,15 +31,17 @@ from constitute.train.common.artefact import (
     model_identity,
     publish,
     recipe,
+    tell_finished,
     write_record,
 )
 from constitute.train.common.from_run import (
     keep_settings,
-    on_its_day,
+    on_one_day,
     policy_of,
     rendered_prompts,
     sampling_engine,
 )
+from constitute.train.common.lora import note_rate
 from constitute.train.common.precision import saved_dtype
 from constitute.train.common.team import gather_team
 from constitute.train.imitation.control import reward_tokens
@@ -76,13 +79,14 @@ def run_quark(
     """
     policy, folder, progress = policy_of(config, model), out or config.run / KIND, progress or Silent()
     use_threads(policy, config.engine.threads)
-    config = on_its_day(config, folder)
+    note_rate(config.train.conditioned, "conditioned", progress)
     start = with_tokens(policy, folder / "start", config, progress)
     asked = [
         prompt.model_copy(update={"messages": conversation(prompt, config.generate.system)})
         for prompt in prompts
     ]
     with ExitStack() as opening_them:
+        config = opening_them.enter_context(on_one_day(config, folder))
         wanted = config.train.ppo.rewards if reward is None else reward
         parts = opening_them.enter_context(open_rewards(config, wanted))
         check_rewards(parts, progress, force=force)
@@ -118,7 +122,7 @@ def with_tokens(policy: str, out: Path, config: RunConfig, progress: Progress) -
         model=model_identity(policy),
         **config.train.footprint.inputs,
     )
-    if finished(out, made_by) is None:
+    if finished(out, made_by, tell=False) is None:
         with progress.waiting(f"adding {settings.quantiles} reward tokens to {policy}"):
             tokens = reward_tokens(settings.quantiles)
             actor, tokenizer = start_actor(policy, tokens, 0, config.seed, gather_team())
@@ -173,6 +177,7 @@ def iterate(asked: Asked, start: str, out: Path, config: RunConfig, sampler: Sam
         check_recipe(out, stored["made_by"], made_by)
         if stored["summary"] is not None:
             done: dict[str, Any] = stored["summary"]
+            tell_finished(out, "trained")
             return done
     write_record(record, made_by, None)
     learner = Learner.of(start, config, sampler.progress)
@@ -185,7 +190,10 @@ def iterate(asked: Asked, start: str, out: Path, config: RunConfig, sampler: Sam
     for number in range(1, settings.rounds + 1):
         folder = out / f"round-{number}"
         # The model at the start knows no token yet.
-        sampler.sample(policy, learnt if number == 1 else learner.best(learnt), folder, seed + number)
+        asked_now = learnt if number == 1 else learner.best(learnt)
+        sampled = sampler.sample(policy, asked_now, folder, seed + number)
+        if lacking := shortfall(sampled, config.train.best_of_n.max_new_tokens):
+            sampler.progress.note(f"round {number}: {lacking}")
         found, left_out = samples_of(folder, learnt.prompts, n)
         pool += found
         policy, learned = learner.learn(policy, pool, folder / "policy")
@@ -196,6 +204,7 @@ def iterate(asked: Asked, start: str, out: Path, config: RunConfig, sampler: Sam
             **change(measured, now, seed),
             "pool": len(pool),
             "samples_left_out": left_out,
+            "prompts_failed": sampled["prompts_failed"],
             **learned,
         }
         sampler.progress.note(f"round {number}: reward {now.figures['reward']['value']:.4g}")

@@ -11,12 +11,11 @@ from constitute.data.judged import JudgedAnswer
 from constitute.engines.render import Renderer
 from constitute.errors import DataError
 from constitute.progress import Progress
+from constitute.train.common.metrics import few_held_out
 from constitute.train.reward.pairs import held_out_prompts, prompt_key, target
 
 # Weight times number of desirable answers over that of undesirable ones (arXiv 2402.01306).
 _BALANCE = (1.0, 1.5)
-# Fewer answers of a kind leave the interval of their mean in doubt.
-FEWEST = 20
 
 
 @dataclass(frozen=True)
@@ -50,13 +49,11 @@ class AnswerSplit:
         """Why figures on the answers held out say little, for people; empty where they do not."""
         good, bad = self.kinds_held_out
         more = "give more answers, or raise train.dpo.held_out"
-        if not self.held_out or min(good, bad) >= FEWEST:
+        if not self.held_out:
             return ""
         if min(good, bad):
-            return (
-                f"the held-out figures are of {good} desirable and {bad} undesirable answers, and below "
-                f"{FEWEST} of a kind they may be chance; {more}"
-            )
+            found = f"{good} desirable and {bad} undesirable answers"
+            return few_held_out(found, min(good, bad), more, of=" of a kind")
         missing = " or ".join(name for name, n in (("desirable", good), ("undesirable", bad)) if not n)
         return (
             f"no {missing} answer is among the {len(self.held_out)} held out, so the held-out figures do not "

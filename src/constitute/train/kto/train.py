@@ -105,8 +105,6 @@ def train_kto(
     with progress.waiting(f"tokenising {len(answers)} answers"):
         split = split_answers(answers, renderer, config, seed)
     check_both_kinds(split, config, progress)
-    if split.doubt:
-        progress.note(split.doubt)
     batching = Batching(tokenizer.pad_token_id or 0, config.microbatch_tokens)
     with memory_advice(KNOBS), team.phase("train dpo"):
         known, known_held = (logprobs_of(actor, part, batching) for part in (split.train, split.held_out))

@@ -46,7 +46,8 @@ from constitute.train.common.artefact import (
 from constitute.train.common.batching import Batching
 from constitute.train.common.data import data_hash, reading_inputs
 from constitute.train.common.fit import Job, drop_checkpoints, fit
-from constitute.train.common.from_run import keep_settings, on_its_day, policy_of
+from constitute.train.common.from_run import keep_settings, on_one_day, policy_of
+from constitute.train.common.lora import note_rate
 from constitute.train.common.memory import memory_advice
 from constitute.train.common.precision import autocast, saved_dtype
 from constitute.train.common.team import Team, gather_team
@@ -85,18 +86,20 @@ def run_reward(
     progress, data = progress or Silent(), data or exported_file(config.run, "preferences")
     labels = check_labels(data, progress, force=force)
     folder = out or config.run / "reward"
-    summary = train_reward(
-        data,
-        start,
-        folder,
-        config.train.reward,
-        seed=config.seed,
-        progress=progress,
-        labels=labels,
-        rendering=RenderSettings.of(on_its_day(config, folder).engine),
-        reading=config.read,
-        footprint=config.train.footprint,
-    )
+    note_rate(config.train.reward, "reward", progress)
+    with on_one_day(config, folder) as config:
+        summary = train_reward(
+            data,
+            start,
+            folder,
+            config.train.reward,
+            seed=config.seed,
+            progress=progress,
+            labels=labels,
+            rendering=RenderSettings.of(config.engine),
+            reading=config.read,
+            footprint=config.train.footprint,
+        )
     if out is None:
         keep_settings(config, "reward")
     return summary

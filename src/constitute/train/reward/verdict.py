@@ -31,7 +31,8 @@ def reward_verdict(held_out: dict[str, Any], labels: str = "") -> dict[str, str]
         return {}
     seen = f"the reward model prefers the better of two held-out answers in {figure.text()} of the pairs"
     remedy = (
-        "label more pairs, look at the label card (`constitute status`), or set train.reward.held_out higher"
+        "label more pairs, look at the label card (`constitute status --run DIR`, DIR being the run that "
+        "labelled them), or set train.reward.held_out higher"
     )
     if figure.n >= ENOUGH or (figure.n >= FEW and figure.value <= 0.5):
         return {"verdict": f"{seen}, which is no better than chance; {remedy}"}

@@ -18,6 +18,7 @@ from constitute.train.best_of_n.choice import (
     best_of,
     read_samples,
     reward_curve,
+    shortfall,
     sizes,
 )
 from constitute.train.best_of_n.run import sample_best
@@ -133,11 +134,10 @@ def policy(tmp_path_factory):
     return str(folder)
 
 
-def run(policy, out, engine, reward=PARTS, **changes):
-    settings = {"n": 6, "max_new_tokens": 8, "batch_size": 12} | changes
-    return sample_best(
-        PROMPTS, IDS, policy, reward, out, BestOfNConfig(**settings), engine=engine, seed=0, progress=Silent()
-    )
+def run(policy, out, engine, reward=PARTS, progress=None, **changes):
+    settings = BestOfNConfig(**({"n": 6, "max_new_tokens": 8, "batch_size": 12} | changes))
+    progress = progress or Silent()
+    return sample_best(PROMPTS, IDS, policy, reward, out, settings, engine=engine, seed=0, progress=progress)
 
 
 def end_of():
@@ -174,6 +174,40 @@ def test_what_is_written_and_told(tmp_path, policy):
     assert summary["chosen"]["a"]["value"] == pytest.approx(summary["reward"]["best of 6"]["value"])
     assert summary["kl_bound"]["best of 4"] == pytest.approx(math.log(4) - 0.75)
     assert list(summary["kl_bound"]) == ["best of 1", "best of 2", "best of 4", "best of 6"]
+
+
+def test_the_progress_counts_prompts_without_an_answer_and_agrees_with_the_summary(tmp_path, policy):
+    shown = []
+
+    class Shown(Silent):
+        def advance(self, stage, status="ok", **figures):
+            shown.append((status, figures))
+
+    with pytest.raises(KeyboardInterrupt):
+        run(policy, tmp_path, Scripted(end_of(), calls=2), progress=Shown())
+    summary = run(policy, tmp_path, Scripted(end_of()), progress=Shown())
+    assert [status for status, _ in shown] == ["ok"] * 4 + ["failed", "ok"]
+    chosen = summary["chosen"]["score"]
+    assert shown[-1][1] == {"chosen score": pytest.approx(chosen["value"])} and chosen["n"] == 5
+
+
+@pytest.mark.parametrize(
+    ("cut_off", "failed", "said"),
+    [
+        (
+            46,
+            22,
+            "46 of 48 samples were cut off at 24 tokens, and 22 of 24 prompts have no answer to choose; "
+            "raise train.best_of_n.max_new_tokens",
+        ),
+        (24, 0, "24 of 48 samples were cut off at 24 tokens; raise train.best_of_n.max_new_tokens"),
+        (23, 0, ""),
+        (0, 1, "1 of 24 prompts have no answer to choose: all their samples are empty; read samples.jsonl"),
+    ],
+)
+def test_too_few_tokens_are_told_with_the_setting_to_raise(cut_off, failed, said):
+    counts = {"prompts": 24, "prompts_failed": failed, "samples": 48, "samples_cut_off": cut_off}
+    assert shortfall(counts, 24) == said
 
 
 def test_a_killed_run_goes_on_with_the_same_samples(tmp_path, policy):

@@ -9,12 +9,18 @@ from constitute import clock
 from constitute.config import RunConfig
 from constitute.engines.base import ModelIdentity
 from constitute.engines.render import Renderer, RenderSettings
-from constitute.errors import RowError, UsageError
+from constitute.errors import DataError, RowError, UsageError
 from constitute.pipeline import run_stages
 from constitute.progress import Silent
+from constitute.train.best_of_n.run import run_best_of_n
 from constitute.train.common.artefact import rendering_inputs
-from constitute.train.common.from_run import on_its_day, policy_of, rendered_prompts
+from constitute.train.common.from_run import on_its_day, on_one_day, policy_of, rendered_prompts
+from constitute.train.dpo import run_dpo
+from constitute.train.imitation.conditioned import run_conditioned
+from constitute.train.imitation.expert import run_expert_iteration
 from constitute.train.ppo.setup import input_hashes
+from constitute.train.reward.train import run_reward
+from constitute.train.sft import run_sft
 from constitute.types import Message, Prompt, Request
 
 PROMPTS = [Prompt(id=text, messages=(Message(role="user", content=text),)) for text in ("ab", "refuse", "c")]
@@ -101,3 +107,32 @@ def test_a_fine_tuning_that_stopped_is_refused_with_both_ways_on(tmp_path):
     assert policy_of(config, "other") == "other"
     (tuned / "training.json").write_text("{}")
     assert policy_of(config, None) == str(tuned)
+
+
+@pytest.mark.parametrize("train", [run_sft, run_dpo, run_reward, run_conditioned])
+def test_a_start_on_data_that_cannot_be_read_leaves_no_folder(tmp_path, train):
+    (tmp_path / "data.jsonl").write_text('{"unknown": 1}\n')
+    config = RunConfig(model="no-such-model", run=tmp_path / "run")
+    with pytest.raises(DataError):
+        train(config, data=tmp_path / "data.jsonl", out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("train", [run_best_of_n, run_expert_iteration])
+def test_a_start_with_a_reward_that_cannot_be_opened_leaves_no_folder(tmp_path, train):
+    config = RunConfig(model="no-such-model", run=tmp_path / "run")
+    with pytest.raises(UsageError):
+        train(config, PROMPTS, reward="no_such_module:function", out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_training_that_stops_later_keeps_its_day_and_a_folder_that_was_there_stays(tmp_path):
+    config, begun, own = RunConfig(run=tmp_path / "run"), tmp_path / "begun", tmp_path / "own"
+    with pytest.raises(KeyboardInterrupt), on_one_day(config, begun):
+        (begun / "checkpoints").mkdir()
+        raise KeyboardInterrupt
+    assert (begun / "rendering.json").is_file()
+    own.mkdir()
+    with pytest.raises(KeyboardInterrupt), on_one_day(config, own):
+        raise KeyboardInterrupt
+    assert own.is_dir() and not list(own.iterdir())
