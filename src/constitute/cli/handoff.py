@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -71,7 +73,9 @@ def handoff(
             from constitute.handoff.base import Cluster
             from constitute.handoff.run import Wanted, check, hand_over
         named = method or ("grpo" if _first(config.train.method) == "grpo" else "ppo")
-        wanted = Wanted(target, named, Cluster(nodes, gpus), reward_url, model)
+        given = {"--run": run_dir, "--prompts": prompts_file, "--limit": limit}
+        makes_rows = _run_command(file, given, sets, skip_bad)
+        wanted = Wanted(target, named, Cluster(nodes, gpus), reward_url, model, makes_rows)
         check(wanted, config)
         prompts = shared.given_prompts(config, skip_bad, progress)
         found = hand_over(wanted, config, prompts, out, progress)
@@ -90,6 +94,16 @@ def handoff(
     for path in files:
         click.echo(path)
     click.echo(f"next: read {out / 'HANDOFF.md'}", err=True)
+
+
+def _run_command(file: Path, given: Mapping[str, object], sets: Sequence[str], skip_bad: bool) -> str:
+    """The command that makes the rows of the same run from the same file and options."""
+    words = ["constitute", "run", str(file), "--until", "data"]
+    for option, value in given.items():
+        words += [] if value is None else [option, str(value)]
+    for each in sets:
+        words += ["--set", each]
+    return shlex.join([*words, "--skip-bad"] if skip_bad else words)
 
 
 def _first(methods: tuple[str, ...]) -> str:

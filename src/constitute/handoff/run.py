@@ -21,6 +21,7 @@ from constitute.packaged import anchored, model_path
 from constitute.progress import Progress
 from constitute.registry import registered
 from constitute.stages.generate import conversation
+from constitute.store import FILE_NAME
 from constitute.store.manifest import CONFIG_FILE, save_config
 from constitute.train.common.from_run import policy_of
 from constitute.train.ppo.algorithms import find_algorithm
@@ -45,7 +46,8 @@ class HandedOver:
 class Wanted:
     """What is handed over: the trainer's name, whose settings, to how many GPUs, where rewards will answer.
 
-    Training starts from `policy`, else RUN/sft, else `config.model`.
+    Training starts from `policy`, else RUN/sft, else `config.model`. `data_command` makes the run's rows; it
+    is told where there are none and the configuration has what it needs.
     """
 
     target: str
@@ -53,6 +55,7 @@ class Wanted:
     cluster: Cluster = field(default_factory=Cluster)
     reward_url: str = "http://127.0.0.1:5000/get_reward"
     policy: str | None = None
+    data_command: str = ""
 
 
 def check(wanted: Wanted, config: RunConfig) -> Target:
@@ -111,7 +114,8 @@ def hand_over(
         )
     mapped = target.settings(job)
     out.mkdir(parents=True, exist_ok=True)
-    files = [*target.write(job, kept, mapped), *_sets(config, target, out, progress), *_serve(job, config)]
+    sets = _sets(config, target, out, wanted.data_command, progress)
+    files = [*target.write(job, kept, mapped), *sets, *_serve(job, config)]
     missing = list(lost(target, job, mapped))
     files.append(write_text(out / NOTES, _notes(target, job, mapped, missing)))
     return HandedOver(files, mapped, missing, len(prompts) - len(kept))
@@ -171,8 +175,13 @@ def _native(model: str, target: Target) -> str | None:
     return _whole(model_path(model)) if target.export_format == "openrlhf" and not heads else None
 
 
-def _sets(config: RunConfig, target: Target, out: Path, progress: Progress) -> list[Path]:
-    """The run's SFT and preference rows in the target's shape, where it has such rows."""
+def _sets(config: RunConfig, target: Target, out: Path, command: str, progress: Progress) -> list[Path]:
+    """The run's SFT and preference rows in the target's shape, where it has them; `command` makes them."""
+    if not (config.run / FILE_NAME).is_file():
+        able = bool(command and config.model and config.constitution)
+        how = f"; `{command}` makes one, and the same handoff then takes its rows" if able else ""
+        progress.note(f"no training sets are handed over: there is no run in {config.run}{how}")
+        return []
     settings = config.export.model_copy(update={"format": target.export_format})
     try:
         return [part.path for part in export_run(config.run, settings, out=out / "data")]

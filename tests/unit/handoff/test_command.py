@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -163,3 +164,29 @@ def test_the_reward_server_starts_from_any_directory(tmp_path, monkeypatch, tiny
     ]  # fmt: skip
     assert (config.judge, config.constitution) == (f"{tmp_path}/judging", f"{tmp_path}/house.yaml")
     assert config.prompts == f"{tmp_path}/prompts.jsonl"
+
+
+def test_without_a_run_a_command_that_makes_one_is_named(tmp_path, monkeypatch, tiny_model):
+    monkeypatch.chdir(tmp_path)
+    Path("my prompts.jsonl").write_text("".join(json.dumps({"prompt": f"Why {n}?"}) + "\n" for n in range(6)))
+    text = (
+        f"constitution: assistant\njudge: {tiny_model}\ngenerate: {{n: 2}}\n"
+        "train: {method: ppo, ppo: {rewards: [{source: judge}], batch_size: 4}}\n"
+    )
+    Path("run.yaml").write_text(f"model: {tiny_model}\n{text}")
+    words = ["run.yaml", "--out", "over", "--prompts", "my prompts.jsonl", "--run", "mine", "--set", "seed=3"]
+
+    def said(*more):
+        done = CliRunner().invoke(cli, ["handoff", "verl", *words, *more], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return next(line for line in done.stderr.splitlines() if "no training sets" in line)
+
+    told = said()
+    assert "there is no run in mine; `constitute run run.yaml --until data --run mine --prompts" in told
+    command = shlex.split(told.split("`")[1])
+    # It works as it is printed.
+    done = CliRunner().invoke(cli, [*command[1:], "--dry-run"], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    # Without a model in the file no such command would work.
+    Path("run.yaml").write_text(text)
+    assert said("--model", str(tiny_model)).endswith("there is no run in mine")

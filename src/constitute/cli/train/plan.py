@@ -114,5 +114,9 @@ def _verdict(one: Plan) -> str:
     said = f"does not fit: {_size(one.most)} of {_size(one.memory)} GiB"
     if not one.changes:
         return f"{said}; no setting tried makes it fit: take a smaller model, or more GPUs with --sharded"
-    tried = " or ".join(" ".join(f"--set {each}" for each in chosen) for chosen in one.changes)
+    tried = " or ".join(" ".join(map(_option, chosen)) for chosen in one.changes)
     return f"{said}; it does with {tried}"
+
+
+def _option(change: str) -> str:
+    return change if change.startswith("--") else f"--set {change}"

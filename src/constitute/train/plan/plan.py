@@ -20,14 +20,17 @@ from constitute.types import Record
 # The CUDA context, cuBLAS and what the allocator cannot use: TRL's and PyTorch's users report 1 to 2 GiB.
 _OVERHEAD = int(1.5 * GIB)
 _MOST_CHANGES = 4
+# The option of `train plan`, and no setting: how training is launched says it.
+SHARDED = "--sharded"
 
 
 class Plan(Record):
     """Bytes on one GPU by part, and by phase, the most of which has to fit into `memory`.
 
-    `changes` are settings that make it fit, fewest first; empty where it fits or where none of those tried
-    does. `seconds` are an estimate, of an iteration of PPO or GRPO or of a million tokens of another trainer;
-    None for a GPU whose speed is not known. `note` is what the settings lack on so many GPUs.
+    `changes` are settings that make it fit, KEY=VALUE, or `--sharded` where there are several GPUs; fewest
+    first, and empty where it fits or where none of those tried does. `seconds` are an estimate, of an
+    iteration of PPO or GRPO or of a million tokens of another trainer; None for a GPU whose speed is not
+    known. `note` is what the settings lack on so many GPUs.
     """
 
     method: str
@@ -116,7 +119,7 @@ def _lacking(method: str, work: Workload) -> str:
 
 
 def _mends(method: str, work: Workload) -> Iterator[tuple[str, ...]]:
-    """The smallest sets of changes that make it fit, as KEY=VALUE."""
+    """The smallest sets of changes that make it fit, as KEY=VALUE or `--sharded`."""
     known = _changes(method, work)
     for count in range(1, _MOST_CHANGES + 1):
         found = [
@@ -132,8 +135,14 @@ def _mends(method: str, work: Workload) -> Iterator[tuple[str, ...]]:
 
 
 def _fits(method: str, work: Workload, chosen: Sequence[str]) -> bool:
+    own = [each for each in chosen if each != SHARDED]
+    machine = replace(work.machine, sharded=work.machine.sharded or SHARDED in chosen)
     try:
-        return _plan(method, replace(work, config=_changed(work.config, chosen))).fits
+        config = _changed(work.config, own)
+        if machine.shards > 1 and config.train.optimizer != "adamw":
+            # Other optimizers refuse weights that are split.
+            return False
+        return _plan(method, replace(work, config=config, machine=machine)).fits
     except (ValueError, UsageError):
         # Settings that do not go together, or adapters on a mixture of experts.
         return False
@@ -159,7 +168,7 @@ def _changes(method: str, work: Workload) -> list[str]:
     config = work.config
     own: Any = getattr(config.train, method)
     at = f"train.{method}"
-    found: list[str] = []
+    found = [SHARDED] if work.machine.count > 1 and not work.machine.sharded else []
     if method in ("ppo", "grpo") and config.engine.rollout_url is None:
         held = config.engine.gpu_memory or BESIDE_A_TRAINER
         found += [f"engine.gpu_memory={share:g}" for share in (0.5, 0.3, 0.2) if share < held]

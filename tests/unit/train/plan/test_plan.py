@@ -287,6 +287,29 @@ def test_moments_elsewhere_are_named_where_they_make_it_fit(folder):
     assert not any("train.optimizer" in change for changes in sharded.changes for change in changes)
 
 
+def test_sharded_weights_are_named_where_they_make_it_fit(folder):
+    config = RunConfig.model_validate({"model": str(folder), "train": {"sft": {"max_length": 64}}})
+
+    def most(sharded):
+        (plan,) = plan_training(config, ["sft"], str(folder), Gpu(9 * GIB), count=4, sharded=sharded)
+        return plan.most
+
+    whole, split = most(False), most(True)
+    between = str((whole + split) / 2 / GIB)
+    words = ["--model", str(folder), "--method", "sft", "--set", "train.sft.max_length=64", "--gpu", between]
+
+    def said(*more):
+        return CliRunner().invoke(plan_command, [*words, *more], standalone_mode=False).stdout
+
+    assert "GiB; it does with --sharded or --set train.sft." in said("--gpus", "4")
+    assert "--sharded" not in said() and "fits: " in said("--gpus", "4", "--sharded")
+    # What refuses split weights is not proposed with them.
+    eight = config.model_copy(update={"train": config.train.model_copy(update={"optimizer": "adamw_8bit"})})
+    for gpu in (Gpu(whole // 2), Gpu(split)):
+        (plan,) = plan_training(eight, ["sft"], str(folder), gpu, count=4)
+        assert not any("--sharded" in changes for changes in plan.changes)
+
+
 def test_what_does_not_fit_names_the_nearest_settings_that_do(folder):
     config = settings(folder, microbatch_tokens=8192)
     big, small = Gpu(100 * GIB), Gpu(int(1.7 * GIB))
