@@ -192,6 +192,8 @@ def test_what_a_trainer_says_of_itself_is_said_once(bare):
     assert said(bare, training=[one]) == [("distrust", "Train: reward model: it is no better than chance")]
     few = training("reward", held_out=accuracy(5, 10), warning="too few pairs")
     assert said(bare, training=[few]) == [("distrust", "Train: reward model: too few pairs")]
+    few = training("dpo", held_out=accuracy(2, 2), held_out_doubt="figures of 2 pairs")
+    assert said(bare, training=[few]) == [("distrust", "Train: DPO: figures of 2 pairs")]
 
 
 @pytest.mark.parametrize(
