@@ -13,13 +13,12 @@ from typing import NamedTuple
 
 from constitute.stats import Estimate, mean, quantile, stderr
 from constitute.train.best_of_n.choice import best_of_n_kl, rank_weights
+from constitute.train.common.metrics import FEWEST
 from constitute.types import Record
 
 RESAMPLES = 1000
 # Nats a response: nearer than this, about 1 response in 45 can differ at most (Pinsker's inequality).
 KL_STILL = 0.001
-# Prompts a point: as many as held-out prompts are asked for, which are the same at each point.
-FEWEST = 20
 _Z = NormalDist().inv_cdf(0.975)
 
 

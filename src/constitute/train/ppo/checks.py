@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from constitute.config.ppo import PPOConfig
 from constitute.errors import UsageError
+from constitute.train.common.metrics import FEWEST
 from constitute.train.ppo.algorithms import find_algorithm
-from constitute.train.ppo.held_out import FEWEST, TOTAL, Rendered
+from constitute.train.ppo.held_out import TOTAL, Rendered
 from constitute.train.ppo.probe import Rollouter, Unopened
 from constitute.train.ppo.setup import Models
 

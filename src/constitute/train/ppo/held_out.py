@@ -21,8 +21,6 @@ FILE = "held_out.jsonl"
 TOTAL = "sum"
 # Standard errors of a paired difference beyond which it is no chance: a two-sided 95 % interval.
 BEYOND = 1.96
-# Fewer prompts leave a normal interval of their differences in doubt.
-FEWEST = 20
 
 # Prompts and their token ids as the engine renders them.
 Rendered = tuple[Sequence[Prompt], Sequence[Sequence[int]]]

@@ -25,8 +25,8 @@ from constitute.train.common.checkpoint import (
     settle,
 )
 from constitute.train.common.disk import checkpoint_bytes, model_bytes, most_bytes, note_disk
+from constitute.train.common.metrics import FEWEST
 from constitute.train.ppo.experience import Experience
-from constitute.train.ppo.held_out import FEWEST
 from constitute.train.ppo.setup import Models
 from constitute.train.ppo.state import RunState
 from constitute.train.ppo.update import UpdateStats
