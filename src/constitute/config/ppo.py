@@ -50,7 +50,9 @@ class PPOConfig(Record):
     temperature: float = Field(default=1.0, gt=0)
     """Divides the logits wherever a log-probability is taken (arXiv 1909.08593 samples at 0.7)."""
     learning_rate: float = Field(default=3e-6, gt=0)
-    """arXiv 2009.01325: 1.5e-5 at 1.3B to 7e-6 at 6.7B with 2M episodes; lower is safer on short runs."""
+    """arXiv 2009.01325: 1.5e-5 at 1.3B to 7e-6 at 6.7B with 2M episodes; lower is safer on short runs. With
+    LoRA use `lora_learning_rate`."""
+    lora_learning_rate: ClassVar[float] = 3e-5
     critic_learning_rate: float = Field(default=1e-5, gt=0)
     """The critic has its own weights and stands a larger step (OpenRLHF: 9e-6)."""
     schedule: Literal["constant", "linear"] = "linear"
@@ -281,7 +283,8 @@ class GRPOConfig(PPOConfig):
     epochs: int = Field(default=1, ge=1)
     """arXiv 2402.03300, section 4.2: one update a batch."""
     learning_rate: float = Field(default=1e-6, gt=0)
-    """arXiv 2402.03300, section 4.2."""
+    """arXiv 2402.03300, section 4.2; with LoRA use `lora_learning_rate`."""
+    lora_learning_rate: ClassVar[float] = 1e-5
     kl_coef: float = Field(default=0.04, ge=0)
     """arXiv 2402.03300, section 4.2."""
     schedule: Literal["constant", "linear"] = "constant"

@@ -82,4 +82,4 @@ def _train(
     folder = given.out or config.run / method
     scored = shared.following("evals run", config, model=folder)
     named = scored or f"constitute train doctor {shlex.quote(str(folder))}"
-    shared.print_summary(summary, given.as_json, named)
+    shared.print_summary(summary, given.as_json, named, folder)

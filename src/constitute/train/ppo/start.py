@@ -21,11 +21,12 @@ from constitute.progress import Progress, Silent, first_process, process_count
 from constitute.threads import use_threads
 from constitute.train.common.from_run import (
     keep_settings,
-    on_its_day,
+    on_one_day,
     policy_of,
     prompts_by,
     unopened_engine,
 )
+from constitute.train.common.lora import note_rate
 from constitute.train.rewards.sources import GivenRewards, open_rewards, used_rewards
 from constitute.train.rewards.trust import check_rewards
 from constitute.types import Prompt
@@ -64,13 +65,14 @@ def run_ppo(
     settings: PPOConfig = getattr(config.train, method)
     find_algorithm(settings)
     folder = out or config.run / method
-    config = on_its_day(config, folder)
     name = policy_of(config, policy)
     use_threads(name, config.engine.threads, training=True)
     progress = progress or Silent()
+    note_rate(settings, method, progress)
     wanted = settings.rewards if reward is None else reward
     settings = settings.model_copy(update={"rewards": used_rewards(wanted)})
     with ExitStack() as opened:
+        config = opened.enter_context(on_one_day(config, folder))
         parts = opened.enter_context(open_rewards(config, wanted, asks=first_process()))
         check_rewards(parts, progress, force=force)
         given = opened.enter_context(_rollouts(config, settings, name, prompts, engine, replay, progress))

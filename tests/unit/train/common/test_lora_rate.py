@@ -23,6 +23,8 @@ class Notes(Silent):
         ("reward", "1e-05", "0.0001"),
         ("dpo", "5e-07", "1e-05"),
         ("conditioned", "2e-05", "0.0002"),
+        ("ppo", "3e-06", "3e-05"),
+        ("grpo", "1e-06", "1e-05"),
     ],
 )
 def test_adapters_at_the_rate_of_all_weights_are_told(section, usual, wanted):

@@ -92,6 +92,7 @@ def test_what_cannot_work_is_refused_before_the_engine_is_opened(
     monkeypatch.setitem(ENGINES, "transformers", f"{__name__}:Loads")
     with pytest.raises(UsageError, match=says):
         train(tmp_path / "out", tiny_model, **changes)
+    assert not (tmp_path / "out").exists()
     with pytest.raises(AssertionError, match="the engine was opened"):
         train(tmp_path / "out", tiny_model)
 
