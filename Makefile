@@ -44,7 +44,7 @@ test: lint
 	$(BIN)/python -m pytest -m "not long and not real" -n 2 --dist loadgroup
 
 test-long: install
-	$(BIN)/python -m pytest -m "long and not real"
+	$(BIN)/python -m pytest -m "long and not real" -n 2 --dist loadgroup
 
 test-real: install
 	$(BIN)/constitute fetch

@@ -1,6 +1,7 @@
 """Our trainers against those of TRL 1.16: GRPO, RLOO, DPO and SFT on the same model, rows and settings.
 
     python -m benchmarks train.peers [--kinds grpo,rloo,dpo,sft] [--models small,smollm2] [--repeats N]
+        [--lengths 64,16-256] [--sides trl,ours]
 
 Each run is a process of its own, the sides in turn in every repeat; ratios are taken within a repeat. GRPO
 and RLOO: 8 samples of each prompt, one update a batch, KL to the reference; the first update warms up and is
@@ -55,6 +56,7 @@ def main(argv: Sequence[str] = ()) -> None:
     parser.add_argument("--kinds", default=",".join(KINDS))
     parser.add_argument("--models", default="small")
     parser.add_argument("--lengths", default="64,128+64,16-256")
+    parser.add_argument("--sides", default="", help="of GRPO and RLOO; TRL's is among them in any case")
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--task", type=Path, default=CACHE / "task", help="folder of models and prompts")
     args = parser.parse_args(argv)
@@ -66,16 +68,18 @@ def main(argv: Sequence[str] = ()) -> None:
         for kind in args.kinds.split(","):
             for lengths in args.lengths.split(","):
                 setting = SHARED | MODELS[model] | LENGTHS[lengths] | KINDS[kind]
-                found = measure(setting, model, args.task, args.repeats)
+                found = measure(setting, model, args.task, args.repeats, args.sides.split(","))
                 print(rows(f"{kind} {model} {lengths}", found, setting), flush=True)
 
 
-def measure(setting: Setting, model: str, task: Path, repeats: int) -> Results:
-    """Results of each side, the sides in turn in every repeat."""
+def measure(setting: Setting, model: str, task: Path, repeats: int, only: Sequence[str]) -> Results:
+    """Results of each side, or of TRL and those in `only`, the sides in turn in every repeat."""
     from constitute.packaged import model_path
 
     folder = str(task / str(setting["policy"])) if model == "small" else model_path(model)
     sides = GROUP_SIDES if setting["kind"] == "groups" else PLAIN_SIDES
+    if any(only):
+        sides = {side: own for side, own in sides.items() if side == "trl" or side in only}
     found: Results = {side: [] for side in sides}
     for _ in range(repeats):
         for side, own in sides.items():
