@@ -14,7 +14,7 @@ from constitute.config.train import Footprint
 from constitute.engines import named_model
 from constitute.engines.base import Engine, RolloutEngine
 from constitute.engines.swap import open_sampler, rollout_engine, sampler_when_asked, server_prompts
-from constitute.errors import RowError, UsageError
+from constitute.errors import ConstituteError, RowError, UsageError
 from constitute.files import read_json, write_json
 from constitute.packaged import model_path
 from constitute.pipeline.session import dated
@@ -79,14 +79,15 @@ def on_its_day(config: RunConfig, out: Path) -> RunConfig:
 
 @contextmanager
 def on_one_day(config: RunConfig, out: Path) -> Iterator[RunConfig]:
-    """Yield the configuration as `on_its_day` gives it; a start that fails leaves no folder of its own.
+    """Yield the configuration as `on_its_day` gives it; a start that is refused leaves no folder of its own.
 
-    The day is kept from the beginning, for what is written next, such as a checkpoint, depends on it.
+    The day is kept from the beginning, for what is written next, such as a checkpoint, depends on it; a
+    training that is killed goes on with it.
     """
     had = out.is_dir()
     try:
         yield on_its_day(config, out)
-    except BaseException:
+    except ConstituteError:
         if first_process() and out.is_dir() and [file.name for file in out.iterdir()] == [_RENDERING]:
             (out / _RENDERING).unlink()
             if not had:

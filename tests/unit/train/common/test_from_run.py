@@ -128,11 +128,15 @@ def test_a_start_with_a_reward_that_cannot_be_opened_leaves_no_folder(tmp_path, 
 
 def test_a_training_that_stops_later_keeps_its_day_and_a_folder_that_was_there_stays(tmp_path):
     config, begun, own = RunConfig(run=tmp_path / "run"), tmp_path / "begun", tmp_path / "own"
-    with pytest.raises(KeyboardInterrupt), on_one_day(config, begun):
+    with pytest.raises(UsageError), on_one_day(config, begun):
         (begun / "checkpoints").mkdir()
-        raise KeyboardInterrupt
+        raise UsageError("later")
     assert (begun / "rendering.json").is_file()
     own.mkdir()
+    with pytest.raises(UsageError), on_one_day(config, own):
+        raise UsageError("at the start")
+    assert own.is_dir() and not list(own.iterdir())
+    # Killed before its first checkpoint: the day of its rows is known.
     with pytest.raises(KeyboardInterrupt), on_one_day(config, own):
         raise KeyboardInterrupt
-    assert own.is_dir() and not list(own.iterdir())
+    assert (own / "rendering.json").is_file()
