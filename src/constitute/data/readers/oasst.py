@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from constitute.config.data import ReadConfig
 from constitute.data.readers.base import (
@@ -65,9 +65,10 @@ def _walk(root: Value) -> Iterator[Found]:
             yield Item(so_far, tuple(_answers(usable)))
 
 
-def _answers(replies: Iterable[Value]) -> Iterator[Answer]:
+def _answers(replies: Sequence[Value]) -> Iterator[Answer]:
+    """The replies; the rank of a single one says nothing of it."""
     for reply in replies:
-        rank = reply.get("rank")
+        rank = reply.get("rank") if len(replies) > 1 else None
         yield Answer(text_of(reply, "text"), None if rank is None else -number_of(reply, "rank"))
 
 
