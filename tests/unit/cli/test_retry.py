@@ -153,7 +153,7 @@ def test_pairs_of_low_mass_are_taken_without_a_question(run) -> None:  # type: i
 
 
 @pytest.mark.parametrize("pairs", ["samples", "revision", "best_worst"])
-def test_rows_that_no_longer_come_are_not_counted_until_they_are_repaired(run, pairs) -> None:  # type: ignore[no-untyped-def]
+def test_rows_that_no_longer_come_are_not_counted_until_they_are_repaired(run, pairs) -> None:
     Path("run.yaml").write_text(
         "model: m\nprompts: p.jsonl\nconstitution: c.yaml\nengine: {kind: fake}\n"
         "generate: {n: 3, max_tokens: 14}\nrevise: {rounds: 1, max_tokens: 400}\n"
